@@ -1,0 +1,86 @@
+# What a newcomer and a developer run; `make help` lists it.
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+PEER := $(CURDIR)/.venv-peer
+BIN := $(VENV)/bin
+PIP := -m pip --disable-pip-version-check -qq install
+
+# The release that runs on existing buses. Its libraries are held where it still works:
+# pkg_resources left setuptools in 81, and its signing needs an old cryptography. The
+# setuptools goes in first, because what follows is built with it.
+PEER_TOOLS := 'setuptools>=75,<81' wheel
+PEER_PACKAGES := 'fedmsg[commands,consumers]==1.1.7' 'cryptography<39' 'pyOpenSSL<23'
+
+# Arguments for pytest: make test ARGS='-k relay -x'
+ARGS ?=
+
+export PYTHON
+export FEDMSG_PEER_VENV := $(PEER)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench soak coverage docs clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.basic ## set up and show a message travel from a shell script to a terminal
+	@$(BIN)/python tests/demo.py
+
+test: $(VENV)/.full $(PEER)/.ready ## set up and run all tests
+	@.ci/tools
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.full ## check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.full ## put the code in shape
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.full $(PEER)/.ready ## measure ours, fedmsg 1.1.7 and the bare parts, as one table
+	@$(BIN)/python -m tests.bench
+
+soak: $(VENV)/.full $(PEER)/.ready ## run the fault and fuzz tests at full size (hours)
+	@FEDMSG_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
+
+coverage: $(VENV)/.full $(PEER)/.ready ## run all tests and show which lines none of them reaches
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+docs: $(VENV)/.full ## build the documentation and the man pages into docs/_build
+	@$(BIN)/sphinx-build -W --keep-going --quiet -n -b html docs docs/_build/html
+	@$(BIN)/sphinx-build -W --keep-going --quiet -n -b man docs docs/_build/man
+	@echo "docs/_build/html/index.html"
+
+clean: ## remove what set-up, tests and builds made
+	rm -rf $(VENV) $(PEER) build dist docs/_build htmlcov *.egg-info .coverage .coverage.* \
+	    .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find fedmsg tests docs -name __pycache__ -type d -exec rm -rf {} +
+
+# A stamp is younger than what it was made from, or it is made again. The demo needs only
+# what a user installs, and so is shown in seconds on a fresh machine.
+$(VENV)/.made: .ci/venv
+	@.ci/venv $(VENV)
+	@touch $@
+
+$(VENV)/.basic: $(VENV)/.made setup.py pyproject.toml
+	@echo "setting up .venv with fedmsg"
+	@$(BIN)/python $(PIP) --editable .
+	@touch $@
+
+$(VENV)/.full: $(VENV)/.basic
+	@echo "setting up .venv with what tests and documentation need"
+	@$(BIN)/python $(PIP) --editable '.[test,docs]'
+	@touch $@
+
+$(PEER)/.ready: Makefile .ci/venv
+	@echo "setting up .venv-peer with fedmsg 1.1.7"
+	@.ci/venv $(PEER)
+	@$(PEER)/bin/python $(PIP) $(PEER_TOOLS)
+	@$(PEER)/bin/python $(PIP) $(PEER_TOOLS) $(PEER_PACKAGES)
+	@touch $@

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the distribution ``fedmsg`` is made of, what it needs and which commands it brings.
+
+The version below is the only place where it is written; everything else asks the
+installed distribution for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+VERSION = "2.0.0.dev0"
+
+# Lower bounds are the first releases that work on Python 3.10 or, where that says
+# nothing, the ones that Debian 12 and RHEL 9 ship. There are no upper bounds: a new
+# major release of a library is met by a new release of ours, not by a resolver.
+BASIC = [
+    "click>=8.1",
+    "kitchen>=1.2.6",
+    "pygments>=2.11",
+    "pyyaml>=6.0",
+    "pyzmq>=24.0",
+    "six>=1.16",
+]
+
+DAEMON = ["python-daemon>=3.0"]
+CRYPTO = ["cryptography>=38.0", "python-gnupg>=0.5", "requests>=2.28"]
+CONSUMERS = ["requests>=2.28", "websockets>=10.4"]
+SQL = ["SQLAlchemy>=1.4"]
+DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]
+DATAGREPPER = [*DATANOMMER, "Flask>=2.2", "gunicorn>=20.1"]
+STATSCACHE = [*DATAGREPPER, "requests>=2.28"]
+
+# What a user installs. The names commands, crypto, crypto_ng, consumers and all come from
+# fedmsg 1.x, where they meant the same.
+EXTRAS = {
+    "commands": DAEMON,
+    "consumers": CONSUMERS,
+    "crypto": CRYPTO,
+    "crypto_ng": CRYPTO,
+    "daemon": DAEMON,
+    "datagrepper": DATAGREPPER,
+    "datanommer": DATANOMMER,
+    "speed": ["orjson>=3.8"],
+    "sql": SQL,
+    "srv": ["dnspython>=2.2"],
+    "statscache": STATSCACHE,
+}
+EXTRAS["all"] = sorted(set(itertools.chain.from_iterable(EXTRAS.values())))
+
+# What a developer installs. The checkers are held to one series, so that a clean tree
+# stays clean until somebody decides to move.
+EXTRAS["test"] = [
+    *EXTRAS["all"],
+    "coverage>=7.10",
+    "hypothesis>=6.100",
+    "mypy>=1.15,<3",
+    "psutil>=5.9",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+    "ruff>=0.17,<0.18",
+    "setuptools>=68",
+    "types-docutils",
+    "types-psutil",
+    "types-Pygments",
+    "types-PyYAML",
+    "types-requests",
+    "types-setuptools",
+    "types-six",
+]
+EXTRAS["docs"] = ["Sphinx>=7.4", "furo>=2024.1.29"]
+
+COMMANDS = [
+    "fedmsg-announce = fedmsg.commands.announce:announce",
+    "fedmsg-config = fedmsg.commands.config:config",
+    "fedmsg-logger = fedmsg.commands.logger:logger",
+    "fedmsg-relay = fedmsg.commands.relay:relay",
+    "fedmsg-tail = fedmsg.commands.tail:tail",
+]
+
+setup(
+    name="fedmsg",
+    version=VERSION,
+    description="A message bus for applications and people, over ZeroMQ",
+    long_description=Path(__file__).with_name("README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    license="LGPL-2.1-or-later",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=find_packages(include=["fedmsg", "fedmsg.*"]),
+    # Says what is so anyway; spelt out, an editable install is a plain path entry instead of
+    # an import hook that every interpreter of the environment would have to load first.
+    package_dir={"": "."},
+    package_data={"fedmsg": ["py.typed"]},
+    install_requires=BASIC,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": COMMANDS},
+    zip_safe=False,
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Environment :: No Input/Output (Daemon)",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Communications",
+        "Topic :: System :: Distributed Computing",
+        "Topic :: System :: Networking",
+        "Typing :: Typed",
+    ],
+)

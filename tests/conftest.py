@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What every test gets: an environment of its own, and the ways to ask for more."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each test in an empty folder and home, so that no configuration of the machine takes part.
+
+    The repository itself holds a ``fedmsg.d`` of samples, which fedmsg would read if it
+    were the current folder.
+    """
+    for name in [*(name for name in os.environ if name.startswith("FEDMSG_")), "NO_COLOR", "NOTIFY_SOCKET"]:
+        if name not in {"FEDMSG_PEER_VENV", "FEDMSG_SOAK"}:
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+
+@pytest.fixture(scope="session")
+def full_size() -> bool:
+    """Say whether a test marked ``soak`` runs at full size (``make soak``) or short (``make test``)."""
+    return os.environ.get("FEDMSG_SOAK") == "1"
+
+
+@pytest.fixture(scope="session")
+def peer() -> Path:
+    """Give the ``bin`` folder of the environment in which fedmsg 1.1.7 is installed."""
+    folder = Path(os.environ.get("FEDMSG_PEER_VENV", REPOSITORY / ".venv-peer")) / "bin"
+    if not (folder / "fedmsg-relay").exists():
+        pytest.fail(
+            f"fedmsg 1.1.7 is not in {folder}: run the tests by `make test`, which puts it there", pytrace=False
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Give the folder that holds setup.py."""
+    return REPOSITORY

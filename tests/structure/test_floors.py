@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The house keeps its floors: imports run downwards, third-party libraries have one door each."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import defaultdict
+
+import pytest
+
+from tests.structure import source
+
+# Room and floor. A room is a module or a package; the longest matching name counts. A module
+# may import from its own room and from lower floors: rooms on one floor are neighbours that
+# never import each other. Rooms that the house does not have yet keep their place.
+FLOORS = {
+    "fedmsg.exceptions": 0,
+    "fedmsg._plugins": 1,
+    "fedmsg._dns": 2,
+    "fedmsg._text": 2,
+    "fedmsg._yaml": 2,
+    "fedmsg.utils": 3,
+    "fedmsg.encoding": 3,
+    "fedmsg._settings": 4,
+    "fedmsg.config": 5,
+    "fedmsg._wire": 5,
+    "fedmsg.transport": 10,
+    "fedmsg.crypto": 20,
+    "fedmsg.replay": 20,
+    "fedmsg.meta": 20,
+    "fedmsg.text": 21,  # another name of fedmsg.meta
+    "fedmsg.core": 30,
+    "fedmsg.aio": 31,  # the asyncio twin of core
+    "fedmsg.hub": 30,
+    "fedmsg": 35,  # the roof of the library: what an application imports
+    "fedmsg.consumers": 40,
+    "fedmsg.commands": 50,
+    "fedmsg.testing": 50,
+    "fedmsg.tests": 50,  # test base classes for plugin authors
+    "fedmsg.datanommer": 60,
+    "fedmsg.datagrepper": 61,
+    "fedmsg.statscache": 61,
+}
+
+# Which part of a lower room is open to a satellite; everything else of it is its own business.
+ONLY = {
+    ("fedmsg.datagrepper", "fedmsg.datanommer"): "fedmsg.datanommer.models",
+    ("fedmsg.statscache", "fedmsg.datanommer"): "fedmsg.datanommer.models",
+}
+
+# Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
+WRAPPERS = {
+    "click": {"fedmsg.commands._options"},
+    "daemon": {"fedmsg.commands._daemonize"},
+    "dns": {"fedmsg._dns"},
+    "kitchen": {"fedmsg._text"},
+    "orjson": {"fedmsg.encoding._speed"},
+    "pygments": {"fedmsg.commands._colour"},
+    "six": {"fedmsg._text"},
+    "sqlalchemy": {"fedmsg.encoding.sqla", "fedmsg.replay.sqlstore", "fedmsg.datanommer.models"},
+    "yaml": {"fedmsg._yaml"},
+}
+
+# Libraries whose distribution has another name.
+INSTALLED_AS = {"daemon": "python-daemon", "dns": "dnspython", "yaml": "pyyaml", "zmq": "pyzmq"}
+
+# Where a module may be looked up by a name made at run time: the lazy table, the roof's
+# submodules, and the loader of classes that users name in their configuration.
+BY_NAME = {"fedmsg", "fedmsg._plugins", "fedmsg.utils"}
+
+
+def room_of(module: str) -> str:
+    """Give the room that a module belongs to."""
+    while module not in FLOORS:
+        module, dot, _ = module.rpartition(".")
+        assert dot, "a module outside the house"
+    return module
+
+
+def own_imports() -> list[source.Import]:
+    """Give the imports of one module of the project by another."""
+    return [found for found in source.imports() if found.target.split(".")[0] == "fedmsg"]
+
+
+def place(found: source.Import) -> str:
+    """Give an import as a line that an editor can jump to."""
+    return f"{source.relative(source.modules()[found.importer])}:{found.line} imports {found.target}"
+
+
+def test_every_module_has_a_room() -> None:
+    homeless = [name for name in source.modules() if room_of(name) == "fedmsg" and name != "fedmsg"]
+    assert homeless == [], "give them a floor in FLOORS"
+
+
+def test_imports_run_downwards() -> None:
+    upward = [
+        place(found)
+        for found in own_imports()
+        if (room := room_of(found.importer)) != (target := room_of(found.target)) and FLOORS[target] >= FLOORS[room]
+    ]
+    assert upward == []
+
+
+def test_satellites_use_the_open_part_of_a_lower_room() -> None:
+    trespassing = [
+        place(found)
+        for found in own_imports()
+        if (allowed := ONLY.get((room_of(found.importer), room_of(found.target)))) and found.target != allowed
+    ]
+    assert trespassing == []
+
+
+def test_no_import_cycle() -> None:
+    graph = defaultdict(set)
+    for found in own_imports():
+        if not found.for_types_only and found.target != found.importer:
+            graph[found.importer].add(found.target)
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, "a cycle: " + " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for target in sorted(graph.get(module, ())):
+                visit(target, (*path, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
+def test_own_modules_are_imported_at_the_top() -> None:
+    assert [place(found) for found in own_imports() if not found.at_top] == []
+
+
+def test_modules_are_looked_up_by_name_only_where_that_is_the_job() -> None:
+    elsewhere = [
+        f"{source.relative(path)}:{node.lineno}"
+        for name, path in source.modules().items()
+        if name not in BY_NAME
+        for node in ast.walk(source.tree(path))
+        if (isinstance(node, ast.Attribute) and node.attr == "import_module")
+        or (isinstance(node, ast.Name) and node.id in {"import_module", "__import__"})
+    ]
+    assert elsewhere == []
+
+
+def third_party() -> dict[str, set[str]]:
+    """Give each third-party library that the package imports, and by which modules."""
+    found = defaultdict(set)
+    for one in source.imports():
+        top = one.target.split(".")[0]
+        if top not in sys.stdlib_module_names and top not in {"fedmsg", "zmq", ""} and not one.for_types_only:
+            found[top].add(one.importer)
+    return found
+
+
+def test_a_third_party_library_is_imported_only_where_it_is_wrapped() -> None:
+    strays = {
+        library: sorted(importers - WRAPPERS.get(library, set()))
+        for library, importers in third_party().items()
+        if importers - WRAPPERS.get(library, set())
+    }
+    assert strays == {}
+
+
+@pytest.mark.parametrize("library", ["kitchen", "six", "yaml", "click", "pygments"])
+def test_what_everybody_installs_is_used(library: str) -> None:
+    assert library in third_party()
+
+
+def test_every_library_is_declared() -> None:
+    setup = (source.REPOSITORY / "setup.py").read_text(encoding="utf-8").lower()
+    declared = set(re.findall(r'"([a-z0-9._-]+)(?:[<>=][^"]*)?"', setup))
+    assert {INSTALLED_AS.get(library, library) for library in [*third_party(), "zmq"]} - declared == set()

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What an import costs: a fresh interpreter tells what it loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.structure import source
+
+# Named although the first test covers most of them, because each was too dear once. Two of them
+# are of the standard library.
+DEAR = {
+    "argparse", "click", "cryptography", "flask", "kitchen", "logging.config", "orjson",
+    "pygments", "requests", "six", "sqlalchemy", "yaml",
+}  # fmt: skip
+
+# What an application does: it imports the roof, and then publishes with what it configured.
+applications = pytest.mark.parametrize("statement", ["import fedmsg", "import fedmsg.core, fedmsg.config"])
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Run a statement in a fresh interpreter and give the modules that it had loaded in the end."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"import sys\n{statement}\nprint(*sys.modules)"],
+        capture_output=True, text=True, check=False, cwd=source.REPOSITORY,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.split())
+
+
+@applications
+def test_an_application_loads_only_pyzmq_and_the_standard_library(statement: str) -> None:
+    more = loaded_by(statement) - loaded_by("import zmq")
+    assert {name for name in more if name.split(".")[0] not in {*sys.stdlib_module_names, "fedmsg", "zmq"}} == set()
+
+
+@applications
+def test_an_application_does_not_load_what_is_dear(statement: str) -> None:
+    # A site with .pth files may load some of them into every interpreter.
+    assert (loaded_by(statement) - loaded_by("")) & DEAR == set()
+
+
+@pytest.mark.parametrize("command", ["logger", "relay", "tail"])
+def test_a_command_does_not_load_what_it_may_not_need(command: str) -> None:
+    # An idle relay stays small, kitchen and six alone being 9 MiB, and a logger is quick.
+    unneeded = {"kitchen", "six", "yaml", "pygments", "orjson", "sqlalchemy", "requests", "argparse", "logging.config"}
+    assert (loaded_by(f"import fedmsg.commands.{command}") - loaded_by("")) & unneeded == set()
+
+
+@pytest.mark.parametrize("name", sorted(source.modules()))
+def test_each_module_is_importable_first(name: str) -> None:
+    # Warnings are errors here too, and a hidden cycle shows itself.
+    assert name in loaded_by(f"import {name}")

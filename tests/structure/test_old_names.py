@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The import paths that code written for fedmsg 1.1.7 uses; a new room adds its rows."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+PATHS = {
+    "fedmsg": "init publish tail_messages destroy send_message __local",
+    "fedmsg.core": "FedMsgContext ValidationError",
+    "fedmsg.config": "conf FedmsgConfig load_config build_parser defaults __cache",
+    "fedmsg.encoding": "FedMsgEncoder dumps loads pretty_dumps encoder pretty_encoder",
+    "fedmsg.encoding.sqla": "to_json expand",
+    "fedmsg.utils": (
+        "set_high_water_mark set_tcp_keepalive set_tcp_reconnect "
+        "guess_calling_module load_class dict_query cowsay_output"
+    ),
+    "fedmsg.commands": "BaseCommand dictConfig",
+    "fedmsg.commands.announce": "AnnounceCommand announce",
+    "fedmsg.commands.config": "config",
+    "fedmsg.commands.logger": "LoggerCommand logger",
+    "fedmsg.commands.relay": "RelayCommand relay",
+    "fedmsg.commands.tail": "TailCommand tail",
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*send_message:DeprecationWarning")
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module in PATHS for name in PATHS[module].split()])
+def test_name_resolves(module: str, name: str) -> None:
+    assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("module", [name for name in PATHS if name != "fedmsg"])
+def test_module_is_an_attribute_of_the_package(module: str) -> None:
+    # "import fedmsg; fedmsg.config.load_config()" worked without a second import.
+    found = importlib.import_module("fedmsg")
+    for part in module.split(".")[1:]:
+        found = getattr(found, part)
+    assert found is importlib.import_module(module)

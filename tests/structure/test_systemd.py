@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The unit files are sound, and systemd rates their sandbox as safe."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fedmsg import _settings, exceptions
+from fedmsg.testing import command_path
+from tests.structure import source
+
+UNITS = sorted((source.REPOSITORY / "docs" / "systemd").glob("*.service"))
+
+# systemd's exposure level goes from 0 to 100 here; below 20 it says "OK".
+EXPOSURE = 20
+
+every_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+
+
+def service(unit: Path) -> dict[str, str]:
+    """Give the section [Service] of a unit file; of a key that stands twice the last counts."""
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[method-assign,assignment] # the documented way to keep the case
+    parser.read(unit)
+    return dict(parser["Service"])
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run systemd-analyze, which needs no running systemd for this."""
+    program = shutil.which("systemd-analyze")
+    assert program, "install the package systemd: it has systemd-analyze"
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_there_is_a_unit_for_the_relay() -> None:
+    assert "fedmsg-relay.service" in {unit.name for unit in UNITS}
+
+
+@every_unit
+def test_verify(unit: Path, tmp_path: Path) -> None:
+    # As a package would install it, but with the command where it is here.
+    text = unit.read_text(encoding="utf-8").replace(
+        "/usr/bin/fedmsg-", str(Path(command_path(unit.stem)).parent) + "/fedmsg-"
+    )
+    (tmp_path / unit.name).write_text(text, encoding="utf-8")
+    run = analyze("verify", "--man=no", tmp_path / unit.name)
+    assert (run.returncode, run.stdout + run.stderr) == (0, "")
+
+
+@every_unit
+def test_sandbox(unit: Path) -> None:
+    run = analyze("security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager", unit)
+    assert run.returncode == 0, run.stdout[-500:] + run.stderr
+
+
+@every_unit
+def test_type_and_times(unit: Path) -> None:
+    keys = service(unit)
+    assert keys["Type"] == "notify"
+    assert int(keys["WatchdogSec"]) > 0
+    stop_timeout = _settings.get({}, "stop_timeout")
+    assert stop_timeout < int(keys["TimeoutStopSec"]) <= 2 * stop_timeout
+
+
+@every_unit
+def test_what_nobody_mends_by_restarting(unit: Path) -> None:
+    hopeless = {
+        str(error.exit_status) for error in (exceptions.UsageError, exceptions.ConfigError, exceptions.RefusedAtStart)
+    }
+    assert set(service(unit)["RestartPreventExitStatus"].split()) == hopeless
+
+
+@every_unit
+def test_the_command_is_ours(unit: Path) -> None:
+    assert re.fullmatch(r"/usr/bin/(fedmsg-[a-z-]+)", service(unit)["ExecStart"])
