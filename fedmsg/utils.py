@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Small things that several parts need: socket options, who calls, classes by name, queries."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fedmsg.exceptions import UsageError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    import zmq
+
+__all__ = [
+    "cowsay_output",
+    "dict_query",
+    "guess_calling_module",
+    "load_class",
+    "set_high_water_mark",
+    "set_tcp_keepalive",
+    "set_tcp_reconnect",
+]
+
+
+def set_high_water_mark(socket: zmq.Socket[Any], config: Mapping[str, Any]) -> None:
+    """Set how many messages a socket may hold for each connection, in both directions.
+
+    Args:
+        socket: A socket that is not yet bound or connected.
+        config: The configuration. ``high_water_mark`` 0 means without limit, and is
+            set: left alone, ZeroMQ would drop what goes beyond 1,000.
+    """
+    _set(socket, config, {"high_water_mark": ("SNDHWM", "RCVHWM")})
+
+
+def set_tcp_keepalive(socket: zmq.Socket[Any], config: Mapping[str, Any]) -> None:
+    """Set when a connection that says nothing is probed.
+
+    Args:
+        socket: A socket that is not yet bound or connected.
+        config: The configuration; of ``zmq_tcp_keepalive``, ``zmq_tcp_keepalive_cnt``,
+            ``zmq_tcp_keepalive_idle`` and ``zmq_tcp_keepalive_intvl`` those that are there
+            are set.
+    """
+    suffixes = ("", "_cnt", "_idle", "_intvl")
+    _set(socket, config, {f"zmq_tcp_keepalive{end}": (f"TCP_KEEPALIVE{end.upper()}",) for end in suffixes})
+
+
+def set_tcp_reconnect(socket: zmq.Socket[Any], config: Mapping[str, Any]) -> None:
+    """Set how long a lost connection waits before it is tried again.
+
+    Args:
+        socket: A socket that is not yet connected.
+        config: The configuration; of ``zmq_reconnect_ivl`` and ``zmq_reconnect_ivl_max``
+            (both in milliseconds) those that are there are set.
+    """
+    _set(socket, config, {f"zmq_reconnect_ivl{end}": (f"RECONNECT_IVL{end.upper()}",) for end in ("", "_max")})
+
+
+def _set(socket: zmq.Socket[Any], config: Mapping[str, Any], options: Mapping[str, tuple[str, ...]]) -> None:
+    """Set the socket options whose keys are configured."""
+    # Loaded for certain, as there is a socket; whoever needs no socket gets by without it.
+    import zmq
+
+    for key, names in options.items():
+        value = config.get(key)
+        if value is not None:
+            for name in names:
+                socket.setsockopt(zmq.SocketOption[name], value)
+
+
+def guess_calling_module(default: str | None = None) -> str | None:
+    """Name the application that is calling.
+
+    Args:
+        default: What to return when nobody but fedmsg itself is on the call stack.
+
+    Returns:
+        The top-level name of the first module up the call stack that is not part of fedmsg.
+    """
+    # Frame by frame, and no further than needed: a web application is 100 frames deep,
+    # and the inspect module reads the source of each.
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__")
+        # Code run by exec may be in a module without a name, or with anything for one.
+        if isinstance(name, str):
+            top = name.partition(".")[0]
+            if top and top != "fedmsg":
+                return top
+        frame = frame.f_back
+    return default
+
+
+def load_class(location: str) -> Any:
+    """Import what a configuration names.
+
+    Args:
+        location: ``package.module:Class``.
+
+    Returns:
+        The class, or whatever else has that name in that module.
+
+    Raises:
+        ImportError: There is no such module, or it has no such class.
+        UsageError: The location does not have this form.
+    """
+    module_name, colon, name = location.strip().partition(":")
+    if not colon or not module_name or module_name.startswith(".") or ":" in name:
+        raise UsageError(f"{location!r} does not name a class: write package.module:Class")
+    module = importlib.import_module(module_name)
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        raise ImportError(f"{name!r} not found in {module_name!r}") from error
+
+
+def dict_query(dic: Mapping[str, Any], query: str) -> OrderedDict[str, Any]:
+    """Look up dotted paths in nested dicts.
+
+    Args:
+        dic: The dict, for example an envelope.
+        query: Paths separated by commas: ``"msg.user,msg.update.title"``.
+
+    Returns:
+        Each path with the value that stands there, or None; in the order of the query.
+
+    Raises:
+        UsageError: The query is not text.
+    """
+    if not isinstance(query, str):
+        raise UsageError(f"query must be a string, not {type(query)}")
+    result: OrderedDict[str, Any] = OrderedDict()
+    for path in query.split(","):
+        value: Any = dic
+        for key in path.strip().split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        result[path.strip()] = value
+    return result
+
+
+def cowsay_output(message: str) -> tuple[bytes, bytes]:
+    """Let a cow say it.
+
+    The cow gets the message on its standard input. On its command line a message that
+    begins with ``-f`` would choose the file that draws the cow, which is a program.
+
+    Args:
+        message: What to say; as it is, with the control characters that it may have.
+
+    Returns:
+        What ``cowsay`` wrote: the picture, and its complaints. When there is no such
+        program the picture is empty and the complaint says so.
+    """
+    # Costs 5 ms, for the sake of few.
+    import subprocess
+
+    try:
+        run = subprocess.run(
+            ["cowsay"], input=str(message).encode(errors="backslashreplace"), capture_output=True, check=False
+        )
+    except OSError as error:
+        return b"", f"cowsay: {error.strerror}\n".encode()
+    return run.stdout, run.stderr
