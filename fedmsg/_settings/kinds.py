@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The kinds of value that a setting may have, and how a configured value becomes one.
+
+Each kind reads a value in two ways. ``strict`` is the reading of ``fedmsg.config.conf``:
+what it takes and the words it refuses with are those of fedmsg 1.x, which applications
+compare. ``loose`` is the reading of ``load_config``: it takes what 1.x worked with
+unchecked, and refuses what can't work.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+__all__ = ["ADDRESS", "ANYTHING", "BOOLEAN", "ENDPOINTS", "INTEGER", "LINES", "MAPPING", "NUMBER", "PATTERN",
+           "RECORDS", "SECONDS", "TEXT", "TEXTS", "Kind"]  # fmt: skip
+
+# Not compiled here: that would cost every program, and only --check looks at addresses.
+_TRANSPORT = r"(?:tcp|ipc|inproc|ws|wss|tipc|vmci|pgm|epgm|norm|udp)://.+"
+_TCP_PORT = r"tcp://.+:(\*|!|\d{1,5})"
+
+
+def _no_faults(value: Any) -> list[str]:  # noqa: ARG001 the signature is that of Kind.faults
+    return []
+
+
+class Kind(NamedTuple):
+    """A kind of value.
+
+    Attributes:
+        name: What to call it, in the documentation and in error messages.
+        strict: Reads a value for ``conf``; ValueError carries the reason.
+        loose: Reads a value for ``load_config``; ValueError carries the reason.
+        fix: What to write instead of a bad value.
+        faults: What is wrong in a value that was taken, for ``fedmsg-config --check``.
+    """
+
+    name: str
+    strict: Callable[[Any], Any]
+    loose: Callable[[Any], Any]
+    fix: str
+    faults: Callable[[Any], list[str]] = _no_faults
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f'"{value}" is not a boolean value.')
+    word = value.strip().lower()
+    if word not in {"true", "false"}:
+        raise ValueError(f'"{value}" must be a boolean ("True" or "False")')
+    return word == "true"
+
+
+def _loose_boolean(value: Any) -> bool:
+    # 1.x never looked at these, and 0 and 1 leave no doubt.
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    return _boolean(value)
+
+
+def _integer(value: Any) -> int:
+    try:
+        number = int(value)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    if number < 0:
+        raise ValueError("Integer must be greater than or equal to zero")
+    return number
+
+
+def _loose_integer(value: Any) -> int:
+    # int() would make 0 of a time-out of 0.5.
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"{value} is not a whole number")
+    return _integer(value)
+
+
+def _float(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error
+    # Put so that it is true of NaN, too.
+    if not number >= 0:
+        raise ValueError("Floating point number must be greater than or equal to zero")
+    return number
+
+
+def _loose_float(value: Any) -> float:
+    number = _float(value)
+    if math.isinf(number):
+        raise ValueError(f"{number} is not a time that ends")
+    return number
+
+
+def _loose_seconds(value: Any) -> int | float:
+    number = _loose_float(value)
+    return int(number) if number.is_integer() else number
+
+
+def _instance(wanted: type) -> Callable[[Any], Any]:
+    """Make the reader of 1.x for a type: an instance of it, or None."""
+
+    def read(value: Any) -> Any:
+        if value is None or isinstance(value, wanted):
+            return value
+        raise ValueError(f'"{value}" is not "{wanted}"')
+
+    return read
+
+
+_text, _mapping, _list = _instance(str), _instance(dict), _instance(list)
+
+
+def _anything(value: Any) -> Any:
+    return value
+
+
+def _loose_list(value: Any) -> Any:
+    return list(value) if isinstance(value, (tuple, set, frozenset)) else _list(value)
+
+
+def _loose_texts(value: Any) -> Any:
+    texts = _loose_list(value)
+    for text in texts or ():
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} in the list is not text")
+    return texts
+
+
+def _loose_records(value: Any) -> Any:
+    records = _loose_list(value)
+    for record in records or ():
+        if not isinstance(record, dict):
+            raise ValueError(f"{record!r} in the list is not a dict")
+    return records
+
+
+def _text_or_list(value: Any) -> Any:
+    return value if isinstance(value, list) else _text(value)
+
+
+def _loose_text_or_list(value: Any) -> Any:
+    return _text(value) if isinstance(value, str) or value is None else _loose_texts(value)
+
+
+def _pattern(value: Any) -> Any:
+    if _text(value) is not None:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"it is not a regular expression: {error}") from error
+    return value
+
+
+def _endpoints(value: Any) -> dict[str, list[str]]:
+    if not isinstance(value, dict):
+        raise ValueError("The 'endpoints' config value must be a dict.")
+    found = {}
+    for name, addresses in value.items():
+        listed = [addresses] if isinstance(addresses, str) else addresses
+        if not isinstance(name, str) or not isinstance(listed, (list, tuple, set, frozenset)):
+            raise ValueError(f"{name!r}: {addresses!r} is not a name with an address or a list of addresses")
+        for address in listed:
+            if not isinstance(address, str):
+                raise ValueError(f"{address!r} under {name!r} is not an address")
+        found[name] = list(listed)
+    return found
+
+
+def _address_faults(value: Any) -> list[str]:
+    """Say what is wrong with an address, or with each address of a list."""
+    if isinstance(value, (list, tuple)):
+        return [fault for one in value for fault in _address_faults(one)]
+    if not isinstance(value, str):
+        return []
+    if not re.fullmatch(_TRANSPORT, value):
+        return [f"{value!r} does not begin with a transport; write 'tcp://{value.partition('://')[2] or value}'"]
+    if value.startswith("tcp:"):
+        port = re.fullmatch(_TCP_PORT, value)
+        if port is None or (port[1].isdigit() and int(port[1]) > 65535):
+            return [f"{value!r} does not end in a port; write 'tcp://host:1234'"]
+    return []
+
+
+def _endpoint_faults(value: Any) -> list[str]:
+    """Say what is wrong with the addresses under each name."""
+    named = value.items() if isinstance(value, dict) else ()
+    return [f"{name}: {fault}" for name, addresses in named for fault in _address_faults(addresses)]
+
+
+BOOLEAN = Kind("true or false", _boolean, _loose_boolean, "write True or False")
+INTEGER = Kind("whole number", _integer, _loose_integer, "write a whole number")
+NUMBER = Kind("number", _float, _loose_float, "write a number")
+SECONDS = Kind("number", _integer, _loose_seconds, "write a number")
+TEXT = Kind("text", _text, _text, "write text in quotes")
+PATTERN = Kind("regular expression", _text, _pattern, "write a regular expression in quotes")
+TEXTS = Kind("list of texts", _list, _loose_texts, "write a list of texts in quotes")
+RECORDS = Kind("list of dicts", _list, _loose_records, "write a list of dicts")
+MAPPING = Kind("dict", _mapping, _mapping, "write a dict")
+LINES = Kind("text or list of texts", _text_or_list, _loose_text_or_list,
+             "write an address in quotes, or a list of them", _address_faults)  # fmt: skip
+ADDRESS = Kind("text", _text, _text, "write an address in quotes", _address_faults)
+ENDPOINTS = Kind("dict of names and lists of addresses", _anything, _endpoints,
+                 "write a dict of names and lists of addresses", _endpoint_faults)  # fmt: skip
+ANYTHING = Kind("object", _anything, _anything, "")

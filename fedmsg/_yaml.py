@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""YAML, as data: what wraps pyyaml. Reach it by ``_plugins.lazy("yaml")``."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+__all__ = ["NotYaml", "dump", "load"]
+
+
+class NotYaml(ValueError):
+    """A text that is not YAML, or not plain data.
+
+    Args:
+        what: What is wrong.
+        line: In which line, counted from 1.
+    """
+
+    def __init__(self, what: str, line: int) -> None:
+        super().__init__(what)
+        self.line = line
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads data alone, and doesn't let the second of two equal keys win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            # "<<" brings in the keys of another mapping, which the own ones are meant to override.
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load(text: str) -> Any:
+    """Read one YAML document.
+
+    Args:
+        text: The document.
+
+    Returns:
+        What it holds: dicts, lists, text, numbers, dates, None.
+
+    Raises:
+        NotYaml: The text is not one document of plain data.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 _Loader is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise NotYaml(error.problem or str(error), mark.line + 1 if mark else 1) from error
+    except yaml.reader.ReaderError as error:
+        what = f"the character {error.character!r} is not allowed"
+        raise NotYaml(what, text.count("\n", 0, error.position) + 1) from error
+    # An impossible date, an unhashable key, a number that is too long, nesting without end.
+    except (ValueError, TypeError, RecursionError) as error:
+        raise NotYaml(str(error), 1) from error
+
+
+def dump(value: Any) -> str:
+    """Write plain data as a YAML document.
+
+    Args:
+        value: Dicts, lists, text, numbers, booleans and None.
+
+    Returns:
+        The document, with the keys in their own order.
+    """
+    document: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return document

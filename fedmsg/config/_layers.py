@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The layers of a configuration, put on top of each other and looked through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fedmsg import _plugins, _settings
+from fedmsg.config import _files, _merge, _nearest, _trust, _words
+from fedmsg.exceptions import ConfigError
+
+__all__ = ["Answer", "Question", "gather", "misspelt", "refuse", "source_of"]
+
+
+class Question(NamedTuple):
+    """What somebody wants to have loaded.
+
+    Attributes:
+        filenames: The files to read instead of those in the usual places; empty means the usual ones.
+        flags: What was given on the command line.
+        disable_defaults: Whether to start from nothing.
+        allow_insecure: Whether files are read whoever they belong to.
+    """
+
+    filenames: tuple[str, ...] = ()
+    flags: Mapping[str, Any] = {}
+    disable_defaults: bool = False
+    allow_insecure: bool = False
+
+
+class Answer(NamedTuple):
+    """A configuration, and all that is known of it.
+
+    Attributes:
+        config: The configuration itself.
+        origins: Where each value came from.
+        files: The files that were read.
+        places: Where files were looked for.
+        problems: What makes it unfit for use.
+        notes: What is worth a warning.
+    """
+
+    config: dict[str, Any]
+    origins: _merge.Origins
+    files: list[str]
+    places: list[str]
+    problems: list[ConfigError]
+    notes: list[str]
+
+
+def refuse(problems: list[ConfigError]) -> None:
+    """Raise what is wrong with a configuration, all of it at once; nothing when it is in order.
+
+    Args:
+        problems: What is wrong.
+
+    Raises:
+        ConfigError: There are problems.
+    """
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        listed = "; ".join(f"({number}) {problem}" for number, problem in enumerate(problems, 1))
+        raise ConfigError(f"{len(problems)} problems in the configuration: {listed}") from problems[0]
+
+
+def gather(question: Question) -> Answer:
+    """Read the files, lay them over the defaults and each other, and check the values.
+
+    Args:
+        question: What is wanted.
+
+    Raises:
+        ConfigError: A file that was asked for by name is not there.
+    """
+    places = _places(question.filenames)
+    reader = _files.Reader(insecure_ok=question.allow_insecure or _trust.insecure_is_allowed())
+    for place in places:
+        reader.read(place)
+    config, origins = _stack(reader, question)
+    problems = reader.problems + _check(config, origins)
+    config = _complete(config, origins, question)
+    notes = reader.notes + [note for source in reader.sources for note in misspelt(source.values, source.path)]
+    if not problems:
+        notes += _look_up(config, origins)
+    files = [source.path for source in reader.sources]
+    return Answer(config, origins, files, [place.path for place in places], problems, notes)
+
+
+def _places(filenames: tuple[str, ...]) -> list[_files.Place]:
+    if filenames:
+        return _files.named_files(filenames)
+    named = _files.named_place()
+    return [named] if named else _files.usual_places()
+
+
+def _stack(reader: _files.Reader, question: Question) -> tuple[dict[str, Any], _merge.Origins]:
+    """Lay the files over each other, then the flags over them."""
+    config: dict[str, Any] = {}
+    origins: _merge.Origins = {}
+    if not question.disable_defaults:
+        # The one default that files are merged into; any other dict of theirs replaces it.
+        config["logging"], origins["logging"] = _settings.get({}, "logging"), _merge.DEFAULT
+    for source in reader.sources:
+        try:
+            _merge.lay_over(config, origins, source.values, _merge.Origin(source.layer, source.path))
+        # Python and YAML can both build a dict that contains itself.
+        except RecursionError as error:
+            fault = ConfigError(f"{_words.path_words(source.path)}: its dicts are nested without end")
+            fault.__cause__ = error
+            reader.problems.append(fault)
+    config.update(question.flags)
+    origins.update(dict.fromkeys(question.flags, _merge.COMMAND_LINE))
+    return config, origins
+
+
+def _check(config: dict[str, Any], origins: _merge.Origins) -> list[ConfigError]:
+    """Turn the values of known keys into what the code works with, and give what is wrong with them."""
+    problems = []
+    for name, value in config.items():
+        row = _settings.TABLE.get(name)
+        if row is None:
+            continue
+        try:
+            config[name] = row.accept(value)
+        except ValueError as error:
+            problems.append(_bad_value(row, value, str(error), source_of(origins[name])))
+    return problems
+
+
+def source_of(origins: Any) -> str:
+    """Say which files or layers a value came from.
+
+    Args:
+        origins: Its origin, or the origins of what is in it.
+    """
+    if isinstance(origins, _merge.Origin):
+        return _words.path_words(origins.path) if origins.path else origins.layer
+    return " and ".join(dict.fromkeys(source_of(inner) for inner in origins.values()))
+
+
+def _bad_value(row: _settings.Setting, value: Any, reason: str, source: str) -> ConfigError:
+    shown = "a secret" if row.secret else _words.value_words(value)
+    if row.name == "endpoints" and not isinstance(value, dict) and value is not None:
+        # Programs look for the first words, which therefore come before the rest.
+        return ConfigError(f"{reason} ({source}: endpoints is {shown}; {row.fix})")
+    said = f"it is not {row.type}" if row.secret else _words.clip(reason)
+    return ConfigError(f"{source}: {row.name} is {shown}: {said}; {row.fix}")
+
+
+def _complete(config: dict[str, Any], origins: _merge.Origins, question: Question) -> dict[str, Any]:
+    """Add the defaults, and put known keys into the order of the table."""
+    if question.disable_defaults:
+        return config
+    ordered = _settings.defaults()
+    for name in ordered:
+        origins.setdefault(name, _merge.DEFAULT)
+    ordered.update(config)
+    if ordered.get("topic_prefix_re") is None and isinstance(ordered["topic_prefix"], str):
+        ordered["topic_prefix_re"] = _settings.derive_topic_prefix_re(ordered["topic_prefix"])
+        origins["topic_prefix_re"] = _merge.DERIVED
+    return ordered
+
+
+def misspelt(values: Mapping[str, Any], path: str) -> list[str]:
+    """Name the keys that look like misspelt ones of ours.
+
+    Args:
+        values: What a file sets.
+        path: Where the file lies.
+    """
+    found = []
+    for name in values:
+        near = None if name in _settings.TABLE else _nearest.nearest(name, _settings.TABLE)
+        if near:
+            shown = _words.value_words(name)
+            found.append(f"{_words.path_words(path)}: nothing reads the key {shown}; did you mean {near!r}?")
+    return found
+
+
+def _look_up(config: dict[str, Any], origins: _merge.Origins) -> list[str]:
+    """Add the endpoints that are kept in the DNS, and say which can't be had."""
+    domains = config.get("srv_endpoints")
+    if not domains:
+        return []
+    notes = []
+    dns = _plugins.lazy("dns")
+    for domain in domains:
+        origin = _merge.Origin(f"SRV records of {domain}")
+        try:
+            addresses = dns.service_addresses(domain)
+        except dns.LookupFailed as error:
+            shown, reason = _words.value_words(domain), _words.clip(str(error))
+            notes.append(f"srv_endpoints: the endpoints of {shown} can't be looked up: {reason}")
+            continue
+        _merge.lay_over(config, origins, {"endpoints": {domain: addresses}}, origin)
+    return notes
