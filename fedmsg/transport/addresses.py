@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""ZeroMQ addresses: what to bind for a configured one, and whether it needs a name server."""
+
+from __future__ import annotations
+
+import re
+
+from fedmsg.exceptions import ConfigError
+
+__all__ = ["as_list", "bindable", "check", "host_to_resolve", "is_ipv6"]
+
+_FORM = re.compile(r"^(tcp://(\[[^\]]+\]|[^:\[\]]+):(\d+|\*)|ipc://.+|inproc://.+)$")
+_IPV4 = re.compile(r"^[\d.]+$")
+
+
+def as_list(addresses: object) -> list[str]:
+    """One address or several, as a list of text."""
+    if not addresses:
+        return []
+    if isinstance(addresses, str):
+        return [addresses]
+    if isinstance(addresses, list | tuple | set):
+        return [str(address) for address in addresses]
+    raise ConfigError(f"{addresses!r} is not an address or a list of addresses")
+
+
+def check(address: str, key: str) -> str:
+    """Return the address when it has the form of one.
+
+    Args:
+        address: Such as ``tcp://127.0.0.1:2003``, ``tcp://[::1]:2003`` or ``ipc:///run/bus``.
+        key: Where it was configured, for the error.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    if _FORM.match(address):
+        return address
+    raise ConfigError(f"{key}: {address!r} is no address; write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH")
+
+
+def bindable(address: str) -> str:
+    """What a publisher binds for a configured address: every interface, for ``tcp``."""
+    if not address.startswith("tcp://"):
+        return address
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return f"tcp://[::]:{port}" if host.startswith("[") else f"tcp://*:{port}"
+
+
+def is_ipv6(address: str) -> bool:
+    """Whether the address is an IPv6 literal, the one case that needs ``ZMQ_IPV6``.
+
+    With that option on, libzmq takes a name such as ``localhost`` for its IPv6 address
+    first, where an IPv4-only publisher doesn't listen; so it stays off for names.
+    """
+    return address.startswith("tcp://[")
+
+
+def host_to_resolve(address: str) -> str | None:
+    """The host name in an address; None where nothing has to be looked up."""
+    if not address.startswith("tcp://") or is_ipv6(address):
+        return None
+    host = address.removeprefix("tcp://").rpartition(":")[0]
+    return None if host == "*" or _IPV4.match(host) else host

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The one ZeroMQ context that a process has, and what ``fork`` does to it.
+
+All sockets of a process share one context, because a bound publisher is shared by threads
+and a socket can't outlive its context. It is opened by the first user and closed with
+the last. A forked child forgets its parent's context without touching it (the sockets in
+it belong to the parent) and opens its own on first use; whoever keeps sockets compares
+``generation`` with the one it opened them under.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import zmq
+
+__all__ = ["acquire", "after_fork", "generation", "release"]
+
+#: Grows by one in every forked child. Read it as ``process.generation``: it changes.
+generation = 0
+
+_lock = threading.Lock()
+_context: zmq.Context[zmq.Socket[bytes]] | None = None
+_users = 0
+# What a fork leaves behind is never freed in the child: freeing would close the parent's sockets.
+_inherited: list[object] = []
+_after_fork: list[Callable[[], None]] = []
+
+
+def acquire(io_threads: int = 1) -> zmq.Context[zmq.Socket[bytes]]:
+    """Open the context of this process, or count one more user of it.
+
+    Args:
+        io_threads: ZeroMQ's own threads; the first user decides.
+
+    Returns:
+        The context; every call needs one `release` after its sockets are closed.
+    """
+    global _context, _users
+    with _lock:
+        if _context is None:
+            _context = zmq.Context(io_threads=io_threads)
+        _users += 1
+        return _context
+
+
+def release(under: int) -> None:
+    """Give up one use; the last one ends the context.
+
+    Args:
+        under: The ``generation`` of the `acquire`; a use from before a fork is ignored.
+    """
+    global _context, _users
+    with _lock:
+        if under != generation:
+            return
+        _users -= 1
+        if _users:
+            return
+        context, _context = _context, None
+    if context is not None:
+        context.term()
+
+
+def after_fork(forget: Callable[[], None]) -> None:
+    """Register what a child calls to forget sockets, locks and threads of its parent."""
+    _after_fork.append(forget)
+
+
+def _in_child() -> None:
+    global generation, _lock, _context, _users
+    generation += 1
+    _inherited.append(_context)
+    # Another thread of the parent may have held the lock at the moment of the fork.
+    _lock = threading.Lock()
+    _context, _users = None, 0
+    for forget in _after_fork:
+        forget()
+
+
+os.register_at_fork(after_in_child=_in_child)

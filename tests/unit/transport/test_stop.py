@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Stop signals, sent to this very process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from fedmsg.transport.stop import StopSignals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopSignals() as stop:
+        assert (stop.requested, stop.wait(0)) == (False, False)
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        assert stop.wait(10)
+        assert stop.requested
+    assert signal.getsignal(number) is before
+
+
+def test_a_hang_up_says_that_nothing_is_reloaded(caplog: pytest.LogCaptureFixture) -> None:
+    with StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.wait(0)
+    assert "SIGHUP" in caplog.text
+
+
+def test_the_wait_ends_when_the_work_does() -> None:
+    with StopSignals() as stop:
+        stop.wait_and_watch(lambda: False)
+        assert not stop.requested
+
+
+def test_the_watchdog_is_reassured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, StopSignals() as stop:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "20000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        rounds = iter([True, True, True, False])
+        stop.wait_and_watch(lambda: next(rounds))
+        assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
