@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A message bus: `publish` what happened, `tail_messages` what others say.
+
+::
+
+    import fedmsg
+
+    fedmsg.publish(topic="update", modname="bodhi", msg={"title": "nethack-3.7"})
+
+    for name, endpoint, topic, msg in fedmsg.tail_messages(mute=True):
+        print(topic, msg["msg"])
+
+The functions here keep a `fedmsg.core.FedMsgContext` for each thread.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fedmsg.core import FedMsgContext
+    from fedmsg.transport.receiver import Received
+
+__all__ = ["destroy", "init", "publish", "tail_messages"]
+
+#: What belongs to one thread; its ``__context`` is the context in use.
+__local = threading.local()
+
+
+def init(**config: Any) -> FedMsgContext:
+    """Load the configuration, change it as told, and open this thread's context.
+
+    Args:
+        config: Settings that win over the configuration files.
+
+    Raises:
+        ValueError: The thread has a context already; `destroy` it first.
+    """
+    if getattr(__local, "__context", None) is not None:
+        raise ValueError("fedmsg already initialized")
+    loaded = _submodule("config").load_config()
+    context: FedMsgContext = _submodule("core").FedMsgContext(**{**loaded, **config})
+    context._kept = True
+    __local.__context = context
+    return context
+
+
+def publish(
+    topic: str | None = None,
+    msg: object = None,
+    modname: str | None = None,
+    pre_fire_hook: Callable[[dict[str, Any]], object] | None = None,
+    **config: Any,
+) -> None:
+    """Send a message, through a context that is opened when there is none yet.
+
+    Args:
+        topic: What happened.
+        msg: What there is to say of it.
+        modname: The application; the caller's top-level module when not given.
+        pre_fire_hook: Called with the finished envelope just before it is sent.
+        config: Settings for the context, where one has to be opened.
+
+    Raises:
+        NotListening: Publishing through a relay, and none listened within ``timeout``.
+        MessageError: The message is not fit for the wire.
+    """
+    context = getattr(__local, "__context", None)
+    if context is None:
+        context = init(**config)
+    context.publish(topic, msg, modname, pre_fire_hook)
+
+
+def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Iterator[Received]:
+    """Listen, through a context that is opened when there is none yet.
+
+    Args:
+        topic: The beginning of the topics that are wanted; empty for all.
+        passive: Bind the configured addresses instead of connecting to them.
+        config: Settings for the context, where one has to be opened.
+
+    Returns:
+        A generator of (name, address, topic, envelope).
+    """
+    context = getattr(__local, "__context", None)
+    if context is None:
+        context = init(**config)
+    received: Iterator[Received] = context.tail_messages(topic, passive)
+    return received
+
+
+def destroy() -> None:
+    """Close this thread's context, if it has one; a later call opens a fresh one."""
+    context = getattr(__local, "__context", None)
+    if context is not None:
+        __local.__context = None
+        context.destroy()
+
+
+# `import fedmsg` is in every application: what it does not use yet is loaded at the first touch.
+_SUBMODULES = frozenset({"config", "core", "encoding", "exceptions", "utils"})
+
+
+def _submodule(name: str) -> Any:
+    return importlib.import_module(f"fedmsg.{name}")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "send_message":
+        # The very same function under its old name, and a word about it.
+        warnings.warn("fedmsg.send_message is deprecated, use fedmsg.publish", DeprecationWarning, stacklevel=2)
+        return publish
+    if name in _SUBMODULES:
+        return _submodule(name)
+    raise AttributeError(f"module 'fedmsg' has no attribute {name!r}")

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The context that an application publishes and listens through."""
+
+from __future__ import annotations
+
+import atexit
+import getpass
+import logging
+import socket
+import sys
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from fedmsg import _settings, _wire, utils
+from fedmsg.exceptions import ConfigError, MessageError, MissingEndpoint, RefusedAtStart, ValidationError
+from fedmsg.transport import addresses, options, process, publisher
+from fedmsg.transport.receiver import Received, Receiver
+
+__all__ = ["FedMsgContext", "ValidationError"]
+
+Hook = Callable[[dict[str, Any]], object]
+
+#: The configuration's name for the addresses that a relay takes messages at.
+RELAY = "relay_inbound"
+
+_live: weakref.WeakSet[FedMsgContext] = weakref.WeakSet()
+
+
+class FedMsgContext:
+    """One user of the bus: publishes under a name, and listens.
+
+    What it sends through is opened at once and shared by the threads of a process; a child
+    of ``fork`` opens its own on first use. Use it as a context manager, or call `destroy`.
+
+    Args:
+        config: The configuration, as keywords. A key that is missing has its default.
+            ``name`` says whose ``endpoints`` to publish at, ``active`` to publish through a
+            relay, ``mute`` not to publish at all.
+
+    Attributes:
+        c: The context's own copy of the configuration, with the resolved ``name``.
+        hostname: The short name of this machine.
+        log: Its logger.
+
+    Raises:
+        MissingEndpoint: ``active``, and no address is configured for the relay. A KeyError.
+        AddressInUse: All addresses of the name are taken by others. An IOError.
+        ConfigError: The configuration can't work. A ValueError.
+        RefusedAtStart: Signing is on and can't be done.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        self.log = logging.getLogger("fedmsg")
+        self.hostname = socket.gethostname().split(".", 1)[0]
+        self.c = self._resolve(config)
+        self._i = 0
+        self._lost = 0
+        self._outlet: publisher.Publisher | None = None
+        self._closed = True  # until it is open
+        # A context that its thread closes at the end need not complain of being forgotten.
+        self._kept = False
+        _refuse_what_is_to_come(self.c, publishing=not self.c.get("mute"))
+        self._user = _wire.quoted(getpass.getuser())
+        self._prefix = str(_settings.get(self.c, "topic_prefix"))
+        self._environment = str(_settings.get(self.c, "environment"))
+        self._max_size: int = _settings.get(self.c, "max_message_size")
+        self._topics: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self._open()
+        _live.add(self)
+
+    def _resolve(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Our own copy of the configuration, with the name and its endpoints filled in."""
+        own = dict(config)
+        own["endpoints"] = endpoints = dict(_settings.get(config, "endpoints") or {})
+        if own.get("active"):
+            own["name"] = own.get("name") or RELAY
+        elif not own.get("name"):
+            name = f"{utils.guess_calling_module(default='fedmsg')}.{self.hostname}"
+            own["name"] = None if name.startswith("fedmsg") else name
+        if own["name"] in endpoints:
+            endpoints[own["name"]] = addresses.as_list(endpoints[own["name"]])
+        return own
+
+    # ---------------------------------------------------------------- opening and closing
+
+    def _open(self) -> None:
+        self._generation = process.generation
+        self._context = process.acquire(_settings.get(self.c, "io_threads"))
+        try:
+            self._outlet = self._open_outlet()
+        except BaseException:
+            process.release(self._generation)
+            raise
+        self._closed = False
+        if process.generation and "multiprocessing.util" in sys.modules:
+            # A child of multiprocessing ends without running what atexit has registered.
+            sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
+
+    def _open_outlet(self) -> publisher.Publisher | None:
+        config, name = self.c, self.c["name"]
+        if config.get("mute") or not _settings.get(config, "zmq_enabled"):
+            return None
+        if config.get("active"):
+            relays = addresses.as_list(_settings.get(config, name) if name == RELAY else config.get(name))
+            if not relays:
+                raise MissingEndpoint("Could not find endpoint for fedmsg-relay. Try installing fedmsg-relay.")
+            return publisher.open_connected(config, name, relays)
+        if config["endpoints"].get(name):
+            return publisher.open_bound(config, name, config["endpoints"][name])
+        warnings.warn(f"fedmsg is not configured to send any zmq messages for name {name!r}", UserWarning, stacklevel=4)
+        return None
+
+    def destroy(self) -> None:
+        """Close the context; bounded by ``zmq_linger``. A second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        _live.discard(self)
+        if self._generation != process.generation:
+            return  # its sockets belong to the process that forked this one
+        if self._outlet is not None:
+            publisher.close(self._outlet)
+            self._lost = self._outlet.lost
+            self._outlet = None
+        process.release(self._generation)
+
+    def __enter__(self) -> FedMsgContext:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.destroy()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True):
+            return
+        if not self._kept and self._generation == process.generation:
+            warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
+        self.destroy()
+
+    @property
+    def context(self) -> options.Context:
+        """The ZeroMQ context, one for the whole process."""
+        return self._context
+
+    @property
+    def publisher(self) -> options.Socket | None:
+        """The socket that messages are published on; None where there is none."""
+        return self._outlet.socket if self._outlet is not None else None
+
+    @property
+    def lost(self) -> int:
+        """About how many messages may be lost, because a connection broke under them."""
+        return self._outlet.lost if self._outlet is not None else self._lost
+
+    # ---------------------------------------------------------------- publishing
+
+    def publish(
+        self,
+        topic: str | None = None,
+        msg: object = None,
+        modname: str | None = None,
+        pre_fire_hook: Hook | None = None,
+        **_config: Any,
+    ) -> None:
+        """Send a message; nothing given is changed.
+
+        Args:
+            topic: What happened; the rest of the full topic is added.
+            msg: What there is to say of it: usually a dict, anything that becomes JSON.
+            modname: The application; the caller's top-level module when not given.
+            pre_fire_hook: Called with the finished envelope just before it is sent.
+
+        Raises:
+            NotListening: Publishing through a relay, and none listened within ``timeout``.
+            MessageError: A receiver would have to refuse the message. A ValueError.
+            TypeError: ``msg`` holds something that can't become JSON.
+            ConfigError: This context has no address to publish at.
+        """
+        if self._generation != process.generation and not self._closed:
+            self._open()
+        if self._outlet is None:
+            raise self._why_silent()
+        modname = modname or utils.guess_calling_module() or "fedmsg"
+        name, frame = self._topics.get((modname, topic or ""), _NOT_CACHED)
+        if not frame:
+            name, frame = self._make_topic(modname, topic)
+        now = time.time()
+        number = self._i + 1
+        if pre_fire_hook is None:
+            body = _wire.encode_new(
+                i=number,
+                msg=msg or {},
+                msg_id=_wire.message_id(now),
+                timestamp=int(now),
+                topic=name,
+                username=self._user,
+            )
+        else:
+            body = self._encode_hooked(number, now, name, msg, pre_fire_hook)
+        _wire.check_size(len(frame) + len(body), self._max_size)
+        self._outlet.send(frame, body)
+        self._i = number
+
+    def _make_topic(self, modname: str, topic: str | None) -> tuple[str, bytes]:
+        name = _wire.full_topic(self._prefix, self._environment, modname, topic or "unspecified")
+        try:
+            made = name, name.encode()
+        except UnicodeEncodeError as error:
+            raise MessageError(f"the topic {name!r} can't be written in UTF-8", "utf-8") from error
+        # An application that makes topics up as it goes must not fill memory with them.
+        if len(self._topics) >= _TOPICS_KEPT:
+            self._topics.clear()
+        self._topics[modname, topic or ""] = made
+        return made
+
+    def _encode_hooked(self, number: int, now: float, topic: str, msg: object, hook: Hook) -> bytes:
+        envelope = {
+            "i": number,
+            "msg": msg or {},
+            "msg_id": _wire.message_id(now),
+            "timestamp": int(now),
+            "topic": topic,
+            "username": getpass.getuser(),
+        }
+        hook(envelope)
+        return _wire.encode(envelope, topic)
+
+    def _why_silent(self) -> Exception:
+        if self._closed:
+            return ConfigError("this context is closed; open another one to publish")
+        if not _settings.get(self.c, "zmq_enabled"):
+            return AttributeError("Unable to publish non-zeromq msg without moksha-hub initialization.")
+        name = self.c["name"]
+        if self.c.get("mute"):
+            return ConfigError("this context is mute: it was opened with mute=True, which is for listening only")
+        return ConfigError(
+            f"no address to publish at: set endpoints[{name!r}] in the configuration, "
+            "or publish through a relay with active=True"
+        )
+
+    def send_message(self, topic: str | None = None, msg: object = None, modname: str | None = None) -> None:
+        """The old name of `publish`."""
+        warnings.warn(".send_message is deprecated. Use .publish", DeprecationWarning, stacklevel=2)
+        self.publish(topic, msg, modname)
+
+    # ---------------------------------------------------------------- listening
+
+    def tail_messages(self, topic: str = "", passive: bool = False, **_config: Any) -> Iterator[Received]:
+        """Listen to every address in ``endpoints``.
+
+        Args:
+            topic: The beginning of the topics that are wanted; empty for all.
+            passive: Bind the addresses instead of connecting to them.
+
+        Returns:
+            A generator of (name, address, topic, envelope). Sockets are opened at its first
+            ``next()`` and closed with it. What can't be trusted is refused: counted, told in
+            the log now and then, and left out.
+
+        Raises:
+            ConfigError: At the call: the configuration can't work.
+            RefusedAtStart: At the call: checking is on and can't be done.
+        """
+        if not _settings.get(self.c, "zmq_enabled"):
+            raise ConfigError("zmq_enabled is false: there is nothing to listen to")
+        endpoints = [
+            (name, addresses.check(address, f"endpoints[{name!r}]"))
+            for name, several in self.c["endpoints"].items()
+            for address in addresses.as_list(several)
+        ]
+        if _settings.get(self.c, "validate_signatures"):
+            raise RefusedAtStart("validate_signatures is true, and this version can't check signatures yet")
+        return self._tail(endpoints, topic, passive)
+
+    def _tail(self, endpoints: list[tuple[str, str]], topic: str, passive: bool) -> Iterator[Received]:
+        with Receiver(self.c, endpoints, [topic], passive=passive, log=self.log) as receiver:
+            yield from receiver
+
+
+_TOPICS_KEPT = 1000
+_NOT_CACHED = ("", b"")
+
+
+def _refuse_what_is_to_come(config: Mapping[str, Any], *, publishing: bool) -> None:
+    """Refuse to start where going on would silently leave out what the configuration asks for."""
+    if publishing and _settings.get(config, "sign_messages"):
+        raise RefusedAtStart("sign_messages is true, and this version can't sign messages yet")
+    if publishing and _settings.get(config, "persistent_store"):
+        raise RefusedAtStart("persistent_store is set, and this version can't store messages yet")
+
+
+def _close_all() -> None:
+    for context in list(_live):
+        context.destroy()
+
+
+atexit.register(_close_all)
