@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The commands, one module each, and the class that all of them are built on.
+
+::
+
+    from fedmsg.commands import BaseCommand
+
+
+    class GreetCommand(BaseCommand):
+        '''Greet whoever is named.'''
+
+        name = "greet"
+        extra_args = [(["--whom"], {"dest": "whom", "default": "all", "help": "Whom to greet."})]
+
+        def run(self):
+            print("Hello", self.config["whom"])
+
+
+    def greet():
+        return GreetCommand().execute()
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, ClassVar
+
+import fedmsg.config
+from fedmsg import _plugins, _settings
+from fedmsg.commands import _options, _process, _shared
+from fedmsg.commands._options import Declaration
+from fedmsg.exceptions import ConfigError, WorkLeft
+
+__all__ = ["BaseCommand", "Declaration", "dictConfig"]
+
+
+def dictConfig(config: dict[str, Any]) -> None:  # noqa: N802 the name of logging's own, and the one that is looked up
+    """Set up logging, as :func:`logging.config.dictConfig` does.
+
+    Args:
+        config: The configured value of ``logging``.
+    """
+    # Costs 8 ms, which a command that only shows its help need not pay.
+    from logging import config as logging_config
+
+    logging_config.dictConfig(config)
+
+
+class BaseCommand:
+    """A command: its flags, its configuration, and the way that it runs and ends.
+
+    To construct one reads the command line of the process and loads the configuration.
+    What goes wrong from there on is one line on standard error and an exit status, see
+    :mod:`fedmsg.exceptions`; ``--debug`` shows the traceback too.
+
+    Attributes:
+        name: The name of the command.
+        extra_args: Its own flags, as tuples of their names and of argparse's keywords.
+        daemonizable: Whether it goes to the background where ``daemon`` is configured.
+        unused_flags: The configuration keys of common flags that make no difference to it;
+            these flags are accepted, but not shown by ``--help``.
+        needs_zmq: Whether it can do nothing without ZeroMQ.
+        prints_data: Whether standard output is for what it prints, so that the log has to
+            go elsewhere.
+        config: The configuration, flags included.
+        log: Where it says what it does.
+    """
+
+    name: str = ""
+    extra_args: ClassVar[Sequence[Declaration]] = ()
+    daemonizable: bool = False
+    unused_flags: AbstractSet[str] = frozenset()
+    needs_zmq: bool = False
+    prints_data: bool = False
+
+    log = logging.getLogger("fedmsg.commands")
+
+    def __init__(self) -> None:
+        # Where it can be told from the command line alone: the rest of it may be what is wrong.
+        self._debug = "--debug" in sys.argv[1:]
+        with _process.reporting(self._prog, debug=self._debug):
+            try:
+                self.config = self.get_config()
+                self._set_up_logging()
+            except KeyboardInterrupt:
+                raise WorkLeft("stopped before it had begun") from None
+
+    @property
+    def _prog(self) -> str:
+        return self.name or os.path.basename(sys.argv[0])
+
+    def get_config(self) -> dict[str, Any]:
+        """Read the command line and load the configuration.
+
+        Returns:
+            The configuration with all flags in it, also those that have only their default.
+
+        Raises:
+            SystemExit: The command line asked for something else, such as ``--help``.
+            UsageError: It makes no sense.
+            ConfigError: The configuration can't be used.
+        """
+        line = _options.CommandLine(
+            self._prog, self.__doc__, self.extra_args or (), _shared.declarations(), self.unused_flags
+        )
+        flags = _shared.LateFlags(line)
+        config = fedmsg.config.load_config(self.extra_args, self.__doc__, flags=flags)
+        self._log_level = flags.log_level
+        return flags.complete(config)
+
+    def _set_up_logging(self) -> None:
+        config = self.config.get("logging")
+        if not config:
+            return
+        if self._log_level is not None or self.prints_data:
+            config = self._adapted(config)
+        try:
+            dictConfig(config)
+        except ValueError as error:
+            reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+            raise ConfigError(f"logging: {reason}") from error
+
+    def _adapted(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Change the configured logging the way that flags and the use of standard output demand."""
+        handlers = {name: dict(handler) for name, handler in config.get("handlers", {}).items()}
+        loggers = {name: dict(logger) for name, logger in config.get("loggers", {}).items()}
+        for handler in handlers.values():
+            if self.prints_data and handler.get("stream") == "ext://sys.stdout":
+                handler["stream"] = "ext://sys.stderr"
+        if self._log_level is not None:
+            for one in (*handlers.values(), *loggers.values()):
+                one["level"] = self._log_level
+        return {**config, "handlers": handlers, "loggers": loggers}
+
+    def run(self) -> Any:
+        """Do the work; every command has its own.
+
+        Returns:
+            The exit status, where the function for the entry point returns it; None is 0.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no run()")
+
+    def execute(self) -> Any:
+        """Run the command to its end, or until it is told to stop.
+
+        Returns:
+            What `run` returns; 0 when Ctrl-C or SIGTERM ended it.
+
+        Raises:
+            SystemExit: It failed, with the status that says how.
+        """
+        with _process.reporting(self._prog, debug=self._debug):
+            if self.needs_zmq and not _settings.get(self.config, "zmq_enabled"):
+                raise ConfigError(f"{self._prog} needs ZeroMQ, and zmq_enabled is False; set it to True")
+            try:
+                with _process.interruptible(self._prog):
+                    if self.daemonizable and self.config.get("daemon"):
+                        return self._run_in_background()
+                    return self.run()
+            except KeyboardInterrupt:
+                return 0
+            except OSError as error:
+                _process.end_quietly_when_output_is_gone(error)
+                raise
+
+    def _run_in_background(self) -> Any:
+        _plugins.lazy("daemon").detach(self.config.get("pidfile"))
+        # Nobody sees standard error any more.
+        with _process.reporting(self._prog, debug=self._debug, log=self.log):
+            return self.run()

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a message is shown. What it says is data: no control character of it reaches a terminal raw."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pprint
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedmsg import _plugins, encoding, utils
+from fedmsg.commands import _filters
+from fedmsg.exceptions import UsageError
+
+__all__ = ["Formatter", "choose"]
+
+Envelope = Mapping[str, Any]
+Formatter = Callable[[Envelope], str]
+
+_CREDENTIALS = frozenset(["signature", "certificate"])
+
+
+def choose(config: Mapping[str, Any]) -> Formatter:
+    """Give the format that the flags of a command ask for.
+
+    Args:
+        config: The configuration with ``json``, ``pretty``, ``really_pretty``, ``query``,
+            ``terse``, ``cowsay`` and ``color`` in it.
+
+    Returns:
+        A function that makes a message's text. An empty text is not to be shown.
+
+    Raises:
+        UsageError: The format can't be had.
+    """
+    colour = config.get("color") or "auto"
+    chosen: Formatter = repr
+    # Of several the last one wins, in this order, as in fedmsg 1.x.
+    if config.get("json"):
+        chosen = _paint_line if colour == "always" else _json
+    if config.get("pretty"):
+        chosen = _pretty
+    if config.get("really_pretty"):
+        colourless = colour == "never" or (colour == "auto" and os.environ.get("NO_COLOR"))
+        chosen = _really_pretty if colourless else _paint
+    if config.get("query"):
+        chosen = _queried(config["query"])
+    if config.get("terse"):
+        chosen = _terse(config)
+    if config.get("cowsay"):
+        chosen = _cowsay(config)
+    return chosen
+
+
+def _ascii_json(text: str) -> str:
+    # The json module escapes everything else that a terminal could obey. In JSON this
+    # character can only stand in a string, where the escape means the same.
+    return text.replace("\x7f", "\\u007f")
+
+
+def _json(envelope: Envelope) -> str:
+    return _ascii_json(encoding.dumps(envelope))
+
+
+def _paint_line(envelope: Envelope) -> str:
+    painted: str = _plugins.lazy("colour").paint_json(_json(envelope))
+    return painted.rstrip("\n")
+
+
+def _pretty(envelope: Envelope) -> str:
+    shown = _without_credentials(envelope)
+    if isinstance(shown.get("timestamp"), (int, float)):
+        # One that no clock can show stays the number that it is.
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            shown["timestamp"] = time.ctime(shown["timestamp"])
+    return "\n" + pprint.pformat(shown)
+
+
+def _really_pretty(envelope: Envelope) -> str:
+    return "\n" + _ascii_json(encoding.pretty_dumps(_without_credentials(envelope)))
+
+
+def _paint(envelope: Envelope) -> str:
+    painted: str = _plugins.lazy("colour").paint_json(_really_pretty(envelope)[1:])
+    return "\n" + painted.rstrip("\n")
+
+
+def _without_credentials(envelope: Envelope) -> dict[str, Any]:
+    return {key: value for key, value in envelope.items() if key not in _CREDENTIALS}
+
+
+def _queried(query: str) -> Formatter:
+    def show(envelope: Envelope) -> str:
+        return ", ".join(_harmless(str(value)) for value in utils.dict_query(envelope, query).values())
+
+    return show
+
+
+def _terse(config: Mapping[str, Any]) -> Formatter:
+    say = _filters.meta(config, "--terse", "msg2repr")
+
+    def show(envelope: Envelope) -> str:
+        said: str = _plugins.lazy("text").safe_line(say(envelope))
+        return "\n" + said
+
+    return show
+
+
+def _cowsay(config: Mapping[str, Any]) -> Formatter:
+    say = _filters.meta(config, "--cowsay", "msg2repr")
+
+    def show(envelope: Envelope) -> str:
+        output, error = utils.cowsay_output(_harmless(say(envelope)))
+        if not output:
+            raise UsageError(f"--cowsay: {error.decode(errors='replace').strip() or 'cowsay says nothing'}")
+        return "\n" + _harmless(output.decode(errors="replace").rstrip("\n"))
+
+    return show
+
+
+def _harmless(text: str) -> str:
+    """Make a text safe to show in which lines may break."""
+    safe: str = _plugins.lazy("text").safe_block(text)
+    return safe

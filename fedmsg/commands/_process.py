@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a command does as a process: signals, one line for a failure, an output that is gone."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+from fedmsg import _plugins
+from fedmsg.exceptions import FedmsgError
+
+__all__ = ["BUG", "end_quietly_when_output_is_gone", "interruptible", "one_line", "reporting"]
+
+#: The exit status for what nobody expected. Expected failures carry their own: fedmsg.exceptions.
+BUG = 70
+
+
+def one_line(text: str) -> str:
+    """Make one line of a text that may quote what others wrote; no control character is left in it."""
+    joined = "; ".join(filter(None, (line.strip() for line in text.splitlines())))
+    cleaned: str = _plugins.lazy("text").safe_line(joined)
+    return cleaned
+
+
+@contextmanager
+def reporting(prog: str, *, debug: bool, log: logging.Logger | None = None) -> Iterator[None]:
+    """Turn a failure into one line on standard error and an exit status.
+
+    Args:
+        prog: The name of the command.
+        debug: Whether to print the traceback first.
+        log: Where the line goes too, for a process that has no standard error.
+
+    Raises:
+        SystemExit: Something failed, with the status for it.
+    """
+    try:
+        yield
+    except FedmsgError as error:
+        _fail(prog, one_line(str(error)), error.exit_status, debug=debug, log=log)
+    except Exception as error:  # noqa: BLE001 whatever it is, the user gets a line and not a traceback
+        what = one_line(f"{type(error).__name__}: {error}")
+        hint = "" if debug else " (--debug shows where)"
+        _fail(prog, f"this should not happen: {what}{hint}", BUG, debug=debug, log=log)
+
+
+def _fail(prog: str, line: str, status: int, *, debug: bool, log: logging.Logger | None) -> NoReturn:
+    if log is not None:
+        log.error("%s", line, exc_info=debug)
+    if debug:
+        traceback.print_exc()
+    print(f"{prog}: {line}", file=sys.stderr)
+    sys.exit(status)
+
+
+@contextmanager
+def interruptible(prog: str) -> Iterator[None]:
+    """Let SIGTERM interrupt like Ctrl-C does, and SIGHUP be answered; a second signal ends at once.
+
+    A signal that the process was started to ignore, as by nohup, stays ignored. Outside the
+    main thread nothing changes: Python has signals there only.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    def hang_up(_number: int, _: FrameType | None) -> None:
+        try:
+            # Not by print: the signal may have come in the middle of one.
+            os.write(2, f"{prog}: SIGHUP: nothing is reloaded; restart it to read a changed configuration\n".encode())
+        except OSError:
+            # The terminal itself has gone, so there is nobody to go on for.
+            raise KeyboardInterrupt from None
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {}
+    for which, handler in ((signal.SIGINT, stop), (signal.SIGTERM, stop), (signal.SIGHUP, hang_up)):
+        if signal.getsignal(which) is not signal.SIG_IGN:
+            before[which] = signal.signal(which, handler)
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def end_quietly_when_output_is_gone(error: OSError) -> None:
+    """End the process without a word if the reader of its standard output has left.
+
+    Args:
+        error: What writing, or something else, failed with.
+
+    Raises:
+        SystemExit: The reader has left. The status is 0: it got all that it wanted.
+    """
+    if error.errno not in {errno.EPIPE, errno.EIO} or not _output_is_gone():
+        return
+    # What is left in the buffer would fail again, and loudly, when Python flushes it at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(0)
+
+
+def _output_is_gone() -> bool:
+    """Say whether nobody reads standard output any more."""
+    poll = select.poll()
+    poll.register(1, 0)  # errors are reported unasked
+    return any(events & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, events in poll.poll(0))

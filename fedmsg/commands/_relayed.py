@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Publishing through the relay, for commands that publish and end: what is lost is not kept quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import fedmsg.core
+from fedmsg import _settings
+from fedmsg.exceptions import MessageError, PossiblyLost, UsageError, WorkLeft
+from fedmsg.transport import addresses
+
+__all__ = ["Publish", "publishing"]
+
+#: Takes what to send and where it came from, such as ``"line 7"``, for an error.
+Publish = Callable[[Any, str], None]
+
+
+@contextmanager
+def publishing(config: Mapping[str, Any], *, topic: str, modname: str) -> Iterator[Publish]:
+    """Open a context that publishes through the relay; at the end, wait until it has sent everything.
+
+    Args:
+        config: The configuration.
+        topic: The topic of all messages.
+        modname: Their modname.
+
+    Yields:
+        A function that publishes one message.
+
+    Raises:
+        NotListening: There is no relay.
+        PossiblyLost: The connection to it broke.
+        UsageError: A message is not fit to be sent.
+        WorkLeft: A signal came in the middle of a message.
+        KeyboardInterrupt: A signal came at another time, and nothing was lost.
+    """
+    interrupted = False
+    with fedmsg.core.FedMsgContext(**{**config, "active": True, "name": "relay_inbound"}) as context:
+
+        def publish(msg: Any, where: str) -> None:
+            try:
+                context.publish(topic=topic, msg=msg, modname=modname)
+            except MessageError as error:
+                raise UsageError(f"{where} can't be sent: {error}") from error
+            except KeyboardInterrupt:
+                raise WorkLeft(f"stopped before {where} was sent") from None
+
+        try:
+            yield publish
+        except KeyboardInterrupt:
+            interrupted = True
+    if context.lost:
+        raise PossiblyLost(context.lost, ", ".join(addresses.as_list(_settings.get(config, "relay_inbound"))))
+    if interrupted:
+        raise KeyboardInterrupt

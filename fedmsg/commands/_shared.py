@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The flags that every command has, and when the command line is read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from fedmsg import _settings
+from fedmsg.commands import _options
+
+__all__ = ["LateFlags", "declarations"]
+
+# The dests of flags that are about this run, and no part of the configuration.
+_DEBUG, _LOG_LEVEL, _ALLOW_INSECURE = "fedmsg.debug", "fedmsg.log_level", "allow_insecure_config"
+_PASSING = frozenset([_DEBUG, _LOG_LEVEL, _ALLOW_INSECURE])
+
+
+def declarations() -> list[_options.Declaration]:
+    """Declare the flags that every command has: settings that have one, and a few more."""
+    flags: list[_options.Declaration] = []
+    for row in _settings.TABLE.values():
+        if row.flag is not None and row.type == "true or false":
+            flags.append(([row.flag], {"dest": row.name, "action": "store_true", "help": row.help}))
+        elif row.flag is not None:
+            what = (row.unit or row.type.rpartition(" ")[2]).upper()
+            flags.append(([row.flag], {"dest": row.name, "type": _reader(row), "metavar": what, "help": row.help}))
+    return [
+        *flags,
+        (["--config-filename"], {"metavar": "FILE", "help": "Read this file, not those in the usual places."}),
+        (
+            ["--allow-insecure-config"],
+            {"dest": _ALLOW_INSECURE, "action": "store_true", "help": "Read files whoever they belong to."},
+        ),
+        (
+            ["--log-level"],
+            {
+                "dest": _LOG_LEVEL,
+                "type": str.upper,
+                "choices": ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+                "help": "Log what is at least as grave as this.",
+            },
+        ),
+        (
+            ["--debug"],
+            {"dest": _DEBUG, "action": "store_true", "help": "Log everything, and show where a failure comes from."},
+        ),
+        (["--version"], {"action": "version", "version": _version, "help": "Show the version and exit."}),
+    ]
+
+
+def _reader(row: _settings.Setting) -> Callable[[str], Any]:
+    """Make the function that reads the value of a setting's flag."""
+
+    def read(text: str) -> Any:
+        try:
+            return row.accept(text)
+        except ValueError as error:
+            raise ValueError(f"{error}; {row.fix}") from error
+
+    return read
+
+
+def _version() -> str:
+    # Costs 30 ms, and only who asks pays.
+    from importlib import metadata
+
+    try:
+        return f"%(prog)s {metadata.version('fedmsg')}"
+    except metadata.PackageNotFoundError:
+        return "%(prog)s, run from its source without being installed"
+
+
+class LateFlags(Mapping[str, Any]):
+    """The flags on the command line of the process, which is read when this is first looked at.
+
+    ``load_config`` looks at it, as that of fedmsg 1.x parses the command line itself. So
+    whoever puts a configuration of their own in its place, such as a test, has no command
+    line of ours.
+
+    Args:
+        line: What may stand on the command line.
+
+    Attributes:
+        log_level: From which level on the log is wanted, if that was said.
+    """
+
+    def __init__(self, line: _options.CommandLine) -> None:
+        self.log_level: str | None = None
+        self._line = line
+        self._given: _options.Given | None = None
+        self._replaced: dict[str, Any] = {}
+
+    def _values(self) -> dict[str, Any]:
+        if self._given is None:
+            self._given = self._line.parse(sys.argv[1:])
+            self._replaced = self._given.replaced()
+            level = self._replaced.pop(_LOG_LEVEL, None)
+            self.log_level = "DEBUG" if self._replaced.pop(_DEBUG, False) else level
+        return self._replaced
+
+    def __getitem__(self, dest: str) -> Any:
+        return self._values()[dest]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values())
+
+    def __len__(self) -> int:
+        return len(self._values())
+
+    def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a configuration in which all flags count.
+
+        Args:
+            config: A loaded configuration. Where this has not been looked at, it is taken
+                to say all that there is to say, but for the defaults of flags.
+        """
+        given = self._given or _options.Given(self._line.defaults, [])
+        return {key: value for key, value in given(config).items() if key not in _PASSING}

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``fedmsg-announce``: publishes an announcement that it reads from standard input."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fedmsg.commands import BaseCommand, Declaration, _relayed, _stdin
+from fedmsg.exceptions import WorkLeft
+
+__all__ = ["AnnounceCommand", "announce"]
+
+
+class AnnounceCommand(BaseCommand):
+    """Publish an announcement, read from standard input.
+
+    For example::
+
+        $ echo "The build system is down until noon" | fedmsg-announce --link https://example.com/outage
+
+    It goes out with the topic announce.announcement, which a routing policy can reserve for
+    those who may announce something. It is passed on by fedmsg-relay, which has to run.
+    """
+
+    name = "fedmsg-announce"
+    needs_zmq = True
+    unused_flags = frozenset({"post_init_sleep"})
+    extra_args: ClassVar[list[Declaration]] = [(["--link"], {"metavar": "URL", "help": "Where there is more to read."})]
+
+    def run(self) -> None:
+        """Publish what stands on standard input.
+
+        Raises:
+            UsageError: It can't be read, or is not fit to be sent.
+            NotListening: There is no relay.
+            PossiblyLost: The connection to it broke.
+            WorkLeft: A signal came before it was sent.
+        """
+        self.config["cert_prefix"] = "announce"
+        try:
+            text = "\n".join(line.strip() for line in _stdin.lines(self.log))
+            with _relayed.publishing(self.config, topic="announcement", modname="announce") as publish:
+                publish({"message": text, "link": self.config["link"]}, "the announcement")
+        except KeyboardInterrupt:
+            raise WorkLeft("stopped before the announcement was sent") from None
+
+
+def announce() -> Any:
+    """Run the command: the entry point of ``fedmsg-announce``."""
+    return AnnounceCommand().execute()

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""fedmsg-config: what is configured, where it comes from, and whether it is in order."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from fedmsg import _plugins, _settings
+from fedmsg.commands import _options, _process
+from fedmsg.config import _layers, _merge, _show
+from fedmsg.exceptions import ConfigError, UsageError
+
+__all__ = ["config"]
+
+_PROG = "fedmsg-config"
+
+_MISSING = object()
+
+_FLAGS: list[_options.Declaration] = [
+    (["--query"], {"dest": "query", "metavar": "KEY", "help": "Print one value: a key, or keys with dots between."}),
+    (["--origin"], {"action": "store_true", "help": "Print which layer and file each value comes from."}),
+    (["--check"], {"action": "store_true", "help": "Print what is wrong, with the file that it stands in."}),
+    (["--explain"], {"action": "store_true", "help": "Print what the settings mean."}),
+    (["--format"], {"dest": "format", "choices": ["json", "yaml"], "help": "How values are written."}),
+    (["--disable-defaults"], {"action": "store_true", "help": "Leave out what is not configured anywhere."}),
+    (["--config-filename"], {"metavar": "FILE", "help": "The file to read instead of those in the usual places."}),
+    (["--allow-insecure-config"], {"action": "store_true", "help": "Read files whoever they belong to."}),
+    (["--debug"], {"action": "store_true", "help": "Print the traceback of an error."}),
+]
+
+
+def config() -> None:
+    """Print the configuration as fedmsg sees it, or a part of it.
+
+    Without a flag, all of it is printed as JSON.
+
+    A --query of foo.bar.baz looks up config["foo"]["bar"]["baz"]. A text is printed as it is, a list with
+    one item per line, anything else as JSON. When there is no such value the exit status is 1.
+
+    --check looks at every value and file, prints what is wrong, and then ends with exit status 5.
+    """
+    with _process.reporting(_PROG, debug="--debug" in sys.argv):
+        line = _options.CommandLine(_PROG, config.__doc__, _FLAGS, ())
+        try:
+            _run(line.parse(sys.argv[1:])({}))
+            sys.stdout.flush()
+        except OSError as error:
+            _process.end_quietly_when_output_is_gone(error)
+            raise
+
+
+def _run(flags: dict[str, Any]) -> None:
+    if sum(flags[name] for name in ("origin", "check", "explain")) > 1:
+        raise UsageError("--origin, --check and --explain go one at a time")
+    if flags["explain"]:
+        _explain(flags["query"])
+        return
+    files = (flags["config_filename"],) if flags["config_filename"] else ()
+    answer = _layers.gather(
+        _layers.Question(files, {}, flags["disable_defaults"], allow_insecure=flags["allow_insecure_config"])
+    )
+    if flags["check"]:
+        _check(answer)
+        return
+    for note in answer.notes:
+        print(f"{_PROG}: {note}", file=sys.stderr)
+    _layers.refuse(answer.problems)
+    if flags["origin"]:
+        _origins(answer, flags["query"], flags["format"])
+    elif flags["query"]:
+        _print_one(_find(answer.config, flags["query"]), flags["format"])
+    else:
+        _write(_structured(answer.config, flags["format"]))
+
+
+def _find(values: dict[str, Any], key: str) -> Any:
+    """Look up a value, or end with status 1."""
+    value = _look_up(values, key)
+    if value is None or value is _MISSING:
+        _missing(key)
+    return value
+
+
+def _missing(key: str) -> None:
+    print(f"Key `{key}` does not exist in config", file=sys.stderr)
+    sys.exit(1)
+
+
+def _look_up(values: Any, key: str) -> Any:
+    """Follow a key with dots; a key of the configuration may itself have dots in it."""
+    if not isinstance(values, dict):
+        return _MISSING
+    if key in values:
+        return values[key]
+    parts = key.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:length])
+        if head in values:
+            found = _look_up(values[head], ".".join(parts[length:]))
+            if found is not _MISSING:
+                return found
+    return _MISSING
+
+
+def _structured(value: Any, format_: str | None) -> str:
+    """Write a value as JSON or YAML."""
+    if format_ != "yaml":
+        return _show.to_json(value)
+    text: str = _plugins.lazy("yaml").dump(_show.plain(value))
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _print_one(value: Any, format_: str | None) -> None:
+    """Print a value, for a shell script unless a format is asked for: text as it is, a list with one item per line."""
+    if format_:
+        _write(_structured(value, format_))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _write(_item(item))
+    else:
+        _write(value if isinstance(value, str) else _show.to_json(value))
+
+
+def _item(value: Any) -> str:
+    plain = _show.plain(value)
+    return plain if isinstance(plain, str) else json.dumps(plain)
+
+
+def _write(text: str) -> None:
+    # A lone surrogate, or a letter that the encoding of the terminal has not.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _origins(answer: _layers.Answer, query: str | None, format_: str | None) -> None:
+    """Print where values come from, in the order of the configuration."""
+    rows = dict(_merge.lines({name: answer.origins[name] for name in answer.config}))
+    if query:
+        if _look_up(answer.config, query) is _MISSING:
+            _missing(query)
+        rows = _rows_of(rows, query)
+    if format_:
+        found = {key: {"layer": origin.layer, "file": origin.path} for key, origin in rows.items()}
+        _write(_structured(found, format_))
+        return
+    width = max(map(len, rows), default=0)
+    for key, origin in rows.items():
+        _write(f"{key:{width}}  {origin.layer}{f'  {origin.path}' if origin.path else ''}")
+
+
+def _rows_of(rows: dict[str, _merge.Origin], query: str) -> dict[str, _merge.Origin]:
+    """Pick the rows of a key: its own, those inside it, or else that of the dict which it is in."""
+    inside = {key: origin for key, origin in rows.items() if key == query or key.startswith(f"{query}.")}
+    around = [key for key in rows if query.startswith(f"{key}.")]
+    return inside or {query: rows[max(around, key=len)]}
+
+
+def _check(answer: _layers.Answer) -> None:
+    faults = [str(problem) for problem in answer.problems] + list(_faults(answer))
+    for line in (*answer.notes, *faults):
+        print(f"{_PROG}: {_process.one_line(line)}", file=sys.stderr)
+    if faults:
+        sys.exit(ConfigError.exit_status)
+    read = ", ".join(answer.files) or "no file; the defaults apply"
+    _write(f"The configuration is in order. Read: {read}")
+
+
+def _faults(answer: _layers.Answer) -> Iterator[str]:
+    """Look more closely at the values that could be read."""
+    for name, row in _settings.TABLE.items():
+        if name in answer.config:
+            for fault in row.kind.faults(answer.config[name]):
+                yield f"{_layers.source_of(answer.origins[name])}: {name}: {fault}"
+
+
+def _explain(query: str | None) -> None:
+    rows = {query: _settings.TABLE[query]} if query in _settings.TABLE else {} if query else _settings.TABLE
+    if query and not rows:
+        raise UsageError(f"{query!r} is not a setting of fedmsg itself; a plugin may have it")
+    for name, row in rows.items():
+        default = "made from topic_prefix" if row.derived else _item(row.default)
+        unit = f", {row.unit}" if row.unit else ""
+        _write(f"{name} ({row.type}{unit}; default: {default})\n    {row.help}")

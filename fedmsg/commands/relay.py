@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``fedmsg-relay``: takes messages from short-lived publishers and passes them on to all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedmsg import _settings
+from fedmsg.commands import BaseCommand
+from fedmsg.exceptions import ConfigError, RefusedAtStart, WorkLeft
+from fedmsg.transport import addresses, systemd
+from fedmsg.transport.forwarder import Forwarder, Outcome
+from fedmsg.transport.stop import StopSignals
+
+__all__ = ["RelayCommand", "relay"]
+
+
+class RelayCommand(BaseCommand):
+    """Pass on what is published at relay_inbound to whoever subscribes at endpoints["relay_outbound"].
+
+    Messages go through unread and unchanged. The command runs in the foreground until it is
+    told to stop; then it passes on what has been handed to it, and ends.
+    """
+
+    name = "fedmsg-relay"
+    daemonizable = True
+    extra_args = [
+        (
+            ["--validate"],
+            {
+                "dest": "relay_validate",
+                "action": "store_true",
+                "default": False,
+                "help": "Refuse and count what is malformed or not validly signed; costs most of the speed.",
+            },
+        ),
+    ]
+
+    def run(self) -> None:
+        """Forward messages until SIGTERM or SIGINT.
+
+        Raises:
+            AddressInUse: Somebody else has the addresses.
+            ConfigError: There is no address to take messages at, or none to pass them on at.
+            WorkLeft: Time was up before everything was passed on.
+        """
+        if self.config.get("relay_validate"):
+            raise RefusedAtStart("--validate: this version can't check signatures yet")
+        forwarder = Forwarder(
+            self.config,
+            self._configured("relay_inbound", self.config.get("relay_inbound")),
+            self._configured("endpoints['relay_outbound']", self.config.get("endpoints", {}).get("relay_outbound")),
+            limit=_settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
+        )
+        with StopSignals() as stop, forwarder:
+            self.log.info("relaying from %s to %s", ", ".join(forwarder.inbound), forwarder.outbound)
+            systemd.notify(f"READY=1\nSTATUS=relaying from {', '.join(forwarder.inbound)} to {forwarder.outbound}")
+            stop.wait_and_watch(lambda: forwarder.running)
+            systemd.notify("STOPPING=1")
+            passed_on = forwarder.statistics().messages_out
+            outcome = forwarder.stop()
+        self._report(passed_on, outcome)
+
+    @staticmethod
+    def _configured(key: str, value: Any) -> list[str]:
+        found = addresses.as_list(value)
+        if not found:
+            raise ConfigError(f"{key} is not set: give it an address such as tcp://127.0.0.1:2003")
+        return found
+
+    def _report(self, passed_on: int, outcome: Outcome) -> None:
+        total = passed_on + outcome.drained
+        if outcome.complete:
+            self.log.info("stopped after %d messages, %d of them while stopping", total, outcome.drained)
+            return
+        reasons = []
+        if outcome.still_arriving:
+            reasons.append(f"messages were still coming in, {outcome.drained} since the signal")
+        if outcome.behind:
+            reasons.append(f"{outcome.behind} subscribers had not taken everything")
+        raise WorkLeft(f"stopped after {total} messages with work left: {'; '.join(reasons)}")
+
+
+def relay() -> None:
+    """Run the command: the entry point of ``fedmsg-relay``."""
+    RelayCommand().execute()

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``fedmsg-tail``: shows what passes on the bus."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+import fedmsg.core
+from fedmsg import _settings
+from fedmsg.commands import BaseCommand, Declaration, _filters, _formats
+
+__all__ = ["TailCommand", "tail"]
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{text!r} is not a number above 0")
+    return number
+
+
+class TailCommand(BaseCommand):
+    """Watch all endpoints of the bus, and print each message.
+
+    Without another format a message is printed as Python writes a dict.
+
+    Some examples::
+
+        $ fedmsg-tail --really-pretty
+        $ fedmsg-tail --topic org.fedoraproject.prod.bodhi --query msg.update.title
+        $ fedmsg-tail --json | jq .msg
+    """
+
+    name = "fedmsg-tail"
+    needs_zmq = True
+    prints_data = True
+    unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
+    extra_args: ClassVar[list[Declaration]] = [
+        (
+            ["--topic"],
+            {"dest": "topic", "default": "", "help": "The beginning of the topics to watch; all of them by default."},
+        ),
+        (["--json"], {"action": "store_true", "help": "Print each message as one line of JSON, as it was received."}),
+        (["--pretty"], {"action": "store_true", "help": "Print messages over several lines, without credentials."}),
+        (["--really-pretty"], {"action": "store_true", "help": "Print messages as JSON, indented and in colour."}),
+        (["--query"], {"metavar": "KEYS", "help": "Print only these parts of a message, such as msg.user,topic."}),
+        (["--terse"], {"action": "store_true", "help": "Say what happened, in a line of English."}),
+        (["--cowsay"], {"action": "store_true", "help": "Let a cow say it."}),
+        (
+            ["--exclude"],
+            {
+                "dest": "exclusive_regexp",
+                "metavar": "REGEXP",
+                "default": "_heartbeat",
+                "help": "Leave out topics in which this is found; default: %(default)s.",
+            },
+        ),
+        (
+            ["--include"],
+            {
+                "dest": "inclusive_regexp",
+                "metavar": "REGEXP",
+                "default": "^((?!_heartbeat).)*$",
+                "help": "Show only topics in which this is found.",
+            },
+        ),
+        (["--users"], {"metavar": "NAMES", "help": "Show only messages about one of these users: a,b,c."}),
+        (["--packages"], {"metavar": "NAMES", "help": "Show only messages about one of these packages: a,b,c."}),
+        (["--count"], {"type": _number, "metavar": "N", "help": "End after so many messages."}),
+        (
+            ["--color"],
+            {
+                "choices": ["auto", "always", "never"],
+                "default": "auto",
+                "help": "auto colours --really-pretty unless NO_COLOR is set, always --json too.",
+            },
+        ),
+        (
+            ["--validate"],
+            {
+                "dest": "validate_signatures",
+                "action": "store_true",
+                "default": False,
+                "help": "Show only validly signed messages, whatever validate_signatures says.",
+            },
+        ),
+        (
+            ["--no-validate"],
+            {
+                "dest": "validate_signatures",
+                "action": "store_false",
+                "default": False,
+                "help": "Show messages unchecked, whatever validate_signatures says.",
+            },
+        ),
+    ]
+
+    def run(self) -> None:
+        """Print messages until enough are printed, or the command is stopped.
+
+        Raises:
+            UsageError: A flag asks for what can't be had.
+            ConfigError: The configuration can't work.
+            RefusedAtStart: Messages are to be checked, and can't be.
+        """
+        show = _formats.choose(self.config)
+        wanted, about = _filters.by_topic(self.config), _filters.about(self.config)
+        printed, count = 0, self.config["count"]
+        _write_what_can_be_written()
+        with fedmsg.core.FedMsgContext(**{**self.config, "mute": True, "name": "relay_inbound"}) as context:
+            messages = context.tail_messages(topic=self.config["topic"])
+            self._warn_when_unchecked()
+            for _, _, _, envelope in messages:
+                if wanted(envelope["topic"]) and about(envelope) and (text := show(envelope)):
+                    _print(text)
+                    printed += 1
+                    if printed == count:
+                        break
+
+    def _warn_when_unchecked(self) -> None:
+        """Tell a person at a terminal, not a script, that anybody may have sent what is shown."""
+        if not _settings.get(self.config, "validate_signatures") and (sys.stdout.isatty() or sys.stderr.isatty()):
+            print(
+                f"{self.name}: signatures are not checked; set validate_signatures to True in the configuration",
+                file=sys.stderr,
+            )
+
+
+def _write_what_can_be_written() -> None:
+    """Let an output whose encoding lacks a character show it as an escape, instead of ending the command."""
+    reconfigure: Any = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+
+
+def _print(text: str) -> None:
+    # Looked up each time: programs that embed the command exchange it.
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def tail() -> Any:
+    """Run the command: the entry point of ``fedmsg-tail``."""
+    return TailCommand().execute()
