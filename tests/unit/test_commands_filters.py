@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which messages a command is interested in."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import pytest
+
+from fedmsg.commands import _filters
+from fedmsg.exceptions import UsageError
+
+DEFAULT_INCLUDE = "^((?!_heartbeat).)*$"
+
+
+@pytest.mark.parametrize(
+    ("exclude", "include", "topic", "wanted"),
+    [
+        ("_heartbeat", DEFAULT_INCLUDE, "org.x.dev.git.push", True),
+        ("_heartbeat", DEFAULT_INCLUDE, "org.x.dev._heartbeat", False),
+        ("nothing", DEFAULT_INCLUDE, "org.x.dev._heartbeat", False),
+        ("nothing", "heart", "org.x.dev._heartbeat", True),
+        ("git", None, "org.x.dev.git.push", False),
+        ("git", None, "org.x.dev.bodhi", True),
+        (None, "git", "org.x.dev.git.push", True),
+        (None, "git", "org.x.dev.bodhi", False),
+        ("push", "git", "org.x.dev.git.push", False),
+        (None, None, "anything", True),
+        ("", None, "an empty expression is found anywhere", False),
+        (None, "", "an empty expression is found anywhere", True),
+        ("^git$|push$", None, "org.x.dev.git.push", False),
+    ],
+)
+def test_by_topic(exclude: str | None, include: str | None, topic: str, wanted: bool) -> None:
+    config = {"exclusive_regexp": exclude, "inclusive_regexp": include}
+    assert _filters.by_topic(config)(topic) is wanted
+
+
+@pytest.mark.parametrize(("key", "flag"), [("exclusive_regexp", "--exclude"), ("inclusive_regexp", "--include")])
+@pytest.mark.parametrize("expression", ["(", "*", "[z-a]", "(?P<1>x)", "x{99999999999999999999}"])
+def test_what_is_no_regular_expression_is_named(key: str, flag: str, expression: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _filters.by_topic({key: expression})
+    assert str(caught.value).startswith(f"{flag}: {expression!r} is not a regular expression: ")
+
+
+@pytest.fixture
+def meta(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """What fedmsg.meta will offer; here the message itself says what it is about."""
+    module = types.ModuleType("fedmsg.meta")
+    vars(module).update(
+        make_processors=lambda **_: None,
+        msg2usernames=lambda envelope, **_: set(envelope["users"]),
+        msg2packages=lambda envelope, **_: set(envelope["packages"]),
+    )
+    monkeypatch.setitem(sys.modules, "fedmsg.meta", module)
+    return module
+
+
+@pytest.mark.usefixtures("meta")
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({}, True),
+        ({"users": None, "packages": ""}, True),
+        ({"users": " , "}, True),
+        ({"users": "ralph"}, True),
+        ({"users": "nobody, ralph"}, True),
+        ({"users": "nobody"}, False),
+        ({"packages": "nethack,vim"}, True),
+        ({"users": "ralph", "packages": "nethack"}, True),
+        ({"users": "ralph", "packages": "vim"}, False),
+        ({"users": "nobody", "packages": "nethack"}, False),
+    ],
+)
+def test_about(config: dict[str, Any], wanted: bool) -> None:
+    assert _filters.about(config)({"users": ["ralph", "toshio"], "packages": ["nethack"]}) is wanted
+
+
+@pytest.mark.parametrize(("key", "flag"), [("users", "--users"), ("packages", "--packages")])
+def test_about_needs_fedmsg_meta(key: str, flag: str) -> None:
+    with pytest.raises(UsageError, match=f"{flag} needs fedmsg.meta, which this version of fedmsg doesn't have"):
+        _filters.about({key: "ralph"})
