@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fedmsg import config, core, encoding, exceptions, utils  # noqa: F401 - what __getattr__ finds
     from fedmsg.core import FedMsgContext
     from fedmsg.transport.receiver import Received
 
@@ -110,11 +111,16 @@ def _submodule(name: str) -> Any:
     return importlib.import_module(f"fedmsg.{name}")
 
 
-def __getattr__(name: str) -> Any:
-    if name == "send_message":
-        # The very same function under its old name, and a word about it.
-        warnings.warn("fedmsg.send_message is deprecated, use fedmsg.publish", DeprecationWarning, stacklevel=2)
-        return publish
-    if name in _SUBMODULES:
-        return _submodule(name)
-    raise AttributeError(f"module 'fedmsg' has no attribute {name!r}")
+if TYPE_CHECKING:
+    # A checker is told the names, so that it knows a misspelt one.
+    send_message = publish
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "send_message":
+            # The very same function under its old name, and a word about it.
+            warnings.warn("fedmsg.send_message is deprecated, use fedmsg.publish", DeprecationWarning, stacklevel=2)
+            return publish
+        if name in _SUBMODULES:
+            return _submodule(name)
+        raise AttributeError(f"module 'fedmsg' has no attribute {name!r}")
