@@ -7,13 +7,13 @@ config = {
     # A dict for each channel, such as
     #
     # {
-    #     "network": "irc.libera.chat", "port": 6697, "ssl": True, "timeout": 120,
-    #     "nickname": "fedmsg-bot", "channel": "my-channel",
-    #     "make_pretty": True,     # in colours
-    #     "make_terse": True,      # in English; False prints the message itself
-    #     "make_short": True,      # with shortened links
-    #     "line_rate": 1.0,        # seconds between two lines
-    #     "filters": {"topic": ["_heartbeat"], "body": []},    # what matches is left out
+    #   "network": "irc.libera.chat", "port": 6697, "ssl": True, "timeout": 120,
+    #   "nickname": "fedmsg-bot", "channel": "my-channel",
+    #   "make_pretty": True,   # in colours
+    #   "make_terse": True,    # in English; False prints the message itself
+    #   "make_short": True,    # with shortened links
+    #   "line_rate": 1.0,      # seconds between two lines
+    #   "filters": {"topic": ["_heartbeat"], "body": []},   # what matches is left out
     # }
     #     "irc": [],
     #

@@ -76,5 +76,6 @@ def dump(value: Any) -> str:
     Returns:
         The document, with the keys in their own order.
     """
-    document: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    # In ASCII, because pyyaml can't read back every other letter that it writes as it is.
+    document: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=False, default_flow_style=False)
     return document

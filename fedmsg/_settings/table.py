@@ -31,23 +31,15 @@ __all__ = ["TABLE"]
 
 _BIGGEST = 2**63 - 1
 
+_LOG_FORMAT = {"format": "[%(asctime)s][%(name)10s %(levelname)7s] %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
+_LOG_HANDLER = {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "level": "INFO", "formatter": "bare"}
+_LOGGERS = ("fedmsg", "moksha")
+
 _LOGGING: dict[str, Any] = {
     "version": 1,
-    "formatters": {
-        "bare": {"datefmt": "%Y-%m-%d %H:%M:%S", "format": "[%(asctime)s][%(name)10s %(levelname)7s] %(message)s"}
-    },
-    "handlers": {
-        "console": {
-            "class": "logging.StreamHandler",
-            "formatter": "bare",
-            "level": "INFO",
-            "stream": "ext://sys.stdout",
-        }
-    },
-    "loggers": {
-        "fedmsg": {"level": "INFO", "propagate": False, "handlers": ["console"]},
-        "moksha": {"level": "INFO", "propagate": False, "handlers": ["console"]},
-    },
+    "formatters": {"bare": _LOG_FORMAT},
+    "handlers": {"console": _LOG_HANDLER},
+    "loggers": {name: {"level": "INFO", "propagate": False, "handlers": ["console"]} for name in _LOGGERS},
 }
 
 # The sample bot that 1.x puts into conf; load_config has none.

@@ -116,11 +116,10 @@ class BaseCommand:
         config = self.config.get("logging")
         if not config:
             return
-        if self._log_level is not None or self.prints_data:
-            config = self._adapted(config)
         try:
-            dictConfig(config)
-        except ValueError as error:
+            dictConfig(self._adapted(config) if self._log_level is not None or self.prints_data else config)
+        # What it meets it may stumble over in any of these ways.
+        except (ValueError, TypeError, AttributeError, LookupError, ImportError) as error:
             reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
             raise ConfigError(f"logging: {reason}") from error
 

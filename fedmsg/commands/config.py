@@ -47,6 +47,9 @@ def config() -> None:
         try:
             _run(line.parse(sys.argv[1:])({}))
             sys.stdout.flush()
+        except KeyboardInterrupt:
+            # Not 0 as for a daemon: a script that asked has no answer.
+            sys.exit(130)
         except OSError as error:
             _process.end_quietly_when_output_is_gone(error)
             raise

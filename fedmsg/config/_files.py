@@ -136,16 +136,21 @@ class Reader:
     def _explain(self, place: Place, error: OSError) -> None:
         """Decide what it means that a place can't be read."""
         absent = error.errno in {errno.ENOENT, errno.ENOTDIR}
-        if absent and not place.is_named:
-            return
-        if not place.is_named and _is_out_of_sight(place.path):
+        if absent and place.is_named:
+            self.problems.append(
+                ConfigError(
+                    f"{place.layer} names {_words.path_words(place.path)}, which is not there; correct or unset it"
+                )
+            )
+        elif not absent and not place.is_named and _is_out_of_sight(place.path):
             # Somebody else's home, after su: whether anything is there can't be known, and it is not ours.
             self.notes.append(f"{_words.path_words(place.path)} can't be looked for: {error.strerror}")
-        else:
+        elif not absent:
             self._unreadable(place.path, error)
 
     def _unreadable(self, path: str, error: OSError) -> None:
-        fault = ConfigError(f"{_words.path_words(path)}: it can't be read: {error.strerror}")
+        user = _words.user_words(os.geteuid())
+        fault = ConfigError(f"{_words.path_words(path)}: {user} can't read it: {error.strerror}")
         fault.__cause__ = error
         self.problems.append(fault)
 

@@ -219,7 +219,8 @@ def _open_to_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_file_that_may_not_be_read_is_told(place: _files.Place) -> None:
     os.chmod(write("fedmsg.d/a.py", {"x": 1}), 0o000)
     with without_rights():
-        assert read(place) == ([], ["fedmsg.d/a.py: it can't be read: Permission denied"])
+        user = _words.user_words(os.geteuid())
+        assert read(place) == ([], [f"fedmsg.d/a.py: {user} can't read it: Permission denied"])
 
 
 @pytest.mark.usefixtures("_open_to_all")
@@ -227,7 +228,8 @@ def test_a_folder_that_may_not_be_read_is_told() -> None:
     write("fedmsg.d/a.py", {"x": 1})
     os.chmod("fedmsg.d", 0o000)
     with without_rights():
-        assert read(folder("fedmsg.d")) == ([], ["fedmsg.d: it can't be read: Permission denied"])
+        user = _words.user_words(os.geteuid())
+        assert read(folder("fedmsg.d")) == ([], [f"fedmsg.d: {user} can't read it: Permission denied"])
     os.chmod("fedmsg.d", 0o755)
 
 
@@ -247,12 +249,14 @@ def test_a_folder_that_is_out_of_sight_is_noted() -> None:
 def test_a_link_to_nowhere_is_told() -> None:
     os.mkdir("fedmsg.d")
     os.symlink("/nowhere", "fedmsg.d/a.py")
-    assert read(folder("fedmsg.d")) == ([], ["fedmsg.d/a.py: it can't be read: No such file or directory"])
+    user = _words.user_words(os.geteuid())
+    assert read(folder("fedmsg.d")) == ([], [f"fedmsg.d/a.py: {user} can't read it: No such file or directory"])
 
 
 def test_what_was_named_has_to_be_there() -> None:
-    assert read(folder("nowhere", is_named=True))[1] == ["nowhere: it can't be read: No such file or directory"]
-    assert read(file("nowhere.py", is_named=True))[1] == ["nowhere.py: it can't be read: No such file or directory"]
+    said = ["a layer names nowhere, which is not there; correct or unset it"]
+    assert read(folder("nowhere", is_named=True)) == ([], said)
+    assert read(file("nowhere", is_named=True)) == ([], said)
     assert read(folder("nowhere")) == ([], [])
     assert read(file("nowhere.py")) == ([], [])
 
