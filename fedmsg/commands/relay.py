@@ -7,7 +7,7 @@ from typing import Any
 
 from fedmsg import _settings
 from fedmsg.commands import BaseCommand
-from fedmsg.exceptions import ConfigError, RefusedAtStart, WorkLeft
+from fedmsg.exceptions import ConfigError, FedmsgError, RefusedAtStart, WorkLeft
 from fedmsg.transport import addresses, systemd
 from fedmsg.transport.forwarder import Forwarder, Outcome
 from fedmsg.transport.stop import StopSignals
@@ -24,6 +24,8 @@ class RelayCommand(BaseCommand):
 
     name = "fedmsg-relay"
     daemonizable = True
+    needs_zmq = True
+    unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout", "high_water_mark", "zmq_linger"})
     extra_args = [
         (
             ["--validate"],
@@ -54,12 +56,23 @@ class RelayCommand(BaseCommand):
         )
         with StopSignals() as stop, forwarder:
             self.log.info("relaying from %s to %s", ", ".join(forwarder.inbound), forwarder.outbound)
-            systemd.notify(f"READY=1\nSTATUS=relaying from {', '.join(forwarder.inbound)} to {forwarder.outbound}")
-            stop.wait_and_watch(lambda: forwarder.running)
+            systemd.notify("READY=1")
+            stop.wait_and_watch(lambda: self._alive(forwarder))
             systemd.notify("STOPPING=1")
-            passed_on = forwarder.statistics().messages_out
             outcome = forwarder.stop()
-        self._report(passed_on, outcome)
+        self._report(outcome)
+
+    @staticmethod
+    def _alive(forwarder: Forwarder) -> bool:
+        """Ask the loop itself: a thread may live and yet pass nothing on."""
+        try:
+            count = forwarder.statistics().messages_out
+        except FedmsgError:
+            return False
+        systemd.notify(
+            f"STATUS=relaying from {', '.join(forwarder.inbound)} to {forwarder.outbound}, {count} messages so far"
+        )
+        return True
 
     @staticmethod
     def _configured(key: str, value: Any) -> list[str]:
@@ -68,17 +81,16 @@ class RelayCommand(BaseCommand):
             raise ConfigError(f"{key} is not set: give it an address such as tcp://127.0.0.1:2003")
         return found
 
-    def _report(self, passed_on: int, outcome: Outcome) -> None:
-        total = passed_on + outcome.drained
+    def _report(self, outcome: Outcome) -> None:
         if outcome.complete:
-            self.log.info("stopped after %d messages, %d of them while stopping", total, outcome.drained)
+            self.log.info("stopped after %d messages, %d of them while stopping", outcome.passed_on, outcome.drained)
             return
         reasons = []
         if outcome.still_arriving:
             reasons.append(f"messages were still coming in, {outcome.drained} since the signal")
         if outcome.behind:
             reasons.append(f"{outcome.behind} subscribers had not taken everything")
-        raise WorkLeft(f"stopped after {total} messages with work left: {'; '.join(reasons)}")
+        raise WorkLeft(f"stopped after {outcome.passed_on} messages with work left: {'; '.join(reasons)}")
 
 
 def relay() -> None:

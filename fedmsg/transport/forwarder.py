@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from fedmsg import _settings
-from fedmsg.exceptions import AddressInUse, MessageError, TransportError
+from fedmsg.exceptions import AddressInUse, FedmsgError, MessageError, TransportError
 from fedmsg.transport import options
 from fedmsg.transport.backlog import Subscribers
 from fedmsg.transport.options import Socket
@@ -50,11 +50,13 @@ class Outcome(NamedTuple):
     """How a forwarder ended.
 
     Attributes:
-        drained: How many messages came in and were passed on after it was told to stop.
+        passed_on: How many messages it passed on in its life.
+        drained: How many of them after it was told to stop.
         still_arriving: Whether more was coming in when time was up.
         behind: How many subscribers had not taken everything when time was up.
     """
 
+    passed_on: int
     drained: int
     still_arriving: bool
     behind: int
@@ -135,7 +137,8 @@ class Forwarder:
         """Ask the thread what it has done.
 
         Raises:
-            TransportError: It does not answer: it is not running.
+            TransportError: It is not running.
+            FedmsgError: It does not answer.
         """
         frames = self._ask(b"STATISTICS")
         # libzmq counts frames, of which a message has two.
@@ -150,12 +153,17 @@ class Forwarder:
 
         Returns:
             What became of the messages.
+
+        Raises:
+            Exception: The thread had ended with it before.
         """
         if self._control is None:
-            return Outcome(0, still_arriving=False, behind=0)
+            return Outcome(0, 0, still_arriving=False, behind=0)
         limit = float(_settings.get(self._config, "stop_timeout") if timeout is None else timeout)
         self._deadline = time.monotonic() + limit
+        passed_on = 0
         if self.running:
+            passed_on = self.statistics().messages_out
             self._ask(b"TERMINATE")
         outcome = self._result.get()
         self._thread.join()
@@ -163,14 +171,17 @@ class Forwarder:
         if isinstance(outcome, BaseException):
             raise outcome
         assert isinstance(outcome, Outcome)
-        return outcome
+        return outcome._replace(passed_on=passed_on + outcome.drained)
 
     def _ask(self, question: bytes) -> list[bytes]:
         with self._lock:
             if self._control is None or not self.running:
                 raise TransportError("the forwarder is not running")
-            self._control.send(question)
-            return self._control.recv_multipart()
+            try:
+                self._control.send(question)
+                return self._control.recv_multipart()
+            except zmq.ZMQError as error:
+                raise FedmsgError(f"the forwarding loop does not answer: {error.strerror}") from error
 
     def _close_control(self) -> None:
         with self._lock:
@@ -212,8 +223,13 @@ class Forwarder:
             self._result.put(error)
             return
         self._result.put(None)
-        self._forward_until_told(inbound, outbound, control)
-        self._result.put(self._finish(inbound, outbound, subscribers))
+        try:
+            self._forward_until_told(inbound, outbound, control)
+            self._result.put(self._finish(inbound, outbound, subscribers))
+        except BaseException as error:  # noqa: BLE001 - the same
+            for socket in (inbound, outbound, control):
+                socket.close(0)
+            self._result.put(error)
 
     def _bind(self, inbound: Socket, outbound: Socket) -> None:
         try:
@@ -292,4 +308,4 @@ class Forwarder:
                 quiet = True
         inbound.close(0)
         behind = subscribers.flush(outbound, max(0.0, self._deadline - time.monotonic()))
-        return Outcome(drained, still_arriving=not quiet, behind=behind)
+        return Outcome(0, drained, still_arriving=not quiet, behind=behind)

@@ -48,7 +48,9 @@ def test_the_watchdog_is_reassured(bus: Bus) -> None:
     bus.environ["WATCHDOG_USEC"] = "100000"
     relay = bus.start_relay()
     said: list[str] = []
-    while said.count("WATCHDOG=1") < 3:
+    with bus.context() as context:
+        context.publish(topic="t", modname="m")
+    while said.count("WATCHDOG=1") < 3 or not any(line.endswith(", 1 messages so far") for line in said):
         said.extend(relay.notifications())
         assert relay.popen.poll() is None
     assert bus.stop_relay() == 0

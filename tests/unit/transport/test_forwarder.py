@@ -105,7 +105,7 @@ def test_what_was_handed_over_arrives_at_the_end(checked: bool, sockets: Sockets
 
 
 def test_an_idle_one_stops_at_once() -> None:
-    assert forwarder().start().stop(5) == Outcome(0, still_arriving=False, behind=0)
+    assert forwarder().start().stop(5) == Outcome(0, 0, still_arriving=False, behind=0)
 
 
 def test_more_than_time_allows_is_said(sockets: Sockets) -> None:
@@ -134,7 +134,9 @@ def test_a_subscriber_that_is_behind_is_counted(sockets: Sockets) -> None:
         publisher.send_multipart([b"t", bytes(10_000)])
     while running.statistics().messages_in < 2_000:
         pass
-    assert running.stop(1) == Outcome(0, still_arriving=False, behind=1)
+    outcome = running.stop(1)
+    assert (outcome.drained, outcome.still_arriving, outcome.behind) == (0, False, 1)
+    assert not outcome.complete
 
 
 @pytest.fixture
@@ -169,7 +171,7 @@ def test_an_address_that_is_none() -> None:
 def test_stopping_twice_does_no_harm_and_nothing_answers_afterwards() -> None:
     running = forwarder().start()
     running.stop()
-    assert running.stop() == Outcome(0, still_arriving=False, behind=0)
+    assert running.stop() == Outcome(0, 0, still_arriving=False, behind=0)
     assert not running.running
     with pytest.raises(TransportError, match="not running"):
         running.statistics()
