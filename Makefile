@@ -43,7 +43,7 @@ format: $(VENV)/.full ## put the code in shape
 bench: $(VENV)/.full $(PEER)/.ready ## measure ours, fedmsg 1.1.7 and the bare parts, as one table
 	@$(BIN)/python -m tests.bench
 
-soak: $(VENV)/.full $(PEER)/.ready ## run the fault and fuzz tests at full size (hours)
+soak: $(VENV)/.full $(PEER)/.ready ## run the fault and fuzz tests at full size
 	@FEDMSG_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
 
 coverage: $(VENV)/.full $(PEER)/.ready ## run all tests and show which lines none of them reaches

@@ -11,6 +11,7 @@ import itertools
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 VERSION = "2.0.0.dev0"
 
@@ -44,7 +45,8 @@ EXTRAS = {
     "daemon": DAEMON,
     "datagrepper": DATAGREPPER,
     "datanommer": DATANOMMER,
-    "speed": ["orjson>=3.8"],
+    # Older ones have no limit to nesting: a hostile message would end the process.
+    "speed": ["orjson>=3.9.15"],
     "sql": SQL,
     "srv": ["dnspython>=2.2"],
     "statscache": STATSCACHE,
@@ -81,7 +83,24 @@ COMMANDS = [
     "fedmsg-tail = fedmsg.commands.tail:tail",
 ]
 
+class SourceDistribution(sdist):
+    """Adds what the package itself doesn't need, and whoever packages it does."""
+
+    FILES = ("Makefile", "LICENSE", ".gitignore")
+    FOLDERS = (".ci", "docs", "fedmsg.d", "tests")
+
+    def make_distribution(self) -> None:
+        """Take whole folders, but for what tools leave in them."""
+        here = Path(__file__).parent
+        found = [here / name for name in self.FILES]
+        found += [path for folder in self.FOLDERS for path in (here / folder).rglob("*") if path.is_file()]
+        made = {"__pycache__", "_build"}
+        self.filelist.extend(str(path.relative_to(here)) for path in found if not made & set(path.parts))
+        super().make_distribution()
+
+
 setup(
+    cmdclass={"sdist": SourceDistribution},
     name="fedmsg",
     version=VERSION,
     description="A message bus for applications and people, over ZeroMQ",

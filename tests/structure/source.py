@@ -20,6 +20,9 @@ LEFT_BEHIND = {
     ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "fedmsg.egg-info",
 }  # fmt: skip
 
+# What setuptools adds to a source archive.
+ADDED_BY_SDIST = {"PKG-INFO", "setup.cfg"}
+
 
 class Import(NamedTuple):
     """One import of one module, and where it stands."""
@@ -44,7 +47,7 @@ def files() -> tuple[Path, ...]:
         found = []
         for folder, folders, names in os.walk(REPOSITORY):
             folders[:] = [name for name in folders if name not in LEFT_BEHIND]
-            found += [Path(folder) / name for name in names if not name.startswith(".coverage")]
+            found += [Path(folder) / name for name in names if name not in ADDED_BY_SDIST]
     return tuple(sorted(path for path in found if path.is_file()))
 
 

@@ -8,6 +8,7 @@ import html
 import importlib.metadata
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ PAGES = [path for path in source.files() if path.suffix == ".rst"]
 COMMANDS = sorted(
     entry.name for entry in importlib.metadata.distribution("fedmsg").entry_points if entry.group == "console_scripts"
 )
+
+# Whichever test comes first builds the pages, which takes a while on a busy machine.
+pytestmark = pytest.mark.timeout(300)
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=source.relative)
 every_command = pytest.mark.parametrize("command", COMMANDS)
@@ -77,7 +81,6 @@ def text_of(page: Path) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
 
 
-@pytest.mark.timeout(300)
 def test_settings_are_in_the_reference(site: Path) -> None:
     text = text_of(site / "html" / "reference" / "settings.html")
     assert [name for name, row in _settings.TABLE.items() if name not in text or row.help not in text] == []
@@ -193,6 +196,31 @@ def test_readme_python(bus: Bus) -> None:
             "org.fedoraproject.dev.shop.order.placed {'order': 1017}",
             meanwhile=lambda: run([sys.executable, "-c", publish], env=bus.environ),
         )
+
+
+def test_forking_server_example(bus: Bus, tmp_path: Path) -> None:
+    page = DOCS / "howto" / "forking-servers.rst"
+    (tmp_path / "app.py").write_text(next(text for caption, text in blocks(page, "python") if caption == "app.py"))
+    address = str(tmp_path / "http")
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--bind", f"unix:{address}"]
+    with (
+        bus.tail("--json") as tail,
+        Process([*command, "app:application"], env=bus.environ, cwd=tmp_path) as server,
+        socket.socket(socket.AF_UNIX) as client,
+    ):
+        server.wait_for("Booting worker", stream="err")
+        client.connect(address)
+        client.sendall(b"GET /tea HTTP/1.0\r\n\r\n")
+        assert b" 204 " in client.recv(4096)
+        tail.wait_for('"msg":{"path":"/tea"}')
+        assert server.stop() == 0, server.report()
+
+
+def test_demo() -> None:
+    done = run([sys.executable, str(source.REPOSITORY / "tests" / "demo.py")])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b[" in done.stdout
+    assert done.stdout.rstrip().endswith("have stopped.")
 
 
 def path_with_commands() -> str:
