@@ -20,8 +20,8 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "fedmsg_reference"]
 exclude_patterns = ["_build"]
 # Docstrings name code in single backquotes.
 default_role = "code"
-# "--flag" must not become an en dash, and a text of the program is shown as it is.
-smartquotes = False
+# Dashes only: quotation marks in a text of the program are shown as they are.
+smartquotes_action = "D"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
@@ -34,6 +34,7 @@ html_theme = "furo"
 html_title = f"fedmsg {release}"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 
 # Names of Python itself and of libraries are not looked up: their inventories are on other
 # machines, and a build must not need a network. Neither are our private names.

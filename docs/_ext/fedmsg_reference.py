@@ -13,6 +13,7 @@ import sys
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from docutils import nodes
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 # What each extra is good for; a test compares the names with those that setup.py declares.
 EXTRAS = {
-    "all": "All of these.",
     "commands": "What the commands can use beyond the basics; the same as ``daemon``.",
     "consumers": "The consumers that ship.",
     "crypto": "Signing messages and checking signatures, with X.509 certificates and with GnuPG.",
@@ -34,11 +34,12 @@ EXTRAS = {
     "daemon": "Detaching from the terminal, with ``daemon: true``.",
     "datagrepper": "The history over HTTP.",
     "datanommer": "The history in a database.",
-    "docs": "For developers: building this documentation.",
     "speed": "Faster decoding of what is received.",
     "sql": "Sending SQLAlchemy models.",
     "srv": "Endpoints from the DNS, with ``srv_endpoints``.",
     "statscache": "Statistics that are kept up to date.",
+    "all": "All of the above.",
+    "docs": "For developers: building this documentation.",
     "test": "For developers: running the tests.",
 }
 
@@ -126,6 +127,8 @@ class Settings(Generated):
             lines += ["   Default::", "", textwrap.indent(pprint.pformat(row.default, sort_dicts=False), "      "), ""]
         if not row.in_conf:
             lines += ["   Not in ``conf`` unless configured.", ""]
+        elif row.conf_default != row.default and len(repr(row.conf_default)) <= LONGEST_DEFAULT:
+            lines += [f"   In ``conf``: ``{row.conf_default!r}``.", ""]
         elif row.conf_default != row.default:
             lines += [
                 "   In ``conf``::",
@@ -140,12 +143,13 @@ class Extras(Generated):
     """The extras and what each of them brings."""
 
     def text(self) -> str:
-        """Write the table."""
+        """Write the table; of those with everything in them the list would say nothing."""
         brought = requirements()
         rows = [
-            (f"``{name}``", text, ", ".join(sorted(brought[name]))) for name, text in EXTRAS.items() if name != "all"
+            (f"``{name}``", text, "" if name in {"all", "docs", "test"} else ", ".join(sorted(brought[name])))
+            for name, text in EXTRAS.items()
         ]
-        return list_table(("Extra", "For", "Brings"), [*rows, ("``all``", EXTRAS["all"], "")], "15 45 40")
+        return list_table(("Extra", "For", "Brings"), rows, "15 45 40")
 
 
 class BasicRequirements(Generated):
@@ -195,6 +199,18 @@ class Floors(Generated):
         )
 
 
+class Bench(Generated):
+    """The table of the last whole ``make bench``."""
+
+    def text(self) -> str:
+        """Show the table as it was printed."""
+        table = Path(self.env.srcdir) / "explanation" / "bench.txt"
+        self.env.note_dependency(table)
+        if not table.exists():
+            return "No whole run has been kept yet.\n"
+        return "::\n\n" + textwrap.indent(table.read_text(encoding="utf-8"), "    ")
+
+
 class Command(Generated):
     """What a command's ``--help`` says, by running it."""
 
@@ -227,7 +243,7 @@ def help_of(command: str) -> str:
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives."""
-    for directive in (Settings, Extras, BasicRequirements, ExitStatuses, Floors, Command):
+    for directive in (Settings, Extras, BasicRequirements, ExitStatuses, Floors, Bench, Command):
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", directive.__name__).lower()
         app.add_directive(f"fedmsg-{name}", directive)
     return {"parallel_read_safe": True}
