@@ -71,13 +71,20 @@ class Bus:
         through are taken off its output.
         """
         tail = Process(["fedmsg-tail", *arguments], env=self.environ)
+        try:
+            self._greet(tail)
+        except BaseException:
+            tail.close()
+            raise
+        return tail
+
+    def _greet(self, tail: Process) -> None:
         with self.context() as context:
             tail.wait_for(lambda line: True, meanwhile=lambda: context.publish(topic="hello", modname="logger"))
             # The last greeting may still be under way; this one comes after it.
             context.publish(topic="hello", modname="logger", msg={"log": "that was all"})
             tail.wait_for("that was all")
         del tail.out[:]
-        return tail
 
     def context(self, **settings: Any) -> FedMsgContext:
         """A context that publishes through the relay."""
