@@ -28,7 +28,7 @@ BASIC = [
 ]
 
 DAEMON = ["python-daemon>=3.0"]
-CRYPTO = ["cryptography>=38.0", "python-gnupg>=0.5", "requests>=2.28"]
+CRYPTO = ["cryptography>=42.0", "python-gnupg>=0.5", "requests>=2.28"]
 CONSUMERS = ["requests>=2.28", "websockets>=10.4"]
 SQL = ["SQLAlchemy>=1.4"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]

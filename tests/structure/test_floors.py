@@ -53,18 +53,21 @@ ONLY = {
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
 WRAPPERS = {
     "click": {"fedmsg.commands._options"},
+    "cryptography": {"fedmsg.crypto._cryptography"},
     "daemon": {"fedmsg.commands._daemonize"},
     "dns": {"fedmsg._dns"},
+    "gnupg": {"fedmsg.crypto._gnupg"},
     "kitchen": {"fedmsg._text"},
     "orjson": {"fedmsg.encoding._speed"},
     "pygments": {"fedmsg.commands._colour"},
+    "requests": {"fedmsg.crypto._fetch"},
     "six": {"fedmsg._text"},
     "sqlalchemy": {"fedmsg.encoding.sqla", "fedmsg.replay.sqlstore", "fedmsg.datanommer.models"},
     "yaml": {"fedmsg._yaml"},
 }
 
 # Libraries whose distribution has another name.
-INSTALLED_AS = {"daemon": "python-daemon", "dns": "dnspython", "yaml": "pyyaml", "zmq": "pyzmq"}
+INSTALLED_AS = {"daemon": "python-daemon", "dns": "dnspython", "gnupg": "python-gnupg", "yaml": "pyyaml", "zmq": "pyzmq"}
 
 # Where a module may be looked up by a name made at run time: the lazy table, the roof's
 # submodules, and the loader of classes that users name in their configuration.

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Signing messages, and checking who signed them.
+
+Two families of signatures are spoken: with X.509 certificates (``x509``, ``x509-sha256``,
+``ed25519``) and with GnuPG (``gpg``, ``gpg-envelope``). ``crypto_backend`` says how messages
+are signed, ``crypto_validate_backends`` what is accepted.
+
+`sign` and `validate` are for one message. `Signer` and `checker` are for many: they fail
+where they are made when they could not do their work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from fedmsg import encoding
+from fedmsg.crypto import gpg, utils, x509, x509_ng
+from fedmsg.crypto._refused import Refused, tell
+from fedmsg.crypto._seen import Seen
+from fedmsg.exceptions import ConfigError, FedmsgError, MissingExtra, RefusedAtStart
+
+__all__ = [
+    "Signer",
+    "checker",
+    "gpg",
+    "init",
+    "sign",
+    "strip_credentials",
+    "utils",
+    "validate",
+    "validate_signed_by",
+    "x509",
+    "x509_ng",
+]
+
+log = logging.getLogger(__name__)
+
+_BACKENDS: dict[str, ModuleType] = {**dict.fromkeys(x509_ng.DIGESTS, x509_ng), **dict.fromkeys(gpg.FORMS, gpg)}
+_CREDENTIALS = frozenset({"signature", "certificate"})
+
+# What `init` was last told. Nothing depends on it: the configuration of each call decides.
+_implementation: ModuleType | None = None
+_validate_implementations: list[ModuleType] | None = None
+
+
+def init(**config: Any) -> None:
+    """Look at the names of the backends; every other function does that for itself.
+
+    Args:
+        config: The configuration, for ``crypto_backend`` and ``crypto_validate_backends``.
+
+    Raises:
+        ConfigError: There is no backend of that name. A ValueError.
+    """
+    global _implementation, _validate_implementations
+    _implementation = _BACKENDS[_form(config)]
+    _validate_implementations = [_BACKENDS[form] for form in _accepted(config)]
+
+
+def _form(config: Mapping[str, Any]) -> str:
+    """Give the form that messages are signed in."""
+    return _known(config.get("crypto_backend") or "x509")
+
+
+def _accepted(config: Mapping[str, Any]) -> list[str]:
+    """Give the forms that are accepted."""
+    forms = config.get("crypto_validate_backends") or _form(config)
+    return [_known(form) for form in ([forms] if isinstance(forms, str) else forms)]
+
+
+def _known(form: Any) -> str:
+    if not isinstance(form, str) or form not in _BACKENDS:
+        raise ConfigError(f"{form!r} is not a valid crypto backend")
+    return form
+
+
+# ---------------------------------------------------------------- signing
+
+
+class Signer:
+    """Signs many messages with one key.
+
+    Args:
+        config: The configuration; with X.509 ``certname`` says which key, with GnuPG ``gpg_signing_key``.
+
+    Attributes:
+        form: What it announces in the field ``crypto``.
+        only_msg: Whether it signs the field ``msg`` alone, as ``gpg`` does.
+
+    Raises:
+        ConfigError: A setting is missing or wrong. A ValueError.
+        RefusedAtStart: The key, its certificate or the library can't be used. An IOError.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.form = _form(config)
+        self.only_msg = self.form == "gpg"
+        self._config = dict(config)
+        self._credentials: Callable[[str, Mapping[str, Any], bytes], dict[str, str]]
+        self._credentials = _BACKENDS[self.form].credentials
+        try:
+            # Whatever is wrong with the key is found now, and not when there is something to say.
+            self.credentials(b"")
+        except (MissingExtra, gpg.GpgBinaryError) as error:
+            raise RefusedAtStart(f"messages can't be signed: {error}") from error
+
+    def credentials(self, data: bytes) -> dict[str, str]:
+        """Make the signature, and what else a message needs to be checked.
+
+        Args:
+            data: The canonical form of the envelope with ``crypto`` and without credentials; or of
+                its ``msg``, where that is all that is signed.
+        """
+        return self._credentials(self.form, self._config, data)
+
+
+def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
+    """Sign a message.
+
+    Args:
+        message: The envelope; it stays as it is.
+        config: The configuration.
+
+    Returns:
+        A copy with ``crypto``, ``signature`` and, with X.509, ``certificate``.
+
+    Raises:
+        ConfigError: A setting is missing or wrong. A ValueError.
+        RefusedAtStart: The key or its certificate can't be used. An IOError.
+    """
+    form = _form(config)
+    unsigned = {**strip_credentials(message), "crypto": form}
+    data = encoding.dumps(unsigned["msg"] if form == "gpg" else unsigned).encode()
+    return {**unsigned, **_BACKENDS[form].credentials(form, config, data)}
+
+
+def strip_credentials(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a copy of a message without ``signature`` and ``certificate``.
+
+    Args:
+        message: The envelope; it stays as it is.
+    """
+    return {key: value for key, value in message.items() if key not in _CREDENTIALS}
+
+
+# ---------------------------------------------------------------- checking
+
+
+def validate(message: Mapping[str, Any], **config: Any) -> bool:
+    """Answer whether a message is validly signed by somebody who may send it.
+
+    Args:
+        message: The envelope; it stays as it is.
+        config: The configuration.
+
+    Returns:
+        The answer; why it is no is in the log.
+
+    Raises:
+        ConfigError: ``crypto_validate_backends`` names what there isn't. A ValueError.
+    """
+    return _is_valid(message, config, _accepted(config), None)
+
+
+def validate_signed_by(message: Mapping[str, Any], signer: str, **config: Any) -> bool:
+    """Answer whether a message is validly signed by this signer, whatever the routing policy says.
+
+    Args:
+        message: The envelope; it stays as it is.
+        signer: The common name of the certificate, or the fingerprint of the GnuPG key.
+        config: The configuration.
+
+    Returns:
+        The answer; a message without topic is never valid.
+    """
+    topic = message.get("topic")
+    policy = {topic: [signer]} if isinstance(topic, str) else {}
+    return validate(message, **{**config, "routing_policy": policy, "routing_nitpicky": True})
+
+
+def checker(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+    """Make what checks the messages that one receiver gets.
+
+    It does what `validate` does, and with ``max_seen_ids`` it refuses a message that it has
+    let through before.
+
+    Args:
+        config: The configuration.
+
+    Returns:
+        A function that answers whether a message is valid, and logs why it is not.
+
+    Raises:
+        ConfigError: A setting is wrong. A ValueError.
+        RefusedAtStart: Checking needs something that is not there. An IOError.
+    """
+    accepted, own = _accepted(config), dict(config)
+    limit = int(config.get("max_seen_ids") or 0)
+    if "gpg" in accepted and (limit or config.get("max_message_age")):
+        raise RefusedAtStart(
+            "max_message_age and max_seen_ids need signed times and ids, and 'gpg' in crypto_validate_backends "
+            "signs neither: accept 'gpg-envelope' instead, or set both to 0"
+        )
+    for form in accepted:
+        try:
+            _BACKENDS[form].prepare(own)
+        except MissingExtra as error:
+            raise RefusedAtStart(f"signatures can't be checked: {error}") from error
+    seen = Seen(limit) if limit else None
+    return lambda message: _is_valid(message, own, accepted, seen)
+
+
+def _is_valid(message: Mapping[str, Any], config: Mapping[str, Any], accepted: list[str], seen: Seen | None) -> bool:
+    try:
+        _check(message, config, accepted)
+        if seen is not None:
+            # Only now: a forged message must not use up the id of a real one.
+            seen.add(message.get("msg_id"))
+    except Refused as error:
+        tell(error)
+        return False
+    except FedmsgError as error:
+        tell(Refused("configuration", str(error)))
+        return False
+    except Exception:
+        # Nothing that a stranger sends may end a receiver, and nothing unforeseen may count as signed.
+        log.exception("message is not valid: checking it failed")
+        return False
+    return True
+
+
+def _check(message: Mapping[str, Any], config: Mapping[str, Any], accepted: list[str]) -> None:
+    """Check all there is to check of one message."""
+    if not isinstance(message, dict):
+        raise Refused("form", "it is not a dict")
+    message = utils.fix_datagrepper_message(message)
+    form = message.get("crypto")
+    if form is None:
+        form = "x509" if "certificate" in message else "gpg" if "signature" in message else None
+        if form is None:
+            raise Refused("unsigned", "it is not signed")
+    if form not in accepted:
+        raise Refused("backend", f"it is signed with {form!r}, and crypto_validate_backends has {', '.join(accepted)}")
+    age = config.get("max_message_age")
+    if age:
+        _check_age(message.get("timestamp"), age, form)
+    _BACKENDS[form].check(message, form, config)
+
+
+def _check_age(timestamp: Any, limit: float, form: str) -> None:
+    if form == "gpg":
+        raise Refused("age", "its time is not signed, and max_message_age is set")
+    if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):
+        raise Refused("age", "its timestamp is no number, and max_message_age is set")
+    # One from the future could be kept and sent again for as long; a NaN fails this too.
+    if not abs(time.time() - timestamp) <= limit:
+        raise Refused("age", "its timestamp is farther from now than max_message_age")

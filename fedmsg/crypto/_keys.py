@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The key and certificate that a program signs with: read once, and again when the files are replaced."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from fedmsg import _plugins
+from fedmsg.crypto import _files
+from fedmsg.crypto._base64 import wrapped
+from fedmsg.crypto._refused import Refused
+from fedmsg.exceptions import RefusedAtStart
+
+if TYPE_CHECKING:
+    from fedmsg.crypto._cryptography import Certificate, Key
+
+__all__ = ["KeyPair", "key_pair"]
+
+log = logging.getLogger("fedmsg.crypto")
+
+_LOOK_EVERY = 1.0
+_OTHERS = 0o007
+
+
+class KeyPair(NamedTuple):
+    """A private key, and its certificate in the form on the wire."""
+
+    key: Key
+    certificate: str
+
+
+class _Watched:
+    """A private key with its certificate, from ``<ssldir>/<certname>.key`` and ``.crt``.
+
+    Args:
+        ssldir: The folder.
+        certname: The name of the files.
+
+    Raises:
+        RefusedAtStart: They can't be used.
+    """
+
+    def __init__(self, ssldir: str, certname: str) -> None:
+        self._paths = [Path(ssldir, certname + suffix) for suffix in (".key", ".crt")]
+        self._next_look = 0.0
+        self._complained_of = ""
+        self._stamps = [_stamp(path) for path in self._paths]
+        self._pair = self._read()
+
+    def current(self) -> KeyPair:
+        """Look at the files, at most once a second, and read what has been replaced.
+
+        While the new ones can't be used, such as between the replacing of one and of the
+        other, the last good ones are.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return self._pair
+        self._next_look = now + _LOOK_EVERY
+        try:
+            stamps = [_stamp(path) for path in self._paths]
+            if stamps != self._stamps:
+                # The whole pair at once, for threads share it.
+                self._pair, self._stamps = self._read(), stamps
+                log.info("signing with the new key and certificate in %s", self._paths[1])
+        except RefusedAtStart as error:
+            if self._complained_of != str(error):
+                self._complained_of = str(error)
+                log.warning("still signing with the key that was there before: %s", error)
+        return self._pair
+
+    def _read(self) -> KeyPair:
+        library = _plugins.lazy("x509")
+        key_path, certificate_path = self._paths
+        where = key_path
+        try:
+            key: Key = library.Key.load(key_path.read_bytes())
+            where = certificate_path
+            found: list[Certificate] = library.load_certificates(certificate_path.read_text("utf-8"), strict=True)
+            if not found:
+                raise Refused("certificate", "it has no certificate in PEM form")
+            if not found[0].belongs_to(key):
+                raise Refused("certificate", f"it is not the certificate of {key_path}")
+        except Refused as error:
+            raise RefusedAtStart(f"can't sign with {where}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise RefusedAtStart(f"can't sign with {where}: it is not text") from error
+        except OSError as error:
+            raise RefusedAtStart(f"can't sign with {where}: {error.strerror}") from error
+        if os.stat(key_path).st_mode & _OTHERS:
+            log.warning("others can read the key %s: chmod 0600 it, and think of replacing it", key_path)
+        return KeyPair(key, wrapped(found[0].pem.encode()))
+
+
+def _stamp(path: Path) -> _files.Stamp:
+    try:
+        return _files.stamp(path)
+    except OSError as error:
+        raise RefusedAtStart(f"can't sign with {path}: {error.strerror}") from error
+
+
+_pairs: dict[tuple[str, str], _Watched] = {}
+
+
+def key_pair(ssldir: str, certname: str) -> KeyPair:
+    """Give a key with its certificate, as the files are now.
+
+    Args:
+        ssldir: The folder with the files.
+        certname: Their name, without ``.key`` and ``.crt``.
+
+    Raises:
+        RefusedAtStart: They can't be used.
+    """
+    found = _pairs.get((ssldir, certname))
+    if found is None:
+        found = _pairs[ssldir, certname] = _Watched(ssldir, certname)
+    return found.current()
