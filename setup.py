@@ -80,6 +80,7 @@ COMMANDS = [
     "fedmsg-config = fedmsg.commands.config:config",
     "fedmsg-logger = fedmsg.commands.logger:logger",
     "fedmsg-relay = fedmsg.commands.relay:relay",
+    "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",
     "fedmsg-tail = fedmsg.commands.tail:tail",
 ]
 

@@ -104,7 +104,7 @@ def destroy() -> None:
 
 
 # `import fedmsg` is in every application: what it does not use yet is loaded at the first touch.
-_SUBMODULES = frozenset({"config", "core", "encoding", "exceptions", "utils"})
+_SUBMODULES = frozenset({"config", "core", "crypto", "encoding", "exceptions", "utils"})
 
 
 def _submodule(name: str) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "check_size",
     "encode",
     "encode_new",
+    "encode_signed",
     "full_topic",
     "message_id",
     "parse",
@@ -105,6 +106,42 @@ def encode_new(*, i: int, msg: object, msg_id: str, timestamp: int, topic: str, 
     if len(body) > 2 * MAX_DEPTH:  # a shorter one can't be nested that deeply
         _check_shape(body)
     return body
+
+
+def encode_signed(
+    *,
+    i: int,
+    msg: object,
+    msg_id: str,
+    timestamp: int,
+    topic: str,
+    username: str,
+    crypto: str,
+    sign: Callable[[bytes, bytes], Mapping[str, str]],
+) -> bytes:
+    """The canonical bytes of a signed envelope: what is signed and what is sent are encoded once.
+
+    Args:
+        i: The number of the message in its context.
+        msg: What the application sends.
+        msg_id: The id; plain ASCII without quotes.
+        timestamp: Seconds since the epoch.
+        topic: The full topic.
+        username: Whom the publisher runs as, as a JSON string.
+        crypto: How it is signed.
+        sign: Takes the canonical envelope without credentials, and the canonical ``msg``; gives
+            the ``signature`` and perhaps the ``certificate``.
+    """
+    text = encoding.dumps(msg)
+    # The keys of an envelope are sorted: certificate, crypto, i, msg, msg_id, signature, timestamp ...
+    start = f'"crypto":"{crypto}","i":{i},"msg":{text},"msg_id":"{msg_id}",'
+    end = f'"timestamp":{timestamp},"topic":{quoted(topic)},"username":{username}}}'
+    unsigned = f"{{{start}{end}".encode()
+    if len(unsigned) > 2 * MAX_DEPTH:
+        _check_shape(unsigned)
+    credentials = sign(unsigned, text.encode())
+    certificate = f'"certificate":{quoted(credentials["certificate"])},' if "certificate" in credentials else ""
+    return f'{{{certificate}{start}"signature":{quoted(credentials["signature"])},{end}'.encode()
 
 
 def encode(envelope: Mapping[str, Any], topic: str) -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from fedmsg import _settings, _wire, utils
+from fedmsg import _settings, _wire, crypto, encoding, utils
 from fedmsg.exceptions import ConfigError, MessageError, MissingEndpoint, RefusedAtStart, ValidationError
 from fedmsg.transport import addresses, options, process, publisher
 from fedmsg.transport.receiver import Received, Receiver
@@ -64,6 +64,7 @@ class FedMsgContext:
         # A context that its thread closes at the end need not complain of being forgotten.
         self._kept = False
         _refuse_what_is_to_come(self.c, publishing=not self.c.get("mute"))
+        self._signer = self._open_signer()
         self._user = _wire.quoted(getpass.getuser())
         self._prefix = str(_settings.get(self.c, "topic_prefix"))
         self._environment = str(_settings.get(self.c, "environment"))
@@ -113,6 +114,14 @@ class FedMsgContext:
             return publisher.open_bound(config, name, config["endpoints"][name])
         warnings.warn(f"fedmsg is not configured to send any zmq messages for name {name!r}", UserWarning, stacklevel=4)
         return None
+
+    def _open_signer(self) -> crypto.Signer | None:
+        config = self.c
+        if config.get("mute") or not _settings.get(config, "sign_messages"):
+            return None
+        if not config.get("active") and not config["endpoints"].get(config["name"]):
+            return None  # nothing will be sent
+        return crypto.Signer.for_publisher(config, self.hostname)
 
     def destroy(self) -> None:
         """Close the context; bounded by ``zmq_linger``. A second call does nothing."""
@@ -192,7 +201,20 @@ class FedMsgContext:
             name, frame = self._make_topic(modname, topic)
         now = time.time()
         number = self._i + 1
-        if pre_fire_hook is None:
+        if pre_fire_hook is not None:
+            body = self._encode_hooked(number, now, name, msg, pre_fire_hook)
+        elif self._signer is not None:
+            body = _wire.encode_signed(
+                i=number,
+                msg=msg or {},
+                msg_id=_wire.message_id(now),
+                timestamp=int(now),
+                topic=name,
+                username=self._user,
+                crypto=self._signer.form,
+                sign=self._signer.credentials,
+            )
+        else:
             body = _wire.encode_new(
                 i=number,
                 msg=msg or {},
@@ -201,8 +223,6 @@ class FedMsgContext:
                 topic=name,
                 username=self._user,
             )
-        else:
-            body = self._encode_hooked(number, now, name, msg, pre_fire_hook)
         _wire.check_size(len(frame) + len(body), self._max_size)
         self._outlet.send(frame, body)
         self._i = number
@@ -228,7 +248,14 @@ class FedMsgContext:
             "topic": topic,
             "username": getpass.getuser(),
         }
+        if self._signer is None:
+            hook(envelope)
+            return _wire.encode(envelope, topic)
+        envelope = self._signer.sign(envelope)
+        signed = encoding.dumps(crypto.strip_credentials(envelope))
         hook(envelope)
+        if encoding.dumps(crypto.strip_credentials(envelope)) != signed:
+            envelope = self._signer.sign(envelope)
         return _wire.encode(envelope, topic)
 
     def _why_silent(self) -> Exception:
@@ -274,12 +301,13 @@ class FedMsgContext:
             for name, several in self.c["endpoints"].items()
             for address in addresses.as_list(several)
         ]
-        if _settings.get(self.c, "validate_signatures"):
-            raise RefusedAtStart("validate_signatures is true, and this version can't check signatures yet")
-        return self._tail(endpoints, topic, passive)
+        validate = crypto.checker(self.c) if _settings.get(self.c, "validate_signatures") else None
+        return self._tail(endpoints, topic, passive, validate)
 
-    def _tail(self, endpoints: list[tuple[str, str]], topic: str, passive: bool) -> Iterator[Received]:
-        with Receiver(self.c, endpoints, [topic], passive=passive, log=self.log) as receiver:
+    def _tail(
+        self, endpoints: list[tuple[str, str]], topic: str, passive: bool, validate: crypto.Check | None
+    ) -> Iterator[Received]:
+        with Receiver(self.c, endpoints, [topic], validate=validate, passive=passive, log=self.log) as receiver:
             yield from receiver
 
 
@@ -289,8 +317,6 @@ _NOT_CACHED = ("", b"")
 
 def _refuse_what_is_to_come(config: Mapping[str, Any], *, publishing: bool) -> None:
     """Refuse to start where going on would silently leave out what the configuration asks for."""
-    if publishing and _settings.get(config, "sign_messages"):
-        raise RefusedAtStart("sign_messages is true, and this version can't sign messages yet")
     if publishing and _settings.get(config, "persistent_store"):
         raise RefusedAtStart("persistent_store is set, and this version can't store messages yet")
 

@@ -9,6 +9,7 @@
     │   ├── MissingEndpoint   (KeyError)         no address is configured for a name
     │   └── MissingExtra      (ImportError)      an optional library is not installed
     ├── RefusedAtStart        (IOError)      7   no key, certificate or CA where one is needed
+    │   └── MissingKey        (KeyError)         no key is configured for a name
     ├── MessageError          (ValueError)  70   a message that must not go over the wire
     │   └── ValidationError   (IOError)          a received message that failed validation
     └── TransportError        (IOError)      3
@@ -33,6 +34,7 @@ __all__ = [
     "MessageError",
     "MissingEndpoint",
     "MissingExtra",
+    "MissingKey",
     "NotListening",
     "PossiblyLost",
     "RefusedAtStart",
@@ -90,6 +92,10 @@ class RefusedAtStart(FedmsgError, IOError):
     """Signing or checking is on, and what it needs can't be had."""
 
     exit_status = 7
+
+
+class MissingKey(RefusedAtStart, KeyError):
+    """Signing is on, and no key is configured for whoever signs."""
 
 
 class MessageError(FedmsgError, ValueError):

@@ -150,9 +150,6 @@ _ROWS = [
     Setting("gpg_signing_key", TEXT, None, "The fingerprint of the GnuPG key to sign with.", "ssl", in_conf=False),
     Setting("gpg_keys", MAPPING, {}, "The same for each host: short host names and fingerprints.", "ssl",
             in_conf=False),
-    Setting("cert_prefix", TEXT, None,
-            "Sign with the certificate of this name and the host's, instead of the publisher's name.", "ssl",
-            in_conf=False),
     # ---------------------------------------------------------------- the IRC bot
     Setting("irc", RECORDS, [], "The channels that the IRC bot speaks in, a dict for each.", "irc",
             own_conf_default=[_SAMPLE_BOT]),

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``fedmsg-relay``: takes messages from short-lived publishers and passes them on to all."""
+"""``fedmsg-relay`` and ``fedmsg-signing-relay``: take messages from publishers and pass them on to all."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from fedmsg import _settings
-from fedmsg.commands import BaseCommand
-from fedmsg.exceptions import ConfigError, FedmsgError, RefusedAtStart, WorkLeft
+from fedmsg.commands import BaseCommand, Declaration, _relay_checks
+from fedmsg.exceptions import ConfigError, FedmsgError, WorkLeft
 from fedmsg.transport import addresses, systemd
 from fedmsg.transport.forwarder import Forwarder, Outcome
 from fedmsg.transport.stop import StopSignals
 
-__all__ = ["RelayCommand", "relay"]
+__all__ = ["RelayCommand", "SigningRelayCommand", "relay", "signing_relay"]
 
 
 class RelayCommand(BaseCommand):
@@ -26,7 +26,7 @@ class RelayCommand(BaseCommand):
     daemonizable = True
     needs_zmq = True
     unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout", "high_water_mark", "zmq_linger"})
-    extra_args = [
+    extra_args: ClassVar[list[Declaration]] = [
         (
             ["--validate"],
             {
@@ -44,15 +44,15 @@ class RelayCommand(BaseCommand):
         Raises:
             AddressInUse: Somebody else has the addresses.
             ConfigError: There is no address to take messages at, or none to pass them on at.
+            RefusedAtStart: Messages are to be checked or signed, and can't be.
             WorkLeft: Time was up before everything was passed on.
         """
-        if self.config.get("relay_validate"):
-            raise RefusedAtStart("--validate: this version can't check signatures yet")
         forwarder = Forwarder(
             self.config,
             self._configured("relay_inbound", self.config.get("relay_inbound")),
             self._configured("endpoints['relay_outbound']", self.config.get("endpoints", {}).get("relay_outbound")),
             limit=_settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
+            check=self._check(),
         )
         with StopSignals() as stop, forwarder:
             self.log.info("relaying from %s to %s", ", ".join(forwarder.inbound), forwarder.outbound)
@@ -74,6 +74,10 @@ class RelayCommand(BaseCommand):
         )
         return True
 
+    def _check(self) -> _relay_checks.Check | None:
+        """Give what has to be done with each message; None lets all pass unread."""
+        return _relay_checks.checking(self.config) if self.config.get("relay_validate") else None
+
     @staticmethod
     def _configured(key: str, value: Any) -> list[str]:
         found = addresses.as_list(value)
@@ -93,6 +97,38 @@ class RelayCommand(BaseCommand):
         raise WorkLeft(f"stopped after {outcome.passed_on} messages with work left: {'; '.join(reasons)}")
 
 
+class SigningRelayCommand(RelayCommand):
+    """Pass on what is published at relay_inbound, signed with certnames["signing_relay"].
+
+    For publishers that have no key of their own: what they send gets the signature of this
+    relay, in place of one that it may have. Who may send to it is a matter of its address, of a
+    firewall or of CURVE. What is malformed is refused and counted.
+    """
+
+    name = "fedmsg-signing-relay"
+    extra_args: ClassVar[list[Declaration]] = [
+        (
+            ["--validate"],
+            {
+                "dest": "relay_validate",
+                "action": "store_true",
+                "default": False,
+                "help": "Sign only what is validly signed by its publisher.",
+            },
+        ),
+    ]
+
+    def _check(self) -> _relay_checks.Check:
+        return _relay_checks.signing(
+            self.config, _relay_checks.checking(self.config) if self.config.get("relay_validate") else None
+        )
+
+
 def relay() -> None:
     """Run the command: the entry point of ``fedmsg-relay``."""
     RelayCommand().execute()
+
+
+def signing_relay() -> None:
+    """Run the command: the entry point of ``fedmsg-signing-relay``."""
+    SigningRelayCommand().execute()

@@ -18,12 +18,13 @@ from types import ModuleType
 from typing import Any
 
 from fedmsg import encoding
-from fedmsg.crypto import gpg, utils, x509, x509_ng
+from fedmsg.crypto import _names, gpg, utils, x509, x509_ng
 from fedmsg.crypto._refused import Refused, tell
 from fedmsg.crypto._seen import Seen
 from fedmsg.exceptions import ConfigError, FedmsgError, MissingExtra, RefusedAtStart
 
 __all__ = [
+    "Check",
     "Signer",
     "checker",
     "gpg",
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 
 _BACKENDS: dict[str, ModuleType] = {**dict.fromkeys(x509_ng.DIGESTS, x509_ng), **dict.fromkeys(gpg.FORMS, gpg)}
 _CREDENTIALS = frozenset({"signature", "certificate"})
+
+#: Answers whether a message is valid.
+Check = Callable[[Mapping[str, Any]], bool]
 
 # What `init` was last told. Nothing depends on it: the configuration of each call decides.
 _implementation: ModuleType | None = None
@@ -89,7 +93,6 @@ class Signer:
 
     Attributes:
         form: What it announces in the field ``crypto``.
-        only_msg: Whether it signs the field ``msg`` alone, as ``gpg`` does.
 
     Raises:
         ConfigError: A setting is missing or wrong. A ValueError.
@@ -98,24 +101,49 @@ class Signer:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.form = _form(config)
-        self.only_msg = self.form == "gpg"
+        self._only_msg = self.form == "gpg"
         self._config = dict(config)
         self._credentials: Callable[[str, Mapping[str, Any], bytes], dict[str, str]]
         self._credentials = _BACKENDS[self.form].credentials
         try:
             # Whatever is wrong with the key is found now, and not when there is something to say.
-            self.credentials(b"")
+            self.credentials(b"", b"")
         except (MissingExtra, gpg.GpgBinaryError) as error:
             raise RefusedAtStart(f"messages can't be signed: {error}") from error
 
-    def credentials(self, data: bytes) -> dict[str, str]:
+    @classmethod
+    def for_publisher(cls, config: Mapping[str, Any], hostname: str) -> Signer:
+        """Make the signer for whoever publishes under ``name``.
+
+        Args:
+            config: The configuration.
+            hostname: The short name of this machine.
+
+        Raises:
+            MissingKey: No key is configured for that name. A KeyError and an IOError.
+            RefusedAtStart: The key, its certificate or the library can't be used. An IOError.
+        """
+        return cls(_names.with_key(config, hostname, gnupg=_form(config) in gpg.FORMS))
+
+    def credentials(self, whole: bytes, msg: bytes) -> dict[str, str]:
         """Make the signature, and what else a message needs to be checked.
 
         Args:
-            data: The canonical form of the envelope with ``crypto`` and without credentials; or of
-                its ``msg``, where that is all that is signed.
+            whole: The canonical envelope with ``crypto`` and without credentials.
+            msg: Its canonical ``msg``, for the form in which that is all that is signed.
         """
-        return self._credentials(self.form, self._config, data)
+        return self._credentials(self.form, self._config, msg if self._only_msg else whole)
+
+    def sign(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a signed copy of a message.
+
+        Args:
+            message: The envelope; it stays as it is.
+        """
+        unsigned = {**strip_credentials(message), "crypto": self.form}
+        whole = b"" if self._only_msg else encoding.dumps(unsigned).encode()
+        msg = encoding.dumps(unsigned["msg"]).encode() if self._only_msg else b""
+        return {**unsigned, **self.credentials(whole, msg)}
 
 
 def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
@@ -182,7 +210,7 @@ def validate_signed_by(message: Mapping[str, Any], signer: str, **config: Any) -
     return validate(message, **{**config, "routing_policy": policy, "routing_nitpicky": True})
 
 
-def checker(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+def checker(config: Mapping[str, Any]) -> Check:
     """Make what checks the messages that one receiver gets.
 
     It does what `validate` does, and with ``max_seen_ids`` it refuses a message that it has

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
-from cryptography.x509.oid import ExtensionOID, NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from fedmsg.crypto._refused import Refused
 
@@ -97,8 +97,11 @@ class Certificate:
 
     def is_signed_by(self, issuer: Certificate) -> bool:
         """Whether the issuer's key made this certificate's signature."""
+        loaded = self._loaded
+        if loaded.signature_algorithm_oid == SignatureAlgorithmOID.RSA_WITH_SHA1:
+            return _is_signed_with_sha1(issuer, loaded.signature, loaded.tbs_certificate_bytes)
         try:
-            self._loaded.verify_directly_issued_by(issuer._loaded)
+            loaded.verify_directly_issued_by(issuer._loaded)
         except (InvalidSignature, *_CANT):
             return False
         return True
@@ -165,14 +168,25 @@ class RevocationList:
 
     def is_signed_by(self, issuer: Certificate) -> bool:
         """Whether the issuer's key made this list's signature."""
+        loaded = self._loaded
+        if loaded.signature_algorithm_oid == SignatureAlgorithmOID.RSA_WITH_SHA1:
+            return _is_signed_with_sha1(issuer, loaded.signature, loaded.tbs_certlist_bytes)
         try:
-            return self._loaded.is_signature_valid(issuer._key)  # type: ignore[arg-type] # others are a TypeError
+            return loaded.is_signature_valid(issuer._key)  # type: ignore[arg-type] # others are a TypeError
         except _CANT:
             return False
 
     def has(self, certificate: Certificate) -> bool:
         """Whether a certificate of the same issuer is on the list."""
         return self._loaded.get_revoked_certificate_by_serial_number(certificate.serial) is not None
+
+
+def _is_signed_with_sha1(issuer: Certificate, signature: bytes, data: bytes) -> bool:
+    """Check what the library no longer checks by itself; whether it is wanted is not decided here."""
+    try:
+        return issuer.verify("sha1", signature, data)
+    except Refused:
+        return False
 
 
 def load_certificates(text: str, *, strict: bool = False) -> list[Certificate]:

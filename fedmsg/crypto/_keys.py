@@ -93,6 +93,8 @@ class _Watched:
             raise RefusedAtStart(f"can't sign with {where}: {error.strerror}") from error
         if os.stat(key_path).st_mode & _OTHERS:
             log.warning("others can read the key %s: chmod 0600 it, and think of replacing it", key_path)
+        if found[0].not_after < time.time():
+            log.warning("the certificate %s has expired: nobody will accept what is signed with it", certificate_path)
         return KeyPair(key, wrapped(found[0].pem.encode()))
 
 

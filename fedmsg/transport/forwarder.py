@@ -3,7 +3,7 @@
 
 The messages go through libzmq's own proxy loop, in a thread that holds no Python lock:
 frames are neither read nor changed. Only with ``check`` each message is looked at, in
-Python, and refused messages stay behind.
+Python: refused messages stay behind, and others may get another body.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Forwarder:
         inbound: Addresses to bind for publishers; all of them.
         outbound: Addresses for subscribers; the first that is free is bound.
         limit: How many messages one stuck subscriber may hold.
-        check: Looks at the two frames and raises MessageError for what is to be left out.
+        check: Looks at the two frames and gives the body that goes on, usually the same one; raises
+            MessageError for what is to be left out.
 
     Attributes:
         inbound: The addresses that publishers connect to.
@@ -90,7 +91,7 @@ class Forwarder:
         outbound: list[str],
         *,
         limit: int,
-        check: Callable[[bytes, bytes], None] | None = None,
+        check: Callable[[bytes, bytes], bytes] | None = None,
     ) -> None:
         self.inbound = list(inbound)
         self.outbound = ""
@@ -285,12 +286,12 @@ class Forwarder:
             try:
                 if len(frames) != 2:
                     raise MessageError(f"it has {len(frames)} frames instead of 2", "frames")
-                self._check(*frames)
+                frames[1] = self._check(*frames)
             except MessageError as error:
                 self.refusals.add(", ".join(self.inbound), error)
                 return True
         counted[2] += 2
-        counted[3] += size
+        counted[3] += sum(map(len, frames))
         outbound.send_multipart(frames)
         return True
 

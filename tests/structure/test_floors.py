@@ -67,7 +67,13 @@ WRAPPERS = {
 }
 
 # Libraries whose distribution has another name.
-INSTALLED_AS = {"daemon": "python-daemon", "dns": "dnspython", "gnupg": "python-gnupg", "yaml": "pyyaml", "zmq": "pyzmq"}
+INSTALLED_AS = {
+    "daemon": "python-daemon",
+    "dns": "dnspython",
+    "gnupg": "python-gnupg",
+    "yaml": "pyyaml",
+    "zmq": "pyzmq",
+}
 
 # Where a module may be looked up by a name made at run time: the lazy table, the roof's
 # submodules, and the loader of classes that users name in their configuration.

@@ -11,6 +11,16 @@ PATHS = {
     "fedmsg": "init publish tail_messages destroy send_message __local",
     "fedmsg.core": "FedMsgContext ValidationError",
     "fedmsg.config": "conf FedmsgConfig load_config build_parser defaults __cache",
+    "fedmsg.crypto": (
+        "init sign validate validate_signed_by strip_credentials _implementation _validate_implementations "
+        "gpg utils x509 x509_ng"
+    ),
+    "fedmsg.crypto.gpg": "Context GpgBinaryError sign validate",
+    "fedmsg.crypto.utils": (
+        "fix_datagrepper_message validate_policy load_certificates _load_certificate _cached_certificates"
+    ),
+    "fedmsg.crypto.x509": "sign validate _m2crypto",
+    "fedmsg.crypto.x509_ng": "sign validate _log _cryptography",
     "fedmsg.encoding": "FedMsgEncoder dumps loads pretty_dumps encoder pretty_encoder",
     "fedmsg.encoding.sqla": "to_json expand",
     "fedmsg.utils": (
@@ -21,7 +31,7 @@ PATHS = {
     "fedmsg.commands.announce": "AnnounceCommand announce",
     "fedmsg.commands.config": "config",
     "fedmsg.commands.logger": "LoggerCommand logger",
-    "fedmsg.commands.relay": "RelayCommand relay",
+    "fedmsg.commands.relay": "RelayCommand SigningRelayCommand relay signing_relay",
     "fedmsg.commands.tail": "TailCommand tail",
 }
 

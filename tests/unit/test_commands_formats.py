@@ -115,7 +115,7 @@ def test_json_is_one_compact_line() -> None:
 def test_really_pretty_is_the_same_in_colour() -> None:
     text = show(HELLO, really_pretty=True)
     assert '\x1b[33m"log"\x1b[39;49;00m' in text
-    assert '\x1b[34m1700000000\x1b[39;49;00m' in text
+    assert "\x1b[34m1700000000\x1b[39;49;00m" in text
     assert COLOUR.sub("", text) == REALLY_PRETTY
 
 
@@ -159,7 +159,9 @@ def test_of_several_formats_the_last_of_their_order_wins(flags: list[str], winne
 
 @pytest.mark.parametrize("timestamp", [None, "x", [], 1e300, float("nan"), -(10**30)])
 def test_pretty_shows_a_timestamp_that_is_none_as_it_is(timestamp: Any) -> None:
-    assert show({"topic": "t", "timestamp": timestamp}, pretty=True) == f"\n{{'timestamp': {timestamp!r}, 'topic': 't'}}"
+    assert (
+        show({"topic": "t", "timestamp": timestamp}, pretty=True) == f"\n{{'timestamp': {timestamp!r}, 'topic': 't'}}"
+    )
 
 
 def test_pretty_lives_without_timestamp() -> None:

@@ -351,7 +351,7 @@ def test_nothing_is_remembered_of_a_failure() -> None:
 
 
 def test_unknown_keys_are_kept_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    names = ["fedmsg.consumers.badges.enabled", "datanommer.enabled", "gpg_home", "x", "irk", "bodhi.topic_prefix_x"]
+    names = ["fedmsg.consumers.badges.enabled", "datanommer.enabled", "my_home", "x", "irk", "bodhi.topic_prefix_x"]
     write("fedmsg.d/a.py", dict.fromkeys(names, 1))
     config = load()
     assert [config[name] for name in names] == [1] * len(names)

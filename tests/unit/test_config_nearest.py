@@ -43,7 +43,7 @@ def test_a_misspelt_key(word: str, expected: str) -> None:
     "word",
     """fedmsg.consumers.badges.enabled fedmsg.consumers.gateway.enabled fedmsg.consumers.relay.enabled
     moksha.monitoring.socket.mode moksha.livesocket.websocket.interface datanommer.enabled datanommer.sqlalchemy.url
-    gpg_home gpg_keys gpg_signing_key name mute cert_prefix src ire irks stomp_port stomp_host zmq_linger_ms
+    name mute cert_prefix src ire irks stomp_port stomp_host zmq_linger_ms
     fmn.consumer.enabled bodhi.topic bugzilla mailman.hyperkitty hostname url database x_""".split(),
 )
 def test_a_key_of_somebody_else(word: str) -> None:

@@ -77,22 +77,23 @@ def test_statistics(sockets: Sockets) -> None:
 
 
 def test_checked_messages_pass_or_are_counted(sockets: Sockets) -> None:
-    def check(frame: bytes, body: bytes) -> None:
+    def check(frame: bytes, body: bytes) -> bytes:
         if body == b"bad":
             raise MessageError("bad", "bad")
+        return body * 2
 
     with forwarder(check=check) as running:
         publisher, subscriber = ends(sockets, running)
         for frames in ([b"t", b"bad"], [b"t"], [b"t", b"1"], [b"t", b"1", b"2"], [b"t", b"2"]):
             publisher.send_multipart(frames)
-        assert [subscriber.recv_multipart() for _ in range(2)] == [[b"t", b"1"], [b"t", b"2"]]
+        assert [subscriber.recv_multipart() for _ in range(2)] == [[b"t", b"11"], [b"t", b"22"]]
         assert running.statistics().refused == 3
         assert running.refusals.counts == {"bad": 1, "frames": 2}
 
 
 @pytest.mark.parametrize("checked", [False, True])
 def test_what_was_handed_over_arrives_at_the_end(checked: bool, sockets: Sockets) -> None:
-    running = forwarder(check=(lambda frame, body: None) if checked else None).start()
+    running = forwarder(check=(lambda frame, body: body) if checked else None).start()
     publisher, subscriber = ends(sockets, running)
     for number in range(20_000):
         publisher.send_multipart([b"t", b"%d" % number])
