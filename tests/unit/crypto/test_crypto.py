@@ -86,6 +86,10 @@ def flipped(text: str, at: int) -> str:
     return text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
 
 
+def _with_a_number(message: Any) -> Message:
+    return {**message, 1: 2}
+
+
 def _endless(message: Message) -> Message:
     changed = dict(message)
     changed["msg"] = changed
@@ -132,7 +136,7 @@ CHANGES: dict[str, tuple[Callable[[Message], Message], str]] = {
     "an unknown form": (lambda m: {**m, "crypto": "rot13"}, "it is signed with 'rot13'"),
     "a form that is no text": (lambda m: {**m, "crypto": ["x509"]}, "it is signed with ['x509']"),
     "what is no JSON": (lambda m: {**m, "msg": object()}, "can't be written as JSON"),
-    "keys of two kinds": (lambda m: {**m, 1: 2}, "can't be written as JSON"),
+    "keys of two kinds": (_with_a_number, "can't be written as JSON"),
     "endless": (_endless, "can't be written as JSON"),
 }  # fmt: skip
 
@@ -321,12 +325,23 @@ def test_messages_from_datagrepper(bench: Bench, message: Message) -> None:
 # ---------------------------------------------------------------- the cost
 
 
+def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give a list that gets the location of everything that is read."""
+    read: list[str] = []
+    load = utils._load_certificate
+
+    def counted(location: str) -> str:
+        read.append(location)
+        return load(location)
+
+    monkeypatch.setattr(utils, "_load_certificate", counted)
+    return read
+
+
 def test_the_size_of_the_policy_and_the_number_of_files_read(
     bench: Bench, message: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[str] = []
-    load = utils._load_certificate
-    monkeypatch.setattr(utils, "_load_certificate", lambda location: read.append(location) or load(location))
+    read = count_readings(monkeypatch)
     signed = crypto.sign(message, **bench.config)
     for _ in range(50):
         assert crypto.validate(signed, **bench.config)
@@ -336,9 +351,7 @@ def test_the_size_of_the_policy_and_the_number_of_files_read(
 def test_a_stranger_fails_and_costs_one_reading_a_minute(
     bench: Bench, message: Message, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[str] = []
-    load = utils._load_certificate
-    monkeypatch.setattr(utils, "_load_certificate", lambda location: read.append(location) or load(location))
+    read = count_readings(monkeypatch)
     Holder("stranger", authority("Foreign CA")).write(bench.folder)
     forged = crypto.sign(message, **{**bench.config, "certname": "stranger"})
     for _ in range(50):

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""GnuPG: real keys in real homes."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmsg import _plugins, crypto
+from fedmsg.core import FedMsgContext
+from fedmsg.crypto import gpg
+from fedmsg.exceptions import RefusedAtStart
+from fedmsg.testing import free_address
+from tests.gnupg import Home
+
+Message = dict[str, Any]
+FORMS = ["gpg", "gpg-envelope"]
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    with Home() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[Home]:
+    with Home() as made:
+        yield made
+
+
+@pytest.fixture
+def config(home: Home) -> dict[str, Any]:
+    return home.config
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_signed_and_checked(form: str, config: dict[str, Any], message: Message) -> None:
+    before = copy.deepcopy(message)
+    signed = crypto.sign(message, **{**config, "crypto_backend": form})
+    assert message == before
+    assert set(signed) == {*message, "crypto", "signature"}
+    assert signed["crypto"] == form
+    assert "\n" not in signed["signature"]
+    assert crypto.validate(signed, **config)
+    assert gpg.validate(signed, **config)
+    assert not crypto.validate(signed, **{**config, "crypto_validate_backends": ["x509"]})
+    assert not crypto.validate({**signed, "msg": {"a": 2}}, **config)
+    # What tells the two apart: whether the rest of the envelope is signed.
+    moved = {**signed, "topic": "org.fedoraproject.dev.other"}
+    assert crypto.validate(moved, **config) is (form == "gpg")
+    assert not crypto.validate({**signed, "crypto": next(one for one in FORMS if one != form)}, **config)
+
+
+def test_a_message_that_does_not_say_how_it_is_signed(config: dict[str, Any], message: Message) -> None:
+    signed = crypto.sign(message, **config)
+    del signed["crypto"]
+    assert crypto.validate(signed, **config)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_strangers_key(
+    form: str, config: dict[str, Any], stranger: Home, message: Message, caplog: pytest.LogCaptureFixture
+) -> None:
+    signed = crypto.sign(message, **{**stranger.config, "crypto_backend": form})
+    assert not crypto.validate(signed, **config)
+    assert "GnuPG does not accept its signature" in caplog.text
+
+
+@pytest.mark.parametrize("signature", [None, 7, "", "!", "bm8gc2lnbmF0dXJl", b"\xff", "iQ=="])
+def test_rubbish(signature: Any, config: dict[str, Any], message: Message) -> None:
+    assert crypto.validate({**message, "crypto": "gpg", "signature": signature}, **config) is False
+
+
+def test_a_signed_document_is_no_signature(config: dict[str, Any], home: Home, message: Message) -> None:
+    for extra in ([], ["--compress-level", "0"]):
+        document = home.run("--sign", *extra, "--local-user", home.key, stdin=b"something else")
+        forged = {**message, "crypto": "gpg", "signature": base64.b64encode(document).decode()}
+        assert crypto.validate(forged, **config) is False
+
+
+def test_a_good_signature_beside_a_bad_one(config: dict[str, Any], stranger: Home, message: Message) -> None:
+    good, bad = (base64.b64decode(crypto.sign(message, **one)["signature"]) for one in (config, stranger.config))
+    for both in (good + bad, bad + good):
+        forged = {**message, "crypto": "gpg", "signature": base64.b64encode(both).decode()}
+        assert crypto.validate(forged, **config) is False
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+def test_a_key_that_no_longer_counts(how: str, message: Message) -> None:
+    with Home() as home:
+        signed = crypto.sign(message, **home.config)
+        assert crypto.validate(signed, **home.config)
+        if how == "revoked":
+            home.revoke()
+        else:
+            home.run("--quick-set-expire", home.key, "seconds=1")
+            while crypto.validate(signed, **home.config):
+                pass
+        assert crypto.validate(signed, **home.config) is False
+
+
+def test_the_policy_names_fingerprints(config: dict[str, Any], home: Home, message: Message) -> None:
+    topic = message["topic"]
+    signed = crypto.sign(message, **{**config, "crypto_backend": "gpg-envelope"})
+    for signers, allowed in (([home.key], True), (["someone"], False), ([], False)):
+        assert crypto.validate(signed, **config, routing_policy={topic: signers}) is allowed
+    assert not crypto.validate(signed, **config, routing_nitpicky=True)
+    assert crypto.validate_signed_by(signed, home.key, **config)
+    assert not crypto.validate_signed_by(signed, "someone", **config)
+
+
+@pytest.mark.parametrize("missing", ["gpg_home", "gpg_signing_key"])
+def test_what_signing_needs(missing: str, config: dict[str, Any], message: Message) -> None:
+    for sign in (crypto.sign, gpg.sign):
+        with pytest.raises(ValueError, match="gpg_home and gpg_signing_key"):
+            sign(message, **{**config, missing: None})
+
+
+def test_validate_needs_a_home_and_crypto_knows_one(config: dict[str, Any], message: Message, home: Home) -> None:
+    signed = crypto.sign(message, **config)
+    with pytest.raises(ValueError, match="gpg_home"):
+        gpg.validate(signed)
+    without = {key: value for key, value in config.items() if key != "gpg_home"}
+    assert crypto.validate(signed, **without) is False  # nothing is in ~/.gnupg
+    Path(os.environ["HOME"], ".gnupg").symlink_to(home.folder)
+    _plugins.lazy("gnupg")._program.cache_clear()
+    assert crypto.validate(signed, **without)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"gpg_home": "/nowhere"}, "/nowhere"),
+        ({"gpg_signing_key": "0" * 40}, "can't be signed"),
+        ({"gpg_signing_key": None}, "gpg_signing_key"),
+        ({"gpg_signing_key": None, "gpg_keys": {"elsewhere": "0" * 40}}, "gpg_keys"),
+    ],
+)
+def test_signing_that_can_not_be_done_is_refused_at_the_start(
+    changes: dict[str, Any], said: str, config: dict[str, Any]
+) -> None:
+    publishing = {"name": "me", "endpoints": {"me": [free_address()]}, "sign_messages": True}
+    with pytest.raises(RefusedAtStart, match=said):
+        FedMsgContext(**{**config, **publishing, **changes})
+
+
+def test_checking_that_can_not_be_done_is_refused_at_the_start(config: dict[str, Any]) -> None:
+    with pytest.raises(RefusedAtStart, match=r"/nowhere.*gpg_home"):
+        crypto.checker({**config, "gpg_home": "/nowhere"})
+
+
+def test_the_key_of_a_host(config: dict[str, Any], home: Home) -> None:
+    publishing = {"name": "me", "endpoints": {"me": [free_address()]}, "sign_messages": True, "post_init_sleep": 0}
+    host = socket.gethostname().split(".", 1)[0]
+    sent: list[Message] = []
+    changed = {**config, **publishing, "gpg_signing_key": None, "gpg_keys": {host: home.key}}
+    with FedMsgContext(**changed) as context:
+        context.publish(topic="t", modname="m", msg={"a": 1}, pre_fire_hook=sent.append)
+    assert crypto.validate(sent[0], **config)
+
+
+# ---------------------------------------------------------------- the context by itself
+
+
+@pytest.mark.parametrize("data", ["téxt", b"bytes\x00"])
+def test_context_signs_and_verifies(data: str | bytes, home: Home, tmp_path: Path) -> None:
+    context = gpg.Context(homedir=str(home.folder))
+    signature = context.sign(data, home.key)
+    assert context.verify(data, signature) is True
+    assert context.verify(context.clearsign("text", home.key)) is True
+    raw = data.encode() if isinstance(data, str) else data
+    (tmp_path / "data").write_bytes(raw)
+    (tmp_path / "sig").write_bytes(signature)
+    assert context.verify_from_file(str(tmp_path / "data"), str(tmp_path / "sig")) is True
+    (tmp_path / "signed").write_bytes(context.clearsign("text", home.key))
+    assert context.verify_from_file(str(tmp_path / "signed")) is True
+    with pytest.raises(gpg.GpgBinaryError, match=r"(?i)bad signature"):
+        context.verify(raw + b"!", signature)
+    with pytest.raises(gpg.GpgBinaryError):
+        context.sign(data, "0" * 40)
+
+
+def test_keyrings_instead_of_the_home(home: Home, stranger: Home, tmp_path: Path) -> None:
+    ring = tmp_path / "ring.gpg"
+    ring.write_bytes(home.run("--export", home.key))
+    signature = gpg.Context(homedir=str(home.folder)).sign("x", home.key)
+    elsewhere = gpg.Context(keyrings=[str(ring)], homedir=str(stranger.folder))
+    assert (elsewhere.keyrings, elsewhere.homedir) == ([str(ring)], str(stranger.folder))
+    assert elsewhere.verify("x", signature) is True
+    with pytest.raises(gpg.GpgBinaryError, match=r"(?i)no public key"):
+        gpg.Context(homedir=str(stranger.folder)).verify("x", signature)
+    assert gpg.Context().homedir == os.path.expanduser("~/.gnupg/")
+
+
+def test_nothing_is_left_behind(
+    config: dict[str, Any], message: Message, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    signed = crypto.sign(message, **config)
+    assert crypto.validate(signed, **config)
+    assert not crypto.validate({**signed, "msg": 1}, **config)
+    assert list(tmp_path.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
