@@ -17,7 +17,7 @@ from typing import Any
 
 from fedmsg import _settings, _wire, crypto, encoding, utils
 from fedmsg.exceptions import ConfigError, MessageError, MissingEndpoint, RefusedAtStart, ValidationError
-from fedmsg.transport import addresses, options, process, publisher
+from fedmsg.transport import addresses, curve, options, process, publisher
 from fedmsg.transport.receiver import Received, Receiver
 
 __all__ = ["FedMsgContext", "ValidationError"]
@@ -301,6 +301,7 @@ class FedMsgContext:
             for name, several in self.c["endpoints"].items()
             for address in addresses.as_list(several)
         ]
+        curve.prepare(self.c, self.c["endpoints"])
         validate = crypto.checker(self.c) if _settings.get(self.c, "validate_signatures") else None
         return self._tail(endpoints, topic, passive, validate)
 

@@ -51,6 +51,7 @@ SECTIONS = {
     "relay": "Publishing through a relay",
     "gateway": "The gateway",
     "ssl": "Signatures",
+    "curve": "Encrypted connections (CURVE)",
     "irc": "The IRC bot",
     "replay": "Keeping messages for replay",
     "logging": "Logging",

@@ -150,6 +150,17 @@ _ROWS = [
     Setting("gpg_signing_key", TEXT, None, "The fingerprint of the GnuPG key to sign with.", "ssl", in_conf=False),
     Setting("gpg_keys", MAPPING, {}, "The same for each host: short host names and fingerprints.", "ssl",
             in_conf=False),
+    # ---------------------------------------------------------------- CURVE
+    Setting("curve_key", TEXT, None, "The file with this program's own CURVE key pair, NAME.key_secret.", "curve",
+            in_conf=False),
+    Setting("curve_servers", MAPPING, {},
+            "The files with the CURVE public keys of servers, by their names in endpoints or relay_inbound.", "curve",
+            in_conf=False),
+    Setting("curve_publishers", TEXT, None,
+            "The folder with the CURVE public keys of those who may publish through the relay.", "curve",
+            in_conf=False),
+    Setting("curve_subscribers", TEXT, None,
+            "The folder with the CURVE public keys of those who may subscribe to the relay.", "curve", in_conf=False),
     # ---------------------------------------------------------------- the IRC bot
     Setting("irc", RECORDS, [], "The channels that the IRC bot speaks in, a dict for each.", "irc",
             own_conf_default=[_SAMPLE_BOT]),

@@ -22,7 +22,7 @@ import zmq
 
 from fedmsg import _settings
 from fedmsg.exceptions import AddressInUse, FedmsgError, MessageError, TransportError
-from fedmsg.transport import options
+from fedmsg.transport import curve, options
 from fedmsg.transport.backlog import Subscribers
 from fedmsg.transport.options import Socket
 from fedmsg.transport.refusals import Refusals
@@ -100,6 +100,7 @@ class Forwarder:
         self._candidates = list(outbound)
         self._limit = limit
         self._check = check
+        self._gate = curve.Gate(config)
         self._lock = threading.Lock()
         self._control: Socket | None = None
         self._thread = threading.Thread(target=self._run, name="fedmsg-forwarder", daemon=True)
@@ -216,6 +217,7 @@ class Forwarder:
             self._result.put(error)
             return
         try:
+            self._gate.open(self._context, inbound, outbound)
             self._bind(inbound, outbound)
             inbound.send(b"\x01")
         except BaseException as error:  # noqa: BLE001 - the same

@@ -18,7 +18,7 @@ import zmq
 
 from fedmsg import _settings
 from fedmsg.exceptions import AddressInUse, ConfigError, NotListening
-from fedmsg.transport import addresses, options, process, watcher
+from fedmsg.transport import addresses, curve, options, process, watcher
 from fedmsg.transport.options import Socket
 from fedmsg.transport.outlet import Outlet
 
@@ -269,6 +269,7 @@ class ConnectedPublisher(Publisher):
     def _connect(self, address: str) -> None:
         socket = options.publisher(self._context, self._config, bound=False)
         try:
+            curve.as_client(socket, self._config, self._key)
             options.connect(socket, address, self._key)
         except BaseException:
             socket.close(0)
@@ -363,7 +364,8 @@ def open_connected(config: Mapping[str, Any], key: str, relays: list[str]) -> Co
     Raises:
         ConfigError: One of them is no address.
     """
-    identity = ("connected", *relays, *(_settings.get(config, name) for name in _SOCKET_SETTINGS))
+    settings = (_settings.get(config, name) for name in _SOCKET_SETTINGS)
+    identity = ("connected", *relays, *settings, *curve.identity(config, key))
     with _lock:
         publisher = _open.get(identity)
         if not isinstance(publisher, ConnectedPublisher):

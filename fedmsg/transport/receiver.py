@@ -19,7 +19,7 @@ import zmq
 
 from fedmsg import _settings, _wire
 from fedmsg.exceptions import AddressInUse, MessageError, ValidationError
-from fedmsg.transport import addresses, options, process
+from fedmsg.transport import addresses, curve, options, process
 from fedmsg.transport.options import Socket
 from fedmsg.transport.refusals import Refusals
 from fedmsg.transport.resolver import Resolver
@@ -111,12 +111,16 @@ class Receiver:
             if self._passive:
                 options.bind(socket, target, "endpoints")
             else:
+                curve.as_client(socket, self._config, self._names[address])
                 options.connect(socket, target, "endpoints")
         except zmq.ZMQError as error:
             socket.close(0)
             raise AddressInUse(
                 f"{address} can't be {'bound' if self._passive else 'used'}: {error.strerror}"
             ) from error
+        except BaseException:
+            socket.close(0)
+            raise
         source = _Source(self._names[address], address, socket)
         self._sources.append(source)
         self._selector.register(int(socket.FD), selectors.EVENT_READ, source)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The samples in fedmsg.d: they change nothing, and show every setting as it is by default."""
+"""The samples in fedmsg.d: they show every setting as it is by default, and only signing is turned on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from fedmsg import _settings
 from fedmsg.config import _layers
 from tests.unit.configs import write
 
-# What a sample comes with once the feature does.
-LATER = {"ssl"}
+# What one of them does set: signing and checking are never half on.
+SET = {"ssl": {"sign_messages": True, "validate_signatures": True}}
+SET_AT_ALL = SET["ssl"]
 
 # A setting that is commented out is indented by four more than the words about it.
 COMMENTED_OUT = re.compile(r"^    #     ", re.MULTILINE)
@@ -24,7 +25,7 @@ COMMENTED_OUT = re.compile(r"^    #     ", re.MULTILINE)
 def settings_by_section() -> dict[str, set[str]]:
     sections: dict[str, set[str]] = defaultdict(set)
     for row in _settings.TABLE.values():
-        if row.section not in LATER and not row.derived:
+        if not row.derived:
             sections[row.section].add(row.name)
     return sections
 
@@ -50,25 +51,25 @@ def test_there_is_one_for_every_section(repository: Path) -> None:
 @pytest.mark.parametrize("section", settings_by_section())
 def test_a_sample_shows_the_defaults_of_its_section(section: str, repository: Path) -> None:
     found = values_in(repository / "fedmsg.d" / f"{section}.py")
-    expected = {name: _settings.get({}, name) for name in settings_by_section()[section]}
+    expected = {name: _settings.get({}, name) for name in settings_by_section()[section]} | SET.get(section, {})
     assert found == expected
     assert {name: type(value) for name, value in found.items()} == {n: type(value) for n, value in expected.items()}
 
 
 @pytest.mark.parametrize("section", settings_by_section())
-def test_a_sample_sets_nothing(section: str, repository: Path) -> None:
+def test_what_a_sample_sets(section: str, repository: Path) -> None:
     names: dict[str, Any] = {}
     exec((repository / "fedmsg.d" / f"{section}.py").read_text(encoding="utf-8"), names)
-    assert names["config"] == {}
+    assert names["config"] == SET.get(section, {})
 
 
-def test_a_checkout_behaves_like_no_configuration(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_only_turns_on_signatures(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     without = _layers.gather(_layers.Question())
     monkeypatch.chdir(repository)
     # The checkout may belong to another user than the one who tests it.
     within = _layers.gather(_layers.Question(allow_insecure=True))
-    assert within.config == without.config
+    assert within.config == {**without.config, **SET_AT_ALL}
     assert (within.problems, within.notes) == ([], [])
     assert len(within.files) == len(settings_by_section())
 
@@ -82,4 +83,5 @@ def test_all_samples_together_are_in_order(repository: Path) -> None:
         write(f"fedmsg.d/{path.name}", COMMENTED_OUT.sub("    ", path.read_text(encoding="utf-8")))
     answer = _layers.gather(_layers.Question())
     assert (answer.problems, answer.notes) == ([], [])
-    assert {name: answer.config[name] for name in _settings.defaults()} == _settings.defaults()
+    expected = {**_settings.defaults(), **SET_AT_ALL}
+    assert {name: answer.config[name] for name in _settings.defaults()} == expected
