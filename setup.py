@@ -77,6 +77,7 @@ EXTRAS["docs"] = ["Sphinx>=7.4", "furo>=2024.1.29"]
 
 COMMANDS = [
     "fedmsg-announce = fedmsg.commands.announce:announce",
+    "fedmsg-certs = fedmsg.commands.certs:main",
     "fedmsg-config = fedmsg.commands.config:config",
     "fedmsg-logger = fedmsg.commands.logger:logger",
     "fedmsg-relay = fedmsg.commands.relay:relay",

@@ -52,7 +52,7 @@ ONLY = {
 
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
 WRAPPERS = {
-    "click": {"fedmsg.commands._options"},
+    "click": {"fedmsg.commands._options", "fedmsg.commands.certs"},
     "cryptography": {"fedmsg.crypto._cryptography"},
     "daemon": {"fedmsg.commands._daemonize"},
     "dns": {"fedmsg._dns"},
