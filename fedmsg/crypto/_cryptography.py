@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from fedmsg.crypto._refused import Refused
@@ -47,7 +48,14 @@ _UNDERSTOOD = {
 
 # What verifying raises where it can't be done at all, such as SHA-1 where the machine's policy
 # forbids it; pyo3's own panics are no Exception and are not among them.
-_CANT = (ValueError, TypeError, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm)
+# The warning is about certificates that a later release won't read; where warnings are errors it is one.
+_CANT = (
+    ValueError,
+    TypeError,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+    CryptographyDeprecationWarning,
+)
 
 
 class Certificate:
