@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EXTRAS = {
     "commands": "What the commands can use beyond the basics; the same as ``daemon``.",
     "consumers": "The consumers that ship.",
-    "crypto": "Signing messages and checking signatures, with X.509 certificates and with GnuPG.",
+    "crypto": "Signing messages and checking signatures, with X.509 certificates and with GnuPG; ``fedmsg-certs``.",
     "crypto_ng": "The same as ``crypto``; a second name for the sake of old requirement files.",
     "daemon": "Detaching from the terminal, with ``daemon: true``.",
     "datagrepper": "The history over HTTP.",
