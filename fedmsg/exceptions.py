@@ -12,6 +12,7 @@
     │   └── MissingKey        (KeyError)         no key is configured for a name
     ├── MessageError          (ValueError)  70   a message that must not go over the wire
     │   └── ValidationError   (IOError)          a received message that failed validation
+    ├── GpgBinaryError                      70   GnuPG did not do what it was asked to
     └── TransportError        (IOError)      3
         ├── NotListening                     3   nobody took the message in time
         ├── PossiblyLost                     4   handed over, then the connection broke
@@ -31,6 +32,7 @@ __all__ = [
     "AddressInUse",
     "ConfigError",
     "FedmsgError",
+    "GpgBinaryError",
     "MessageError",
     "MissingEndpoint",
     "MissingExtra",
@@ -121,6 +123,10 @@ class ValidationError(MessageError, IOError):
     def __init__(self, msg: Mapping[str, Any] | None = None) -> None:
         super().__init__("the message is not valid", kind="invalid")
         self.msg = msg
+
+
+class GpgBinaryError(FedmsgError):
+    """GnuPG did not do what it was asked to; the text is what it said."""
 
 
 class TransportError(FedmsgError, IOError):

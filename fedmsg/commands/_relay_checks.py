@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedmsg import _settings, _wire, crypto, encoding
-from fedmsg.exceptions import MessageError, MissingKey, RefusedAtStart, ValidationError
+from fedmsg.exceptions import GpgBinaryError, MessageError, MissingKey, RefusedAtStart, ValidationError
 
 __all__ = ["Check", "checking", "signing"]
 
@@ -50,7 +50,7 @@ def signing(config: Mapping[str, Any], check: Check | None) -> Check:
     """
     certname = (config.get("certnames") or {}).get("signing_relay")
     hostname = socket.gethostname().split(".", 1)[0]
-    if (config.get("crypto_backend") or "x509") in crypto.gpg.FORMS:
+    if crypto.uses_gnupg(config):
         signer = crypto.Signer.for_publisher(config, hostname)
     elif not certname:
         raise MissingKey(
@@ -68,7 +68,7 @@ def signing(config: Mapping[str, Any], check: Check | None) -> Check:
         envelope = _wire.parse(frame, body)
         try:
             signed = encoding.dumps(signer.sign(envelope)).encode()
-        except (crypto.gpg.GpgBinaryError, RefusedAtStart) as error:
+        except (GpgBinaryError, RefusedAtStart) as error:
             raise MessageError(f"it can't be signed: {error}", "signing") from error
         _wire.check_size(len(frame) + len(signed), limit)
         return signed

@@ -11,44 +11,60 @@ where they are made when they could not do their work.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from functools import cache
 from typing import Any
 
 from fedmsg import encoding
-from fedmsg.crypto import _names, gpg, utils, x509, x509_ng
+from fedmsg.crypto import _names
 from fedmsg.crypto._refused import Refused, tell
 from fedmsg.crypto._seen import Seen
-from fedmsg.exceptions import ConfigError, FedmsgError, MissingExtra, RefusedAtStart
+from fedmsg.exceptions import ConfigError, FedmsgError, GpgBinaryError, MissingExtra, RefusedAtStart
 
 __all__ = [
     "Check",
     "Signer",
     "checker",
-    "gpg",
     "init",
     "sign",
     "strip_credentials",
-    "utils",
+    "uses_gnupg",
     "validate",
     "validate_signed_by",
-    "x509",
-    "x509_ng",
 ]
 
 log = logging.getLogger(__name__)
 
-_BACKENDS: dict[str, ModuleType] = {**dict.fromkeys(x509_ng.DIGESTS, x509_ng), **dict.fromkeys(gpg.FORMS, gpg)}
+# Which module knows a form. They are imported when one is first used: most programs, such as
+# a fedmsg-logger on a bus without signatures, use none and should not wait for them.
+_BACKENDS = {"x509": "x509_ng", "x509-sha256": "x509_ng", "ed25519": "x509_ng", "gpg": "gpg", "gpg-envelope": "gpg"}
+_SUBMODULES = frozenset({"gpg", "utils", "x509", "x509_ng"})
 _CREDENTIALS = frozenset({"signature", "certificate"})
 
 #: Answers whether a message is valid.
 Check = Callable[[Mapping[str, Any]], bool]
 
 # What `init` was last told. Nothing depends on it: the configuration of each call decides.
-_implementation: ModuleType | None = None
-_validate_implementations: list[ModuleType] | None = None
+_implementation: Any = None
+_validate_implementations: Any = None
+
+
+def _submodule(name: str) -> Any:
+    return importlib.import_module(f"fedmsg.crypto.{name}")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return _submodule(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@cache
+def _backend(form: str) -> Any:
+    return _submodule(_BACKENDS[form])
 
 
 def init(**config: Any) -> None:
@@ -61,8 +77,8 @@ def init(**config: Any) -> None:
         ConfigError: There is no backend of that name. A ValueError.
     """
     global _implementation, _validate_implementations
-    _implementation = _BACKENDS[_form(config)]
-    _validate_implementations = [_BACKENDS[form] for form in _accepted(config)]
+    _implementation = _backend(_form(config))
+    _validate_implementations = [_backend(form) for form in _accepted(config)]
 
 
 def _form(config: Mapping[str, Any]) -> str:
@@ -80,6 +96,15 @@ def _known(form: Any) -> str:
     if not isinstance(form, str) or form not in _BACKENDS:
         raise ConfigError(f"{form!r} is not a valid crypto backend")
     return form
+
+
+def uses_gnupg(config: Mapping[str, Any]) -> bool:
+    """Whether messages are signed with GnuPG, and not with a certificate.
+
+    Args:
+        config: The configuration, for ``crypto_backend``.
+    """
+    return _BACKENDS[_form(config)] == "gpg"
 
 
 # ---------------------------------------------------------------- signing
@@ -104,11 +129,11 @@ class Signer:
         self._only_msg = self.form == "gpg"
         self._config = dict(config)
         self._credentials: Callable[[str, Mapping[str, Any], bytes], dict[str, str]]
-        self._credentials = _BACKENDS[self.form].credentials
+        self._credentials = _backend(self.form).credentials
         try:
             # Whatever is wrong with the key is found now, and not when there is something to say.
             self.credentials(b"", b"")
-        except (MissingExtra, gpg.GpgBinaryError) as error:
+        except (MissingExtra, GpgBinaryError) as error:
             raise RefusedAtStart(f"messages can't be signed: {error}") from error
 
     @classmethod
@@ -123,7 +148,7 @@ class Signer:
             MissingKey: No key is configured for that name. A KeyError and an IOError.
             RefusedAtStart: The key, its certificate or the library can't be used. An IOError.
         """
-        return cls(_names.with_key(config, hostname, gnupg=_form(config) in gpg.FORMS))
+        return cls(_names.with_key(config, hostname, gnupg=uses_gnupg(config)))
 
     def credentials(self, whole: bytes, msg: bytes) -> dict[str, str]:
         """Make the signature, and what else a message needs to be checked.
@@ -163,7 +188,7 @@ def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
     form = _form(config)
     unsigned = {**strip_credentials(message), "crypto": form}
     data = encoding.dumps(unsigned["msg"] if form == "gpg" else unsigned).encode()
-    return {**unsigned, **_BACKENDS[form].credentials(form, config, data)}
+    return {**unsigned, **_backend(form).credentials(form, config, data)}
 
 
 def strip_credentials(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,7 +260,7 @@ def checker(config: Mapping[str, Any]) -> Check:
         )
     for form in accepted:
         try:
-            _BACKENDS[form].prepare(own)
+            _backend(form).prepare(own)
         except MissingExtra as error:
             raise RefusedAtStart(f"signatures can't be checked: {error}") from error
     seen = Seen(limit) if limit else None
@@ -265,7 +290,8 @@ def _check(message: Mapping[str, Any], config: Mapping[str, Any], accepted: list
     """Check all there is to check of one message."""
     if not isinstance(message, dict):
         raise Refused("form", "it is not a dict")
-    message = utils.fix_datagrepper_message(message)
+    if "source_name" in message:
+        message = _submodule("utils").fix_datagrepper_message(message)
     form = message.get("crypto")
     if form is None:
         form = "x509" if "certificate" in message else "gpg" if "signature" in message else None
@@ -276,7 +302,7 @@ def _check(message: Mapping[str, Any], config: Mapping[str, Any], accepted: list
     age = config.get("max_message_age")
     if age:
         _check_age(message.get("timestamp"), age, form)
-    _BACKENDS[form].check(message, form, config)
+    _backend(form).check(message, form, config)
 
 
 def _check_age(timestamp: Any, limit: float, form: str) -> None:

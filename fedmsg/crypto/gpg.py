@@ -17,7 +17,7 @@ from fedmsg import _plugins, encoding
 from fedmsg.crypto import utils
 from fedmsg.crypto._base64 import unwrapped
 from fedmsg.crypto._refused import Refused, tell
-from fedmsg.exceptions import ConfigError, FedmsgError, RefusedAtStart
+from fedmsg.exceptions import ConfigError, GpgBinaryError, RefusedAtStart
 
 __all__ = ["Context", "GpgBinaryError", "check", "credentials", "prepare", "sign", "validate"]
 
@@ -26,10 +26,6 @@ _log = logging.getLogger(__name__)
 DEFAULT_HOME = "~/.gnupg/"
 FORMS = ("gpg", "gpg-envelope")
 _CREDENTIALS = ("signature", "certificate")
-
-
-class GpgBinaryError(FedmsgError):
-    """GnuPG did not do what it was asked to; the text is what it said."""
 
 
 class Context:

@@ -13,7 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import zmq
@@ -122,7 +121,7 @@ class Gate:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._folders = {
-            domain: Path(config[key])
+            domain: os.fspath(config[key])
             for domain, key in ((b"publish", "curve_publishers"), (b"subscribe", "curve_subscribers"))
             if config.get(key)
         }
@@ -131,7 +130,7 @@ class Gate:
         self._keys = (b"", b"")
         for domain, folder in self._folders.items():
             because = f"curve_{domain.decode()}rs" if domain == b"subscribe" else "curve_publishers"
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise RefusedAtStart(f"{because}: {folder} is not a folder")
             self._keys = _own(config, because)
 
@@ -187,12 +186,12 @@ class Gate:
             )
 
 
-def _public_keys(folder: Path) -> Iterable[bytes]:
+def _public_keys(folder: str) -> Iterable[bytes]:
     from zmq.auth.certs import load_certificate
     from zmq.utils import z85
 
     try:
-        paths = sorted(folder.glob("*.key"))
+        paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".key")]
     except OSError as error:
         log.error("nobody can connect: %s: %s", folder, error.strerror)
         return

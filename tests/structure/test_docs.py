@@ -119,7 +119,9 @@ def test_python_parses(page: Path) -> None:
 @every_page
 def test_settings_that_are_named_are_known(page: Path) -> None:
     named = set(
-        re.findall(r"``((?:zmq|moksha|stomp)[._]\w+|(?:crl|ca_cert)_\w+|\w+_high_water_mark)``", page.read_text("utf-8"))
+        re.findall(
+            r"``((?:zmq|moksha|stomp)[._]\w+|(?:crl|ca_cert)_\w+|\w+_high_water_mark)``", page.read_text("utf-8")
+        )
     )
     assert named - set(_settings.TABLE) == set()
 

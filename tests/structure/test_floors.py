@@ -75,9 +75,9 @@ INSTALLED_AS = {
     "zmq": "pyzmq",
 }
 
-# Where a module may be looked up by a name made at run time: the lazy table, the roof's
-# submodules, and the loader of classes that users name in their configuration.
-BY_NAME = {"fedmsg", "fedmsg._plugins", "fedmsg.utils"}
+# Where a module may be looked up by a name made at run time: the lazy table, the submodules of
+# the roof and of crypto, and the loader of classes that users name in their configuration.
+BY_NAME = {"fedmsg", "fedmsg.crypto", "fedmsg._plugins", "fedmsg.utils"}
 
 
 def room_of(module: str) -> str:
