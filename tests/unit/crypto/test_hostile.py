@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedmsg import crypto, encoding
@@ -55,6 +55,7 @@ def signed(bench: Bench) -> list[dict[str, Any]]:
     ]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     changes=st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from(FORMS[:3])),
     drop=st.sets(st.sampled_from(KEYS)),
@@ -68,6 +69,7 @@ def test_any_value_anywhere(
         assert crypto.validate(one, **bench.config)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(what=JSON)
 def test_anything_at_all(bench: Bench, what: Any) -> None:
     assert crypto.validate(what, **bench.config) is False

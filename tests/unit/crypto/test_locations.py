@@ -20,7 +20,7 @@ from cryptography import x509
 from fedmsg import crypto
 from fedmsg.crypto import _files, _keys, utils
 from fedmsg.exceptions import RefusedAtStart
-from tests.certificates import DAY, Bench, Holder, authority, put
+from tests.certificates import DAY, Bench, Holder, authority, key, put, usage
 
 Message = dict[str, Any]
 
@@ -47,8 +47,15 @@ class Pages(BaseHTTPRequestHandler):
 def site(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("site")
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    web_ca = authority("Web CA")
-    Holder("web", web_ca, extensions=[(names, False)]).write(folder)
+    public = key(50).public_key()
+    # What Python 3.13 demands of a certificate beyond the name.
+    ours: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        usage(key_cert_sign=True),
+    ]
+    web_ca = authority("Web CA", key_number=50, extensions=ours)
+    theirs = (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False)
+    Holder("web", web_ca, extensions=[(names, False), theirs]).write(folder)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(put(folder / "web-ca.crt", web_ca.pem)))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "web.crt", folder / "web.key")
