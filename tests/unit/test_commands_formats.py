@@ -115,7 +115,7 @@ def test_json_is_one_compact_line() -> None:
 def test_really_pretty_is_the_same_in_colour() -> None:
     text = show(HELLO, really_pretty=True)
     assert '\x1b[33m"log"\x1b[39;49;00m' in text
-    assert '\x1b[34m1700000000\x1b[39;49;00m' in text
+    assert "\x1b[34m1700000000\x1b[39;49;00m" in text
     assert COLOUR.sub("", text) == REALLY_PRETTY
 
 
@@ -159,7 +159,9 @@ def test_of_several_formats_the_last_of_their_order_wins(flags: list[str], winne
 
 @pytest.mark.parametrize("timestamp", [None, "x", [], 1e300, float("nan"), -(10**30)])
 def test_pretty_shows_a_timestamp_that_is_none_as_it_is(timestamp: Any) -> None:
-    assert show({"topic": "t", "timestamp": timestamp}, pretty=True) == f"\n{{'timestamp': {timestamp!r}, 'topic': 't'}}"
+    assert (
+        show({"topic": "t", "timestamp": timestamp}, pretty=True) == f"\n{{'timestamp': {timestamp!r}, 'topic': 't'}}"
+    )
 
 
 def test_pretty_lives_without_timestamp() -> None:
@@ -262,3 +264,15 @@ def test_libraries_are_loaded_for_the_formats_that_need_them() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == ["[]", "[]", "[]", "['six']", "['pygments', 'six']"]
+
+
+@pytest.mark.parametrize("flags", [{"pretty": True}, {"really_pretty": True}, {"json": True, "color": "always"}])
+@pytest.mark.parametrize(
+    "msg",
+    [json.loads("[" * 190 + "1," * 20_000 + "1" + "]" * 190), {str(number): [number] for number in range(200_000)}],
+)
+def test_what_would_take_minutes_to_lay_out_is_one_line(flags: dict[str, Any], msg: Any) -> None:
+    envelope = {"topic": "t", "msg": msg, "timestamp": 1}
+    text = _formats.choose(flags)(envelope)
+    assert len(text.strip().splitlines()) == 1
+    assert len(text) < 2 * len(json.dumps(envelope))

@@ -263,4 +263,3 @@ def test_shell_completion(
     with pytest.raises(SystemExit):
         line(own).parse([])
     assert [row.partition(",")[2] for row in capsys.readouterr().out.split()] == offered
-
