@@ -85,6 +85,7 @@ COMMANDS = [
     "fedmsg-tail = fedmsg.commands.tail:tail",
 ]
 
+
 class SourceDistribution(sdist):
     """Adds what the package itself doesn't need, and whoever packages it does."""
 

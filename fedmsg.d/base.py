@@ -16,7 +16,7 @@ config = {
     #     "environment": "dev",
     #
     # How long anything waits for the other side: a publisher for the relay, a command for a
-    # server. In seconds; 0 never waits, and so may lose the first message.
+    # server. In seconds; 0 never waits, and fails when nobody listens yet.
     #     "timeout": 2,
     #
     # A publisher that binds an endpoint of its own waits so many seconds for somebody who

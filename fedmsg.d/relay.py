@@ -14,6 +14,6 @@ config = {
     #     "active": False,
     #
     # What waits in the relay for one listener that doesn't keep up; more is dropped for that one.
-    # At 500 bytes a message, this many are 100 to 200 MB.
+    # At 500 bytes a message, this many are 250 to 300 MB.
     #     "fedmsg.consumers.relay.high_water_mark": 200000,
 }

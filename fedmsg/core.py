@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import getpass
 import logging
+import os
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ from fedmsg import _settings, _wire, crypto, encoding, utils
 from fedmsg.exceptions import ConfigError, MessageError, MissingEndpoint, RefusedAtStart, ValidationError
 from fedmsg.transport import addresses, curve, options, process, publisher
 from fedmsg.transport.receiver import Received, Receiver
+from fedmsg.transport.refusals import Refusals
 
 __all__ = ["FedMsgContext", "ValidationError"]
 
@@ -45,6 +47,7 @@ class FedMsgContext:
         c: The context's own copy of the configuration, with the resolved ``name``.
         hostname: The short name of this machine.
         log: Its logger.
+        refusals: How many received messages were refused, by kind: ``refusals.counts``.
 
     Raises:
         MissingEndpoint: ``active``, and no address is configured for the relay. A KeyError.
@@ -55,6 +58,7 @@ class FedMsgContext:
 
     def __init__(self, **config: Any) -> None:
         self.log = logging.getLogger("fedmsg")
+        self.refusals = Refusals(self.log)
         self.hostname = socket.gethostname().split(".", 1)[0]
         self.c = self._resolve(config)
         self._i = 0
@@ -64,8 +68,9 @@ class FedMsgContext:
         # A context that its thread closes at the end need not complain of being forgotten.
         self._kept = False
         _refuse_what_is_to_come(self.c, publishing=not self.c.get("mute"))
+        self._user = _username()
+        self._quoted_user = _wire.quoted(self._user)
         self._signer = self._open_signer()
-        self._user = _wire.quoted(getpass.getuser())
         self._prefix = str(_settings.get(self.c, "topic_prefix"))
         self._environment = str(_settings.get(self.c, "environment"))
         self._max_size: int = _settings.get(self.c, "max_message_size")
@@ -75,8 +80,8 @@ class FedMsgContext:
 
     def _resolve(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Our own copy of the configuration, with the name and its endpoints filled in."""
-        own = dict(config)
-        own["endpoints"] = endpoints = dict(_settings.get(config, "endpoints") or {})
+        own = _settings.accept(config)
+        own["endpoints"] = endpoints = dict(_settings.get(own, "endpoints") or {})
         if own.get("active"):
             own["name"] = own.get("name") or RELAY
         elif not own.get("name"):
@@ -106,7 +111,7 @@ class FedMsgContext:
         if config.get("mute") or not _settings.get(config, "zmq_enabled"):
             return None
         if config.get("active"):
-            relays = addresses.as_list(_settings.get(config, name) if name == RELAY else config.get(name))
+            relays = addresses.as_list(config.get(name))
             if not relays:
                 raise MissingEndpoint("Could not find endpoint for fedmsg-relay. Try installing fedmsg-relay.")
             return publisher.open_connected(config, name, relays)
@@ -155,17 +160,24 @@ class FedMsgContext:
     @property
     def context(self) -> options.Context:
         """The ZeroMQ context, one for the whole process."""
+        self._follow_fork()
         return self._context
 
     @property
     def publisher(self) -> options.Socket | None:
         """The socket that messages are published on; None where there is none."""
+        self._follow_fork()
         return self._outlet.socket if self._outlet is not None else None
 
     @property
     def lost(self) -> int:
         """About how many messages may be lost, because a connection broke under them."""
         return self._outlet.lost if self._outlet is not None else self._lost
+
+    def _follow_fork(self) -> None:
+        """In a child of ``fork``, open what the child uses instead of its parent's."""
+        if self._generation != process.generation and not self._closed:
+            self._open()
 
     # ---------------------------------------------------------------- publishing
 
@@ -191,8 +203,8 @@ class FedMsgContext:
             TypeError: ``msg`` holds something that can't become JSON.
             ConfigError: This context has no address to publish at.
         """
-        if self._generation != process.generation and not self._closed:
-            self._open()
+        if self._generation != process.generation:
+            self._follow_fork()
         if self._outlet is None:
             raise self._why_silent()
         modname = modname or utils.guess_calling_module() or "fedmsg"
@@ -210,7 +222,7 @@ class FedMsgContext:
                 msg_id=_wire.message_id(now),
                 timestamp=int(now),
                 topic=name,
-                username=self._user,
+                username=self._quoted_user,
                 crypto=self._signer.form,
                 sign=self._signer.credentials,
             )
@@ -221,7 +233,7 @@ class FedMsgContext:
                 msg_id=_wire.message_id(now),
                 timestamp=int(now),
                 topic=name,
-                username=self._user,
+                username=self._quoted_user,
             )
         _wire.check_size(len(frame) + len(body), self._max_size)
         self._outlet.send(frame, body)
@@ -246,7 +258,7 @@ class FedMsgContext:
             "msg_id": _wire.message_id(now),
             "timestamp": int(now),
             "topic": topic,
-            "username": getpass.getuser(),
+            "username": self._user,
         }
         if self._signer is None:
             hook(envelope)
@@ -308,8 +320,18 @@ class FedMsgContext:
     def _tail(
         self, endpoints: list[tuple[str, str]], topic: str, passive: bool, validate: crypto.Check | None
     ) -> Iterator[Received]:
-        with Receiver(self.c, endpoints, [topic], validate=validate, passive=passive, log=self.log) as receiver:
+        with Receiver(
+            self.c, endpoints, [topic], validate=validate, passive=passive, refusals=self.refusals
+        ) as receiver:
             yield from receiver
+
+
+def _username() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        # Containers run under numbers that have no name.
+        return str(os.getuid())
 
 
 _TOPICS_KEPT = 1000
@@ -319,7 +341,7 @@ _NOT_CACHED = ("", b"")
 def _refuse_what_is_to_come(config: Mapping[str, Any], *, publishing: bool) -> None:
     """Refuse to start where going on would silently leave out what the configuration asks for."""
     if publishing and _settings.get(config, "persistent_store"):
-        raise RefusedAtStart("persistent_store is set, and this version can't store messages yet")
+        raise RefusedAtStart("persistent_store is set, and this version can't store messages yet: set it to None")
 
 
 def _close_all() -> None:

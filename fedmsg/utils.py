@@ -87,14 +87,32 @@ def guess_calling_module(default: str | None = None) -> str | None:
     # and the inspect module reads the source of each.
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        name = frame.f_globals.get("__name__")
-        # Code run by exec may be in a module without a name, or with anything for one.
-        if isinstance(name, str):
-            top = name.partition(".")[0]
-            if top and top != "fedmsg":
-                return top
+        try:
+            top = _tops[frame.f_globals["__name__"]]
+        except (KeyError, TypeError):
+            top = _top_level(frame.f_globals.get("__name__"))
+        if top:
+            return top
         frame = frame.f_back
     return default
+
+
+# The top-level part of each module name that was met; empty for fedmsg's own. Every publish
+# without a modname asks for some.
+_tops: dict[str, str] = {}
+
+
+def _top_level(name: object) -> str:
+    # Code run by exec may be in a module without a name, or with anything for one.
+    if not isinstance(name, str):
+        return ""
+    top = name.partition(".")[0]
+    if top == "fedmsg":
+        top = ""
+    if len(_tops) >= 1000:  # names made up by a program that runs others must not fill memory
+        _tops.clear()
+    _tops[name] = top
+    return top
 
 
 def load_class(location: str) -> Any:

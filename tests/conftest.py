@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
+# Started in the background of a script, this process ignores Ctrl-C, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+_OF_THE_CALLER = ("NO_COLOR", "NOTIFY_SOCKET", "VIRTUAL_ENV", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +25,7 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     The repository itself holds a ``fedmsg.d`` of samples, which fedmsg would read if it
     were the current folder.
     """
-    for name in [*(name for name in os.environ if name.startswith("FEDMSG_")), "NO_COLOR", "NOTIFY_SOCKET"]:
+    for name in [*(name for name in os.environ if name.startswith("FEDMSG_")), *_OF_THE_CALLER]:
         if name not in {"FEDMSG_PEER_VENV", "FEDMSG_SOAK"}:
             monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))

@@ -12,8 +12,9 @@ from typing import Any
 
 from fedmsg._settings.setting import Setting
 from fedmsg._settings.table import TABLE
+from fedmsg.exceptions import ConfigError
 
-__all__ = ["TABLE", "Setting", "conf_defaults", "defaults", "derive_topic_prefix_re", "get"]
+__all__ = ["TABLE", "Setting", "accept", "conf_defaults", "defaults", "derive_topic_prefix_re", "get"]
 
 
 def defaults() -> dict[str, Any]:
@@ -41,6 +42,30 @@ def get(config: Mapping[str, Any], name: str) -> Any:
     except KeyError:
         row = TABLE[name]
     return derive_topic_prefix_re(get(config, "topic_prefix")) if row.derived else row.fresh_default()
+
+
+def accept(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a copy of a configuration in which every known setting has the type that the code works with.
+
+    Args:
+        config: A configuration, which may lack any key and have others.
+
+    Raises:
+        ConfigError: Values can't work; all of them are named.
+    """
+    accepted, problems = dict(config), []
+    for name, value in config.items():
+        row = TABLE.get(name)
+        if row is None or value is None:
+            continue
+        try:
+            accepted[name] = row.accept(value)
+        except ValueError as error:
+            shown = "a secret" if row.secret else ascii(value)[:60]
+            problems.append(f"{name} is {shown}: {error}; {row.fix}")
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return accepted
 
 
 def derive_topic_prefix_re(prefix: str) -> str:

@@ -62,7 +62,8 @@ _ROWS = [
             "base", in_conf=False, derived=True),
     Setting("environment", TEXT, "dev", "The second part of every topic: dev, stg or prod.", "base", required=True),
     Setting("io_threads", INTEGER, 1, "How many threads ZeroMQ has for its input and output.", "base",
-            flag="--io-threads", low=1),
+            # Each takes three descriptors, and libzmq ends the process when there are no more.
+            flag="--io-threads", low=1, high=256),
     Setting("post_init_sleep", NUMBER, 0.5, "How long a bound publisher waits for its first subscriber, at most.",
             "base", "seconds", "--post-init-sleep"),
     Setting("timeout", SECONDS, 2, "How long to wait for the relay or for another server to answer, at most.",
@@ -72,8 +73,9 @@ _ROWS = [
     Setting("print_config", BOOLEAN, False, "Print the configuration as JSON and do nothing else.", "base",
             flag="--print-config"),
     # ---------------------------------------------------------------- sockets
-    Setting("high_water_mark", INTEGER, 0, "How many messages a socket may hold; 0 sets no limit to a publisher.",
-            "sockets", "messages", "--high-water-mark"),
+    Setting("high_water_mark", INTEGER, 0,
+            "How many messages a socket may hold; 0: no limit for who publishes through a relay.", "sockets",
+            "messages", "--high-water-mark"),
     Setting("receive_high_water_mark", INTEGER, 100000,
             "How many messages a subscriber may hold, unless high_water_mark is above 0.", "sockets", "messages",
             in_conf=False),

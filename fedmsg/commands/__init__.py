@@ -33,7 +33,7 @@ import fedmsg.config
 from fedmsg import _plugins, _settings
 from fedmsg.commands import _options, _process, _shared
 from fedmsg.commands._options import Declaration
-from fedmsg.exceptions import ConfigError, WorkLeft
+from fedmsg.exceptions import ConfigError, UsageError, WorkLeft
 
 __all__ = ["BaseCommand", "Declaration", "dictConfig"]
 
@@ -155,6 +155,8 @@ class BaseCommand:
         with _process.reporting(self._prog, debug=self._debug):
             if self.needs_zmq and not _settings.get(self.config, "zmq_enabled"):
                 raise ConfigError(f"{self._prog} needs ZeroMQ, and zmq_enabled is False; set it to True")
+            if self.prints_data and sys.stdout is None:
+                raise UsageError("standard output is closed: there is nowhere to print to")
             try:
                 with _process.interruptible(self._prog):
                     if self.daemonizable and self.config.get("daemon"):
@@ -162,9 +164,6 @@ class BaseCommand:
                     return self.run()
             except KeyboardInterrupt:
                 return 0
-            except OSError as error:
-                _process.end_quietly_when_output_is_gone(error)
-                raise
 
     def _run_in_background(self) -> Any:
         _plugins.lazy("daemon").detach(self.config.get("pidfile"))

@@ -20,6 +20,10 @@ Envelope = Mapping[str, Any]
 Formatter = Callable[[Envelope], str]
 
 _CREDENTIALS = frozenset(["signature", "certificate"])
+# The time to lay out a message, and the length of what comes out, grow with its size times its depth.
+# This many bytes times levels take a quarter of a second; a person reads less.
+_MOST = 1_000_000
+_DEEPEST = 200
 
 
 def choose(config: Mapping[str, Any]) -> Formatter:
@@ -65,12 +69,30 @@ def _json(envelope: Envelope) -> str:
 
 
 def _paint_line(envelope: Envelope) -> str:
+    if _is_too_much(envelope):
+        return _json(envelope)
     painted: str = _plugins.lazy("colour").paint_json(_json(envelope))
     return painted.rstrip("\n")
 
 
+def _is_too_much(envelope: Envelope) -> bool:
+    """Say whether a message is too large, or too deep, to be laid out over several lines."""
+    size = len(encoding.dumps(envelope))
+    return size * _DEEPEST > _MOST and size * _depth(envelope) > _MOST
+
+
+def _depth(value: object) -> int:
+    if isinstance(value, Mapping):
+        return 1 + max(map(_depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    return 0
+
+
 def _pretty(envelope: Envelope) -> str:
     shown = _without_credentials(envelope)
+    if _is_too_much(shown):
+        return "\n" + repr(shown)
     if isinstance(shown.get("timestamp"), (int, float)):
         # One that no clock can show stays the number that it is.
         with contextlib.suppress(ValueError, OverflowError, OSError):
@@ -79,10 +101,13 @@ def _pretty(envelope: Envelope) -> str:
 
 
 def _really_pretty(envelope: Envelope) -> str:
-    return "\n" + _ascii_json(encoding.pretty_dumps(_without_credentials(envelope)))
+    shown = _without_credentials(envelope)
+    return "\n" + (_json(shown) if _is_too_much(shown) else _ascii_json(encoding.pretty_dumps(shown)))
 
 
 def _paint(envelope: Envelope) -> str:
+    if _is_too_much(envelope):
+        return _really_pretty(envelope)
     painted: str = _plugins.lazy("colour").paint_json(_really_pretty(envelope)[1:])
     return "\n" + painted.rstrip("\n")
 
@@ -93,7 +118,9 @@ def _without_credentials(envelope: Envelope) -> dict[str, Any]:
 
 def _queried(query: str) -> Formatter:
     def show(envelope: Envelope) -> str:
-        return ", ".join(_harmless(str(value)) for value in utils.dict_query(envelope, query).values())
+        # One line for each message: a value with a newline in it could forge the next one.
+        safe_line = _plugins.lazy("text").safe_line
+        return ", ".join(safe_line(str(value)) for value in utils.dict_query(envelope, query).values())
 
     return show
 

@@ -146,13 +146,14 @@ class Flag:
             return {"store_true": True, "store_false": False}.get(self._action, self._keys.get("const"))
         if self._action == "count":
             return (base or 0) + given
-        # argparse makes a list wherever nargs is said, even for nargs=1, which click doesn't.
-        nargs = self._keys.get("nargs")
-        values = [[one] if nargs == 1 else list(one) if nargs else one for one in self._each(given)]
-        return [*(base or ()), *values] if self._action == "append" else values[0]
+        if self._action == "append":
+            return [*(base or ()), *map(self._listed, given)]
+        return self._listed(given)
 
-    def _each(self, given: Any) -> Iterable[Any]:
-        return given if self._action == "append" else [given]
+    def _listed(self, value: Any) -> Any:
+        # argparse makes a list wherever nargs is said, even for nargs=1.
+        nargs = self._keys.get("nargs")
+        return value if nargs is None else [value] if nargs == 1 else list(value)
 
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from fedmsg import _plugins
@@ -34,7 +34,7 @@ def one_line(text: str) -> str:
 
 @contextmanager
 def reporting(prog: str, *, debug: bool, log: logging.Logger | None = None) -> Iterator[None]:
-    """Turn a failure into one line on standard error and an exit status.
+    """Turn a failure into one line on standard error and an exit status; a reader that has left is none.
 
     Args:
         prog: The name of the command.
@@ -42,13 +42,16 @@ def reporting(prog: str, *, debug: bool, log: logging.Logger | None = None) -> I
         log: Where the line goes too, for a process that has no standard error.
 
     Raises:
-        SystemExit: Something failed, with the status for it.
+        SystemExit: Something failed, with the status for it; 0 when it was the reader that left.
     """
     try:
-        yield
+        with _flushed():
+            yield
     except FedmsgError as error:
         _fail(prog, one_line(str(error)), error.exit_status, debug=debug, log=log)
     except Exception as error:  # noqa: BLE001 whatever it is, the user gets a line and not a traceback
+        if isinstance(error, OSError):
+            end_quietly_when_output_is_gone(error)
         what = one_line(f"{type(error).__name__}: {error}")
         hint = "" if debug else " (--debug shows where)"
         _fail(prog, f"this should not happen: {what}{hint}", BUG, debug=debug, log=log)
@@ -60,7 +63,35 @@ def _fail(prog: str, line: str, status: int, *, debug: bool, log: logging.Logger
     if debug:
         traceback.print_exc()
     print(f"{prog}: {line}", file=sys.stderr)
+    try:
+        _flush()
+    except OSError:
+        _discard_output()
     sys.exit(status)
+
+
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Write what is still to be written at the end, while there is somebody who can deal with a failure."""
+    try:
+        yield
+    except SystemExit:
+        _flush()
+        raise
+    _flush()
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+class _Interrupt(KeyboardInterrupt):
+    """What a signal raises, and which it was."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 @contextmanager
@@ -76,15 +107,15 @@ def interruptible(prog: str) -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
-        raise KeyboardInterrupt
+        raise _Interrupt(number)
 
-    def hang_up(_number: int, _: FrameType | None) -> None:
+    def hang_up(number: int, _: FrameType | None) -> None:
         try:
             # Not by print: the signal may have come in the middle of one.
             os.write(2, f"{prog}: SIGHUP: nothing is reloaded; restart it to read a changed configuration\n".encode())
         except OSError:
             # The terminal itself has gone, so there is nobody to go on for.
-            raise KeyboardInterrupt from None
+            raise _Interrupt(number) from None
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -94,10 +125,48 @@ def interruptible(prog: str) -> Iterator[None]:
         if signal.getsignal(which) is not signal.SIG_IGN:
             before[which] = signal.signal(which, handler)
     try:
-        yield
+        with _insisting(stop):
+            yield
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+@contextmanager
+def _insisting(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Repeat an interruption that got lost.
+
+    A signal may come while an object is destroyed. What its handler raises there can't go
+    anywhere, so Python reports it and goes on. That is rare elsewhere, but pyzmq spends
+    much of its time on freeing frames: of a hundred busy tails two missed their SIGINT.
+
+    Args:
+        stop: The handler.
+    """
+    main = threading.main_thread().ident
+    excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        # Cython shows a lost exception in both ways.
+        if not isinstance(error, _Interrupt):
+            excepthook(kind, error, trace)
+
+    def repeat(lost: Any) -> None:
+        if not isinstance(lost.exc_value, _Interrupt):
+            unraisablehook(lost)
+            return
+        number = lost.exc_value.number
+        signal.signal(number, stop)
+        # In a moment, since here it would be lost again; and to this thread, to wake it.
+        again = threading.Timer(0.01, signal.pthread_kill, (main, number))
+        again.daemon = True
+        again.start()
+
+    sys.excepthook, sys.unraisablehook = show, repeat
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
 
 
 def end_quietly_when_output_is_gone(error: OSError) -> None:
@@ -111,9 +180,13 @@ def end_quietly_when_output_is_gone(error: OSError) -> None:
     """
     if error.errno not in {errno.EPIPE, errno.EIO} or not _output_is_gone():
         return
-    # What is left in the buffer would fail again, and loudly, when Python flushes it at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _discard_output()
     sys.exit(0)
+
+
+def _discard_output() -> None:
+    """Let go of what is left in the buffer: it would fail again, and loudly, when Python flushes it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _output_is_gone() -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import fedmsg.core
 from fedmsg import _settings
-from fedmsg.exceptions import MessageError, PossiblyLost, UsageError, WorkLeft
+from fedmsg.exceptions import FedmsgError, MessageError, PossiblyLost, UsageError, WorkLeft
 from fedmsg.transport import addresses
 
 __all__ = ["Publish", "publishing"]
@@ -37,7 +37,7 @@ def publishing(config: Mapping[str, Any], *, topic: str, modname: str) -> Iterat
         WorkLeft: A signal came in the middle of a message.
         KeyboardInterrupt: A signal came at another time, and nothing was lost.
     """
-    interrupted = False
+    failure: BaseException | None = None
     with fedmsg.core.FedMsgContext(**{**config, "active": True, "name": "relay_inbound"}) as context:
 
         def publish(msg: Any, where: str) -> None:
@@ -50,9 +50,13 @@ def publishing(config: Mapping[str, Any], *, topic: str, modname: str) -> Iterat
 
         try:
             yield publish
-        except KeyboardInterrupt:
-            interrupted = True
+        except (FedmsgError, KeyboardInterrupt) as error:
+            failure = error
     if context.lost:
-        raise PossiblyLost(context.lost, ", ".join(addresses.as_list(_settings.get(config, "relay_inbound"))))
-    if interrupted:
-        raise KeyboardInterrupt
+        lost = PossiblyLost(context.lost, ", ".join(addresses.as_list(_settings.get(config, "relay_inbound"))))
+        if isinstance(failure, FedmsgError):
+            # What was lost before outweighs what could not be sent after it.
+            lost.args = (f"{lost}; then {failure}",)
+        raise lost from failure
+    if failure is not None:
+        raise failure

@@ -90,7 +90,7 @@ class LoggerCommand(BaseCommand):
                     sent += 1
             except FedmsgError as error:
                 if sent:
-                    error.args = (f"{error}; the {sent} before it were sent",)
+                    error.args = (f"{error}; {sent} were handed over before it",)
                 raise
 
     def _messages(self) -> Iterator[tuple[Any, str]]:

@@ -57,13 +57,13 @@ class RelayCommand(BaseCommand):
         with StopSignals() as stop, forwarder:
             self.log.info("relaying from %s to %s", ", ".join(forwarder.inbound), forwarder.outbound)
             systemd.notify("READY=1")
-            stop.wait_and_watch(lambda: self._alive(forwarder))
+            stop.wait_and_watch(lambda: forwarder.running, lambda: self._is_well(forwarder))
             systemd.notify("STOPPING=1")
             outcome = forwarder.stop()
         self._report(outcome)
 
     @staticmethod
-    def _alive(forwarder: Forwarder) -> bool:
+    def _is_well(forwarder: Forwarder) -> bool:
         """Ask the loop itself: a thread may live and yet pass nothing on."""
         try:
             count = forwarder.statistics().messages_out

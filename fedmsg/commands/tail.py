@@ -120,7 +120,8 @@ class TailCommand(BaseCommand):
 
     def _warn_when_unchecked(self) -> None:
         """Tell a person at a terminal, not a script, that anybody may have sent what is shown."""
-        if not _settings.get(self.config, "validate_signatures") and (sys.stdout.isatty() or sys.stderr.isatty()):
+        at_terminal = any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
+        if at_terminal and not _settings.get(self.config, "validate_signatures"):
             print(
                 f"{self.name}: signatures are not checked; set validate_signatures to True in the configuration",
                 file=sys.stderr,

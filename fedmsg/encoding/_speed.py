@@ -20,8 +20,11 @@ if tuple(int(number) for number in orjson.__version__.split(".")[:3]) < _SAFE:
 
 # orjson makes floats of integers beyond 64 bits. 19 digits in a row may be one. Every
 # digit mapped to "0", a plain search finds them: 0.5 µs, where a regular expression takes 3.
+# Of 19 in a row every sixth byte alone shows three, which is found in half that time. By
+# `find`: with `in`, bytes try what they are given as a number before they search.
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 19
+_MAYBE_LONG_NUMBER = b"0" * 3
 
 
 def decode(body: bytes) -> Any:
@@ -34,10 +37,14 @@ def decode(body: bytes) -> Any:
         ValueError: It is not UTF-8, or not JSON.
         RecursionError: It is nested too deeply.
     """
-    if _LONG_NUMBER in body.translate(_DIGITS_TO_ZERO):
+    if body[::6].translate(_DIGITS_TO_ZERO).find(_MAYBE_LONG_NUMBER) >= 0 and _has_long_number(body):
         return _plain.decode(body)
     try:
         return orjson.loads(body)
     except ValueError:
         # What json takes and orjson does not: NaN, 1E400, lone surrogates, deeper nesting.
         return _plain.decode(body)
+
+
+def _has_long_number(body: bytes) -> bool:
+    return body.translate(_DIGITS_TO_ZERO).find(_LONG_NUMBER) >= 0

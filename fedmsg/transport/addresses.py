@@ -9,7 +9,8 @@ from fedmsg.exceptions import ConfigError
 
 __all__ = ["as_list", "bindable", "check", "host_to_resolve", "is_ipv6"]
 
-_FORM = re.compile(r"^(tcp://(\[[^\]]+\]|[^:\[\]]+):(\d+|\*)|ipc://.+|inproc://.+)$")
+_FORM = re.compile(r"tcp://(\[[^\]\s]+\]|[^:\[\]\s/]+):(\d+|\*)|(?:ipc|inproc)://[^\s]+")
+_BIGGEST_PORT = 65535
 _IPV4 = re.compile(r"^[\d.]+$")
 
 
@@ -34,7 +35,8 @@ def check(address: str, key: str) -> str:
     Raises:
         ConfigError: It has not.
     """
-    if _FORM.match(address):
+    form = _FORM.fullmatch(address)
+    if form and (form[2] in {None, "*"} or int(form[2]) <= _BIGGEST_PORT):
         return address
     raise ConfigError(f"{key}: {address!r} is no address; write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH")
 

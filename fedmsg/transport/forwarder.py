@@ -8,6 +8,7 @@ Python: refused messages stay behind, and others may get another body.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import struct
@@ -33,7 +34,7 @@ log = logging.getLogger("fedmsg.transport")
 
 #: Inbound that has been silent for so long, in ms, after the subscription was withdrawn, has nothing more in flight.
 QUIET = 100
-_CONTROL_TIMEOUT = 5000
+_CONTROL_TIMEOUT = 1000
 
 
 class Statistics(NamedTuple):
@@ -121,6 +122,9 @@ class Forwarder:
         self._control = self._context.socket(zmq.REQ)
         self._control.setsockopt(zmq.LINGER, 0)
         self._control.setsockopt(zmq.RCVTIMEO, _CONTROL_TIMEOUT)
+        # A loop that is busy for longer than that gets the next question all the same.
+        self._control.setsockopt(zmq.REQ_RELAXED, 1)
+        self._control.setsockopt(zmq.REQ_CORRELATE, 1)
         self._control.bind("inproc://control")
         self._thread.start()
         problem = self._result.get()
@@ -157,6 +161,7 @@ class Forwarder:
             What became of the messages.
 
         Raises:
+            FedmsgError: The thread does not end.
             Exception: The thread had ended with it before.
         """
         if self._control is None:
@@ -165,9 +170,14 @@ class Forwarder:
         self._deadline = time.monotonic() + limit
         passed_on = 0
         if self.running:
-            passed_on = self.statistics().messages_out
-            self._ask(b"TERMINATE")
-        outcome = self._result.get()
+            with contextlib.suppress(FedmsgError):
+                passed_on = self.statistics().messages_out
+            with contextlib.suppress(FedmsgError):
+                self._ask(b"TERMINATE")
+        try:
+            outcome = self._result.get(timeout=limit + 1)
+        except queue.Empty:
+            raise FedmsgError("the forwarding loop does not answer, what it holds is lost") from None
         self._thread.join()
         self._close_control()
         if isinstance(outcome, BaseException):
@@ -235,20 +245,17 @@ class Forwarder:
             self._result.put(error)
 
     def _bind(self, inbound: Socket, outbound: Socket) -> None:
-        try:
-            for number, address in enumerate(self.inbound):
-                self.inbound[number] = options.bind(inbound, address, "relay_inbound")
-        except zmq.ZMQError as error:
-            raise AddressInUse(f"{address} can't be bound: {error.strerror}") from error
+        for number, address in enumerate(self.inbound):
+            self.inbound[number] = options.bind(inbound, address, "relay_inbound")
+        taken = "none is configured"
         for address in self._candidates:
             try:
                 self.outbound = options.bind(outbound, address, "endpoints")
-            except zmq.ZMQError as error:
-                reason = error.strerror
+            except AddressInUse as error:
+                taken = str(error)
             else:
                 return
-        reason = f"{', '.join(self._candidates)}: {reason}" if self._candidates else "none is configured"
-        raise AddressInUse(f"Failed to bind to any outbound endpoints. ({reason})")
+        raise AddressInUse(f"Failed to bind to any outbound endpoints. ({taken})")
 
     def _forward_until_told(self, inbound: Socket, outbound: Socket, control: Socket) -> None:
         if self._check is None:

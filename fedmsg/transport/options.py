@@ -9,6 +9,7 @@ from typing import Any
 import zmq
 
 from fedmsg import _settings, utils
+from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.transport import addresses
 
 __all__ = ["Context", "Socket", "bind", "connect", "forwarder_pair", "publisher", "subscriber"]
@@ -16,6 +17,12 @@ __all__ = ["Context", "Socket", "bind", "connect", "forwarder_pair", "publisher"
 #: The types of a context and a socket as this package uses them.
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
+
+# Whoever subscribes sends something too: topics. One that is longer than so many bytes ends the
+# connection, because libzmq loses memory for each of many kilobytes that comes and goes.
+_LONGEST_SUBSCRIPTION = 4096
+# Who sends more at once than so many waits until they are read, and is not kept in memory.
+_SUBSCRIPTIONS_AT_ONCE = 100
 
 
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
@@ -38,8 +45,7 @@ def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> So
     else:
         socket.setsockopt(zmq.XPUB_MANUAL, 1)
     _common(socket, config, limit)
-    # Subscribers send as well: their subscriptions.
-    socket.setsockopt(zmq.MAXMSGSIZE, _settings.get(config, "max_message_size"))
+    _bound_what_subscribers_say(socket)
     return socket
 
 
@@ -72,7 +78,7 @@ def forwarder_pair(context: Context, config: Mapping[str, Any], limit: int) -> t
     inbound.setsockopt(zmq.MAXMSGSIZE, _settings.get(config, "max_message_size"))
     outbound = context.socket(zmq.PUB)
     _common(outbound, config, limit)
-    outbound.setsockopt(zmq.MAXMSGSIZE, _settings.get(config, "max_message_size"))
+    _bound_what_subscribers_say(outbound)
     return inbound, outbound
 
 
@@ -84,28 +90,50 @@ def _common(socket: Socket, config: Mapping[str, Any], limit: int) -> None:
     socket.setsockopt(zmq.HEARTBEAT_IVL, _settings.get(config, "zmq_heartbeat_ivl"))
 
 
+def _bound_what_subscribers_say(socket: Socket) -> None:
+    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_SUBSCRIPTION)
+    socket.setsockopt(zmq.RCVHWM, _SUBSCRIPTIONS_AT_ONCE)
+
+
 def connect(socket: Socket, address: str, key: str) -> None:
     """Connect, with the options that this kind of address needs.
 
+    Args:
+        socket: The socket.
+        address: Where to.
+        key: Under which the address is configured, for errors.
+
     Raises:
-        ConfigError: It is no address.
+        ConfigError: It is no address, or not one to connect to.
     """
     addresses.check(address, key)
     socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(address)))
-    socket.connect(address)
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        raise ConfigError(f"{key}: {address} can't be connected to: {error.strerror}") from error
 
 
 def bind(socket: Socket, address: str, key: str) -> str:
     """Bind, with the options that this kind of address needs.
 
+    Args:
+        socket: The socket.
+        address: What to bind.
+        key: Under which the address is configured, for errors.
+
     Returns:
         The address that was really bound: the port is filled in where it was ``*`` or 0.
 
     Raises:
-        ConfigError: It is no address.
-        zmq.ZMQError: It is in use, or not ours to bind.
+        AddressInUse: Somebody else has it.
+        ConfigError: It is no address, or not one of this machine, or not for this user to bind.
     """
     addresses.check(address, key)
     socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(address)))
-    socket.bind(address)
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        kind = AddressInUse if error.errno == zmq.EADDRINUSE else ConfigError
+        raise kind(f"{key}: {address} can't be bound: {error.strerror}") from error
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import struct
-import threading
 import time
-from collections.abc import Callable
+from contextlib import suppress
 
 import zmq
 
 from fedmsg.transport.loss import HandoverLog
+from fedmsg.transport.news import News
 from fedmsg.transport.options import Context, Socket
 
 __all__ = ["Outlet"]
@@ -26,18 +26,19 @@ log = logging.getLogger("fedmsg.transport")
 _MORE = int(zmq.SNDMORE)
 _NOBLOCK = int(zmq.NOBLOCK)
 _POLLIN = int(zmq.POLLIN)
+_RCVMORE = int(zmq.RCVMORE)
 _EVENTS = int(zmq.EVENTS)
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED
 _HANDSHAKE = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
 _STOPPED = int(zmq.EVENT_MONITOR_STOPPED)
-_AT_ONCE = 1000
+_AT_ONCE = 100
 
 
 class Outlet:
     """A bound or connected XPUB socket and what is known of its other end.
 
-    Every method is called with ``changed`` held.
+    Every method is called with the lock of ``news`` held.
 
     A signal handler may raise anywhere in `send` and `look`: between the two frames of a
     message, or between reading a piece of news and noting it. Then `broken` stays set, and
@@ -50,8 +51,7 @@ class Outlet:
         address: Where it is bound or connected, for messages to people.
         manual: Whether it is a connected one with ``ZMQ_XPUB_MANUAL``.
         window: Seconds; what was handed over within them counts as lost with a connection.
-        changed: The lock, and the condition that is notified when something changes.
-        mend: Replaces the publisher's broken outlets.
+        news: The lock, and where it is told when something changes.
 
     Attributes:
         flushed: Closed, and all that it held is sent or given up.
@@ -70,13 +70,11 @@ class Outlet:
         *,
         manual: bool,
         window: float,
-        changed: threading.Condition,
-        mend: Callable[[], object],
+        news: News,
     ) -> None:
         self.socket = socket
         self.address = address
-        self.changed = changed
-        self.mend = mend
+        self.news = news
         self.subscriptions: set[bytes] = set()
         self.everything = False
         self.subscribed = 0
@@ -129,16 +127,19 @@ class Outlet:
         self.broken = True
         heard = max(self._read_monitor(now), self._read_subscriptions())
         if heard:
-            self.changed.notify_all()
+            self.news.tell()
         self.broken = False
         return heard >= _AT_ONCE
 
     def _read_monitor(self, now: float) -> int:
         heard = 0
         while heard < _AT_ONCE and not self.flushed and _readable(self._monitor):
-            event = struct.unpack("=H", self._monitor.recv(_NOBLOCK)[:2])[0]
-            self._monitor.recv(_NOBLOCK)
             heard += 1
+            news = self._monitor.recv(_NOBLOCK)
+            if not self._monitor.get(_RCVMORE):
+                continue  # the second frame of what an interrupt has kept us from reading
+            self._monitor.recv(_NOBLOCK)
+            event = struct.unpack("=H", news[:2])[0]
             if event == _HANDSHAKE:
                 self.connections += 1
             elif event == _DISCONNECTED:
@@ -153,31 +154,37 @@ class Outlet:
         if self._manual and self.subscriptions:
             recent = self.handed.recent(now)
             if recent:
-                self.lost += recent
                 log.warning("about %d messages may be lost: the connection to %s broke", recent, self.address)
+                self.lost += recent
         if self._manual:
             self.handed.forget()
             self._set_subscriptions(set())
 
     def _read_subscriptions(self) -> int:
         heard = 0
-        while heard < _AT_ONCE and _readable(self.socket):
-            frame = self.socket.recv(_NOBLOCK)
-            heard += 1
-            if frame[:1] not in {b"\x00", b"\x01"}:
-                continue  # an XSUB may send messages of its own upstream; nobody asked for them
-            topic = frame[1:]
-            if frame[0]:
-                self.subscribed += 1
-            if not self._manual:
-                continue
-            if frame[0]:
-                self.socket.setsockopt(zmq.SUBSCRIBE, topic)
-                self._set_subscriptions(self.subscriptions | {topic})
-            else:
-                self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
-                self._set_subscriptions(self.subscriptions - {topic})
+        if _readable(self.socket):
+            # Not asking again before each: that would take longer than reading, and ZeroMQ keeps
+            # whatever a subscriber who never stops changing its mind is ahead of us.
+            with suppress(zmq.Again):
+                while heard < _AT_ONCE:
+                    self._hear(self.socket.recv(_NOBLOCK))
+                    heard += 1
         return heard
+
+    def _hear(self, frame: bytes) -> None:
+        if frame[:1] not in {b"\x00", b"\x01"}:
+            return  # an XSUB may send messages of its own upstream; nobody asked for them
+        topic = frame[1:]
+        if frame[0]:
+            self.subscribed += 1
+        if not self._manual:
+            return
+        if frame[0]:
+            self.socket.setsockopt(zmq.SUBSCRIBE, topic)
+            self._set_subscriptions(self.subscriptions | {topic})
+        else:
+            self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+            self._set_subscriptions(self.subscriptions - {topic})
 
     def _set_subscriptions(self, topics: set[bytes]) -> None:
         self.subscriptions = topics
@@ -223,8 +230,8 @@ class Outlet:
         left = self.handed.recent(now) if self.connections else self.handed.count
         self.handed.forget()
         if left:
-            self.lost += left
             log.warning("about %d messages may be lost: %s did not take them in time", left, self.address)
+            self.lost += left
 
 
 def _readable(socket: Socket) -> bool:

@@ -8,17 +8,20 @@ it with the last of them.
 
 from __future__ import annotations
 
+import _thread
+import enum
+import functools
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import zmq
-
 from fedmsg import _settings
-from fedmsg.exceptions import AddressInUse, ConfigError, NotListening
+from fedmsg.exceptions import AddressInUse, FedmsgError, NotListening
 from fedmsg.transport import addresses, curve, options, process, watcher
+from fedmsg.transport.news import News
 from fedmsg.transport.options import Socket
 from fedmsg.transport.outlet import Outlet
 
@@ -51,8 +54,18 @@ _SOCKET_SETTINGS = (
 _open: dict[tuple[object, ...], Publisher] = {}
 _lock = threading.RLock()
 _inherited: list[object] = []
-# How many subscriptions each address had when this process last gave it up: so many will be back.
+# How many subscribers each address had when this process last gave it up: so many will be back.
 _subscribers: dict[str, int] = {}
+
+
+class _Hindrance(enum.Enum):
+    """Why a message can't be sent at this moment."""
+
+    BROKEN = "the outlet has to be replaced first"
+    INSIDE = "the thread that wants to send it is sending already, further up its stack"
+
+
+_BROKEN, _INSIDE = _Hindrance.BROKEN, _Hindrance.INSIDE
 
 
 class Publisher:
@@ -69,10 +82,8 @@ class Publisher:
     def __init__(self, config: Mapping[str, Any], names: tuple[str, ...]) -> None:
         self.users = 0
         self.names = names
-        # Entered as the bare lock: entering a condition is Python code, and a signal handler that
-        # raises in there would leave it locked.
-        self.lock = threading.RLock()
-        self.changed = threading.Condition(self.lock)
+        self.news = News()
+        self._lock = self.news.lock
         self.outlets: list[Outlet] = []
         self._config = dict(config)
         self._generation = process.generation
@@ -80,6 +91,10 @@ class Publisher:
         self._linger: int = _settings.get(config, "zmq_linger")
         self._next_look = 0.0
         self._lost = 0
+        # Whether the thread that holds the lock is sending or looking, further up its stack, and what it was
+        # asked to send meanwhile. A lock can't tell: it lets its own thread in again.
+        self._inside = False
+        self._deferred: deque[tuple[bytes, bytes]] = deque()
 
     @property
     def socket(self) -> Socket | None:
@@ -94,30 +109,81 @@ class Publisher:
     def send(self, topic: bytes, body: bytes) -> None:
         """Send one message, waiting until somebody listens where that is promised.
 
+        Called by a signal handler, or by a finaliser, of a thread that is sending at this
+        moment, it leaves the message to what was interrupted.
+
         Raises:
             NotListening: No relay listened within ``timeout``.
             AddressInUse: The socket had to be opened anew, and somebody else has taken its address.
         """
-        while True:
-            with self.lock:
+        if self._send_one(topic, body) and self._deferred:
+            self._send_deferred()
+
+    def _send_one(self, topic: bytes, body: bytes) -> bool:
+        """Send one message; False when that was left to the caller further up the stack."""
+        start = time.monotonic()
+        while (hindrance := self._attempt(topic, body, start)) is not None:
+            if hindrance is _INSIDE:
+                return False
+            # Nobody waits with the lock held, lest a signal handler raises where it is given back.
+            if isinstance(hindrance, _Hindrance):
+                self._mend_elsewhere()
+            else:
+                self.news.wait(*hindrance)
+        return True
+
+    def _attempt(self, topic: bytes, body: bytes, start: float) -> tuple[threading.Lock, float] | _Hindrance | None:
+        """Send a message, or give what is in its way; a lock to wait for and how long, where it is time."""
+        with self._lock:
+            if self._inside:
+                self._deferred.append((topic, body))
+                return _INSIDE
+            self._inside = True
+            try:
                 now = time.monotonic()
                 if now >= self._next_look:
                     self._look(now)
                 outlet = self._ready(topic)
                 if outlet is None:
-                    outlet = self._wait(topic, now)
-                    now = time.monotonic()
-                if not outlet.broken:
-                    outlet.send(topic, body, now)
-                    return
-            self._mend_elsewhere()
+                    patience = self._patience(start, now)
+                    return self.news.expect(), min(patience, _RECHECK)
+                if outlet.broken:
+                    return _BROKEN
+                outlet.send(topic, body, now)
+                return None
+            finally:
+                self._inside = False
+
+    def _send_deferred(self) -> None:
+        while self._deferred and self._send_one(*self._deferred.popleft()):
+            pass
+
+    def _visit(self, outlet: Outlet) -> bool:
+        """Take a look at an outlet, in the thread of the watcher; answers whether there is more to see."""
+        with self._lock:
+            self._inside = True
+            try:
+                if outlet.broken:
+                    self._mend()
+                more = not outlet.closed and outlet.look(time.monotonic())
+            finally:
+                self._inside = False
+        self._send_deferred_or_tell()
+        return more
+
+    def _send_deferred_or_tell(self) -> None:
+        """Send what was left over, where nobody is called to account for it."""
+        try:
+            self._send_deferred()
+        except FedmsgError as error:
+            log.error("a message of a signal handler or finaliser was not sent: %s", error)
 
     def _ready(self, topic: bytes) -> Outlet | None:
-        """Give the outlet to send on, or a broken one, if there is one at once."""
+        """Give the outlet to send on, or a broken one; None as long as nobody listens."""
         raise NotImplementedError
 
-    def _wait(self, topic: bytes, start: float) -> Outlet:
-        """The same, after waiting for it as is promised."""
+    def _patience(self, start: float, now: float) -> float:
+        """How many seconds a message may still wait that has waited since ``start``."""
         raise NotImplementedError
 
     def _renew(self, outlet: Outlet) -> None:
@@ -126,14 +192,14 @@ class Publisher:
 
     def _mend(self) -> Exception | None:
         """Replace the broken outlets; gives the reason where that can't be done."""
-        with self.lock:
+        with self._lock:
             try:
                 for outlet in [outlet for outlet in self.outlets if outlet.broken]:
                     self._renew(outlet)
-            except zmq.ZMQError as error:
-                return AddressInUse(f"{', '.join(self.names)} can't be opened again: {error.strerror}")
+            except FedmsgError as error:
+                return error
             finally:
-                self.changed.notify_all()
+                self.news.tell()
         return None
 
     def _mend_elsewhere(self) -> None:
@@ -142,19 +208,34 @@ class Publisher:
         They run in the main thread only.
         """
         outcome: list[Exception | None] = []
-        mender = threading.Thread(target=lambda: outcome.append(self._mend()), name="fedmsg-mender", daemon=True)
-        mender.start()
-        mender.join()
+
+        def mend() -> None:
+            outcome.append(self._mend())
+            with self._lock:
+                self.news.tell()
+
+        with self._lock:
+            waiter = self.news.expect()
+        # Not by threading.Thread, whose start is Python code that a handler can interrupt halfway.
+        _thread.start_new_thread(mend, ())
+        self.news.wait(waiter, self._linger / 1000 + 1)
         if outcome and outcome[0] is not None:
             raise outcome[0]
 
-    def _add(self, socket: Socket, address: str, *, manual: bool) -> Outlet:
+    def _add(self, address: str, attach: Callable[[Socket], object], *, bound: bool) -> None:
+        """Open one more outlet; ``attach`` binds or connects its socket."""
+        socket = options.publisher(self._context, self._config, bound=bound)
         window = float(_settings.get(self._config, "timeout"))
-        outlet = Outlet(
-            self._context, socket, address, manual=manual, window=window, changed=self.changed, mend=self._mend
-        )
+        # Its monitor comes before the connection, which may stand the moment after it is asked for.
+        outlet = Outlet(self._context, socket, address, manual=not bound, window=window, news=self.news)
+        try:
+            attach(socket)
+        except BaseException:
+            outlet.close(0)
+            outlet.close_monitor()
+            raise
         self.outlets.append(outlet)
-        return outlet
+        watcher.watch(outlet.descriptors(), functools.partial(self._visit, outlet))
 
     def _look(self, now: float) -> None:
         self._next_look = now + _LOOK_EVERY
@@ -182,8 +263,10 @@ class Publisher:
         """Close every socket; bounded by ``zmq_linger``."""
         if self._generation != process.generation:
             return
-        with self.lock:
-            outlets, self.outlets = self.outlets, []
+        self._send_deferred_or_tell()
+        with self._lock:
+            # Who publishes from here on, as a signal handler may, is told that it is closed.
+            outlets, self.outlets, self._inside = self.outlets, [], False
             for outlet in outlets:
                 self._drop(outlet, self._linger)
         process.release(self._generation)
@@ -199,7 +282,7 @@ class BoundPublisher(Publisher):
 
     def __init__(self, config: Mapping[str, Any], address: str) -> None:
         super().__init__(config, (address,))
-        self._patience = float(_settings.get(config, "post_init_sleep"))
+        self._post_init_sleep = float(_settings.get(config, "post_init_sleep"))
         self._expected = _subscribers.get(address, 1)
         self._wait_until = 0.0
         try:
@@ -209,42 +292,38 @@ class BoundPublisher(Publisher):
             raise
 
     def _bind(self) -> None:
-        socket = options.publisher(self._context, self._config, bound=True)
-        try:
-            options.bind(socket, addresses.bindable(self.names[0]), "endpoints")
-        except BaseException:
-            socket.close(0)
-            raise
-        watcher.watch(self._add(socket, self.names[0], manual=False))
+        address = self.names[0]
+        self._add(address, lambda socket: options.bind(socket, addresses.bindable(address), "endpoints"), bound=True)
 
     def _ready(self, topic: bytes) -> Outlet | None:  # noqa: ARG002 - it serves every topic
-        return None if self._expected else self.outlets[0]
+        if not self.outlets:
+            raise NotListening(f"the publisher at {self.names[0]} is closed, the message was not sent")
+        outlet = self.outlets[0]
+        if self._expected and not outlet.broken:
+            if outlet.subscribed < self._expected:
+                return None
+            self._expected, self._wait_until = 0, 0.0
+        return outlet
 
-    def _wait(self, topic: bytes, start: float) -> Outlet:  # noqa: ARG002 - the same
+    def _patience(self, start: float, now: float) -> float:
         # The time runs from the first message on. Other threads wait with it, and so does the
         # next message where this one is interrupted.
-        self._wait_until = self._wait_until or start + self._patience
-        while self._expected > self.outlets[0].subscribed:
-            left = self._wait_until - time.monotonic()
-            if left <= 0:
-                break
-            self.changed.wait(min(left, _RECHECK))
-            if self.outlets[0].broken:
-                return self.outlets[0]
-            self.outlets[0].look(time.monotonic())
-        self._expected, self._wait_until = 0, 0.0
-        return self.outlets[0]
+        self._wait_until = self._wait_until or start + self._post_init_sleep
+        left = self._wait_until - now
+        if left <= 0:
+            self._expected, self._wait_until = 0, 0.0
+        return max(0.0, left)
 
     def shut(self) -> None:
         """Close the socket; bounded by ``zmq_linger``."""
-        for outlet in self.outlets:
-            _subscribers[outlet.address] = outlet.connections and outlet.subscribed
+        # Who has not waited yet knows nothing of the subscribers.
+        for outlet in [] if self._expected else self.outlets:
+            _subscribers[outlet.address] = min(outlet.connections, outlet.subscribed)
         super().shut()
 
     def _renew(self, outlet: Outlet) -> None:
         if not outlet.closed:
-            if outlet.connections:
-                self._expected = max(self._expected, outlet.subscribed)
+            self._expected = max(self._expected, min(outlet.connections, outlet.subscribed))
             self._wait_until = 0.0
             self._drop(outlet, self._linger)
         self._bind()
@@ -267,14 +346,11 @@ class ConnectedPublisher(Publisher):
             raise
 
     def _connect(self, address: str) -> None:
-        socket = options.publisher(self._context, self._config, bound=False)
-        try:
+        def attach(socket: Socket) -> None:
             curve.as_client(socket, self._config, self._key)
             options.connect(socket, address, self._key)
-        except BaseException:
-            socket.close(0)
-            raise
-        watcher.watch(self._add(socket, address, manual=True))
+
+        self._add(address, attach, bound=False)
 
     @property
     def socket(self) -> Socket | None:
@@ -287,21 +363,14 @@ class ConnectedPublisher(Publisher):
     def _ready(self, topic: bytes) -> Outlet | None:
         for outlet in self.outlets:
             if outlet.everything or outlet.broken or outlet.covers(topic):
+                self._given_up = False
                 return outlet
         return None
 
-    def _wait(self, topic: bytes, start: float) -> Outlet:
-        deadline = start + (0.0 if self._given_up else self._timeout)
-        while True:
-            self._look(time.monotonic())
-            outlet = self._ready(topic)
-            if outlet is not None:
-                self._given_up = False
-                return outlet
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            self.changed.wait(min(left, _RECHECK))
+    def _patience(self, start: float, now: float) -> float:
+        left = start + (0.0 if self._given_up else self._timeout) - now
+        if left > 0:
+            return left
         waited = "" if self._given_up else f" within {self._timeout:g} s"
         # A web application must not hang again in each request while its relay is down.
         self._given_up = True
@@ -340,10 +409,8 @@ def open_bound(config: Mapping[str, Any], name: str, candidates: list[str]) -> B
         for address in candidates:
             try:
                 publisher = BoundPublisher(config, address)
-            except zmq.ZMQError as error:
-                if error.errno == zmq.EADDRINUSE:
-                    continue
-                raise ConfigError(f"endpoints[{name!r}]: {address} can't be bound: {error.strerror}") from error
+            except AddressInUse:
+                continue
             publisher.users = 1
             _open["bound", address] = publisher
             return publisher

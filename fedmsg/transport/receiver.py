@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from fedmsg import _settings, _wire
-from fedmsg.exceptions import AddressInUse, MessageError, ValidationError
+from fedmsg.exceptions import MessageError, ValidationError
 from fedmsg.transport import addresses, curve, options, process
 from fedmsg.transport.options import Socket
 from fedmsg.transport.refusals import Refusals
@@ -29,7 +29,6 @@ __all__ = ["Received", "Receiver"]
 log = logging.getLogger("fedmsg.transport")
 
 _NOBLOCK = int(zmq.NOBLOCK)
-_RCVMORE = int(zmq.RCVMORE)
 # So many messages are taken from one endpoint before the others have their turn.
 _TURN = 1000
 # How often names that could not be found yet are looked at, in seconds.
@@ -37,6 +36,10 @@ _RESOLVED_EVERY = 0.2
 
 #: The name and address it came by, its topic, and the envelope.
 Received = tuple[str, str, str, dict[str, Any]]
+
+
+#: A socket's ``recv``.
+Receive = Callable[..., zmq.Frame]
 
 
 class _Source(NamedTuple):
@@ -54,7 +57,7 @@ class Receiver:
         topics: Prefixes to subscribe to.
         validate: Answers whether an envelope may be passed on; None lets all pass.
         passive: Bind the addresses instead of connecting to them.
-        log: Where refused messages are told of.
+        refusals: Where refused messages are counted and told of; one of its own when not given.
 
     Raises:
         ConfigError: Something in the list is no address.
@@ -69,9 +72,9 @@ class Receiver:
         *,
         validate: Callable[[dict[str, Any]], bool] | None = None,
         passive: bool = False,
-        log: logging.Logger = log,
+        refusals: Refusals | None = None,
     ) -> None:
-        self.refusals = Refusals(log)
+        self.refusals = refusals or Refusals(log)
         self._config = config
         self._topics = [topic.encode() for topic in topics]
         self._validate = validate
@@ -113,11 +116,6 @@ class Receiver:
             else:
                 curve.as_client(socket, self._config, self._names[address])
                 options.connect(socket, target, "endpoints")
-        except zmq.ZMQError as error:
-            socket.close(0)
-            raise AddressInUse(
-                f"{address} can't be {'bound' if self._passive else 'used'}: {error.strerror}"
-            ) from error
         except BaseException:
             socket.close(0)
             raise
@@ -130,18 +128,28 @@ class Receiver:
         """Yield what arrives and is fit to be passed on, for ever."""
         # A socket's descriptor tells of news once; until a read has found the socket empty it stays in `hot`.
         hot = list(self._sources)
+        parse, validate, limit = _wire.parse, self._validate, self._max_size
         while True:
             still_hot = []
             for source in hot:
                 name, address, socket = source
-                receive, read = socket.recv, self._read
+                receive = socket.recv
                 for _ in range(_TURN):
+                    # Received as a Frame, a frame brings along whether another one follows. To
+                    # ask the socket for that takes four times as long as receiving does.
                     try:
-                        frame = receive(_NOBLOCK)
+                        first = receive(_NOBLOCK, copy=False)
                     except zmq.Again:
                         break
                     try:
-                        envelope = read(socket, frame)
+                        second = receive(_NOBLOCK, copy=False) if first.more else None
+                        if second is None or second.more:
+                            raise _miscounted(receive, second)
+                        topic, body = first.bytes, second.bytes
+                        _wire.check_size(len(topic) + len(body), limit)
+                        envelope = parse(topic, body)
+                        if validate is not None and not validate(envelope):
+                            raise ValidationError(envelope)
                     except MessageError as error:
                         self.refusals.add(address, error)
                     else:
@@ -149,19 +157,6 @@ class Receiver:
                 else:
                     still_hot.append(source)
             hot = self._wait(still_hot)
-
-    def _read(self, socket: Socket, frame: bytes) -> dict[str, Any]:
-        """Read the rest of a message of which the first frame is there."""
-        if not socket.get(_RCVMORE):
-            raise MessageError("it has 1 frame instead of 2", "frames")
-        body = socket.recv(_NOBLOCK)
-        if socket.get(_RCVMORE):
-            raise MessageError(f"it has {2 + _drain(socket)} frames instead of 2", "frames")
-        _wire.check_size(len(frame) + len(body), self._max_size)
-        envelope = _wire.parse(frame, body)
-        if self._validate is not None and not self._validate(envelope):
-            raise ValidationError(envelope)
-        return envelope
 
     def _wait(self, hot: list[_Source]) -> list[_Source]:
         timeout = 0.0 if hot else _RESOLVED_EVERY if self._resolver.pending else None
@@ -196,10 +191,10 @@ class Receiver:
             self.close()
 
 
-def _drain(socket: Socket) -> int:
-    """Read the frames that are too many off the socket, and count them."""
-    frames = 0
-    while socket.get(_RCVMORE):
-        socket.recv(_NOBLOCK)
+def _miscounted(receive: Receive, second: zmq.Frame | None) -> MessageError:
+    """Read the frames that are too many, if any, and say how many there were."""
+    frames = 1 if second is None else 2
+    while second is not None and second.more:
+        second = receive(_NOBLOCK, copy=False)
         frames += 1
-    return frames
+    return MessageError(f"it has {frames} frame{'s' if frames > 1 else ''} instead of 2", "frames")

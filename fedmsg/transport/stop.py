@@ -48,17 +48,19 @@ class StopSignals:
         """
         return self._event.wait(timeout)
 
-    def wait_and_watch(self, alive: Callable[[], bool]) -> None:
+    def wait_and_watch(self, running: Callable[[], bool], well: Callable[[], bool]) -> None:
         """Wait for a stop signal, reassuring systemd's watchdog as long as all is well.
 
         Args:
-            alive: Whether the work goes on; once it says no, this returns and systemd is left to act.
+            running: Whether there is anything to wait for; once it says no, this returns.
+            well: Whether the work goes on; as long as it says no, the watchdog is told nothing
+                and decides by itself when that is too long.
         """
         interval = systemd.watchdog_interval()
         while not self.wait(min(interval or 1.0, 1.0)):
-            if not alive():
+            if not running():
                 return
-            if interval:
+            if well() and interval:
                 systemd.notify("WATCHDOG=1")
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:

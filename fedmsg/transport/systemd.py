@@ -23,7 +23,7 @@ def notify(state: str) -> bool:
         state: Assignments, one a line, such as ``READY=1`` or ``STATUS=...``.
 
     Returns:
-        Whether there was somebody to tell.
+        Whether somebody has been told.
     """
     where = os.environ.get("NOTIFY_SOCKET")
     if not where:
@@ -32,8 +32,12 @@ def notify(state: str) -> bool:
     path = "\0" + where[1:] if where.startswith("@") else where
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            # A manager that does not read, ten messages behind, must not keep a daemon from its work.
+            manager.setblocking(False)
             manager.connect(path)
             manager.sendall(state.encode())
+    except BlockingIOError:
+        return False
     except OSError as error:
         log.warning("NOTIFY_SOCKET=%s can't be written to: %s", where, error.strerror)
         return False

@@ -3,20 +3,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import signal
 import socket
+import termios
+import threading
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
-from fedmsg.testing import Bus, Process, free_address
+from fedmsg.testing import Bus, Process
 
 WITHOUT_RELAY = 3
 POSSIBLY_LOST = 4
 WORK_LEFT = 8
+
+TOO_BIG = 50_000
 
 _numbers = itertools.count()
 
@@ -30,6 +36,7 @@ class Listener:
 
     def hear(self, *arguments: str, stdin: str | bytes = b"") -> tuple[Any, list[dict[str, Any]]]:
         """Run fedmsg-logger, and give how it ended and the messages that came of it."""
+        self.heard()
         ended = self.bus.run("fedmsg-logger", *arguments, stdin=stdin)
         return ended, self.heard()
 
@@ -50,7 +57,7 @@ class Listener:
 
 @pytest.fixture(scope="module")
 def listener() -> Iterator[Listener]:
-    with Bus() as bus:
+    with Bus({"max_message_size": TOO_BIG}) as bus:
         bus.start_relay()
         with bus.tail("--json") as tail:
             yield Listener(bus, tail)
@@ -142,23 +149,20 @@ DEEP = "[" * 100_000
         (["--json-input"], "{'a': 1}\n", 0, "standard input is not JSON: Expecting property name"),
         (["--json-input"], "\n\n{\n bad", 0, "line 4 column 2"),
         (["--json-input"], '{"a": 1}\n{"b": 2}\n\nbad\n{"c": 3}\n', 2, "line 4 is not JSON: "),
-        (["--json-input"], '{"a": 1}\n{\n"b": 2}\n', 1, "the 1 before it were sent"),
+        (["--json-input"], '{"a": 1}\n{\n"b": 2}\n', 1, "1 were handed over before it"),
         (["--json-input"], DEEP, 0, "standard input is not JSON: "),
         (["--json-input", "--message", "{bad"], "", 0, "--message is not JSON: "),
         (["--json-input", "--message", DEEP], "", 0, "--message is not JSON: "),
         (["--json-input"], "[" * 300 + "]" * 300, 0, "line 1 can't be sent: "),
-        ([], "fits\n" + "x" * 2_000 + "\n", 1, "line 2 can't be sent: "),
-        (["--message", "x" * 2_000], "", 0, "the message can't be sent: "),
+        ([], "fits\n" + "x" * TOO_BIG + "\n", 1, "line 2 can't be sent: "),
+        (["--message", "x" * TOO_BIG], "", 0, "the message can't be sent: "),
         (["--nonsense"], "", 0, "--nonsense"),
         (["stray"], "", 0, "stray"),
         (["--timeout", "soon"], "", 0, "--timeout"),
     ],
 )
-def test_bad_input(arguments: list[str], stdin: str, sent: int, said: str) -> None:
-    with Bus({"max_message_size": 1_000}) as bus:
-        bus.start_relay()
-        with bus.tail("--json") as tail:
-            ended, messages = Listener(bus, tail).hear(*arguments, stdin=stdin)
+def test_bad_input(listener: Listener, arguments: list[str], stdin: str, sent: int, said: str) -> None:
+    ended, messages = listener.hear(*arguments, stdin=stdin)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert said in one_line(ended.stderr)
     assert len(one_line(ended.stderr)) < 500
@@ -179,16 +183,33 @@ def test_a_line_goes_out_when_it_is_there(listener: Listener) -> None:
     listener.heard()
 
 
+def wait_until_read(stdin: IO[bytes]) -> None:
+    """Wait until the reader of a pipe has taken all that is in it."""
+    left = bytearray(4)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        fcntl.ioctl(stdin.fileno(), termios.FIONREAD, left)
+        if not any(left):
+            return
+        threading.Event().wait(0.01)
+    pytest.fail("nobody reads the pipe")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_between_two_lines(listener: Listener, number: int) -> None:
     with Process(["fedmsg-logger"], env=listener.bus.environ, stdin=True) as logger:
-        assert logger.popen.stdin is not None
-        logger.popen.stdin.write(b"before the signal\n")
-        logger.popen.stdin.flush()
-        listener.wait_for("before the signal")
+        stdin = logger.popen.stdin
+        assert stdin is not None
+        stdin.write(b"a whole line\nhalf a li")
+        stdin.flush()
+        listener.wait_for("a whole line")
+        # What it takes after it has sent the first line, it takes while it reads.
+        stdin.write(b"ne")
+        stdin.flush()
+        wait_until_read(stdin)
         assert logger.stop(number) == 0
         assert logger.out == logger.err == []
-    assert [message["msg"]["log"] for message in listener.heard()] == ["before the signal"]
+    assert [message["msg"]["log"] for message in listener.heard()] == ["a whole line"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -241,15 +262,14 @@ def test_the_relay_dies_under_it() -> None:
             assert bus.config["relay_inbound"][0] in logger.err[0]
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
 def test_every_short_run_delivers(listener: Listener, full_size: bool) -> None:
     runs = 1_000 if full_size else 25
     for number in range(runs):
         ended = listener.bus.run("fedmsg-logger", "--message", f"run {number}")
         assert (ended.returncode, ended.stderr) == (0, "")
     assert [message["msg"]["log"] for message in listener.heard()] == [f"run {number}" for number in range(runs)]
-
-
-test_every_short_run_delivers = pytest.mark.timeout(1_800)(pytest.mark.soak(test_every_short_run_delivers))
 
 
 def test_a_piped_file_is_delivered_whole_and_in_order(listener: Listener) -> None:
@@ -261,7 +281,7 @@ def test_a_piped_file_is_delivered_whole_and_in_order(listener: Listener) -> Non
 
 def test_a_relay_that_starts_late_is_waited_for() -> None:
     with (
-        Bus({"relay_inbound": [free_address()], "timeout": 20}) as bus,
+        Bus({"timeout": 20}) as bus,
         Process(["fedmsg-logger", "--message", "patient"], env=bus.environ) as logger,
     ):
         bus.start_relay()

@@ -6,7 +6,10 @@ from __future__ import annotations
 import getpass
 import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -205,7 +208,7 @@ def test_a_mute_one_opens_nothing_and_says_nothing() -> None:
             context.publish(topic="t", modname="m")
 
 
-@pytest.mark.parametrize("config", [{"relay_inbound": None}, {"relay_inbound": []}, {"name": "zz"}])
+@pytest.mark.parametrize("config", [{}, {"relay_inbound": None}, {"relay_inbound": []}, {"name": "zz"}])
 def test_active_without_a_relay_address(config: dict[str, Any]) -> None:
     with pytest.raises(KeyError) as caught:
         FedMsgContext(active=True, endpoints={}, **config)
@@ -258,7 +261,7 @@ def test_all_addresses_taken_by_another_process(address: str) -> None:
 def test_an_unresolvable_host_does_not_hurt() -> None:
     endpoints = {"bad": "tcp://no-such-host.invalid:1"}
     with FedMsgContext(mute=True, endpoints=endpoints) as context:
-        assert context.c["endpoints"] == endpoints
+        assert context.c["endpoints"] == {"bad": ["tcp://no-such-host.invalid:1"]}
     relay = "tcp://no-such-host.invalid:1"
     with FedMsgContext(active=True, relay_inbound=relay, timeout=0) as context, pytest.raises(NotListening):
         context.publish(topic="t", modname="m")
@@ -342,7 +345,7 @@ def test_what_can_not_work_fails_at_the_call() -> None:
         context.tail_messages()
 
 
-def test_the_names_others_import() -> None:
+def test_a_validation_error_keeps_its_message() -> None:
     error = ValidationError({"topic": "x"})
     assert error.msg == {"topic": "x"}
 
@@ -419,3 +422,54 @@ def test_logging_stays_quiet_when_all_is_well(bound: FedMsgContext, caplog: pyte
     with caplog.at_level(logging.WARNING):
         bound.publish(topic="t", modname="m")
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"timeout": "x"}, "timeout is 'x': could not convert"),
+        ({"endpoints": [1]}, "endpoints is [1]: The 'endpoints' config value must be a dict."),
+        ({"topic_prefix": 5}, "topic_prefix is 5"),
+        ({"zmq_linger": -1}, "zmq_linger is -1: Integer must be greater than or equal to zero"),
+        ({"active": "perhaps"}, "active is 'perhaps'"),
+        ({"io_threads": 100_000}, "io_threads is 100000: 100000 is more than 256"),
+    ],
+)
+def test_arguments_that_can_not_work_are_named(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        FedMsgContext(mute=True, **config)
+    assert said in str(caught.value)
+
+
+def test_a_user_without_a_name(address: str) -> None:
+    # Only root can become somebody else; for others the list of users is emptied.
+    nobody = "os.setuid(4242)" if os.getuid() == 0 else "pwd.getpwuid = {}.__getitem__"
+    code = (
+        f"import os, pwd\nfrom fedmsg.core import FedMsgContext\n{nobody}\n"
+        f"with FedMsgContext(name='me', endpoints={{'me': {address!r}}}, post_init_sleep=0) as context:\n"
+        "    context.publish(topic='t', modname='m', pre_fire_hook=lambda envelope: print(envelope['username']))"
+    )
+    names = {"USER", "LOGNAME", "LNAME", "USERNAME"}
+    environ = {name: value for name, value in os.environ.items() if name not in names}
+    ended = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert (ended.stdout.strip(), ended.stderr) == (str(os.getuid() or 4242), "")
+
+
+def test_refused_messages_are_counted_on_the_context(address: str) -> None:
+    context = zmq.Context()
+    with FedMsgContext(mute=True, endpoints={"x": address}) as listener, context.socket(zmq.XPUB) as publisher:
+        publisher.bind(address)
+
+        def publish() -> None:
+            publisher.recv()
+            publisher.send_multipart([b"t", b"null"])
+            publisher.send_multipart([b"t", b'{"topic":"t","msg":1}'])
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        messages = listener.tail_messages()
+        assert next(messages)[3]["msg"] == 1
+        thread.join()
+        messages.close()  # type: ignore[attr-defined]
+        assert listener.refusals.counts == {"json": 1}
+    context.term()

@@ -55,7 +55,8 @@ def test_the_version_has_one_home() -> None:
     homes = [
         source.relative(path)
         for path in source.files()
-        if version in path.read_text(encoding="utf-8", errors="replace")
+        # The last measurements say which version they are of.
+        if path.name != "bench.txt" and version in path.read_text(encoding="utf-8", errors="replace")
     ]
     assert homes == ["setup.py"]
 

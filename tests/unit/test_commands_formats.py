@@ -264,3 +264,15 @@ def test_libraries_are_loaded_for_the_formats_that_need_them() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == ["[]", "[]", "[]", "['six']", "['pygments', 'six']"]
+
+
+@pytest.mark.parametrize("flags", [{"pretty": True}, {"really_pretty": True}, {"json": True, "color": "always"}])
+@pytest.mark.parametrize(
+    "msg",
+    [json.loads("[" * 190 + "1," * 20_000 + "1" + "]" * 190), {str(number): [number] for number in range(200_000)}],
+)
+def test_what_would_take_minutes_to_lay_out_is_one_line(flags: dict[str, Any], msg: Any) -> None:
+    envelope = {"topic": "t", "msg": msg, "timestamp": 1}
+    text = _formats.choose(flags)(envelope)
+    assert len(text.strip().splitlines()) == 1
+    assert len(text) < 2 * len(json.dumps(envelope))

@@ -32,7 +32,11 @@ def test_form(good: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["127.0.0.1:2003", "tcp://127.0.0.1", "tcp://::1:2003", "tcp://:1", "udp://a:1", "ipc://", "x"]
+    "bad",
+    [
+        *("127.0.0.1:2003", "tcp://127.0.0.1", "tcp://::1:2003", "tcp://:1", "udp://a:1", "ipc://", "x"),
+        *("tcp://127.0.0.1:65536", "tcp://127.0.0.1:2003\n", "tcp://a b:1", "tcp://tcp://a:1"),
+    ],
 )
 def test_an_address_that_is_none_is_named_with_its_key(bad: str) -> None:
     with pytest.raises(ConfigError, match=r"relay_inbound: .*tcp://HOST:PORT"):

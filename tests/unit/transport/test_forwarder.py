@@ -149,7 +149,7 @@ def taken() -> Iterator[str]:
 
 
 def test_a_taken_inbound_address_is_an_error(taken: str) -> None:
-    with pytest.raises(AddressInUse, match=rf"{taken} can't be bound: Address already in use"):
+    with pytest.raises(AddressInUse, match=rf"relay_inbound: {taken} can't be bound: Address already in use"):
         Forwarder({}, [LOCAL, taken], [LOCAL], limit=1).start()
 
 
@@ -162,6 +162,13 @@ def test_the_first_free_outbound_address_is_taken(taken: str) -> None:
 def test_no_free_outbound_address_is_an_error(taken: str) -> None:
     with pytest.raises(AddressInUse, match=r"^Failed to bind to any outbound endpoints\. .*Address already in use"):
         Forwarder({}, [LOCAL], [taken], limit=1).start()
+
+
+@pytest.mark.parametrize("address", ["tcp://192.0.2.1:2003", "tcp://no-such-host.invalid:2003", "ipc:///nowhere/x"])
+def test_an_address_that_is_not_ours_to_bind(address: str) -> None:
+    for arguments in ([address], [LOCAL]), ([LOCAL], [address]):
+        with pytest.raises(ConfigError, match=rf"{address} can't be bound"):
+            Forwarder({}, *arguments, limit=1).start()
 
 
 def test_an_address_that_is_none() -> None:

@@ -34,7 +34,7 @@ def test_a_hang_up_says_that_nothing_is_reloaded(caplog: pytest.LogCaptureFixtur
 
 def test_the_wait_ends_when_the_work_does() -> None:
     with StopSignals() as stop:
-        stop.wait_and_watch(lambda: False)
+        stop.wait_and_watch(lambda: False, lambda: True)
         assert not stop.requested
 
 
@@ -45,6 +45,9 @@ def test_the_watchdog_is_reassured(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "20000")
         monkeypatch.delenv("WATCHDOG_PID", raising=False)
-        rounds = iter([True, True, True, False])
-        stop.wait_and_watch(lambda: next(rounds))
+        rounds, answers = iter([True] * 5 + [False]), iter([True, False, True, False, True])
+        stop.wait_and_watch(lambda: next(rounds), lambda: next(answers))
         assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)

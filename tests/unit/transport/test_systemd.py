@@ -40,6 +40,14 @@ def test_nobody_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not systemd.notify("READY=1")
 
 
+def test_a_manager_that_does_not_read_is_not_waited_for(manager: socket.socket) -> None:
+    told = [systemd.notify("STATUS=fine") for _ in range(1000)]
+    assert told[0]
+    assert not told[-1]
+    assert manager.recv(100) == b"STATUS=fine"
+    assert systemd.notify("STATUS=fine")
+
+
 def test_a_manager_that_is_gone_is_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

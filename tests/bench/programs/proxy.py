@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The least that a relay can be: libzmq's own loop between two sockets."""
+
+from __future__ import annotations
+
+import sys
+
+import zmq
+
+
+def main(inbound: str, outbound: str, receive_limit: str, send_limit: str) -> None:
+    """Pass on, until killed, what is published at ``inbound`` to who subscribes at ``outbound``."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    taking, giving = context.socket(zmq.XSUB), context.socket(zmq.PUB)
+    taking.set_hwm(int(receive_limit))
+    giving.set_hwm(int(send_limit))
+    taking.bind(inbound)
+    giving.bind(outbound)
+    taking.send(b"\x01")
+    zmq.proxy(taking, giving)
+
+
+main(*sys.argv[1:])

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Receives as an application does, or by the bare parts, and times it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import zmq
+
+from tests.bench.programs import payload
+from tests.bench.programs.link import serve
+
+# What our subscribers may hold by default; the plain one gets the same.
+LIMIT = 100_000
+
+Tail = Iterator[tuple[str, str, str, dict[str, Any]]]
+
+_tail: Tail = iter(())
+_plain: zmq.Socket[bytes] | None = None
+
+
+def open_fedmsg(endpoints: list[str], speed: bool) -> None:
+    """Listen through fedmsg, ours or the peer: whichever this Python has.
+
+    Args:
+        endpoints: Where.
+        speed: Whether orjson may be used; without, it is as if it were not installed.
+    """
+    global _tail
+    if not speed:
+        sys.modules["orjson"] = None  # type: ignore[assignment]
+    import fedmsg
+
+    _tail = fedmsg.tail_messages(
+        mute=True,
+        name="bench",
+        endpoints={f"bench{number}": [address] for number, address in enumerate(endpoints)},
+        post_init_sleep=0,
+    )
+
+
+def open_limit(endpoints: list[str]) -> None:
+    """Listen by plain means: recv_multipart and json.loads."""
+    global _plain
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    _plain = context.socket(zmq.SUB)
+    _plain.set_hwm(LIMIT)
+    _plain.subscribe(b"")
+    for address in endpoints:
+        _plain.connect(address)
+
+
+def read(count: int, first: int) -> dict[str, Any]:
+    """Read so many messages, which are numbered one after the other.
+
+    Returns:
+        The seconds it took, and what is wrong; empty when nothing is.
+    """
+    start = time.perf_counter()
+    total = _sum_tail(count) if _plain is None else _sum_plain(_plain, count)
+    seconds = time.perf_counter() - start
+    expected = sum(range(10_000_000 + first, 10_000_000 + first + count))
+    return {
+        "seconds": seconds,
+        "problem": "" if total == expected else f"the numbers sum up to {total}, not {expected}",
+    }
+
+
+def _sum_tail(count: int) -> int:
+    total = 0
+    for _name, _endpoint, _topic, envelope in islice(_tail, count):
+        total += envelope["i"]
+    return total
+
+
+def _sum_plain(socket: zmq.Socket[bytes], count: int) -> int:
+    receive, loads = socket.recv_multipart, json.loads
+    total = 0
+    for _ in range(count):
+        _topic, body = receive()
+        envelope = loads(body)
+        total += envelope["i"]
+    return total
+
+
+def check(count: int, first: int) -> str:
+    """Read so many messages and compare each with what was sent.
+
+    Returns:
+        What is wrong; empty when nothing is.
+    """
+    if _plain is None:
+        received = [envelope for _name, _endpoint, _topic, envelope in islice(_tail, count)]
+    else:
+        received = [json.loads(_plain.recv_multipart()[1]) for _ in range(count)]
+    envelopes = sorted(received, key=lambda envelope: int(envelope["i"]))
+    for number, envelope in enumerate(envelopes, first):
+        if envelope != json.loads(payload.body(number)):
+            return f"message {number} is not what was sent: {envelope}"
+    return ""
+
+
+serve({"open_fedmsg": open_fedmsg, "open_limit": open_limit, "read": read, "check": check})

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""fedmsg.commands._daemonize: what is looked at before a process goes to the background."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedmsg.commands import _daemonize
+from fedmsg.exceptions import AddressInUse, ConfigError
+
+
+def test_a_pidfile_that_is_not_there() -> None:
+    path = str(Path("daemon.pid").absolute())
+    assert _daemonize._pidfile(path).path == path
+    assert not Path(path).exists()
+
+
+def test_a_pidfile_of_a_process_that_runs() -> None:
+    Path("daemon.pid").write_text(f"{os.getpid()}\n")
+    with pytest.raises(AddressInUse, match=f"process {os.getpid()} is running"):
+        _daemonize._pidfile(str(Path("daemon.pid").absolute()))
+
+
+def test_a_pidfile_of_a_process_that_has_ended() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    Path("daemon.pid").write_text(f"{ended.pid}\n")
+    _daemonize._pidfile(str(Path("daemon.pid").absolute()))
+    assert not Path("daemon.pid").exists()
+
+
+@pytest.mark.parametrize("text", ["", "no number", "\x00"])
+def test_a_pidfile_that_is_something_else(text: str) -> None:
+    Path("daemon.pid").write_text(text)
+    with pytest.raises(ConfigError, match="holds no process number; remove it"):
+        _daemonize._pidfile(str(Path("daemon.pid").absolute()))
+    assert Path("daemon.pid").read_text() == text
+
+
+def test_the_mask_for_new_files_is_the_one_that_is_set() -> None:
+    before = os.umask(0o027)
+    try:
+        assert _daemonize._umask() == 0o027
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+
+
+def test_the_files_of_the_log_are_known() -> None:
+    handlers: list[logging.Handler] = [logging.FileHandler("a.log"), logging.FileHandler("b.log", delay=True)]
+    handlers.append(logging.NullHandler())
+    log = logging.getLogger("test_commands_daemonize")
+    log.handlers[:] = handlers
+    try:
+        files = {os.readlink(f"/proc/self/fd/{number}") for number in _daemonize._log_files()}
+        assert str(Path("a.log").absolute()) in files
+        assert str(Path("b.log").absolute()) not in files
+    finally:
+        log.handlers.clear()
+        for handler in handlers:
+            handler.close()

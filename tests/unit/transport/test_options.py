@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Sockets have the options that the configuration says, asked of the sockets themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import zmq
+
+from fedmsg.exceptions import ConfigError
+from fedmsg.transport import options
+from fedmsg.transport.options import Context, Socket
+
+Make = Callable[[Context, Mapping[str, Any]], Socket]
+Attach = Callable[[Socket, str, str], object]
+
+LIMIT = 77
+
+MAKERS: dict[str, Make] = {
+    "connected publisher": lambda context, config: options.publisher(context, config, bound=False),
+    "bound publisher": lambda context, config: options.publisher(context, config, bound=True),
+    "subscriber": options.subscriber,
+    "passive subscriber": lambda context, config: options.subscriber(context, config, bound=True),
+}
+
+every_kind = pytest.mark.parametrize("kind", MAKERS)
+
+
+class Workshop:
+    """Makes sockets, and closes them with the block."""
+
+    def __init__(self) -> None:
+        self._context: Context = zmq.Context()
+        self._sockets = ExitStack()
+
+    def make(self, kind: str, config: Mapping[str, Any]) -> Socket:
+        """Make a socket of a kind."""
+        return self._sockets.enter_context(MAKERS[kind](self._context, config))
+
+    def make_pair(self, config: Mapping[str, Any]) -> tuple[Socket, Socket]:
+        """Make the sockets of a forwarder."""
+        inbound, outbound = options.forwarder_pair(self._context, config, LIMIT)
+        return self._sockets.enter_context(inbound), self._sockets.enter_context(outbound)
+
+    def close(self) -> None:
+        """Close everything."""
+        self._sockets.close()
+        self._context.term()
+
+
+@pytest.fixture
+def workshop() -> Iterator[Workshop]:
+    made = Workshop()
+    yield made
+    made.close()
+
+
+def marks(socket: Socket) -> tuple[object, object]:
+    """Give the limits for sending and for receiving."""
+    return socket.getsockopt(zmq.SNDHWM), socket.getsockopt(zmq.RCVHWM)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "mark"),
+    [
+        # Left alone, ZeroMQ would have 1,000, and 0 means without limit only when it is really set.
+        ("connected publisher", {}, 0),
+        ("connected publisher", {"high_water_mark": 0}, 0),
+        ("connected publisher", {"high_water_mark": 5}, 5),
+        ("bound publisher", {}, 200_000),
+        ("bound publisher", {"high_water_mark": 0}, 200_000),
+        ("bound publisher", {"publish_high_water_mark": 6}, 6),
+        ("bound publisher", {"publish_high_water_mark": 6, "high_water_mark": 5}, 5),
+        ("subscriber", {}, 100_000),
+        ("subscriber", {"high_water_mark": 0}, 100_000),
+        ("subscriber", {"receive_high_water_mark": 6}, 6),
+        ("subscriber", {"receive_high_water_mark": 6, "high_water_mark": 5}, 5),
+        ("passive subscriber", {}, 100_000),
+    ],
+)
+def test_how_many_messages_it_may_hold(workshop: Workshop, kind: str, config: dict[str, int], mark: int) -> None:
+    # A publisher receives subscriptions, of which it takes a few at a time.
+    received = options._SUBSCRIPTIONS_AT_ONCE if "publisher" in kind else mark
+    assert marks(workshop.make(kind, config)) == (mark, received)
+
+
+def test_how_many_messages_a_forwarder_may_hold(workshop: Workshop) -> None:
+    inbound, outbound = workshop.make_pair({"receive_high_water_mark": 6})
+    assert (marks(inbound), marks(outbound)) == ((6, 6), (LIMIT, options._SUBSCRIPTIONS_AT_ONCE))
+
+
+def option_values(socket: Socket) -> dict[str, object]:
+    """Give the options that are the same for every kind of socket, under the names of their settings."""
+    return {
+        "zmq_linger": socket.getsockopt(zmq.LINGER),
+        "zmq_heartbeat_ivl": socket.getsockopt(zmq.HEARTBEAT_IVL),
+        "zmq_tcp_keepalive": socket.getsockopt(zmq.TCP_KEEPALIVE),
+        "zmq_tcp_keepalive_cnt": socket.getsockopt(zmq.TCP_KEEPALIVE_CNT),
+        "zmq_tcp_keepalive_idle": socket.getsockopt(zmq.TCP_KEEPALIVE_IDLE),
+        "zmq_tcp_keepalive_intvl": socket.getsockopt(zmq.TCP_KEEPALIVE_INTVL),
+        "zmq_reconnect_ivl": socket.getsockopt(zmq.RECONNECT_IVL),
+        "zmq_reconnect_ivl_max": socket.getsockopt(zmq.RECONNECT_IVL_MAX),
+    }
+
+
+# Each is another one than the default.
+OTHERS = {
+    "zmq_heartbeat_ivl": 4321,
+    "zmq_linger": 4322,
+    "zmq_reconnect_ivl": 4323,
+    "zmq_reconnect_ivl_max": 4324,
+    "zmq_tcp_keepalive": 0,
+    "zmq_tcp_keepalive_cnt": 11,
+    "zmq_tcp_keepalive_idle": 12,
+    "zmq_tcp_keepalive_intvl": 13,
+}
+
+
+@every_kind
+def test_what_is_configured_is_set(workshop: Workshop, kind: str) -> None:
+    assert option_values(workshop.make(kind, OTHERS)) == OTHERS
+
+
+# `set_tcp_keepalive` and its like set what is configured; whoever loads a configuration has the defaults in it.
+@every_kind
+def test_without_configuration(workshop: Workshop, kind: str) -> None:
+    socket = workshop.make(kind, {})
+    assert (socket.getsockopt(zmq.LINGER), socket.getsockopt(zmq.HEARTBEAT_IVL)) == (1000, 5000)
+
+
+def test_a_forwarder_has_them_on_both_sides(workshop: Workshop) -> None:
+    assert [option_values(socket) for socket in workshop.make_pair(OTHERS)] == [OTHERS, OTHERS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        # Who only subscribes has no business to send more than a topic.
+        ("connected publisher", options._LONGEST_SUBSCRIPTION),
+        ("bound publisher", options._LONGEST_SUBSCRIPTION),
+        # Checked after receipt: closing the connection would lose what else comes by it.
+        ("subscriber", -1),
+        ("passive subscriber", 5000),
+    ],
+)
+def test_the_socket_itself_limits_the_size_where_others_publish_into_us(
+    workshop: Workshop, kind: str, size: int
+) -> None:
+    assert workshop.make(kind, {"max_message_size": 5000}).getsockopt(zmq.MAXMSGSIZE) == size
+
+
+def test_so_does_the_inbound_side_of_a_forwarder(workshop: Workshop) -> None:
+    inbound, outbound = workshop.make_pair({"max_message_size": 5000})
+    sizes = inbound.getsockopt(zmq.MAXMSGSIZE), outbound.getsockopt(zmq.MAXMSGSIZE)
+    assert sizes == (5000, options._LONGEST_SUBSCRIPTION)
+
+
+@every_kind
+def test_what_is_queued_may_wait_for_a_connection(workshop: Workshop, kind: str) -> None:
+    # With ZMQ_IMMEDIATE a lost connection would take along what is queued for it.
+    assert workshop.make(kind, {}).getsockopt(zmq.IMMEDIATE) == 0
+
+
+@pytest.mark.parametrize("attach", [options.bind, options.connect])
+@pytest.mark.parametrize(("address", "ipv6"), [("tcp://127.0.0.1:{}", 0), ("tcp://[::1]:{}", 1)])
+def test_ipv6_is_on_for_its_literals_alone(workshop: Workshop, attach: Attach, address: str, ipv6: int) -> None:
+    socket = workshop.make("subscriber", {})
+    attach(socket, address.format("*" if attach is options.bind else 9), "key")
+    assert socket.getsockopt(zmq.IPV6) == ipv6
+
+
+@pytest.mark.parametrize("attach", [options.bind, options.connect])
+def test_what_is_no_address_is_named_with_its_key(workshop: Workshop, attach: Attach) -> None:
+    with pytest.raises(ConfigError, match="my_key: 'nonsense' is no address"):
+        attach(workshop.make("subscriber", {}), "nonsense", "my_key")
+
+
+def test_bind_tells_the_port(workshop: Workshop) -> None:
+    bound = options.bind(workshop.make("subscriber", {}), "tcp://127.0.0.1:*", "key")
+    assert int(bound.removeprefix("tcp://127.0.0.1:")) > 0
