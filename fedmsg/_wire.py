@@ -37,6 +37,9 @@ __all__ = [
 MAX_DEPTH = 200
 #: How many digits a number may have: Python's own limit for turning them into an int.
 MAX_DIGITS = 4300
+# A level takes 2 bytes as a list and 5 as a dict: where the length and 3 for each list come to
+# no more than this, there is not room enough for too many levels, nor for too many digits.
+_FLAT = 5 * MAX_DEPTH
 
 
 def full_topic(prefix: str, environment: str, modname: str, topic: str) -> str:
@@ -104,7 +107,8 @@ def encode_new(*, i: int, msg: object, msg_id: str, timestamp: int, topic: str, 
         f'{{"i":{i},"msg":{encoding.dumps(msg)},"msg_id":"{msg_id}",'
         f'"timestamp":{timestamp},"topic":{quoted(topic)},"username":{username}}}'
     ).encode()
-    _check_shape(body)
+    if len(body) > _FLAT or len(body) + 3 * body.count(b"[") > _FLAT:
+        _check_shape(body)
     return body
 
 
@@ -183,7 +187,8 @@ def parse(frame: bytes, body: bytes) -> dict[str, Any]:
     Raises:
         MessageError: It is not an envelope, or not one for this topic; ``kind`` says how.
     """
-    _check_shape(body)
+    if len(body) > _FLAT or len(body) + 3 * body.count(b"[") > _FLAT:
+        _check_shape(body)
     try:
         topic = frame.decode()
         envelope = encoding.decode(body)
@@ -255,14 +260,9 @@ _MAYBE_TOO_LONG = b"0" * (MAX_DIGITS // _STEP)
 
 def _check_shape(body: bytes) -> None:
     """Refuse, before it is parsed, what a parser could be hurt with."""
-    size, lists = len(body), body.count(b"[")
-    # A level takes 2 bytes as a list and 5 as a dict: there is not room enough for too many.
-    if size + 3 * lists <= 5 * MAX_DEPTH:
-        return
-    if lists + body.count(b"{") <= MAX_DEPTH and (
-        # By find, because `in` tries first whether what it is given is a number.
-        size <= MAX_DIGITS or body[::_STEP].translate(_SHAPE).find(_MAYBE_TOO_LONG) < 0
-    ):
+    few_levels = body.count(b"[") + body.count(b"{") <= MAX_DEPTH
+    # By find, because `in` tries first whether what it is given is a number.
+    if few_levels and body[::_STEP].translate(_SHAPE).find(_MAYBE_TOO_LONG) < 0:
         return
     shape = body.translate(_SHAPE)
     # Something may be wrong: look again without the texts, in which all this is harmless.

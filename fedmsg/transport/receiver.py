@@ -146,7 +146,8 @@ class Receiver:
                         if second is None or second.more:
                             raise _miscounted(receive, second)
                         topic, body = first.bytes, second.bytes
-                        _wire.check_size(len(topic) + len(body), limit)
+                        if (size := len(topic) + len(body)) > limit:
+                            _wire.check_size(size, limit)
                         envelope = parse(topic, body)
                         if validate is not None and not validate(envelope):
                             raise ValidationError(envelope)

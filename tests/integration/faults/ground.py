@@ -204,6 +204,20 @@ def memory(pid: int, key: str = "VmRSS") -> int:
     return int(status.split(f"{key}:")[1].split()[0])
 
 
+def until_idle(pid: int, timeout: float = 60.0) -> None:
+    """Wait until a process has had nothing to do for a while."""
+    used, since = "", 0.0
+
+    def idle() -> bool:
+        nonlocal used, since
+        now = " ".join(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13])
+        if now != used:
+            used, since = now, time.monotonic()
+        return time.monotonic() - since > 0.3
+
+    until(idle, timeout, what=f"process {pid} idle")
+
+
 def descriptors(pid: int | None = None) -> int:
     """Count the open file descriptors of a process."""
     return len(os.listdir(f"/proc/{pid or os.getpid()}/fd"))
