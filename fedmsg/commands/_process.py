@@ -17,12 +17,14 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from fedmsg import _plugins
-from fedmsg.exceptions import FedmsgError
+from fedmsg.exceptions import FedmsgError, WorkLeft
 
 __all__ = ["BUG", "end_quietly_when_output_is_gone", "interruptible", "one_line", "reporting"]
 
 #: The exit status for what nobody expected. Expected failures carry their own: fedmsg.exceptions.
 BUG = 70
+# The disk, or what the user may have of it.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def one_line(text: str) -> str:
@@ -52,6 +54,8 @@ def reporting(prog: str, *, debug: bool, log: logging.Logger | None = None) -> I
     except Exception as error:  # noqa: BLE001 whatever it is, the user gets a line and not a traceback
         if isinstance(error, OSError):
             end_quietly_when_output_is_gone(error)
+            if error.errno in _FULL:
+                _fail(prog, f"it can't write any more: {error.strerror}", WorkLeft.exit_status, debug=debug, log=log)
         what = one_line(f"{type(error).__name__}: {error}")
         hint = "" if debug else " (--debug shows where)"
         _fail(prog, f"this should not happen: {what}{hint}", BUG, debug=debug, log=log)

@@ -10,7 +10,7 @@ from typing import Any
 from fedmsg import _settings
 from fedmsg.commands import _options
 
-__all__ = ["LateFlags", "declarations"]
+__all__ = ["LateFlags", "declarations", "version"]
 
 # The dests of flags that are about this run, and no part of the configuration.
 _DEBUG, _LOG_LEVEL, _ALLOW_INSECURE = "fedmsg.debug", "fedmsg.log_level", "allow_insecure_config"
@@ -46,7 +46,7 @@ def declarations() -> list[_options.Declaration]:
             ["--debug"],
             {"dest": _DEBUG, "action": "store_true", "help": "Log everything, and show where a failure comes from."},
         ),
-        (["--version"], {"action": "version", "version": _version, "help": "Show the version and exit."}),
+        (["--version"], {"action": "version", "version": version, "help": "Show the version and exit."}),
     ]
 
 
@@ -62,7 +62,8 @@ def _reader(row: _settings.Setting) -> Callable[[str], Any]:
     return read
 
 
-def _version() -> str:
+def version() -> str:
+    """Say which version this is, for ``--version``."""
     # Costs 30 ms, and only who asks pays.
     from importlib import metadata
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fedmsg import _plugins, _settings
-from fedmsg.commands import _options, _process
+from fedmsg.commands import _options, _process, _shared
 from fedmsg.config import _layers, _merge, _show
 from fedmsg.exceptions import ConfigError, UsageError
 
@@ -29,6 +29,7 @@ _FLAGS: list[_options.Declaration] = [
     (["--config-filename"], {"metavar": "FILE", "help": "The file to read instead of those in the usual places."}),
     (["--allow-insecure-config"], {"action": "store_true", "help": "Read files whoever they belong to."}),
     (["--debug"], {"action": "store_true", "help": "Print the traceback of an error."}),
+    (["--version"], {"action": "version", "version": _shared.version, "help": "Show the version and exit."}),
 ]
 
 
@@ -46,13 +47,9 @@ def config() -> None:
         line = _options.CommandLine(_PROG, config.__doc__, _FLAGS, ())
         try:
             _run(line.parse(sys.argv[1:])({}))
-            sys.stdout.flush()
         except KeyboardInterrupt:
             # Not 0 as for a daemon: a script that asked has no answer.
             sys.exit(130)
-        except OSError as error:
-            _process.end_quietly_when_output_is_gone(error)
-            raise
 
 
 def _run(flags: dict[str, Any]) -> None:
@@ -134,7 +131,8 @@ def _item(value: Any) -> str:
 
 def _write(text: str) -> None:
     # A lone surrogate, or a letter that the encoding of the terminal has not.
-    encoding = sys.stdout.encoding or "utf-8"
+    # Without standard output there is nothing to print to, and nobody who misses it.
+    encoding = (sys.stdout and sys.stdout.encoding) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import zmq
 
 from fedmsg import _settings, _wire
-from fedmsg.exceptions import MessageError, ValidationError
+from fedmsg.exceptions import ConfigError, MessageError, ValidationError
 from fedmsg.transport import addresses, curve, options, process
 from fedmsg.transport.options import Socket
 from fedmsg.transport.refusals import Refusals
@@ -60,7 +60,7 @@ class Receiver:
         refusals: Where refused messages are counted and told of; one of its own when not given.
 
     Raises:
-        ConfigError: Something in the list is no address.
+        ConfigError: Something in the list is no address, or a topic can't be sent.
         AddressInUse: One can't be bound.
     """
 
@@ -76,7 +76,10 @@ class Receiver:
     ) -> None:
         self.refusals = refusals or Refusals(log)
         self._config = config
-        self._topics = [topic.encode() for topic in topics]
+        try:
+            self._topics = [topic.encode() for topic in topics]
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"the topic {error.object!r} can't be written in UTF-8") from error
         self._validate = validate
         self._passive = passive
         self._max_size: int = _settings.get(config, "max_message_size")

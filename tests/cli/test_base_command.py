@@ -408,8 +408,8 @@ def test_nor_is_one_that_has_left_before(argument: str, status: int) -> None:
 
 def test_an_output_that_takes_nothing_is_an_error() -> None:
     ended = run(["bash", "-c", f"{' '.join(write())} > /dev/full"])
-    assert ended.returncode == 70
-    assert "No space left on device" in one_line(ended.stderr)
+    assert ended.returncode == 8
+    assert "it can't write any more: No space left on device" in one_line(ended.stderr)
 
 
 def test_an_output_that_is_closed() -> None:

@@ -402,3 +402,19 @@ def test_the_function_reads_the_command_line(
         except SystemExit as ended:
             found = ended.code
     assert (found, written.getvalue(), complained.getvalue()) == (status, out, err)
+
+
+def test_the_version() -> None:
+    ended = testing.run(["fedmsg-config", "--version"])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("fedmsg-config 2.")
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "said"), [("&-", 0, ""), ("/dev/full", 8, "it can't write any more: No ")]
+)
+def test_an_output_that_takes_nothing(output: str, status: int, said: str) -> None:
+    ended = testing.run(["/bin/sh", "-c", f"exec {testing.command_path('fedmsg-config')} >{output}"])
+    assert ended.returncode == status
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == bool(said)

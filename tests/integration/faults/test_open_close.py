@@ -22,6 +22,8 @@ from tests.integration.faults.ground import Witness, until
 # An address that nobody listens at costs a resolver thread and endless attempts to connect.
 NOWHERE = "tcp://no-such-host.invalid:9940"
 
+_bound_before: set[str] = set()
+
 
 def through_a_relay(bus: Bus) -> None:
     """Open a publisher that connects, use it, close it twice."""
@@ -37,7 +39,10 @@ def without_a_relay(bus: Bus) -> None:
 
 def bound(_: Bus) -> None:
     """Open a publisher that binds, and have somebody listen to it."""
-    address = free_address()
+    # A process waits for a first subscriber once per address.
+    while (address := free_address()) in _bound_before:
+        pass
+    _bound_before.add(address)
     settings = {"name": "me.here", "endpoints": {"me.here": [address]}, "post_init_sleep": 20}
     with FedMsgContext(**settings) as context, Witness(address) as witness:
         context.publish("round", modname="test")

@@ -188,3 +188,8 @@ def test_a_forgotten_one_warns_and_is_closed(make: Make) -> None:
     with pytest.warns(ResourceWarning, match="unclosed Receiver"):
         receiver.__del__()
     receiver.close()
+
+
+def test_a_topic_that_can_not_be_sent() -> None:
+    with pytest.raises(ConfigError, match="topic"):
+        Receiver({}, [], ["\udcff"])
