@@ -85,6 +85,12 @@ COMMANDS = [
     "fedmsg-tail = fedmsg.commands.tail:tail",
 ]
 
+# What knows the messages of our own commands.
+PROCESSORS = [
+    "announce = fedmsg.meta.announce:AnnounceProcessor",
+    "logger = fedmsg.meta.logger:LoggerProcessor",
+]
+
 
 class SourceDistribution(sdist):
     """Adds what the package itself doesn't need, and whoever packages it does."""
@@ -119,7 +125,7 @@ setup(
     package_data={"fedmsg": ["py.typed"]},
     install_requires=BASIC,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": COMMANDS},
+    entry_points={"console_scripts": COMMANDS, "fedmsg.meta": PROCESSORS},
     zip_safe=False,
     classifiers=[
         "Development Status :: 3 - Alpha",

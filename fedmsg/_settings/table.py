@@ -163,6 +163,9 @@ _ROWS = [
             in_conf=False),
     Setting("curve_subscribers", TEXT, None,
             "The folder with the CURVE public keys of those who may subscribe to the relay.", "curve", in_conf=False),
+    # ---------------------------------------------------------------- messages in words
+    Setting("meta_processors", TEXTS, ["/etc/fedmsg.meta.d"],
+            "Folders and YAML files that declare what messages say in words.", "meta", in_conf=False),
     # ---------------------------------------------------------------- the IRC bot
     Setting("irc", RECORDS, [], "The channels that the IRC bot speaks in, a dict for each.", "irc",
             own_conf_default=[_SAMPLE_BOT]),

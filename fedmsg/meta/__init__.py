@@ -1,0 +1,550 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What messages say, in words: for people, bots and web pages.
+
+::
+
+    import fedmsg.config
+    import fedmsg.meta
+
+    config = fedmsg.config.load_config()
+    fedmsg.meta.make_processors(**config)
+
+    print(fedmsg.meta.msg2repr(msg, **config))
+    print(fedmsg.meta.msg2usernames(msg, **config))
+
+Who knows the messages of an application is a *processor*: a plugin on the entry point
+``fedmsg.meta``, or a file of declarations. A processor that fails, answers nonsense or is
+slow is named in the log and counted in `counts`; its caller gets an empty value.
+"""
+
+from __future__ import annotations
+
+import functools
+import gettext
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from fedmsg import _plugins
+from fedmsg.exceptions import UsageError
+from fedmsg.meta import _declared, _groups, _guard, _index, _summary
+from fedmsg.meta._guard import counts
+from fedmsg.meta.base import BaseConglomerator
+from fedmsg.meta.default import DefaultProcessor
+
+__all__ = [
+    "BaseConglomerator",
+    "DefaultProcessor",
+    "ProcessorsNotInitialized",
+    "conglomerate",
+    "counts",
+    "graceful",
+    "legacy_condition",
+    "make_processors",
+    "msg2agent",
+    "msg2avatars",
+    "msg2emails",
+    "msg2icon",
+    "msg2lexer",
+    "msg2link",
+    "msg2long_form",
+    "msg2objects",
+    "msg2packages",
+    "msg2processor",
+    "msg2repr",
+    "msg2secondary_icon",
+    "msg2subjective",
+    "msg2subtitle",
+    "msg2summary",
+    "msg2title",
+    "msg2usernames",
+    "processors",
+    "with_processor",
+]
+
+log = logging.getLogger(__name__)
+# Programs look at what is said under this name, and logging's own method of it is deprecated.
+log.warn = log.warning  # type: ignore[method-assign]
+
+
+def _translator() -> Callable[[str], str]:
+    """Give the function that translates texts: where there is no catalogue, they stay as they are."""
+    try:
+        # Catalogues are looked for where the programs of gettext look for them.
+        return gettext.translation("fedmsg", os.environ.get("TEXTDOMAINDIR"), fallback=True).gettext
+    except Exception as error:  # noqa: BLE001 whatever a broken catalogue makes of gettext
+        log.warning("The translations can't be used: %s", error)
+        return gettext.NullTranslations().gettext
+
+
+_ = _translator()
+
+
+class ProcessorsNotInitialized(UsageError):
+    """What `processors` is until there are some: false, and not to be looked into."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def _raise(self, *_: object) -> NoReturn:
+        raise self
+
+    __iter__ = __len__ = __getitem__ = __contains__ = _raise
+
+
+_NONE_YET = ProcessorsNotInitialized("You must first call fedmsg.meta.make_processors(**config)")
+
+#: The processors in their order, the last being `DefaultProcessor`. May be set from outside.
+processors: Any = _NONE_YET
+
+_making = threading.Lock()
+_found = _index.Index([])
+
+
+def make_processors(**config: Any) -> None:
+    """Load the processors, unless there are some.
+
+    One that can't be loaded is named in the log and left out.
+
+    Args:
+        config: The configuration.
+    """
+    global processors
+    with _making:
+        if processors:
+            return
+        # What the administrator of this machine declares comes before what is installed.
+        declared = _declared.load(_, config)
+        plugged_in = _plugged_in(config)
+        if not declared and all(type(one).__module__.startswith("fedmsg.meta.") for one in plugged_in):
+            log.warn("No fedmsg.meta plugins found.  fedmsg.meta.msg2* crippled")  # noqa: G010 see above
+        processors = [*declared, *plugged_in, DefaultProcessor(_, **config)]
+
+
+def _plugged_in(config: Mapping[str, Any]) -> list[Any]:
+    """Make the processors that installed distributions bring."""
+    made = []
+    for name, plugin in _plugins.load("fedmsg.meta"):
+        try:
+            made.append(plugin(_, **config))
+        # The constructor is somebody else's code, as is the import.
+        except (Exception, SystemExit) as error:
+            log.error("The plugin %s of fedmsg.meta is left out: %r", name, error)
+            log.debug("where it failed", exc_info=True)
+    return made
+
+
+def _processor_of(msg: Any, config: Mapping[str, Any]) -> Any:
+    global _found
+    if not _found.is_of(processors):
+        _found = _index.Index(processors)
+    if not processors:
+        raise _NONE_YET
+    try:
+        topic = msg["topic"]
+    except (LookupError, TypeError):
+        topic = None
+    return _found.find(msg, topic, config) if isinstance(topic, str) else processors[-1]
+
+
+def msg2processor(msg: Any, **config: Any) -> Any:
+    """Give the processor that knows a message.
+
+    Args:
+        msg: The message, an envelope.
+        config: The configuration.
+
+    Raises:
+        ProcessorsNotInitialized: There are no processors yet.
+    """
+    return _processor_of(msg, config)
+
+
+# ------------------------------------------------------------ asking a processor
+
+
+def _ask_text(what: str, msg: Any, processor: Any, config: Mapping[str, Any], may_be_none: bool = False) -> Any:
+    """Ask for a text."""
+    if processor is None:
+        processor = _processor_of(msg, config)
+    answer = _guard.ask(processor, what, msg, config=config)
+    if isinstance(answer, str) or (answer is None and may_be_none):
+        return answer
+    return "" if answer is _guard.FAILED else _instead(processor, what, answer, msg)
+
+
+def _ask_set(what: str, msg: Any, processor: Any, config: Mapping[str, Any]) -> Any:
+    """Ask for a set."""
+    if processor is None:
+        processor = _processor_of(msg, config)
+    answer = _guard.ask(processor, what, msg, config=config)
+    if isinstance(answer, set):
+        return answer
+    return set() if answer is _guard.FAILED else _instead(processor, what, answer, msg)
+
+
+def _ask_dict(what: str, msg: Any, processor: Any, config: Mapping[str, Any]) -> Any:
+    """Ask for a dict."""
+    if processor is None:
+        processor = _processor_of(msg, config)
+    answer = _guard.ask(processor, what, msg, config=config)
+    if isinstance(answer, dict):
+        return answer
+    return {} if answer is _guard.FAILED else _instead(processor, what, answer, msg)
+
+
+def _instead(processor: Any, what: str, answer: object, msg: Any) -> Any:
+    """Say what is said of a message of which nobody knows anything, in the place of nonsense."""
+    _guard.note(processor, what, "nonsense", f"it returned an object of the type {type(answer).__name__}")
+    nobody = DefaultProcessor(_, topic_prefix_re="")
+    return getattr(nobody, what)(msg)
+
+
+def msg2repr(msg: Any, processor: Any = None, **config: Any) -> str:
+    """Say in a line what happened: ``title -- subtitle link``.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+
+    Returns:
+        The line; nothing when the processor fails.
+    """
+    if processor is None:
+        processor = _processor_of(msg, config)
+    said = []
+    for what in ("title", "subtitle", "link"):
+        answer = _guard.ask(processor, what, msg, config=config)
+        if answer is _guard.FAILED:
+            return ""
+        if not isinstance(answer, str):
+            answer = "" if answer is None and what == "link" else _instead(processor, what, answer, msg)
+        said.append(answer)
+    return "{} -- {} {}".format(*said)
+
+
+def msg2title(msg: Any, processor: Any = None, **config: Any) -> str:
+    """Give a heading for a message.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    title: str = _ask_text("title", msg, processor, config)
+    return title
+
+
+def msg2subtitle(msg: Any, processor: Any = None, **config: Any) -> str:
+    """Say in a line what happened, without a heading.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+
+    Returns:
+        The line, which is empty where no processor knows what to say; `msg2summary` always does.
+    """
+    subtitle: str = _ask_text("subtitle", msg, processor, config)
+    return subtitle
+
+
+def msg2long_form(msg: Any, processor: Any = None, **config: Any) -> str:
+    """Say in several lines what happened, or else in one.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    return _long_or_subtitle("long_form", (msg,), processor, config)
+
+
+def msg2subjective(msg: Any, subject: str | None = None, processor: Any = None, **config: Any) -> str:
+    """Say what happened to somebody who may have a part in it, as in "you ordered a lamp".
+
+    Args:
+        msg: The message.
+        subject: The user who is spoken to.
+        processor: The processor of the message, where that is known.
+        config: The configuration.
+
+    Returns:
+        The line; the subtitle where there is nothing of its own to say to this user.
+    """
+    return _long_or_subtitle("subjective", (msg, subject), processor, config)
+
+
+def _long_or_subtitle(what: str, arguments: tuple[Any, ...], processor: Any, config: Mapping[str, Any]) -> str:
+    msg = arguments[0]
+    if processor is None:
+        processor = _processor_of(msg, config)
+    answer = _guard.ask(processor, what, *arguments, config=config)
+    if answer is _guard.FAILED:
+        return ""
+    if not isinstance(answer, str):
+        if answer is not None:
+            _guard.note(processor, what, "nonsense", f"it returned an object of the type {type(answer).__name__}")
+        answer = ""
+    return answer or msg2subtitle(msg, processor, **config)
+
+
+def msg2lexer(msg: Any, processor: Any = None, **config: Any) -> Any:
+    """Give a pygments lexer for the long form of a message, or None.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    answer = _guard.ask(_processor_of(msg, config) if processor is None else processor, "lexer", msg, config=config)
+    return None if answer is _guard.FAILED else answer
+
+
+def msg2link(msg: Any, processor: Any = None, **config: Any) -> str | None:
+    """Give the address of a page about a message.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    link: str | None = _ask_text("link", msg, processor, config, may_be_none=True)
+    return link
+
+
+def msg2icon(msg: Any, processor: Any = None, **config: Any) -> str | None:
+    """Give the address of an image that stands for the application.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    icon: str | None = _ask_text("icon", msg, processor, config, may_be_none=True)
+    return icon
+
+
+def msg2secondary_icon(msg: Any, processor: Any = None, **config: Any) -> str | None:
+    """Give the address of an image that stands for who did it, or what it was done to.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    icon: str | None = _ask_text("secondary_icon", msg, processor, config, may_be_none=True)
+    return icon
+
+
+def msg2usernames(msg: Any, processor: Any = None, **config: Any) -> set[str]:
+    """Give the users who have to do with a message.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration; ``legacy`` may be there too, for the sake of old programs.
+    """
+    names: set[str] = _ask_set("usernames", msg, processor, config)
+    return names
+
+
+def msg2agent(msg: Any, processor: Any = None, **config: Any) -> str | None:
+    """Give the user who did it.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration; ``legacy`` may be there too, for the sake of old programs.
+
+    Returns:
+        Whom the processor names, else one of its usernames, else None.
+    """
+    if processor is None:
+        processor = _processor_of(msg, config)
+    if getattr(processor, "agent", NotImplemented) is NotImplemented:
+        return min(msg2usernames(msg, processor, **config), key=str, default=None)
+    answer = _guard.ask(processor, "agent", msg, config=config)
+    if answer is None or answer is _guard.FAILED:
+        return None
+    if not isinstance(answer, str):
+        _guard.note(processor, "agent", "nonsense", f"it returned an object of the type {type(answer).__name__}")
+        return None
+    return answer
+
+
+def msg2packages(msg: Any, processor: Any = None, **config: Any) -> set[str]:
+    """Give the packages that a message is about.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    names: set[str] = _ask_set("packages", msg, processor, config)
+    return names
+
+
+def msg2objects(msg: Any, processor: Any = None, **config: Any) -> set[str]:
+    """Give the things that a message is about.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    names: set[str] = _ask_set("objects", msg, processor, config)
+    return names
+
+
+def msg2emails(msg: Any, processor: Any = None, **config: Any) -> dict[str, str]:
+    """Give the mail addresses of the users of a message, by name.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    emails: dict[str, str] = _ask_dict("emails", msg, processor, config)
+    return emails
+
+
+def msg2avatars(msg: Any, processor: Any = None, **config: Any) -> dict[str, str]:
+    """Give the addresses of the images of the users of a message, by name.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+    """
+    avatars: dict[str, str] = _ask_dict("avatars", msg, processor, config)
+    return avatars
+
+
+def msg2summary(msg: Any, processor: Any = None, **config: Any) -> str:
+    """Say in one readable, harmless line what happened, also where no processor knows.
+
+    Args:
+        msg: The message.
+        processor: Its processor, where that is known.
+        config: The configuration.
+
+    Returns:
+        The subtitle; where there is none, the words of the topic, who did it, and the
+        beginning of what the message says.
+    """
+    if processor is None:
+        processor = _processor_of(msg, config)
+    subtitle = msg2subtitle(msg, processor, **config)
+    if subtitle.strip():
+        return _summary.one_line(subtitle)
+    return _summary.summarize(msg, msg2agent(msg, processor, **config))
+
+
+# ------------------------------------------------------------ groups
+
+
+def conglomerate(
+    messages: list[dict[str, Any]], subject: str | None = None, lexers: bool = False, **config: Any
+) -> list[dict[str, Any]]:
+    """Group messages that belong together, and describe all of them in the same form.
+
+    Args:
+        messages: The messages; the list is changed in place.
+        subject: The user who is spoken to.
+        lexers: Whether lexers are wanted too.
+        config: The configuration.
+
+    Returns:
+        The list, with a description of each group, and of each message that is in none.
+    """
+    asked = {"subject": subject, "lexers": lexers, **config}
+    for processor in processors:
+        answer = _guard.ask(processor, "conglomerate", messages, config=asked)
+        if isinstance(answer, list):
+            messages = answer
+    for place, msg in enumerate(messages):
+        if "msg_ids" not in msg:
+            messages[place] = _alone(msg, subject, lexers, config)
+    return messages
+
+
+def _alone(msg: dict[str, Any], subject: str | None, lexers: bool, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a single message as a group."""
+    described = _groups.template([msg], subject, lexers, config)
+    (about,) = described["msg_ids"].values()
+    for key in ("link", "subtitle", "subjective", "secondary_icon"):
+        described[key] = about[key]
+    return described
+
+
+def _describe(msg: Any, subject: str | None, lexers: bool, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Say all that is known of a message that is in a group."""
+    processor = _processor_of(msg, config)
+    about = {
+        "title": msg2title(msg, processor, **config),
+        "subtitle": msg2subtitle(msg, processor, **config),
+        "subjective": msg2subjective(msg, subject, processor, **config),
+        "link": msg2link(msg, processor, **config),
+        "icon": msg2icon(msg, processor, **config),
+        "__icon__": getattr(processor, "__icon__", None),
+        "secondary_icon": msg2secondary_icon(msg, processor, **config),
+        "usernames": msg2usernames(msg, processor, **config),
+        "packages": msg2packages(msg, processor, **config),
+        "objects": msg2objects(msg, processor, **config),
+        "long_form": msg2long_form(msg, processor, **config),
+    }
+    if lexers:
+        about["lexer"] = msg2lexer(msg, processor, **config)
+    return about
+
+
+_groups.describe_with(_describe)
+
+
+# ------------------------------------------------------------ decorators that plugins use
+
+
+def graceful(cls: Callable[[], Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a decorator for a function that gets a message, which may be of another shape.
+
+    Args:
+        cls: Makes what is returned when the function raises `KeyError`; other exceptions
+            are let through.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def decorated(msg: Any, *more: Any, **config: Any) -> Any:
+            try:
+                return function(msg, *more, **config)
+            except KeyError as error:
+                _guard.note(function, "", "raised", ascii(error)[:200])
+                return cls()
+
+        return decorated
+
+    return decorate
+
+
+#: The older name.
+legacy_condition = graceful
+
+
+def with_processor() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a decorator for a function that gets a message and, as ``processor``, the one that knows it."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def decorated(msg: Any, processor: Any = None, **config: Any) -> Any:
+            if processor is None:
+                processor = _processor_of(msg, config)
+            return function(msg, processor=processor, **config)
+
+        return decorated
+
+    return decorate

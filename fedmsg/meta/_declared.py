@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Processors that are declared in YAML files, without code."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedmsg import _plugins, _settings
+from fedmsg.meta import _guard
+from fedmsg.meta._template import BadTemplate, Template
+from fedmsg.meta.base import BaseProcessor
+
+__all__ = ["BadDeclaration", "DeclaredProcessor", "load"]
+
+_log = logging.getLogger("fedmsg.meta")
+
+_TEXTS = ("title", "subtitle", "long_form", "link", "icon", "secondary_icon")
+_SETS = ("usernames", "packages", "objects")
+_ABOUT = ("name", "description", "link", "docs", "obj", "icon", "topic_prefix_re")
+_ADDRESSES = ("link", "icon", "secondary_icon")
+
+
+class BadDeclaration(ValueError):
+    """A file that declares no processor; says where in the file and what is wrong."""
+
+
+class _Rule(NamedTuple):
+    """What is said of the messages whose topic fits a pattern."""
+
+    pattern: re.Pattern[str]
+    texts: dict[str, Template]
+    sets: dict[str, list[Template]]
+
+
+class DeclaredProcessor(BaseProcessor):
+    """Says of messages what the templates of a declaration say.
+
+    Args:
+        declaration: What stands in the file.
+        internationalization_callable: Translates the templates.
+        config: The configuration.
+
+    Raises:
+        BadDeclaration: It makes no sense.
+    """
+
+    def __init__(self, declaration: Any, internationalization_callable: Callable[[str], str], **config: Any) -> None:
+        about = _checked(declaration, "the file", {*_ABOUT, "messages"})
+        name = _text(about, "name", "")
+        if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", name):
+            raise BadDeclaration(f"name: {name!r} is not a word of a topic, such as 'shop'")
+        self.__name__ = name
+        self.__description__ = _text(about, "description", name)
+        self.__link__ = _text(about, "link", "")
+        self.__docs__ = _text(about, "docs", self.__link__)
+        self.__obj__ = _text(about, "obj", name)
+        self.__icon__ = _text(about, "icon", "") or None
+        self.topic_prefix_re = _text(about, "topic_prefix_re", "") or None
+        try:
+            super().__init__(internationalization_callable, **config)
+        except re.error as error:
+            raise BadDeclaration(f"topic_prefix_re: it is not a regular expression: {error}") from error
+        rules = about.get("messages") or []
+        if not isinstance(rules, list):
+            raise BadDeclaration("messages: it is not a list")
+        self._rules = [self._rule(rule, f"messages[{number}]") for number, rule in enumerate(rules)]
+
+    def _rule(self, declared: Any, where: str) -> _Rule:
+        rule = _checked(declared, where, {"topic", *_TEXTS, *_SETS})
+        try:
+            texts = {key: self._template(rule[key], key in _ADDRESSES) for key in _TEXTS if key in rule}
+            sets = {
+                key: [self._template(one) for one in (rule[key] if isinstance(rule[key], list) else [rule[key]])]
+                for key in _SETS
+                if key in rule
+            }
+        except BadTemplate as error:
+            raise BadDeclaration(f"{where}: {error}") from error
+        return _Rule(_topic_pattern(_text(rule, "topic", "**", where)), texts, sets)
+
+    def _template(self, text: Any, address: bool = False) -> Template:
+        # The translation of nothing is the head of the catalogue.
+        return Template(self._(text) if isinstance(text, str) and text else text, address=address)
+
+    def _said(self, msg: dict[str, Any], what: str) -> str | None:
+        template = self._rule_of(msg).texts.get(what)
+        return None if template is None else template.fill(msg)
+
+    def _rule_of(self, msg: dict[str, Any]) -> _Rule:
+        rest = self.handle_msg(msg)
+        if rest is not None:
+            for rule in self._rules:
+                if rule.pattern.fullmatch(rest):
+                    return rule
+        return _NO_RULE
+
+    def _named(self, msg: dict[str, Any], what: str) -> set[str]:
+        return {name for template in self._rule_of(msg).sets.get(what, ()) for name in template.values(msg)}
+
+    @_guard.without_config
+    def title(self, msg: dict[str, Any], **config: Any) -> str:
+        """Give the heading that is declared, or the topic."""
+        said = self._said(msg, "title")
+        return super().title(msg, **config) if said is None else said
+
+    @_guard.without_config
+    def subtitle(self, msg: dict[str, Any], **config: Any) -> str:  # noqa: ARG002 the signature of all processors
+        """Give the line that is declared."""
+        return self._said(msg, "subtitle") or ""
+
+    @_guard.without_config
+    def long_form(self, msg: dict[str, Any], **config: Any) -> str:  # noqa: ARG002 the signature of all processors
+        """Give the text that is declared."""
+        return self._said(msg, "long_form") or ""
+
+    @_guard.without_config
+    def link(self, msg: dict[str, Any], **config: Any) -> str:  # noqa: ARG002 the signature of all processors
+        """Give the link that is declared."""
+        return self._said(msg, "link") or ""
+
+    @_guard.without_config
+    def icon(self, msg: dict[str, Any], **config: Any) -> str | None:
+        """Give the icon that is declared for the message, or for all of them."""
+        return self._said(msg, "icon") or super().icon(msg, **config)
+
+    @_guard.without_config
+    def secondary_icon(self, msg: dict[str, Any], **config: Any) -> str | None:  # noqa: ARG002 likewise
+        """Give the second icon that is declared."""
+        return self._said(msg, "secondary_icon")
+
+    @_guard.without_config
+    def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
+        """Give the users whom the declared fields name."""
+        return self._named(msg, "usernames")
+
+    @_guard.without_config
+    def packages(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
+        """Give the packages that the declared fields name."""
+        return self._named(msg, "packages")
+
+    @_guard.without_config
+    def objects(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
+        """Give the things that the declared fields name."""
+        return self._named(msg, "objects")
+
+
+_NO_RULE = _Rule(re.compile(""), {}, {})
+
+
+def _checked(value: Any, where: str, known: set[str]) -> dict[str, Any]:
+    """See that a part of the file is a mapping with known keys alone."""
+    if not isinstance(value, dict):
+        raise BadDeclaration(f"{where}: it is not a mapping of keys and values")
+    unknown = sorted(map(str, value.keys() - known))
+    if unknown:
+        raise BadDeclaration(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    return value
+
+
+def _text(value: Mapping[str, Any], key: str, default: str, where: str = "") -> str:
+    found = value.get(key, default)
+    if not isinstance(found, str):
+        raise BadDeclaration(f"{where}{'.' if where else ''}{key}: {found!r} is not text")
+    return found
+
+
+def _topic_pattern(pattern: str) -> re.Pattern[str]:
+    """Make the regular expression of a pattern, in which ``*`` is any text without dot and ``**`` any text."""
+    forms = {"*": "[^.]*", "**": ".*"}
+    return re.compile("".join(forms.get(part, re.escape(part)) for part in re.split(r"(\*\*?)", pattern)))
+
+
+def load(internationalization_callable: Callable[[str], str], config: Mapping[str, Any]) -> list[BaseProcessor]:
+    """Make the processors that are declared; a file that can't be used is named in the log and left out.
+
+    Args:
+        internationalization_callable: Translates their templates.
+        config: The configuration; ``meta_processors`` says where the files are.
+    """
+    made: list[BaseProcessor] = []
+    for path in _files(_settings.get(config, "meta_processors") or ()):
+        try:
+            declaration = _plugins.lazy("yaml").load(path.read_text(encoding="utf-8"))
+            made.append(DeclaredProcessor(declaration, internationalization_callable, **config))
+        except (OSError, ValueError) as error:
+            line = f"{error.line}:" if hasattr(error, "line") else ""
+            _log.error("%s:%s %s; the processor is left out", path, line, error)
+    return made
+
+
+def _files(places: Any) -> Iterator[Path]:
+    """Give the files in places: folders, in the order of their names, and single files."""
+    for place in _plugins.lazy("text").as_list(places) if places else ():
+        path = Path(place).expanduser()
+        if path.is_dir():
+            yield from sorted(one for one in path.iterdir() if one.suffix in {".yaml", ".yml"})
+        elif path.exists() or path.suffix in {".yaml", ".yml"}:
+            yield path
