@@ -52,6 +52,7 @@ SECTIONS = {
     "gateway": "The gateway",
     "ssl": "Signatures",
     "curve": "Encrypted connections (CURVE)",
+    "meta": "Messages in words",
     "irc": "The IRC bot",
     "replay": "Keeping messages for replay",
     "logging": "Logging",

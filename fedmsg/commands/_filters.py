@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fedmsg import meta
 from fedmsg.exceptions import UsageError
-from fedmsg.utils import load_class
 
-__all__ = ["about", "by_topic", "meta"]
+__all__ = ["about", "by_topic"]
 
 Envelope = Mapping[str, Any]
 
@@ -49,36 +49,11 @@ def about(config: Mapping[str, Any]) -> Callable[[Envelope], bool]:
     Args:
         config: The configuration; both are names with commas in between, and a message
             has to be about at least one of each list that is given.
-
-    Raises:
-        UsageError: They are given, and nothing is there that knows what messages are about.
     """
     tests = []
-    for flag, key, function in (
-        ("--users", "users", "msg2usernames"),
-        ("--packages", "packages", "msg2packages"),
-    ):
+    for key, ask in (("users", meta.msg2usernames), ("packages", meta.msg2packages)):
         names = {name.strip() for name in (config.get(key) or "").split(",")} - {""}
         if names:
-            tests.append((names, meta(config, flag, function)))
-    return lambda envelope: all(names & set(ask(envelope)) for names, ask in tests)
-
-
-def meta(config: Mapping[str, Any], flag: str, function: str) -> Callable[[Envelope], Any]:
-    """Give a function of ``fedmsg.meta`` that knows the configured processors.
-
-    Args:
-        config: The configuration.
-        flag: The flag that asks for it, for the error.
-        function: Its name, for example ``"msg2repr"``.
-
-    Raises:
-        UsageError: There is no such function.
-    """
-    try:
-        # Looked up by name, because fedmsg.meta is a part that may be missing.
-        load_class("fedmsg.meta:make_processors")(**config)
-        ask = load_class(f"fedmsg.meta:{function}")
-    except ImportError as error:
-        raise UsageError(f"{flag} needs fedmsg.meta, which this version of fedmsg doesn't have") from error
-    return lambda envelope: ask(envelope, **config)
+            meta.make_processors(**config)
+            tests.append((names, ask))
+    return lambda envelope: all(not names.isdisjoint(ask(envelope, **config)) for names, ask in tests)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedmsg import _plugins, encoding, utils
-from fedmsg.commands import _filters
+from fedmsg.commands import _terse
 from fedmsg.exceptions import UsageError
 
 __all__ = ["Formatter", "choose"]
@@ -52,7 +52,7 @@ def choose(config: Mapping[str, Any]) -> Formatter:
     if config.get("query"):
         chosen = _queried(config["query"])
     if config.get("terse"):
-        chosen = _terse(config)
+        chosen = _terse.choose(config, colour)
     if config.get("cowsay"):
         chosen = _cowsay(config)
     return chosen
@@ -125,21 +125,11 @@ def _queried(query: str) -> Formatter:
     return show
 
 
-def _terse(config: Mapping[str, Any]) -> Formatter:
-    say = _filters.meta(config, "--terse", "msg2repr")
-
-    def show(envelope: Envelope) -> str:
-        said: str = _plugins.lazy("text").safe_line(say(envelope))
-        return "\n" + said
-
-    return show
-
-
 def _cowsay(config: Mapping[str, Any]) -> Formatter:
-    say = _filters.meta(config, "--cowsay", "msg2repr")
+    say = _terse.choose(config, "never", for_terminal=False)
 
     def show(envelope: Envelope) -> str:
-        output, error = utils.cowsay_output(_harmless(say(envelope)))
+        output, error = utils.cowsay_output(say(envelope).lstrip("\n"))
         if not output:
             raise UsageError(f"--cowsay: {error.decode(errors='replace').strip() or 'cowsay says nothing'}")
         return "\n" + _harmless(output.decode(errors="replace").rstrip("\n"))

@@ -73,7 +73,8 @@ class TailCommand(BaseCommand):
             {
                 "choices": ["auto", "always", "never"],
                 "default": "auto",
-                "help": "auto colours --really-pretty unless NO_COLOR is set, always --json too.",
+                "help": "auto colours --really-pretty, and --terse on a terminal, unless NO_COLOR is set; "
+                "always --json too.",
             },
         ),
         (

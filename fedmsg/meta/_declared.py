@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedmsg import _plugins, _settings
@@ -21,6 +21,7 @@ _log = logging.getLogger("fedmsg.meta")
 _TEXTS = ("title", "subtitle", "long_form", "link", "icon", "secondary_icon")
 _SETS = ("usernames", "packages", "objects")
 _ABOUT = ("name", "description", "link", "docs", "obj", "icon", "topic_prefix_re")
+_ENDINGS = (".yaml", ".yml")
 _ADDRESSES = ("link", "icon", "secondary_icon")
 
 
@@ -184,7 +185,8 @@ def load(internationalization_callable: Callable[[str], str], config: Mapping[st
     made: list[BaseProcessor] = []
     for path in _files(_settings.get(config, "meta_processors") or ()):
         try:
-            declaration = _plugins.lazy("yaml").load(path.read_text(encoding="utf-8"))
+            with open(path, encoding="utf-8") as file:
+                declaration = _plugins.lazy("yaml").load(file.read())
             made.append(DeclaredProcessor(declaration, internationalization_callable, **config))
         except (OSError, ValueError) as error:
             line = f"{error.line}:" if hasattr(error, "line") else ""
@@ -192,11 +194,12 @@ def load(internationalization_callable: Callable[[str], str], config: Mapping[st
     return made
 
 
-def _files(places: Any) -> Iterator[Path]:
-    """Give the files in places: folders, in the order of their names, and single files."""
-    for place in _plugins.lazy("text").as_list(places) if places else ():
-        path = Path(place).expanduser()
-        if path.is_dir():
-            yield from sorted(one for one in path.iterdir() if one.suffix in {".yaml", ".yml"})
-        elif path.exists() or path.suffix in {".yaml", ".yml"}:
+def _files(places: Any) -> Iterator[str]:
+    """Give the files in places: those of folders, in the order of their names, and single files."""
+    for place in [places] if isinstance(places, str) else places:
+        path = os.path.expanduser(place)
+        if os.path.isdir(path):
+            yield from (os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith(_ENDINGS))
+        # A folder may be missing, as the default one mostly is; a file that was named may not.
+        elif os.path.exists(path) or path.endswith(_ENDINGS):
             yield path

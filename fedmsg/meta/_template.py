@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["BadTemplate", "Template"]
@@ -39,7 +39,7 @@ class Template:
     def __init__(self, text: Any, *, address: bool = False) -> None:
         if not isinstance(text, str):
             raise BadTemplate(f"{text!r} is not text; put it in quotes")
-        self._address = address
+        self._quote: Callable[[str], str] | None = _quote() if address else None
         self._parts: list[str | list[list[str]]] = []
         last = 0
         for found in _PART.finditer(text):
@@ -64,11 +64,9 @@ class Template:
                 texts.append(part)
                 continue
             text = ", ".join(_texts(_first(msg, part)))
-            texts.append(urllib.parse.quote(text, safe="") if self._address and number else text)
+            texts.append(self._quote(text) if self._quote and number else text)
         filled = "".join(texts)
-        if self._address and not filled.startswith(_SCHEMES):
-            return ""
-        return filled
+        return filled if self._quote is None or filled.startswith(_SCHEMES) else ""
 
     def values(self, msg: Any) -> list[str]:
         """Give what the text names in a message: the items, where its one field is a list.
@@ -85,6 +83,14 @@ class Template:
             return [self.fill(msg)]
         except KeyError:
             return []
+
+
+def _quote() -> Callable[[str], str]:
+    """Give the function that encodes what is put into an address."""
+    # Costs 3 ms and 1 MiB, which those who declare nothing need not pay.
+    from urllib.parse import quote
+
+    return lambda text: quote(text, safe="")
 
 
 def _parse(whole: str, field: str | None, text: str) -> str | list[list[str]]:

@@ -13,12 +13,27 @@
                 tail.wait_for("org.fedoraproject.dev.mine.update")
 
 Everything is real: processes, sockets, files.
+
+For plugins of `fedmsg.meta` there are `Base` and `ConglomerateBase`, to write tests as tables.
 """
 
 from __future__ import annotations
 
 from fedmsg.testing.bus import Bus, envelopes
+from fedmsg.testing.meta import Base, ConglomerateBase, Unspecified, skip_on
 from fedmsg.testing.ports import free_address, free_port
 from fedmsg.testing.processes import Process, command_path, run
 
-__all__ = ["Bus", "Process", "command_path", "envelopes", "free_address", "free_port", "run"]
+__all__ = [
+    "Base",
+    "Bus",
+    "ConglomerateBase",
+    "Process",
+    "Unspecified",
+    "command_path",
+    "envelopes",
+    "free_address",
+    "free_port",
+    "run",
+    "skip_on",
+]

@@ -38,7 +38,7 @@ FLOORS = {
     "fedmsg.consumers": 40,
     "fedmsg.commands": 50,
     "fedmsg.testing": 50,
-    "fedmsg.tests": 50,  # test base classes for plugin authors
+    "fedmsg.tests": 51,  # another name of a part of fedmsg.testing
     "fedmsg.datanommer": 60,
     "fedmsg.datagrepper": 61,
     "fedmsg.statscache": 61,

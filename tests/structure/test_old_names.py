@@ -27,6 +27,18 @@ PATHS = {
         "set_high_water_mark set_tcp_keepalive set_tcp_reconnect "
         "guess_calling_module load_class dict_query cowsay_output"
     ),
+    "fedmsg.meta": (
+        "make_processors processors ProcessorsNotInitialized graceful legacy_condition with_processor _ log "
+        "BaseConglomerator DefaultProcessor conglomerate msg2processor msg2repr msg2title msg2subtitle msg2long_form "
+        "msg2lexer msg2link msg2icon msg2secondary_icon msg2usernames msg2agent msg2packages msg2objects msg2emails "
+        "msg2avatars msg2subjective"
+    ),
+    "fedmsg.meta.base": "BaseProcessor BaseConglomerator add_metaclass",
+    "fedmsg.meta.default": "DefaultProcessor",
+    "fedmsg.meta.logger": "LoggerProcessor",
+    "fedmsg.meta.announce": "AnnounceProcessor",
+    "fedmsg.text": "make_processors msg2repr",
+    "fedmsg.tests.test_meta": "Base ConglomerateBase Unspecified UnspecifiedType skip_on",
     "fedmsg.commands": "BaseCommand dictConfig",
     "fedmsg.commands.announce": "AnnounceCommand announce",
     "fedmsg.commands.config": "config",

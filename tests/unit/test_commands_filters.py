@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from typing import Any
 
 import pytest
 
+import fedmsg.meta
 from fedmsg.commands import _filters
 from fedmsg.exceptions import UsageError
+from tests.unit.plugins import envelope, make
 
 DEFAULT_INCLUDE = "^((?!_heartbeat).)*$"
 
@@ -47,16 +47,14 @@ def test_what_is_no_regular_expression_is_named(key: str, flag: str, expression:
 
 
 @pytest.fixture
-def meta(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """What fedmsg.meta will offer; here the message itself says what it is about."""
-    module = types.ModuleType("fedmsg.meta")
-    vars(module).update(
-        make_processors=lambda **_: None,
-        msg2usernames=lambda envelope, **_: set(envelope["users"]),
-        msg2packages=lambda envelope, **_: set(envelope["packages"]),
+def meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor for which the message itself says what it is about."""
+    plugin = make(
+        "shop",
+        usernames=lambda self, msg, **config: set(msg["msg"]["users"]),
+        packages=lambda self, msg, **config: set(msg["msg"]["packages"]),
     )
-    monkeypatch.setitem(sys.modules, "fedmsg.meta", module)
-    return module
+    monkeypatch.setattr(fedmsg.meta, "processors", [plugin])
 
 
 @pytest.mark.usefixtures("meta")
@@ -76,10 +74,5 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     ],
 )
 def test_about(config: dict[str, Any], wanted: bool) -> None:
-    assert _filters.about(config)({"users": ["ralph", "toshio"], "packages": ["nethack"]}) is wanted
-
-
-@pytest.mark.parametrize(("key", "flag"), [("users", "--users"), ("packages", "--packages")])
-def test_about_needs_fedmsg_meta(key: str, flag: str) -> None:
-    with pytest.raises(UsageError, match=f"{flag} needs fedmsg.meta, which this version of fedmsg doesn't have"):
-        _filters.about({key: "ralph"})
+    message = envelope("shop.x", {"users": ["ralph", "toshio"], "packages": ["nethack"]})
+    assert _filters.about(config)(message) is wanted

@@ -9,7 +9,6 @@ import re
 import stat
 import subprocess
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fedmsg.meta
 from fedmsg.commands import _colour, _formats
 from fedmsg.exceptions import UsageError
 from tests.unit.json_values import TEXTS
+from tests.unit.plugins import answering, make
 
 HELLO = {
     "topic": "org.fedoraproject.dev.logger.log",
@@ -205,30 +206,54 @@ def test_colour_changes_nothing_else(value: Any) -> None:
     assert COLOUR.sub("", _colour.paint_json(text)) == text + "\n"
 
 
-@pytest.mark.parametrize("flag", ["terse", "cowsay"])
-def test_english_needs_fedmsg_meta(flag: str) -> None:
-    with pytest.raises(UsageError, match=f"--{flag} needs fedmsg.meta"):
-        show(HELLO, **{flag: True})
-
-
 @pytest.fixture
-def meta(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """What fedmsg.meta will offer; here it says whatever the message says."""
-    module = types.ModuleType("fedmsg.meta")
-    loaded: list[str] = []
-    vars(module).update(
-        make_processors=lambda **config: loaded.append(config["topic_prefix"]),
-        msg2repr=lambda envelope, **config: f"{config['topic_prefix']}, {loaded}: {envelope['msg']['s']}",
-    )
-    monkeypatch.setitem(sys.modules, "fedmsg.meta", module)
-    return module
+def meta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that says whatever the message says."""
+    plugin = make("shop", subtitle=lambda self, msg, **config: msg["msg"]["s"], link=answering("http://x/"))
+    monkeypatch.setattr(fedmsg.meta, "processors", [plugin, fedmsg.meta.DefaultProcessor(str)])
+
+
+SHOP = "org.fedoraproject.dev.shop.x"
 
 
 @pytest.mark.usefixtures("meta")
-def test_terse_is_one_harmless_line_after_an_empty_one() -> None:
-    assert show(NASTY, terse=True, topic_prefix="org.x") == (
-        "\norg.x, ['org.x']: e\\x1b[31mred\\x7f\\x85\\u2028\\u202e\\tx\\ny"
-    )
+@pytest.mark.parametrize(
+    ("topic", "msg", "line"),
+    [
+        (SHOP, {"s": "sold a lamp"}, "shop.x -- sold a lamp http://x/"),
+        (SHOP, NASTY["msg"], "shop.x -- e\\x1b[31mred\\x7f\\x85\\u2028\\u202e\\tx\\ny http://x/"),
+        (SHOP, {"s": "x" * 10_000}, f"shop.x -- {'x' * 4086}…"),
+        # Where the processor says nothing, or fails, or there is none.
+        (SHOP, {"s": "", "user": "ann"}, "shop.x -- shop x by ann http://x/"),
+        (SHOP, {"lamp": 5}, "shop.x -- shop x: lamp=5 http://x/"),
+        ("a.b.c.d.e", {"lamp": 5, "x": "\x1b"}, "d.e -- d e: lamp=5, x=\\x1b "),
+        ("t", {}, " -- t "),
+    ],
+)
+def test_terse_is_one_harmless_line_after_an_empty_one(topic: str, msg: Any, line: str) -> None:
+    assert show({"topic": topic, "msg": msg}, terse=True) == f"\n{line}"
+
+
+@pytest.mark.usefixtures("meta")
+def test_terse_in_colour_is_in_columns() -> None:
+    formatter = _formats.choose({"terse": True, "color": "always"})
+    lines = [
+        formatter({"topic": f"org.fedoraproject.dev.{topic}", "msg": {"s": "\x1b[2J"}})
+        for topic in ("shop.x", "shop.longer", f"shop.{'x' * 50}", "shop.x", "other")
+    ]
+    assert lines[0] == "\n\x1b[36mshop.x\x1b[39m  \\x1b[2J  \x1b[34mhttp://x/\x1b[39m"
+    assert COLOUR.sub("", lines[1]) == "\nshop.longer  \\x1b[2J  http://x/"
+    assert COLOUR.sub("", lines[3]) == f"\n{'shop.x':<32}  \\x1b[2J  http://x/"
+    assert COLOUR.sub("", lines[4]) == f"\n{'other':<32}  other: s=\\x1b[2J"
+    assert not HARMFUL.search(COLOUR.sub("", "".join(lines)))
+
+
+@given(ENVELOPES)
+def test_no_message_reaches_the_terminal_raw_in_english(envelope: dict[str, Any]) -> None:
+    text = show(envelope, terse=True)
+    assert text[0] == "\n"
+    assert text.count("\n") == 1
+    assert not HARMFUL.search(text)
 
 
 @pytest.fixture
@@ -243,8 +268,8 @@ def cow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("meta", "cow")
 def test_cowsay_is_harmless_too() -> None:
-    text = show({"topic": "t", "msg": {"s": "$(touch pwned)\x1b`touch pwned`\nx"}}, cowsay=True, topic_prefix="p")
-    assert text == "\nmoo \\x1b[31m: p, ['p']: $(touch pwned)\\x1b`touch pwned`\nx"
+    text = show({"topic": SHOP, "msg": {"s": "$(touch pwned)\x1b`touch pwned`\nx"}}, cowsay=True)
+    assert text == "\nmoo \\x1b[31m: shop.x -- $(touch pwned)\\x1b`touch pwned`\\nx http://x/"
     assert not Path("pwned").exists()
 
 
@@ -252,7 +277,7 @@ def test_cowsay_is_harmless_too() -> None:
 def test_no_cow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="--cowsay: cowsay: No such file or directory"):
-        show(NASTY, cowsay=True, topic_prefix="p")
+        show(NASTY, cowsay=True)
 
 
 def test_libraries_are_loaded_for_the_formats_that_need_them() -> None:

@@ -45,6 +45,7 @@ daemon false | pidfile null | allow_sha1_certificates false | max_message_age 0 
 gpg_home null | gpg_signing_key null | gpg_keys {}
 curve_key null | curve_servers {} | curve_publishers null | curve_subscribers null
 logging {"version": 1, "formatters": {"bare": {"format": "[%(asctime)s][%(name)10s %(levelname)7s] %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}}, "handlers": {"console": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "level": "INFO", "formatter": "bare"}}, "loggers": {"fedmsg": {"level": "INFO", "propagate": false, "handlers": ["console"]}, "moksha": {"level": "INFO", "propagate": false, "handlers": ["console"]}}}
+meta_processors ["/etc/fedmsg.meta.d"]
 """  # noqa: E501 one setting is one piece
 
 _OTHER_IN_CONF = """
