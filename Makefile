@@ -12,6 +12,13 @@ PIP := -m pip --disable-pip-version-check -qq install
 PEER_TOOLS := 'setuptools>=75,<81' wheel
 PEER_PACKAGES := 'fedmsg[commands,consumers]==1.1.7' 'cryptography<39' 'pyOpenSSL<23'
 
+# Plugins for fedmsg.meta, with what they import, for both releases: a folder that the tests
+# put on the path. One of their requirements can't be built without Kerberos and is only
+# looked for, so that a distribution with nothing in it will do.
+PLUGINS := $(PEER)/plugins
+PLUGIN_PACKAGES := fedmsg-meta-fedora-infrastructure==0.31.0 fedmsg-meta-debian==0.1 \
+    python-fedora munch openidc-client lockfile beautifulsoup4 soupsieve arrow python-dateutil pytz tzdata
+
 # Arguments for pytest: make test ARGS='-k relay -x'
 ARGS ?=
 
@@ -83,4 +90,7 @@ $(PEER)/.ready: Makefile .ci/venv
 	@.ci/venv $(PEER)
 	@$(PEER)/bin/python $(PIP) $(PEER_TOOLS)
 	@$(PEER)/bin/python $(PIP) $(PEER_TOOLS) $(PEER_PACKAGES)
+	@$(PEER)/bin/python $(PIP) --no-deps --upgrade --target $(PLUGINS) $(PLUGIN_PACKAGES)
+	@mkdir -p $(PLUGINS)/fasjson_client-0.dist-info
+	@printf 'Metadata-Version: 2.1\nName: fasjson-client\nVersion: 0\n' > $(PLUGINS)/fasjson_client-0.dist-info/METADATA
 	@touch $@

@@ -7,7 +7,10 @@ from typing import Any
 
 from fedmsg.meta.base import BaseProcessor
 
-CONFIG: dict[str, Any] = {"topic_prefix": "org.fedoraproject", "topic_prefix_re": r"^org\.fedoraproject\.(dev|stg|prod)"}
+CONFIG: dict[str, Any] = {
+    "topic_prefix": "org.fedoraproject",
+    "topic_prefix_re": r"^org\.fedoraproject\.(dev|stg|prod)",
+}
 
 
 def envelope(topic: str, msg: Any = None, **more: Any) -> dict[str, Any]:
