@@ -63,11 +63,13 @@ def summarize(msg: Any, agent: str | None) -> str:
     who = agent or found or envelope.get("username")
     if isinstance(who, str) and who:
         line += f" by {cut(who, LONGEST_VALUE)}"
-    said = [text for name, text in islice(_values(body), _VALUES + 1) if name != key or agent][:_VALUES]
+    # Who did it has been said then.
+    hidden = key if found == who else None
+    said = [text for name, text in islice(_values(body), _VALUES + 1) if name != hidden][:_VALUES]
     return one_line(f"{line}: {', '.join(said)}" if said else line)
 
 
-def _who(body: Any) -> tuple[str, str | None]:
+def _who(body: Any) -> tuple[str | None, str | None]:
     """Find who did it: under which key, and the name."""
     for key in _WHO if isinstance(body, dict) else ():
         value = body.get(key)
@@ -76,7 +78,7 @@ def _who(body: Any) -> tuple[str, str | None]:
         for name in _NAMES if isinstance(value, dict) else ():
             if isinstance(value.get(name), str):
                 return f"{key}.{name}", value[name]
-    return "", None
+    return None, None
 
 
 def _values(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
