@@ -67,7 +67,7 @@ class Bus:
     def tail(self, *arguments: str) -> Process:
         """Start a ``fedmsg-tail`` and wait until messages reach it.
 
-        The greetings that find out are logged with the topic ``hello``; those that came
+        The greetings that find out are logged with the topic ``log.hello``; those that came
         through are taken off its output.
         """
         tail = Process(["fedmsg-tail", *arguments], env=self.environ)
@@ -80,9 +80,9 @@ class Bus:
 
     def _greet(self, tail: Process) -> None:
         with self.context() as context:
-            tail.wait_for(lambda line: True, meanwhile=lambda: context.publish(topic="hello", modname="logger"))
+            tail.wait_for(lambda line: True, meanwhile=lambda: context.publish(topic="log.hello", modname="logger"))
             # The last greeting may still be under way; this one comes after it.
-            context.publish(topic="hello", modname="logger", msg={"log": "that was all"})
+            context.publish(topic="log.hello", modname="logger", msg={"log": "that was all"})
             tail.wait_for("that was all")
         del tail.out[:]
 
