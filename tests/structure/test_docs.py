@@ -11,12 +11,15 @@ import re
 import socket
 import subprocess
 import sys
+import unittest
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import fedmsg.meta
 from fedmsg import _settings
 from fedmsg.testing import Bus, Process, run
 from tests.structure import source
@@ -228,3 +231,14 @@ def test_demo() -> None:
 def path_with_commands() -> str:
     """Give a PATH on which a shell finds our commands first."""
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
+def test_the_plugin_of_the_howto(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = dict(blocks(DOCS / "howto" / "words.rst", "python"))
+    names: dict[str, Any] = {"__name__": "howto"}
+    exec(code["shop_words.py"] + code["test_shop_words.py"], names)
+    monkeypatch.setattr(fedmsg.meta, "processors", [names["ShopProcessor"](str)])
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(names["TestOrder"]).run(result)
+    assert result.errors + result.failures == []
+    assert result.testsRun - len(result.skipped) == 4

@@ -242,6 +242,23 @@ def test_enormous_values_are_cut() -> None:
     assert len(Template("{a} {a}").fill({"a": "x" * 10_000_000})) == 1003
 
 
+def test_the_sample_of_the_documentation(declare: Declare, repository: Path, caplog: pytest.LogCaptureFixture) -> None:
+    declare((repository / "docs" / "howto" / "words.yaml").read_text(encoding="utf-8"))
+    order = {"order": 17, "state": "paid", "customer": {"name": "ann"}, "lines": [{"article": "lamp"}]}
+    assert said("shop.order.changed", order) == {
+        "title": "shop.order.changed",
+        "subtitle": "order 17 is paid",
+        "long_form": "order 17 is paid",
+        "link": "https://shop.example.org/orders/17",
+        "icon": "https://shop.example.org/icon.png",
+    }
+    placed = said("shop.order.placed", {**order, "articles": ["lamp", "bulb"], "city": "Bern"}, username="bob")
+    assert placed["subtitle"] == "ann ordered lamp"
+    assert placed["long_form"] == "ann ordered lamp, bulb, to be sent to Bern."
+    assert (placed["usernames"], placed["packages"]) == ({"ann", "bob"}, {"lamp", "bulb"})
+    assert caplog.text == ""
+
+
 def test_templates_are_translated(declare: Declare) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fedmsg.meta, "_", lambda text: {"paid {msg.x}": "{msg.x} bezahlt"}.get(text, text))
