@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.bench import idle, publish, relay, signed, startup, stop, tail
+from tests.bench import idle, meta, publish, relay, startup, stop, tail
 from tests.bench.harness import REPOSITORY, Bench, BenchError
 from tests.bench.table import render
 
@@ -20,6 +21,7 @@ GROUPS = {
     "startup": startup.measure,
     "idle": idle.measure,
     "stop": stop.measure,
+    "meta": meta.measure,
 }
 
 #: What the documentation shows.
