@@ -40,24 +40,7 @@ def choose(config: Mapping[str, Any], colour: str, for_terminal: bool | None = N
 
 
 def _plain(envelope: Envelope, config: Mapping[str, Any]) -> str:
-    processor = meta.msg2processor(envelope, **config)
-    line = meta.msg2repr(envelope, processor, **config)
-    # Nothing at all, or no subtitle: then nobody has said what happened.
-    if not line or " --  " in line:
-        line = "{} -- {} {}".format(*_parts(envelope, processor, config))
-    return _harmless(line)
-
-
-def _parts(envelope: Envelope, processor: Any, config: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Give title, what happened, and link."""
-    said = meta.msg2subtitle(envelope, processor, **config)
-    if not said.strip():
-        said = meta.msg2summary(envelope, processor, **config)
-    return (
-        meta.msg2title(envelope, processor, **config),
-        said,
-        meta.msg2link(envelope, processor, **config) or "",
-    )
+    return _harmless("{} -- {} {}".format(*meta.parts(envelope, config)))
 
 
 def _harmless(text: str) -> str:
@@ -81,8 +64,7 @@ class _Columns:
 
     def show(self, envelope: Envelope) -> str:
         """Give the line of a message, after an empty one."""
-        processor = meta.msg2processor(envelope, **self._config)
-        title, said, link = map(_harmless, _parts(envelope, processor, self._config))
+        title, said, link = map(_harmless, meta.parts(envelope, self._config))
         self._width = min(max(self._width, len(title)), _WIDEST)
         in_title, in_link, end = self._colours
         line = f"{in_title}{title:<{self._width}}{end}  {said}"

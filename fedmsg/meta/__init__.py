@@ -60,6 +60,7 @@ __all__ = [
     "msg2summary",
     "msg2title",
     "msg2usernames",
+    "parts",
     "processors",
     "with_processor",
 ]
@@ -215,15 +216,17 @@ def msg2repr(msg: Any, processor: Any = None, **config: Any) -> str:
     """
     if processor is None:
         processor = _processor_of(msg, config)
-    said = []
-    for what in ("title", "subtitle", "link"):
-        answer = _guard.ask(processor, what, msg, config=config)
-        if answer is _guard.FAILED:
-            return ""
-        if not isinstance(answer, str):
-            answer = "" if answer is None and what == "link" else _instead(processor, what, answer, msg)
-        said.append(answer)
-    return "{} -- {} {}".format(*said)
+    said = [_guard.ask(processor, what, msg, config=config) for what in ("title", "subtitle", "link")]
+    if _guard.FAILED in said:
+        return ""
+    title, subtitle, link = said
+    if not isinstance(title, str):
+        title = _instead(processor, "title", title, msg)
+    if not isinstance(subtitle, str):
+        subtitle = _instead(processor, "subtitle", subtitle, msg)
+    if not isinstance(link, str):
+        link = "" if link is None else _instead(processor, "link", link, msg)
+    return f"{title} -- {subtitle} {link}"
 
 
 def msg2title(msg: Any, processor: Any = None, **config: Any) -> str:
@@ -364,10 +367,12 @@ def msg2agent(msg: Any, processor: Any = None, **config: Any) -> str | None:
     Returns:
         Whom the processor names, else one of its usernames, else None.
     """
-    if processor is None:
-        processor = _processor_of(msg, config)
+    return _agent(msg, _processor_of(msg, config) if processor is None else processor, config)
+
+
+def _agent(msg: Any, processor: Any, config: Mapping[str, Any]) -> str | None:
     if getattr(processor, "agent", NotImplemented) is NotImplemented:
-        return min(msg2usernames(msg, processor, **config), key=str, default=None)
+        return min(_ask_set("usernames", msg, processor, config), key=str, default=None)
     answer = _guard.ask(processor, "agent", msg, config=config)
     if answer is None or answer is _guard.FAILED:
         return None
@@ -439,10 +444,31 @@ def msg2summary(msg: Any, processor: Any = None, **config: Any) -> str:
     """
     if processor is None:
         processor = _processor_of(msg, config)
-    subtitle = msg2subtitle(msg, processor, **config)
-    if subtitle.strip():
-        return _summary.one_line(subtitle)
-    return _summary.summarize(msg, msg2agent(msg, processor, **config))
+    subtitle = _ask_text("subtitle", msg, processor, config)
+    return _summary.one_line(subtitle) if subtitle.strip() else _summarize(msg, processor, config)
+
+
+def _summarize(msg: Any, processor: Any, config: Mapping[str, Any]) -> str:
+    return _summary.summarize(msg, _agent(msg, processor, config))
+
+
+def parts(msg: Any, config: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Give what a line about a message is made of, for whoever shows very many.
+
+    Args:
+        msg: The message.
+        config: The configuration, as a whole: to hand it over as keywords, once for each
+            part, takes longer than all the rest.
+
+    Returns:
+        The title; what happened, a summary where the processor doesn't say; and the link,
+        which may be empty.
+    """
+    processor = _processor_of(msg, config)
+    title, said = _ask_text("title", msg, processor, config), _ask_text("subtitle", msg, processor, config)
+    if not said.strip():
+        said = _summarize(msg, processor, config)
+    return title, said, _ask_text("link", msg, processor, config, may_be_none=True) or ""
 
 
 # ------------------------------------------------------------ groups

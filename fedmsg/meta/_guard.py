@@ -38,9 +38,10 @@ _now = time.monotonic
 
 
 def without_config(method: _Method) -> _Method:
-    """Mark a method of ours that makes no use of the configuration, so that it is called without.
+    """Mark a method of ours that is quick and makes no use of the configuration.
 
-    To hand over seventy keyword arguments takes longer than what most methods do.
+    It is called without: to hand over seventy keyword arguments, and to look at the clock,
+    takes longer than what such a method does.
 
     Args:
         method: The method. One that a subclass has in its place is not marked.
@@ -61,16 +62,18 @@ def ask(asked: object, what: str, *arguments: Any, config: Mapping[str, Any]) ->
     Returns:
         What it returned, or `FAILED` when it raised: then that is logged and counted.
     """
-    began = _now()
+    began = None
     try:
         method = getattr(asked, what)
-        answer = method(*arguments) if hasattr(method, _MARK) else method(*arguments, **config)
+        if hasattr(method, _MARK):
+            return method(*arguments)
+        began = _now()
+        answer = method(*arguments, **config)
     # Exit too: no message may end the program that shows it.
     except (Exception, SystemExit) as error:  # noqa: BLE001 logged below
         note(asked, what, "raised", f"{_cut(error)} at {_place(error)}")
         answer = FAILED
-    took = _now() - began
-    if took > _SLOW:
+    if began is not None and (took := _now() - began) > _SLOW:
         note(asked, what, "slow", f"it took {took:.1f} seconds")
     return answer
 

@@ -16,6 +16,8 @@ __all__ = ["Index"]
 # characters, and groups of words such as (dev|stg|prod). A bar outside of a group, for one,
 # could match without the name.
 _SIMPLE_PREFIX = re.compile(r"\^?(?:[\w-]|\.|\\\.|\\w\+|\[\^?(?:[\w.-]|\\[WDSwds.])+\][+*]?|\((?:\?:)?[\w|-]+\))+")
+_LONGEST_KNOWN, _MOST_KNOWN = 200, 1000
+
 _PLAIN_NAME = re.compile(r"[\w-]+")
 
 
@@ -35,6 +37,8 @@ class Index:
         self._own_way = [not _decides_by_pattern(processor) for processor in self._processors]
         self._always: list[int] = []
         self._by_word: dict[str, list[int]] = {}
+        # Topics whose processor is found without asking anybody: a bus has some hundred.
+        self._known: dict[str, Any] = {}
         for position, processor in enumerate(self._processors):
             word = None if self._own_way[position] else _word_of(processor)
             if word is None:
@@ -55,21 +59,39 @@ class Index:
             topic: Its topic.
             config: The configuration.
         """
+        known = self._known.get(topic)
+        return self._search(msg, topic, config) if known is None else known
+
+    def _search(self, msg: Any, topic: str, config: Mapping[str, Any]) -> Any:
         positions = self._always
         # A dollar also matches before a newline at the end.
         for word in set(topic.removesuffix("\n").split(".")):
             found = self._by_word.get(word)
             if found is not None:
                 positions = sorted({*positions, *found})
+        asked = False
         for position in positions:
             processor = self._processors[position]
             if self._own_way[position]:
+                asked = True
                 answer = _guard.ask(processor, "handle_msg", msg, config=config)
                 if answer is not None and answer is not _guard.FAILED:
                     return processor
             elif processor.__prefix__.match(topic):
-                return processor
-        return self._processors[-1]
+                break
+        else:
+            processor = self._processors[-1]
+        if not asked:
+            self._remember(topic, processor)
+        return processor
+
+    def _remember(self, topic: str, processor: Any) -> None:
+        # Whoever sends made-up topics must not fill memory with them.
+        if len(topic) > _LONGEST_KNOWN:
+            return
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[topic] = processor
 
 
 def _decides_by_pattern(processor: Any) -> bool:

@@ -83,20 +83,22 @@ def _who(body: Any) -> tuple[str | None, str | None]:
 
 def _values(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
     """Give the values in a message one by one, as pairs of path and text."""
-    if isinstance(value, dict) and depth < _DEPTH:
-        for key in _ordered(value) if depth == 0 else value:
+    if isinstance(value, dict):
+        for key in _ordered(value) if depth < _DEPTH else ():
             yield from _values(value[key], f"{path}.{key}" if path else str(key), depth + 1)
-    elif isinstance(value, list) and depth < _DEPTH and all(isinstance(one, (dict, list)) for one in value[:1]):
-        for number, one in enumerate(value):
+    elif isinstance(value, list) and value and isinstance(value[0], (dict, list)):
+        for number, one in enumerate(value) if depth < _DEPTH else ():
             yield from _values(one, f"{path}.{number}" if path else str(number), depth + 1)
     elif value is not None and value != "":
         yield path, f"{cut(path, LONGEST_VALUE)}={_text(value)}" if path else _text(value)
 
 
 def _ordered(body: dict[Any, Any]) -> Iterator[Any]:
-    """Give the keys, those first that say the most."""
+    """Give the keys: those first that say the most, those last under which there is more than one value."""
     yield from (key for key in _FIRST if key in body)
-    yield from (key for key in body if key not in _FIRST)
+    rest = [key for key in body if key not in _FIRST]
+    yield from (key for key in rest if not isinstance(body[key], (dict, list)))
+    yield from (key for key in rest if isinstance(body[key], (dict, list)))
 
 
 def _text(value: Any) -> str:
@@ -106,8 +108,6 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         texts = [_text(one) for one in value[:3] if not isinstance(one, (dict, list))]
         return cut(f"[{', '.join(texts)}{', …' if len(value) > len(texts) else ''}]", LONGEST_VALUE)
-    if isinstance(value, dict):
-        return "{…}" if value else "{}"
     try:
         return cut(str(value), LONGEST_VALUE)
     # Python refuses to write a whole number of thousands of digits.
