@@ -8,8 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from tests.bench import idle, publish, relay, signed, startup, stop, tail
-from tests.bench import idle, meta, publish, relay, startup, stop, tail
+from tests.bench import idle, meta, publish, relay, signed, startup, stop, tail
 from tests.bench.harness import REPOSITORY, Bench, BenchError
 from tests.bench.table import render
 
