@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-# Started in the background of a script, this process ignores Ctrl-C, and so would all that it starts.
+# Started in the background of a script, or by nohup, this process ignores these, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -97,7 +97,7 @@ class Row:
         ]
 
 
-HEADS = ["", "unit", "ours", "spread", "1.1.7", "bare", "ours/bare", "to reach", "reached"]
+HEADS = ["", "unit", "ours", "spread", "peer", "limit", "ours/limit", "to reach", "reached"]
 
 
 def _median(figures: Sequence[float]) -> str:
@@ -128,8 +128,8 @@ def render(rows: Sequence[Row], peer_python: str, rounds: int) -> str:
 
 
 _WORDS = [
-    "Medians over the rounds; spread: the lowest and the highest of ours. 1.1.7: the published fedmsg.",
-    "bare: the least the job costs with pyzmq and Python's json alone. Goals with an x are relative to it.",
+    "Medians over the rounds; spread: the lowest and the highest of ours. peer: fedmsg 1.1.7. limit: the least",
+    "that the job costs with pyzmq and Python's json alone. Goals with an x are relative to the limit.",
 ]
 
 
@@ -141,7 +141,7 @@ def _surroundings(peer_python: str, rounds: int) -> list[str]:
     now = datetime.now(timezone.utc)
     return [
         f"{now:%Y-%m-%d %H:%M} UTC, {_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        f"ours, bare: Python {platform.python_version()}, {versions}, libzmq {zmq.zmq_version()}; fedmsg 1.1.7: {peer}",
+        f"ours, limit: Python {platform.python_version()}, {versions}, libzmq {zmq.zmq_version()}; peer: {peer}",
         f"{rounds} rounds or more, in which all take turns; {sys.platform} {platform.release()}",
     ]
 
