@@ -100,6 +100,9 @@ _NONE_YET = ProcessorsNotInitialized("You must first call fedmsg.meta.make_proce
 #: The processors in their order, the last being `DefaultProcessor`. May be set from outside.
 processors: Any = _NONE_YET
 
+# Looked up once, as each message needs them several times.
+_ask, _FAILED = _guard.ask, _guard.FAILED
+
 _making = threading.Lock()
 _found = _index.Index([])
 
@@ -170,7 +173,7 @@ def _ask_text(what: str, msg: Any, processor: Any, config: Mapping[str, Any], ma
     """Ask for a text."""
     if processor is None:
         processor = _processor_of(msg, config)
-    answer = _guard.ask(processor, what, msg, config=config)
+    answer = _guard.ask(processor, what, config, msg)
     if isinstance(answer, str) or (answer is None and may_be_none):
         return answer
     return "" if answer is _guard.FAILED else _instead(processor, what, answer, msg)
@@ -180,7 +183,7 @@ def _ask_set(what: str, msg: Any, processor: Any, config: Mapping[str, Any]) -> 
     """Ask for a set."""
     if processor is None:
         processor = _processor_of(msg, config)
-    answer = _guard.ask(processor, what, msg, config=config)
+    answer = _guard.ask(processor, what, config, msg)
     if isinstance(answer, set):
         return answer
     return set() if answer is _guard.FAILED else _instead(processor, what, answer, msg)
@@ -190,7 +193,7 @@ def _ask_dict(what: str, msg: Any, processor: Any, config: Mapping[str, Any]) ->
     """Ask for a dict."""
     if processor is None:
         processor = _processor_of(msg, config)
-    answer = _guard.ask(processor, what, msg, config=config)
+    answer = _guard.ask(processor, what, config, msg)
     if isinstance(answer, dict):
         return answer
     return {} if answer is _guard.FAILED else _instead(processor, what, answer, msg)
@@ -216,10 +219,11 @@ def msg2repr(msg: Any, processor: Any = None, **config: Any) -> str:
     """
     if processor is None:
         processor = _processor_of(msg, config)
-    said = [_guard.ask(processor, what, msg, config=config) for what in ("title", "subtitle", "link")]
-    if _guard.FAILED in said:
+    title = _ask(processor, "title", config, msg)
+    subtitle = _ask(processor, "subtitle", config, msg)
+    link = _ask(processor, "link", config, msg)
+    if _FAILED in (title, subtitle, link):
         return ""
-    title, subtitle, link = said
     if not isinstance(title, str):
         title = _instead(processor, "title", title, msg)
     if not isinstance(subtitle, str):
@@ -286,7 +290,7 @@ def _long_or_subtitle(what: str, arguments: tuple[Any, ...], processor: Any, con
     msg = arguments[0]
     if processor is None:
         processor = _processor_of(msg, config)
-    answer = _guard.ask(processor, what, *arguments, config=config)
+    answer = _guard.ask(processor, what, config, *arguments)
     if answer is _guard.FAILED:
         return ""
     if not isinstance(answer, str):
@@ -304,7 +308,7 @@ def msg2lexer(msg: Any, processor: Any = None, **config: Any) -> Any:
         processor: Its processor, where that is known.
         config: The configuration.
     """
-    answer = _guard.ask(_processor_of(msg, config) if processor is None else processor, "lexer", msg, config=config)
+    answer = _guard.ask(_processor_of(msg, config) if processor is None else processor, "lexer", config, msg)
     return None if answer is _guard.FAILED else answer
 
 
@@ -373,7 +377,7 @@ def msg2agent(msg: Any, processor: Any = None, **config: Any) -> str | None:
 def _agent(msg: Any, processor: Any, config: Mapping[str, Any]) -> str | None:
     if getattr(processor, "agent", NotImplemented) is NotImplemented:
         return min(_ask_set("usernames", msg, processor, config), key=str, default=None)
-    answer = _guard.ask(processor, "agent", msg, config=config)
+    answer = _guard.ask(processor, "agent", config, msg)
     if answer is None or answer is _guard.FAILED:
         return None
     if not isinstance(answer, str):
@@ -490,7 +494,7 @@ def conglomerate(
     """
     asked = {"subject": subject, "lexers": lexers, **config}
     for processor in processors:
-        answer = _guard.ask(processor, "conglomerate", messages, config=asked)
+        answer = _guard.ask(processor, "conglomerate", asked, messages)
         if isinstance(answer, list):
             messages = answer
     for place, msg in enumerate(messages):

@@ -50,14 +50,14 @@ def without_config(method: _Method) -> _Method:
     return method
 
 
-def ask(asked: object, what: str, *arguments: Any, config: Mapping[str, Any]) -> Any:
+def ask(asked: object, what: str, config: Mapping[str, Any], *arguments: Any) -> Any:
     """Call a method of a processor or of a conglomerator.
 
     Args:
         asked: The processor.
         what: The name of the method.
-        arguments: Its positional arguments.
         config: The configuration, which it gets as keyword arguments.
+        arguments: Its positional arguments.
 
     Returns:
         What it returned, or `FAILED` when it raised: then that is logged and counted.

@@ -74,7 +74,7 @@ class Index:
             processor = self._processors[position]
             if self._own_way[position]:
                 asked = True
-                answer = _guard.ask(processor, "handle_msg", msg, config=config)
+                answer = _guard.ask(processor, "handle_msg", config, msg)
                 if answer is not None and answer is not _guard.FAILED:
                     return processor
             elif processor.__prefix__.match(topic):

@@ -226,7 +226,7 @@ class BaseConglomerator(abc.ABC):
             indices, constituents = self.select_constituents(messages, **config)
             if not indices or not constituents:
                 return messages
-            merged = _guard.ask(self, "merge", constituents, subject, config={"lexers": lexers, **config})
+            merged = _guard.ask(self, "merge", {"lexers": lexers, **config}, constituents, subject)
             if not isinstance(merged, dict):
                 # The same messages would be selected for ever.
                 return messages
@@ -243,7 +243,7 @@ class BaseConglomerator(abc.ABC):
             Where these messages stand, and the messages; or twice None.
         """
         # A message that makes the question fail is not grouped: FAILED is true.
-        places = [place for place, msg in enumerate(messages) if not _guard.ask(self, "skip", msg, config=config)]
+        places = [place for place, msg in enumerate(messages) if not _guard.ask(self, "skip", config, msg)]
         for number, place in enumerate(places):
             others = [other for other in places[number + 1 :] if self._match(messages[place], messages[other], config)]
             if others:
@@ -252,7 +252,7 @@ class BaseConglomerator(abc.ABC):
         return None, None
 
     def _match(self, a: Message, b: Message, config: dict[str, Any]) -> bool:
-        answer = _guard.ask(self, "matches", a, b, config=config)
+        answer = _guard.ask(self, "matches", config, a, b)
         return answer is not _guard.FAILED and bool(answer)
 
     def skip(self, message: Message, **config: Any) -> bool:

@@ -54,13 +54,15 @@ class LoggerProcessor(BaseProcessor):
 
     @_guard.without_config
     def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
-        """Give the user of the envelope."""
-        return {msg["username"]} if isinstance(msg.get("username"), str) else set()
+        """Give the one who did it."""
+        who = self.agent(msg)
+        return set() if who is None else {who}
 
     @_guard.without_config
     def agent(self, msg: dict[str, Any], **config: Any) -> str | None:  # noqa: ARG002 likewise
-        """Give the same user."""
-        return next(iter(self.usernames(msg)), None)
+        """Give the user of the envelope."""
+        who = msg.get("username")
+        return who if isinstance(who, str) else None
 
 
 def _text(msg: dict[str, Any]) -> str | None:

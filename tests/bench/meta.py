@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import subprocess
 import time
@@ -34,9 +35,13 @@ class _Terse:
             stderr=subprocess.DEVNULL,
             bufsize=1 << 20,
         )
-        self._feeder.do("subscribed")
         self._first = 0
-        self.turn(WARM_UP)
+        try:
+            self._feeder.do("subscribed")
+            self.turn(WARM_UP)
+        except BaseException:
+            self.close()
+            raise
 
     def turn(self, count: int) -> float:
         """Show so many messages; messages per second."""
@@ -70,21 +75,20 @@ def measure(bench: Bench) -> list[Row]:
     few = Row(f"msg2repr with {FEW} processors", "us", Goal("max", 6.0))
     many = Row(f"  with {MANY}", "us", Goal("max", 7.0))
     terse = Row("fedmsg-tail --terse", "msg/s")
-    tails = {who: _Terse(bench, who) for who in ("ours", "peer")}
-    for number in range(bench.rounds):
-        progress(f"meta: round {number + 1}")
-        for who, tail in tails.items():
-            program = bench.program("words", who)
-            figures = [(made, program.do("make"))]
-            for row, wanted in ((few, FEW), (many, MANY)):
-                there = program.do("add", count=0 if wanted == FEW else MANY - FEW)
-                expect("" if there == wanted else f"there are {there} processors, not {wanted}", who)
-                program.do("say", count=WARM_UP)
-                figures.append((row, min(program.do("say", count=bench.size(TIMES)) for _ in range(3))))
-            program.close()
-            figures.append((terse, tail.turn(bench.size(MESSAGES))))
-            for row, figure in figures:
-                (row.peer if who == "peer" else row.ours).append(figure)
-    for tail in tails.values():
-        tail.close()
+    with contextlib.ExitStack() as stack:
+        tails = {who: stack.enter_context(contextlib.closing(_Terse(bench, who))) for who in ("ours", "peer")}
+        for number in range(bench.rounds):
+            progress(f"meta: round {number + 1}")
+            for who, tail in tails.items():
+                program = bench.program("words", who)
+                figures = [(made, program.do("make"))]
+                for row, wanted in ((few, FEW), (many, MANY)):
+                    there = program.do("add", count=0 if wanted == FEW else MANY - FEW)
+                    expect("" if there == wanted else f"there are {there} processors, not {wanted}", who)
+                    program.do("say", count=WARM_UP)
+                    figures.append((row, min(program.do("say", count=bench.size(TIMES)) for _ in range(3))))
+                program.close()
+                figures.append((terse, tail.turn(bench.size(MESSAGES))))
+                for row, figure in figures:
+                    (row.peer if who == "peer" else row.ours).append(figure)
     return [made, few, many, terse]

@@ -296,7 +296,7 @@ def test_bad_frames_end_nothing(publisher: Publisher, full_size: bool) -> None:
         (["--color", "blue"], 2, "--color"),
         (["--nonsense"], 2, "--nonsense"),
         (["\x1b[31m"], 2, "\\x1b[31m"),
-        (["--validate"], 7, "validate_signatures"),
+        (["--validate"], 7, "ca_cert_location"),
         (["--config-filename", "/nowhere/at.all.py"], 5, "/nowhere/at.all.py"),
     ],
 )
