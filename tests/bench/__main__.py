@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def main() -> int:
     peer = Path(os.environ.get("FEDMSG_PEER_VENV", REPOSITORY / ".venv-peer"))
     if not (peer / "bin" / "fedmsg-relay").exists():
         parser.error(f"fedmsg 1.1.7 is not in {peer}: run `make bench`, which puts it there")
+    # Ended from outside, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     rows = []
     try:
         for name in arguments.groups or GROUPS:
