@@ -4,6 +4,30 @@
 from __future__ import annotations
 
 config = {
+    # The consumers that come with fedmsg, for a hub that is to run them. fedmsg-relay, fedmsg-gateway
+    # and fedmsg-irc need none of these: each of them runs its own, whatever stands here.
+    #     "fedmsg.consumers.dummy.enabled": False,
+    #     "fedmsg.consumers.relay.enabled": False,
+    #     "fedmsg.consumers.gateway.enabled": False,
+    #     "fedmsg.consumers.ircbot.enabled": False,
+    #
+    # How many messages may wait for one consumer, and what happens when there are that many:
+    # "block" receives no more until there is room, for all consumers of the hub; "drop" leaves
+    # out the oldest that wait, and counts them. A consumer class may have its own.
+    #     "consumer_queue_limit": 10000,
+    #     "consumer_queue_policy": "block",
+    #
+    # How often a message is tried again when handling it raised an exception, and how many seconds
+    # later, the double each time. One that failed for good is kept in this folder, from where
+    # fedmsg-hub --retry-dead-letters takes it up again.
+    #     "consume_retries": 0,
+    #     "consume_retry_delay": 1.0,
+    #     "dead_letter_directory": None,
+    #
+    # A folder for what is left when the hub stops: it is handled first at the next start. Under
+    # systemd this is $STATE_DIRECTORY, and nothing need be set.
+    #     "state_directory": None,
+    #
     # How many threads take messages from the queue of each consumer. With more than one, a
     # consumer sees messages at the same time and out of order.
     #     "moksha.workers_per_consumer": 1,
@@ -15,8 +39,22 @@ config = {
     # "ipc:///run/fedmsg/monitoring". Each daemon needs an address of its own.
     #     "moksha.monitoring.socket": None,
     #
-    # The port on which programs in a browser can listen to the bus.
+    # For ipc:// the mode of the socket's file: "0770" lets the group read.
+    #     "moksha.monitoring.socket.mode": None,
+    #
+    # The port on which a daemon serves figures for Prometheus, and the address for that. Needs:
+    # pip install 'fedmsg[metrics]'
+    #     "metrics_port": None,
+    #     "metrics_interface": "127.0.0.1",
+    #
+    # The port on which programs in a browser can listen to the bus. Without an interface they
+    # have to be on this machine; "0.0.0.0" lets everybody in.
     #     "moksha.livesocket.websocket.port": None,
+    #     "moksha.livesocket.websocket.interface": None,
+    #
+    # True hands what those programs send to the consumers of the hub. It is not checked: whoever
+    # can connect can say anything.
+    #     "moksha.livesocket.websocket.client2server": False,
     #
     # A folder in which each consumer notes the message it is working on ...
     #     "status_directory": None,
