@@ -207,7 +207,7 @@ class Hub:
             consumer.incoming.put_first(first)
             self._start_workers(consumer)
         for producer in self.producers:
-            start = getattr(producer, "start", None)
+            start = getattr(producer, "_start", None)
             if start is not None:
                 start()
         return self
@@ -218,7 +218,7 @@ class Hub:
         if not self.consumers and not self.producers:
             log.warning("no consumer and no producer is enabled: this hub has nothing to do")
         for consumer in self.consumers:
-            prepare = getattr(consumer, "prepare", None)
+            prepare = getattr(consumer, "_prepare", None)
             if prepare is not None:
                 prepare()
         curve.prepare(self.config, _settings.get(self.config, "endpoints") or {})
@@ -230,7 +230,7 @@ class Hub:
         kept = leftovers.load()
         if kept:
             log.info("%s first handles %d messages left from the last time", type(consumer).__name__, len(kept))
-        dead = consumer._dead.exhume() if self._retry_dead_letters else []
+        dead = consumer._handling.dead.exhume() if self._retry_dead_letters else []
         if dead:
             log.info("%s tries %d messages again that could not be handled", type(consumer).__name__, len(dead))
         return [*kept, *dead]
@@ -367,7 +367,7 @@ class Hub:
         for consumer in self.consumers:
             self._call_stop(consumer)
         for producer in self.producers:
-            if isinstance(producer, PollingProducer) and not producer.wait(start + limit):
+            if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
                 stuck.append(f"{type(producer).__name__} is still in its poll()")
         self._outcome = self._keep_rest(stuck)
         self._close_publisher()

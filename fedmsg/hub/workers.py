@@ -128,7 +128,7 @@ class Workers:
     def end(self) -> None:
         """Let the threads end when nothing is left to do."""
         self._ending = True
-        self.consumer._stopping.set()
+        self.consumer._handling.stopping.set()
         self.consumer.incoming.wake()
 
     def wait(self, until: float) -> bool:
