@@ -155,9 +155,7 @@ class Clients:
         while len(client.waiting) > limits.waiting or (client.held > limits.waiting_bytes and len(client.waiting) > 1):
             self._release(client, client.waiting.popleft())
             client.lost += 1
-            self._seldom.say(
-                "slow", f"the client {client.name} is too slow: {client.lost} messages are left out"
-            )
+            self._seldom.say("slow", f"the client {client.name} is too slow: {client.lost} messages are left out")
         client.news.set()
         if self._held > limits.waiting_in_all:
             slowest = max(self._present, key=lambda each: each.held)

@@ -32,12 +32,15 @@ from fedmsg.hub._audience import Audience
 from fedmsg.hub._clients import Client, Clients, Limits, Seldom
 from fedmsg.transport.refusals import Refusals
 
-__all__ = ["Inject", "Limits", "Server"]
+__all__ = ["Inject", "Limits", "Server", "Wanted", "for_hub"]
 
 log = logging.getLogger("fedmsg.hub.websocket")
 
 #: Takes what a client sends: topic and body. It must return at once.
 Inject = Callable[[str, Any], object]
+
+#: Is told that messages are wanted, or no more.
+Wanted = Callable[[bool], object]
 
 _PORT = "moksha.livesocket.websocket.port"
 _INTERFACE = "moksha.livesocket.websocket.interface"
@@ -93,6 +96,7 @@ class Server:
     Args:
         config: The configuration.
         inject: Takes what clients send, where the configuration lets them.
+        wanted: Is told when the first client subscribes and when the last one has left.
         limits: What clients may do.
 
     Attributes:
@@ -104,7 +108,12 @@ class Server:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], inject: Inject | None = None, *, limits: Limits = _NO_LIMITS_OF_THEIR_OWN
+        self,
+        config: Mapping[str, Any],
+        inject: Inject | None = None,
+        *,
+        wanted: Wanted = lambda _: None,
+        limits: Limits = _NO_LIMITS_OF_THEIR_OWN,
     ) -> None:
         self.port: int | None = None
         self.refusals = Refusals(log)
@@ -114,6 +123,7 @@ class Server:
         self._inject = inject if _settings.get(config, _CLIENT_TO_SERVER) else None
         self._longest_frame: int = _settings.get(config, "max_message_size") if self._inject else limits.frame
         self._check = crypto.checker(config) if _settings.get(config, "validate_signatures") else None
+        self._wanted = wanted
         self._limits = limits
         self._seldom = Seldom(log)
         self._audience: Audience[Client] = Audience(strict=bool(_settings.get(config, "zmq_strict")))
@@ -294,7 +304,7 @@ class Server:
         except ConnectionClosed:
             pass
         finally:
-            self._audience.leave(client)
+            self._leave(client)
             self._clients.remove(client)
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
@@ -322,11 +332,20 @@ class Server:
             raise MessageError("the topic of its subscription is not text", "frame")
         if len(topic) > self._limits.topic:
             raise MessageError(f"the topic of its subscription is longer than {self._limits.topic}", "frame")
+        before = self._audience.prefixes
         if self._audience.subscribe(client, topic) > self._limits.topics:
-            self._audience.leave(client)
+            self._leave(client)
             client.refused = self._limits.refused
             raise MessageError(f"it has more than {self._limits.topics} subscriptions", "subscriptions")
         log.debug("the client %s subscribes to %a", client.name, topic)
+        if not before:
+            self._wanted(True)
+
+    def _leave(self, client: Client) -> None:
+        before = self._audience.prefixes
+        self._audience.leave(client)
+        if before and not self._audience.prefixes:
+            self._wanted(False)
 
     def _pass_on(self, inject: Inject, topic: str, body: Any) -> None:
         # Refused here is what the hub would refuse of anybody else.
@@ -368,6 +387,26 @@ class Server:
             self.refusals.add("the hub", error)
             return None
         return _clients.write(topic, envelope)
+
+
+def for_hub(hub: Any) -> Server:
+    """Make a server for the messages that a hub receives.
+
+    Args:
+        hub: The hub. While no client has subscribed, it has nothing to do with the server.
+    """
+
+    def take(message: Any) -> None:
+        server.deliver(message.topic, message.body)
+
+    def wanted(yes: bool) -> None:
+        if yes:
+            hub.subscribe("", take)
+        else:
+            hub.unsubscribe(take)
+
+    server = Server(hub.config, hub.inject, wanted=wanted)
+    return server
 
 
 def _bytes(part: str | bytes) -> bytes:
