@@ -61,7 +61,7 @@ class FedmsgConsumer(Consumer):
         self.skip_last_message: bool = _settings.get(config, "skip_last_message")
         super().__init__(hub)
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """See that what is to be checked can be checked.
 
         Raises:
@@ -87,14 +87,14 @@ class FedmsgConsumer(Consumer):
         topic, body = message.get("topic"), message.get("body")
         if not isinstance(body, dict) or "topic" not in body:
             message["body"] = body = {"topic": topic, "msg": body}
+        if self.validate_signatures:
+            if body["topic"] != topic:
+                raise RuntimeWarning("Topic envelope mismatch.")
+            if not fedmsg.crypto.validate(body, **self.hub.config):
+                raise RuntimeWarning("Failed to authn message.")
+        # Those of a broker: nobody has signed them.
         if "headers" in message:
             body["headers"] = message["headers"]
-        if not self.validate_signatures:
-            return
-        if body["topic"] != topic:
-            raise RuntimeWarning("Topic envelope mismatch.")
-        if not fedmsg.crypto.validate(body, **self.hub.config):
-            raise RuntimeWarning("Failed to authn message.")
 
 
 def _decoded(message: dict[str, Any]) -> dict[str, Any]:

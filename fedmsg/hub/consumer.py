@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fedmsg import _settings, encoding
@@ -25,6 +25,38 @@ _LONGEST_DELAY = 60.0
 
 class Interrupted(BaseException):
     """A worker is to stop before a message has had all its tries; the message is to be kept."""
+
+
+class _Handling:
+    """What a consumer keeps for its hub; in one place, since subclasses have private names of their own.
+
+    Args:
+        config: The configuration.
+        kind: The class of the consumer.
+
+    Attributes:
+        retries: How often a message is tried again.
+        delay: Seconds before that.
+        dead: Where messages go whose handling failed for good.
+        stopping: Set when the hub stops.
+        lock: Held to change a counter.
+        totals: What became of messages, by kind.
+        reported: How many had come in at the last report.
+    """
+
+    def __init__(self, config: Mapping[str, Any], kind: type) -> None:
+        self.retries: int = _settings.get(config, "consume_retries")
+        self.delay: float = _settings.get(config, "consume_retry_delay")
+        self.dead = DeadLetters(_settings.get(config, "dead_letter_directory"), kind)
+        self.stopping = threading.Event()
+        self.lock = threading.Lock()
+        self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
+        self.reported = 0
+
+    def count(self, kind: str) -> None:
+        """Count a message."""
+        with self.lock:
+            self.totals[kind] += 1
 
 
 class Consumer:
@@ -69,14 +101,8 @@ class Consumer:
             drop=(self.queue_policy or _settings.get(config, "consumer_queue_policy")) == "drop",
         )
         self.headcount_out = 0
-        self._retries: int = _settings.get(config, "consume_retries")
-        self._delay: float = _settings.get(config, "consume_retry_delay")
-        self._dead = DeadLetters(_settings.get(config, "dead_letter_directory"), type(self))
-        self._stopping = threading.Event()
-        self._counting = threading.Lock()
-        self._totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
+        self._handling = _Handling(config, type(self))
         self._exception_count = 0
-        self._reported = 0
         self._times: deque[float] = deque(maxlen=1024)
         subscribe = getattr(hub, "subscribe", None)
         if subscribe is not None:
@@ -114,7 +140,7 @@ class Consumer:
     def stop(self) -> None:
         """Called when the hub stops, after the last message."""
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Called when the hub starts: what the consumer needs and is not there raises here."""
 
     # ---------------------------------------------------------------- messages on their way
@@ -162,7 +188,7 @@ class Consumer:
         Raises:
             MessageError: It is malformed.
         """
-        if type(item) is not Message and not isinstance(item, Message):
+        if not isinstance(item, Message):
             # Somebody put it there by hand, or `_consume` did after looking at it.
             return item
         envelope = item.envelope()
@@ -178,8 +204,7 @@ class Consumer:
         return message
 
     def _refuse(self, item: Message, error: MessageError) -> None:
-        with self._counting:
-            self._totals["refused"] += 1
+        self._handling.count("refused")
         refusals = getattr(self.hub, "refusals", None)
         if refusals is not None:
             refusals.add(item.address, error)
@@ -197,9 +222,9 @@ class Consumer:
         start = time.perf_counter()
         handled = self._hook(self.pre_consume, message) and self._try(message, item)
         self._hook(self.post_consume, message)
-        with self._counting:
+        with self._handling.lock:
             self.headcount_out += 1
-            self._totals["handled" if handled else "failed"] += 1
+            self._handling.totals["handled" if handled else "failed"] += 1
             self._times.append(time.perf_counter() - start)
         return handled
 
@@ -212,50 +237,44 @@ class Consumer:
         return True
 
     def _try(self, message: Any, item: Any) -> bool:
-        again = message if item is None or not self._retries else item
-        delay = self._delay
-        for tries in range(1, self._retries + 2):
+        handling = self._handling
+        again = message if item is None else item
+        delay = handling.delay
+        for tries in range(1, handling.retries + 2):
             try:
                 self.consume(message)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
                 self._note_failure(message, error, "consume")
-                if tries > self._retries:
-                    self._bury(again, message, error, tries)
+                if tries > handling.retries:
+                    if handling.dead and handling.dead.add(again, error, tries):
+                        handling.count("dead")
                     return False
             else:
                 return True
-            if self._stopping.wait(delay):
+            if handling.stopping.wait(delay):
                 raise Interrupted
-            with self._counting:
-                self._totals["retried"] += 1
+            handling.count("retried")
             delay = min(2 * delay, _LONGEST_DELAY)
             # What the failed try has changed in the message, the next does not see.
             message = self._open(again) if isinstance(again, Message) else again
         return False
 
     def _note_failure(self, message: Any, error: BaseException, where: str) -> None:
-        with self._counting:
+        with self._handling.lock:
             self._exception_count += 1
         self.log.error("%s failed in %s() on message %s", type(self).__name__, where, name_of(message), exc_info=error)
-
-    def _bury(self, item: Any, message: Any, error: BaseException, tries: int) -> None:
-        if not self._dead:
-            return
-        if self._dead.add(item if isinstance(item, Message) else message, error, tries):
-            with self._counting:
-                self._totals["dead"] += 1
 
     # ---------------------------------------------------------------- how it is
 
     @property
     def headcount_in(self) -> int:
         """How many messages have come in since the last report."""
-        return self.incoming.received - self._reported
+        return self.incoming.received - self._handling.reported
 
     def __json__(self) -> dict[str, Any]:
         """The consumer's row of the monitoring report; the counters in it start again at zero."""
         received = self.incoming.received
-        with self._counting:
+        with self._handling.lock:
             row = {
                 "name": type(self).__name__,
                 "module": type(self).__module__,
@@ -265,19 +284,19 @@ class Consumer:
                 "jsonify": self.jsonify,
                 "backlog": self.incoming.qsize(),
                 "headcount_out": self.headcount_out,
-                "headcount_in": received - self._reported,
+                "headcount_in": received - self._handling.reported,
                 "times": list(self._times),
                 "totals": self.totals(),
             }
             self._exception_count = self.headcount_out = 0
-            self._reported = received
+            self._handling.reported = received
             self._times.clear()
         return row
 
     def totals(self) -> dict[str, int]:
         """What has become of its messages since it started, by kind, and how many wait."""
         inbox = self.incoming
-        return {"received": inbox.received, "dropped": inbox.dropped, "waiting": inbox.qsize(), **self._totals}
+        return {"received": inbox.received, "dropped": inbox.dropped, "waiting": inbox.qsize(), **self._handling.totals}
 
 
 def name_of(message: Any) -> str:

@@ -111,6 +111,14 @@ class Hub:
         self.consumers: list[Any] = found.running
         self.producers: list[Any] = makers.running
         self.failed = found.failed + makers.failed
+        self._forget_those_who_failed()
+
+    def _forget_those_who_failed(self) -> None:
+        """Give no messages to what has subscribed and then failed: nobody would take them."""
+        for callback in list(self._inboxes):
+            owner = getattr(callback, "__self__", None)
+            if not any(owner is consumer for consumer in self.consumers):
+                self.unsubscribe(callback)
 
     # ---------------------------------------------------------------- for consumers and producers
 
@@ -147,6 +155,7 @@ class Hub:
     def unsubscribe(self, callback: Callback) -> None:
         """Call a callback no more."""
         self._subscriptions.remove(callback)
+        self._inboxes.pop(callback, None)
         self._wake()
 
     def send_message(self, topic: Any, message: Any, jsonify: bool = True) -> None:
@@ -207,7 +216,7 @@ class Hub:
             consumer.incoming.put_first(first)
             self._start_workers(consumer)
         for producer in self.producers:
-            start = getattr(producer, "start", None)
+            start = getattr(producer, "_start", None)
             if start is not None:
                 start()
         return self
@@ -218,7 +227,7 @@ class Hub:
         if not self.consumers and not self.producers:
             log.warning("no consumer and no producer is enabled: this hub has nothing to do")
         for consumer in self.consumers:
-            prepare = getattr(consumer, "prepare", None)
+            prepare = getattr(consumer, "_prepare", None)
             if prepare is not None:
                 prepare()
         curve.prepare(self.config, _settings.get(self.config, "endpoints") or {})
@@ -230,7 +239,7 @@ class Hub:
         kept = leftovers.load()
         if kept:
             log.info("%s first handles %d messages left from the last time", type(consumer).__name__, len(kept))
-        dead = consumer._dead.exhume() if self._retry_dead_letters else []
+        dead = consumer._handling.dead.exhume() if self._retry_dead_letters else []
         if dead:
             log.info("%s tries %d messages again that could not be handled", type(consumer).__name__, len(dead))
         return [*kept, *dead]
@@ -247,7 +256,7 @@ class Hub:
     def _run(self) -> None:
         try:
             receiver = BatchReceiver(
-                self.config, self._wanted_endpoints(), (), passive=self._inbound.bound, refusals=self.refusals
+                self.config, self._inbound.endpoints, (), passive=self._inbound.bound, refusals=self.refusals
             )
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
             self._ready.put(error)
@@ -265,10 +274,6 @@ class Hub:
             finally:
                 self._receiver = None
 
-    def _wanted_endpoints(self) -> list[tuple[str, str]]:
-        """Give the addresses; without anybody who listens there is no need for any connection."""
-        return self._inbound.endpoints if self._subscriptions.topics else []
-
     def _receive(self, receiver: BatchReceiver) -> None:
         most = 1 if self._blocking else _BATCH
         while not self._stopping.is_set():
@@ -285,8 +290,8 @@ class Hub:
 
     def _has_room(self) -> bool:
         if self._blocking:
-            return not any(inbox.unfinished for inbox in self._inboxes.values())
-        return not any(inbox.full for inbox in self._inboxes.values())
+            return not any(inbox.unfinished for inbox in list(self._inboxes.values()))
+        return not any(inbox.full for inbox in list(self._inboxes.values()))
 
     def _follow_subscriptions(self, receiver: BatchReceiver) -> None:
         wanted = self._subscriptions.prefixes
@@ -361,13 +366,13 @@ class Hub:
         self._wake()
         for producer in self.producers:
             self._call_stop(producer)
-        if self._thread is not None:
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(limit)
         stuck = self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
         for consumer in self.consumers:
             self._call_stop(consumer)
         for producer in self.producers:
-            if isinstance(producer, PollingProducer) and not producer.wait(start + limit):
+            if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
                 stuck.append(f"{type(producer).__name__} is still in its poll()")
         self._outcome = self._keep_rest(stuck)
         self._close_publisher()

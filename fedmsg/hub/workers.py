@@ -45,6 +45,8 @@ class Workers:
         self._ending = False
         self._cut = False
         self._abandoned = False
+        # Held where what a thread has in hand changes owners.
+        self._leaving = threading.Lock()
         self._hands = [_Hand() for _ in range(count)]
         # What is to be handled before anything that arrives, by one thread, while the others wait.
         self._early: Callable[[], Iterator[Any]] | None = None
@@ -83,12 +85,13 @@ class Workers:
                     return
                 continue
             done = self._work_through(hand)
-            if self._abandoned:
-                return
-            rest, hand.batch = hand.batch[done:], []
-            inbox.task_done(done)
-            if rest:
-                inbox.give_back(rest)
+            with self._leaving:
+                if self._abandoned:
+                    return
+                rest, hand.batch = hand.batch[done:], []
+                inbox.task_done(done)
+                if rest:
+                    inbox.give_back(rest)
 
     def _work_through(self, hand: _Hand) -> int:
         """Handle a batch; how many messages of it are done with."""
@@ -128,7 +131,7 @@ class Workers:
     def end(self) -> None:
         """Let the threads end when nothing is left to do."""
         self._ending = True
-        self.consumer._stopping.set()
+        self.consumer._handling.stopping.set()
         self.consumer.incoming.wake()
 
     def wait(self, until: float) -> bool:
@@ -137,9 +140,10 @@ class Workers:
         Args:
             until: How long, on the clock of `time.monotonic`.
         """
-        for thread in self._threads:
+        others = [thread for thread in self._threads if thread is not threading.current_thread()]
+        for thread in others:
             thread.join(max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in others)
 
     def cut(self) -> None:
         """Let the threads end with the message in hand."""
@@ -147,7 +151,8 @@ class Workers:
 
     def abandon(self) -> list[str]:
         """Take leave of threads whose message never ends; say which messages these are."""
-        self._abandoned = True
+        with self._leaving:
+            self._abandoned = True
         stuck = []
         for thread, hand in zip(self._threads, self._hands, strict=True):
             if thread.is_alive() and hand.batch:
