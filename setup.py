@@ -79,6 +79,7 @@ COMMANDS = [
     "fedmsg-announce = fedmsg.commands.announce:announce",
     "fedmsg-certs = fedmsg.commands.certs:main",
     "fedmsg-config = fedmsg.commands.config:config",
+    "fedmsg-gateway = fedmsg.commands.gateway:gateway",
     "fedmsg-logger = fedmsg.commands.logger:logger",
     "fedmsg-relay = fedmsg.commands.relay:relay",
     "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What relay and gateway have in common: a forwarder that runs until the command is told to stop."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from fedmsg.commands import BaseCommand, _relay_checks
+from fedmsg.exceptions import ConfigError, FedmsgError, WorkLeft
+from fedmsg.transport import addresses, systemd
+from fedmsg.transport.forwarder import Forwarder, Outcome
+from fedmsg.transport.stop import StopSignals
+
+__all__ = ["ForwardingCommand"]
+
+
+class ForwardingCommand(BaseCommand):
+    """Runs a forwarder; what it forwards from and to, the command says."""
+
+    daemonizable = True
+    needs_zmq = True
+    unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout", "high_water_mark", "zmq_linger"})
+
+    @abstractmethod
+    def forwarder(self) -> Forwarder:
+        """Make the forwarder."""
+
+    @abstractmethod
+    def describe(self, forwarder: Forwarder) -> str:
+        """Say in a few words what it does."""
+
+    def run(self) -> Any:
+        """Forward messages until SIGTERM or SIGINT.
+
+        Raises:
+            AddressInUse: Somebody else has the addresses.
+            ConfigError: There is no address to take messages at, or none to pass them on at.
+            RefusedAtStart: Messages are to be checked or signed, and can't be.
+            WorkLeft: Time was up before everything was passed on.
+        """
+        forwarder = self.forwarder()
+        with StopSignals() as stop, forwarder:
+            self.log.info("%s", self.describe(forwarder))
+            systemd.notify("READY=1")
+            stop.wait_and_watch(lambda: forwarder.running, lambda: self._is_well(forwarder))
+            systemd.notify("STOPPING=1")
+            outcome = forwarder.stop()
+        self._report(outcome)
+
+    def _is_well(self, forwarder: Forwarder) -> bool:
+        """Ask the loop itself: a thread may live and yet pass nothing on."""
+        try:
+            count = forwarder.statistics().messages_out
+        except FedmsgError:
+            return False
+        forwarder.look()
+        systemd.notify(f"STATUS={self.describe(forwarder)}, {count} messages so far")
+        return True
+
+    def check(self) -> _relay_checks.Check | None:
+        """Give what has to be done with each message; None lets all pass unread."""
+        return _relay_checks.checking(self.config) if self.config.get("relay_validate") else None
+
+    @staticmethod
+    def configured(key: str, value: Any) -> list[str]:
+        """Give the addresses that are configured.
+
+        Args:
+            key: Where, for the error.
+            value: What is configured there.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        found = addresses.as_list(value)
+        if not found:
+            raise ConfigError(f"{key} is not set: give it an address such as tcp://127.0.0.1:2003")
+        return found
+
+    def _report(self, outcome: Outcome) -> None:
+        if outcome.complete:
+            self.log.info("stopped after %d messages, %d of them while stopping", outcome.passed_on, outcome.drained)
+            return
+        reasons = []
+        if outcome.still_arriving:
+            reasons.append(f"messages were still coming in, {outcome.drained} since the signal")
+        if outcome.behind:
+            reasons.append(f"{outcome.behind} subscribers had not taken everything")
+        raise WorkLeft(f"stopped after {outcome.passed_on} messages with work left: {'; '.join(reasons)}")
