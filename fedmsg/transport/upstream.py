@@ -205,6 +205,8 @@ class Upstream:
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         if not address.startswith("tcp://") or port != str(self._own_port):
             return False
+        if host == "*":
+            return True
         try:
             found = plain.getaddrinfo(host.strip("[]"), None, type=plain.SOCK_DGRAM)
         except OSError:
