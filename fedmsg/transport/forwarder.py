@@ -114,8 +114,8 @@ class Forwarder:
         self._check = check
         self._upstream = upstream
         self._outbound_key = outbound_key
-        # Who only connects has nobody to let in there.
-        self._gate = curve.Gate(config if inbound else {**config, "curve_publishers": None})
+        # Who connects has nobody to let in there.
+        self._gate = curve.Gate(config if upstream is None else {**config, "curve_publishers": None})
         self._steering: Steering | None = None
         self._subscribers: Subscribers | None = None
         self._attendance: Attendance | None = None

@@ -70,14 +70,13 @@ def test_a_hang_up_is_answered_and_survived(bus: GatewayBus) -> None:
 def test_the_watchdog_is_reassured_and_the_status_tells(bus: GatewayBus) -> None:
     bus.environ["WATCHDOG_USEC"] = "100000"
     with bus.start_gateway() as gateway, Witness(bus.address) as witness, bus.publisher("first") as first:
-        said: list[str] = []
         until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
-        while said.count("WATCHDOG=1") < 3 or not any(
-            line.startswith(f"STATUS=repeating 3 endpoints (1 connected) at tcp://0.0.0.0:{bus.port}, ")
-            for line in said
-        ):
-            said.extend(gateway.notifications())
-            assert gateway.popen.poll() is None
+        said: list[str] = []
+        status = f"STATUS=repeating 3 endpoints (1 connected) at tcp://0.0.0.0:{bus.port}, "
+        until(
+            lambda: said.count("WATCHDOG=1") >= 3 and any(line.startswith(status) for line in said),
+            meanwhile=lambda: said.extend(gateway.notifications()),
+        )
         assert gateway.stop() == 0
 
 
