@@ -47,7 +47,9 @@ _TABLE = {
     "x509": _Lazy("fedmsg.crypto._cryptography", "signing and checking with certificates", "crypto"),
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
     "fetch": _Lazy("fedmsg.crypto._fetch", "certificates at an https address", "crypto"),
+    "metrics": _Lazy("fedmsg.hub.metrics", "figures for Prometheus", "metrics"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
+    "websocket": _Lazy("fedmsg.hub.websocket", "the WebSocket server", "consumers"),
 }
 
 
