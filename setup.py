@@ -95,6 +95,8 @@ COMMANDS = [
 # What a hub runs where it is enabled.
 CONSUMERS_SHIPPED = [
     "fedmsg-dummy = fedmsg.consumers.dummy:DummyConsumer",
+    "fedmsg-gateway = fedmsg.consumers.gateway:GatewayConsumer",
+    "fedmsg-relay = fedmsg.consumers.relay:RelayConsumer",
 ]
 
 # What knows the messages of our own commands.

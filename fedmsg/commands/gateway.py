@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fedmsg import _settings
 from fedmsg.commands import Declaration
@@ -26,6 +26,7 @@ class GatewayCommand(ForwardingCommand):
     """
 
     name = "fedmsg-gateway"
+    consumer = "fedmsg.consumers.gateway:GatewayConsumer"
     extra_args: ClassVar[list[Declaration]] = [
         (
             ["--validate"],
@@ -58,6 +59,11 @@ class GatewayCommand(ForwardingCommand):
             upstream=self._upstream,
             outbound_key="fedmsg.consumers.gateway.port",
         )
+
+    def more(self) -> dict[str, Any]:
+        """Give the endpoints that no connection stands to."""
+        away = sorted({*self._upstream.addresses} - {*self._upstream.connected})
+        return {"endpoints": len(self._upstream.addresses), "not_connected": away}
 
     def describe(self, forwarder: Forwarder) -> str:
         """Say how many endpoints there are, and where they can be listened to."""

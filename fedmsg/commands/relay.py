@@ -3,14 +3,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import inspect
+from typing import Any, ClassVar
 
-from fedmsg import _settings
+from fedmsg import _settings, utils
 from fedmsg.commands import Declaration, _relay_checks
 from fedmsg.commands._forwarding import ForwardingCommand
 from fedmsg.transport.forwarder import Forwarder
 
 __all__ = ["RelayCommand", "SigningRelayCommand", "relay", "signing_relay"]
+
+
+class _Shipped:
+    """A class that is imported when somebody looks at it: what a hub is made of takes 2 MiB, and no relay of ours."""
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+
+    def __get__(self, _instance: object, _owner: type) -> Any:
+        return utils.load_class(self._location)
 
 
 class RelayCommand(ForwardingCommand):
@@ -20,7 +31,11 @@ class RelayCommand(ForwardingCommand):
     told to stop; then it passes on what has been handed to it, and ends.
     """
 
+    # A subclass may name a consumer of its own; then that gets the messages, and passes on what it likes.
+    relay_consumer: Any = _Shipped("fedmsg.consumers.relay:RelayConsumer")
+
     name = "fedmsg-relay"
+    consumer = "fedmsg.consumers.relay:RelayConsumer"
     extra_args: ClassVar[list[Declaration]] = [
         (
             ["--validate"],
@@ -33,12 +48,37 @@ class RelayCommand(ForwardingCommand):
         ),
     ]
 
+    def run(self) -> None:
+        """Relay until SIGTERM or SIGINT.
+
+        Raises:
+            AddressInUse: Somebody else has the addresses.
+            ConfigError: There is no address to take messages at, or none to pass them on at.
+            RefusedAtStart: Messages are to be checked or signed, and can't be.
+            WorkLeft: Time was up before everything was passed on.
+        """
+        if self._is_shipped():
+            super().run()
+            return
+        run_consumer = utils.load_class("fedmsg.commands._relay_hub:run_consumer")
+        run_consumer(self.config, self.relay_consumer, *self._addresses(), validate=self.config.get("relay_validate"))
+
+    def _is_shipped(self) -> bool:
+        """Whether the consumer is one whose work a forwarder does."""
+        named = inspect.getattr_static(type(self), "relay_consumer")
+        return isinstance(named, _Shipped) or getattr(named, "__module__", None) == "fedmsg.consumers.relay"
+
+    def _addresses(self) -> tuple[list[str], list[str]]:
+        return (
+            self.configured("relay_inbound", self.config.get("relay_inbound")),
+            self.configured("endpoints['relay_outbound']", self.config.get("endpoints", {}).get("relay_outbound")),
+        )
+
     def forwarder(self) -> Forwarder:
         """Make a forwarder that binds both sides."""
         return Forwarder(
             self.config,
-            self.configured("relay_inbound", self.config.get("relay_inbound")),
-            self.configured("endpoints['relay_outbound']", self.config.get("endpoints", {}).get("relay_outbound")),
+            *self._addresses(),
             limit=_settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
             check=self.check(),
         )
@@ -56,7 +96,10 @@ class SigningRelayCommand(RelayCommand):
     firewall or of CURVE. What is malformed is refused and counted.
     """
 
+    relay_consumer: Any = _Shipped("fedmsg.consumers.relay:SigningRelayConsumer")
+
     name = "fedmsg-signing-relay"
+    consumer = "fedmsg.consumers.relay:SigningRelayConsumer"
     extra_args: ClassVar[list[Declaration]] = [
         (
             ["--validate"],

@@ -11,10 +11,10 @@ is remembered.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,8 +42,9 @@ class Attendance:
             or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
         )
         self._address = address
-        digest = hashlib.sha256(address.encode()).hexdigest()[:16]
-        self._path = os.path.join(folder, f"subscribers-{digest}.json") if folder else ""
+        # What is in the file decides; the name has to be one that several daemons in a folder don't share.
+        name = re.sub(r"[^\w.]+", "-", address)[-100:]
+        self._path = os.path.join(folder, f"subscribers-{name}.json") if folder else ""
         self._noted: int | None = None
 
     def expected(self) -> int:
