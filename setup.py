@@ -84,6 +84,7 @@ COMMANDS = [
     "fedmsg-certs = fedmsg.commands.certs:main",
     "fedmsg-check = fedmsg.commands.check:check",
     "fedmsg-config = fedmsg.commands.config:config",
+    "fedmsg-gateway = fedmsg.commands.gateway:gateway",
     "fedmsg-hub = fedmsg.commands.hub:hub",
     "fedmsg-logger = fedmsg.commands.logger:logger",
     "fedmsg-relay = fedmsg.commands.relay:relay",
@@ -94,6 +95,8 @@ COMMANDS = [
 # What a hub runs where it is enabled.
 CONSUMERS_SHIPPED = [
     "fedmsg-dummy = fedmsg.consumers.dummy:DummyConsumer",
+    "fedmsg-gateway = fedmsg.consumers.gateway:GatewayConsumer",
+    "fedmsg-relay = fedmsg.consumers.relay:RelayConsumer",
 ]
 
 # What knows the messages of our own commands.
