@@ -46,7 +46,8 @@ _TABLE = {
     "sqla": _Lazy("fedmsg.encoding.sqla", "sending SQLAlchemy models", "sql"),
     "x509": _Lazy("fedmsg.crypto._cryptography", "signing and checking with certificates", "crypto"),
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
-    "fetch": _Lazy("fedmsg.crypto._fetch", "certificates at an https address", "crypto"),
+    "fetch": _Lazy("fedmsg._http", "certificates at an https address", "crypto"),
+    "http": _Lazy("fedmsg._http", "asking a web server", "consumers"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
 }
 
