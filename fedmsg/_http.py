@@ -30,6 +30,11 @@ _LARGEST = 64 * 1024 * 1024
 _LARGEST_TEXT = 64 * 1024
 _REDIRECTS = 5
 _PIECE = 64 * 1024
+_NO_ADDRESS = (
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidURL,
+)
 # The root of the errors of urllib3.
 _BelowRequests: type[Exception] = requests.exceptions.BaseHTTPError  # type: ignore[attr-defined] # not in its stubs
 
@@ -145,7 +150,7 @@ def _problem(error: Exception, limit: Limit) -> str:
         return "does not answer in time"
     if isinstance(error, requests.exceptions.TooManyRedirects):
         return f"redirects more than {_REDIRECTS} times"
-    if isinstance(error, requests.exceptions.InvalidSchema):
+    if isinstance(error, _NO_ADDRESS):
         return "is not an http or https address, or leads to one that is not"
     # What the operating system or the TLS library said in the end, or at least what kind of error it is.
     cause: BaseException | None = error
