@@ -17,31 +17,55 @@ __all__ = ["Note", "Range", "told"]
 
 # There is one for each start after which datagrepper failed; more are put together.
 _MOST_RANGES = 50
-#: How many messages of a range are known to be handled, at most.
-MOST_DONE = 20_000
+# How many messages of a range are known to be handled, at most.
+_MOST_DONE = 20_000
 
 
-@dataclass
+@dataclass(eq=False)
 class Range:
-    """A time, and what of it is done already.
+    """A time, what of it is done, and what is being done.
 
     Attributes:
         start: Its first second, since the epoch.
         end: Its last.
-        done: The ids of messages in it that need not be handled any more, the oldest first.
+        done: The ids and times of messages in it that need not be handled any more.
+        waiting: Those of messages that were handed over and are not yet handled.
+        is_fetched: Whether all of it was handed over.
     """
 
     start: float
     end: float
-    done: dict[str, None] = field(default_factory=dict)
+    done: dict[str, float] = field(default_factory=dict)
+    waiting: dict[str, float] = field(default_factory=dict)
+    is_fetched: bool = False
+    _position: float = 0.0
+    _is_sorted: bool = True
 
     def take_in(self, other: Range) -> None:
         """Become one with another range, and with what lies between them."""
         self.start = min(self.start, other.start)
         self.end = max(self.end, other.end)
         self.done.update(other.done)
-        for msg_id in [*self.done][: max(0, len(self.done) - MOST_DONE)]:
+        for msg_id in [*self.done][: max(0, len(self.done) - _MOST_DONE)]:
             del self.done[msg_id]
+
+    def reach(self, when: float) -> None:
+        """Tell it the time of a message that was fetched."""
+        if when < self._position:
+            self._is_sorted = False
+        self._position = max(when, self._position)
+
+    def shorten(self) -> None:
+        """Begin with the oldest message that is not handled yet, or where the fetching has got to."""
+        if self._is_sorted:
+            reached = next(iter(self.waiting.values()), self._position)
+            self.start = max(self.start, min(reached, self.end))
+        self.done = {msg_id: when for msg_id, when in self.done.items() if when >= self.start}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is missing any more."""
+        return self.is_fetched and not self.waiting
 
     def __str__(self) -> str:
         return f"{told(self.start)} to {told(self.end)}"
@@ -103,9 +127,11 @@ class Note:
 
     def save(self) -> None:
         """Write the file; failing to is told in the log."""
+        for one in self.ranges:
+            one.shorten()
         try:
             if self.ranges:
-                rows = [{"start": one.start, "end": one.end, "done": [*one.done]} for one in self.ranges]
+                rows = [{"start": one.start, "end": one.end, "done": one.done} for one in self.ranges]
                 replace(self._path, json.dumps({"ranges": rows}).encode())
             else:
                 self._path.unlink(missing_ok=True)
@@ -118,8 +144,8 @@ class Note:
 
 
 def _range(row: Any) -> Range:
-    start, end, done = row["start"], row["end"], row["done"]
-    numbers = all(type(when) in {int, float} and math.isfinite(when) for when in (start, end))
-    if not numbers or not 0 <= start <= end or not all(isinstance(msg_id, str) for msg_id in done):
+    start, end, done = row["start"], row["end"], dict(row["done"])
+    times = [start, end, *done.values()]
+    if not all(type(when) in {int, float} and math.isfinite(when) for when in times) or not 0 <= start <= end:
         raise ValueError(f"{row!r:.200} is no range")
-    return Range(start, end, dict.fromkeys(done))
+    return Range(start, end, done)

@@ -243,8 +243,7 @@ class CatchUp:
         # What was handed over, what came live meanwhile, and where what is not yet handled belongs.
         self._given: dict[str, None] = {}
         self._live: dict[str, None] = {}
-        self._in_flight: dict[str, tuple[Range, float]] = {}
-        self._fetched: list[Range] = []
+        self._in_flight: dict[str, Range] = {}
         self._is_over = False
         self._since_noted = 0
 
@@ -292,17 +291,20 @@ class CatchUp:
             self._log.info("%s asks for what it has missed, %s", self._name, one)
             try:
                 for envelope in self._fetch(one.start, one.end):
+                    one.reach(envelope.get("timestamp", one.start))
                     yield one, envelope
             except HttpError as error:
-                missing = ", ".join(str(left) for left in self._note.ranges if left not in self._fetched)
+                self.close()
+                missing = ", ".join(str(left) for left in self._note.ranges if not left.is_fetched)
                 self._log.error(
                     "%s can't catch up: %s. What passed from %s is asked for at the next start",
                     self._name, error, missing,
                 )  # fmt: skip
                 return
             with self._lock:
-                self._fetched.append(one)
-                self._finish(one)
+                one.is_fetched = True
+                if one.is_over:
+                    self._note.remove(one)
 
     def _claim(self, one: Range | None, envelope: Envelope, again: Status | None) -> bool:
         """Take a message for the catch-up, unless it was handled before or came live."""
@@ -317,7 +319,8 @@ class CatchUp:
             if len(self._given) > _REMEMBERED:
                 del self._given[next(iter(self._given))]
             if one is not None:
-                self._in_flight[msg_id] = one, envelope.get("timestamp", one.start)
+                self._in_flight[msg_id] = one
+                one.waiting[msg_id] = envelope.get("timestamp", one.start)
             return True
 
     # ---------------------------------------------------------------- what became of it
@@ -339,20 +342,13 @@ class CatchUp:
         if msg_id not in self._in_flight:
             return
         with self._lock:
-            one, _ = self._in_flight.pop(msg_id)
-            one.done[msg_id] = None
+            one = self._in_flight.pop(msg_id)
+            one.done[msg_id] = one.waiting.pop(msg_id)
             self._since_noted += 1
-            if not self._finish(one) and self._since_noted >= _NOTED_EVERY:
+            if one.is_over:
+                self._note.remove(one)
+            elif self._since_noted >= _NOTED_EVERY:
                 self._save()
-
-    def _finish(self, one: Range) -> bool:
-        """Take a range off the note when all of it is handled."""
-        # Ranges are compared by what they are, not by what they say.
-        is_fetched = any(one is other for other in self._fetched)
-        if not is_fetched or any(one is other for other, _ in self._in_flight.values()):
-            return False
-        self._note.remove(one)
-        return True
 
     def close(self) -> None:
         """Note how far it got; may be called several times."""

@@ -72,20 +72,17 @@ def parse(text: str | bytes) -> Status:
     """
     try:
         found = json.loads(text)
-        message = found["message"] if isinstance(found, dict) else None
-        body = message["body"] if isinstance(message, dict) else None
+        message = found["message"]
+        body = message["body"]
         if isinstance(body, str):
             body = json.loads(body)
+        status, when = found.get("status", POST), body.get("timestamp")
     except (ValueError, RecursionError) as error:
         raise MessageError(f"it is not JSON: {error}", "status") from error
-    except KeyError as error:
-        raise MessageError(f"it has no {error.args[0]!r}", "status") from error
-    if not isinstance(body, dict):
-        raise MessageError("it does not hold a message", "status")
-    status = found.get("status", POST)
-    if status not in {PRE, POST}:
+    except (LookupError, TypeError, AttributeError) as error:
+        raise MessageError("it does not hold a message", "status") from error
+    if status not in (PRE, POST):
         raise MessageError(f"its status is {ascii(status)[:60]}, neither 'pre' nor 'post'", "status")
-    when = body.get("timestamp")
     if type(when) not in {int, float} or not math.isfinite(when) or not 0 <= when <= _LATEST:
         raise MessageError("the timestamp of its message is no time", "status")
     topic = message.get("topic", body.get("topic"))
