@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -228,6 +229,11 @@ class Limit:
     ) -> None:
         self._timer.cancel()
         self._timer.join()
+        # After some errors the libraries leave them to the garbage collector.
+        while self._sockets:
+            descriptor = self._sockets.pop().detach()
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 class _LimitedAdapter(HTTPAdapter):
