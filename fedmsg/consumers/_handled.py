@@ -42,10 +42,10 @@ class Handled:
         most = 2 * self._kept * (_LONGEST + 1)
         size = os.fstat(self._file).st_size
         content = os.pread(self._file, most, max(0, size - most))
-        lines = content.decode(errors="replace").split("\n")
-        # After the last line break stands nothing, or what a crash left of a line.
-        if lines.pop():
-            os.write(self._file, b"\n")
+        whole, _, torn = content.rpartition(b"\n")
+        if torn:  # by a crash
+            os.ftruncate(self._file, size - len(torn))
+        lines = whole.decode(errors="replace").split("\n") if whole else []
         for line in lines[-self._kept :]:
             self._ids[line] = None
         return len(lines)

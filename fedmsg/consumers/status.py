@@ -129,7 +129,7 @@ class StatusFile:
         self.lock = threading.Lock()
         self._log = log
         # By the thread that works on it, so that one which never got to its end makes way for the next.
-        self._in_work: dict[int, bytes] = {}
+        self._in_work: dict[int, tuple[Any, bytes]] = {}
         self._failing = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -185,16 +185,16 @@ class StatusFile:
         body = message["body"] if isinstance(message["body"], Mapping) else {}
         msg_id, worker = body.get("msg_id"), threading.get_ident()
         with self.lock:
-            # What the consumer has done to the message since the beginning is its own business.
-            text = self._in_work.pop(worker, None)
+            begun, text = self._in_work.pop(worker, (None, b""))
+            if status == PRE or begun != msg_id or not text:
+                # Otherwise, what the consumer has done to the message since is its own business.
+                text = _encoded(message)
             if status == PRE:
-                self._in_work[worker] = text = _encoded(message)
+                self._in_work[worker] = msg_id, text
             elif self.handled is not None and isinstance(msg_id, str):
                 self.handled.add(msg_id)
-            text = text or _encoded(message)
-            first = next(iter(self._in_work.values()), None)
-            if first is not None:
-                text, status = first, PRE
+            if self._in_work:
+                text, status = next(iter(self._in_work.values()))[1], PRE
             try:
                 replace(self.path, b'{"message":%b,"status":"%b"}' % (text, status.encode()))
             except OSError as error:
