@@ -48,7 +48,9 @@ _TABLE = {
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
     "fetch": _Lazy("fedmsg._http", "certificates at an https address", "crypto"),
     "http": _Lazy("fedmsg._http", "asking a web server", "consumers"),
+    "metrics": _Lazy("fedmsg.hub.metrics", "figures for Prometheus", "metrics"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
+    "websocket": _Lazy("fedmsg.hub.websocket", "the WebSocket server", "consumers"),
 }
 
 
