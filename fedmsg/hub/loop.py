@@ -275,7 +275,7 @@ class Hub:
         return [*kept, *dead]
 
     def _start_workers(self, consumer: Consumer) -> None:
-        count = 1 if self._blocking else _settings.get(self.config, "moksha.workers_per_consumer")
+        count = 1 if self._blocking or consumer._in_order else _settings.get(self.config, "moksha.workers_per_consumer")
         workers = Workers(consumer, count)
         self._workers.append(workers)
         early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_early", None)
@@ -401,6 +401,8 @@ class Hub:
         stuck = self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
         for consumer in self.consumers:
             self._call_stop(consumer)
+            if isinstance(consumer, Consumer):
+                consumer._close()
         for producer in self.producers:
             if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
                 stuck.append(f"{type(producer).__name__} is still in its poll()")
