@@ -7,14 +7,16 @@ import functools
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from fedmsg.hub import Consumer, PollingProducer
 
 __all__ = ["Failure", "Failures"]
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True)
+class Failure:
     """An exception that got out of a method.
 
     Attributes:
