@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from fedmsg import _settings, encoding
+from fedmsg import _settings, _wire, encoding
 from fedmsg.exceptions import ConfigError, MessageError, RefusedAtStart
 from fedmsg.hub import endpoints, moksha, roster
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.inbox import Inbox
 from fedmsg.hub.kept import Leftovers
 from fedmsg.hub.message import Message
+from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.producer import PollingProducer
 from fedmsg.hub.subscriptions import Callback, Subscriptions
 from fedmsg.hub.workers import Workers
@@ -108,6 +109,9 @@ class Hub:
         found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self)
         makers = roster.Roster()
         makers.take_on(roster.installed("moksha.producer", "moksha.stream") if producers is None else producers, self)
+        # Some plugins bring it along as one of theirs.
+        if not any(isinstance(producer, MonitoringProducer) for producer in makers.running):
+            makers.take_on([MonitoringProducer], self)
         self.consumers: list[Any] = found.running
         self.producers: list[Any] = makers.running
         self.failed = found.failed + makers.failed
@@ -178,6 +182,22 @@ class Hub:
                 raise MessageError(f"it has more than {limit} bytes", "size")
             self._open_publisher().send(frame, body)
 
+    def inject(self, topic: str, body: Any) -> None:
+        """Give a message that did not come over the bus to those who want it, as if it had.
+
+        Args:
+            topic: The full topic.
+            body: The envelope; anything else is put into one.
+
+        Raises:
+            MessageError: It would be refused of anybody, or there is no room for it.
+        """
+        is_envelope = isinstance(body, dict) and body.get("topic") == topic and "msg" in body
+        data = _wire.encode(body if is_envelope else {"topic": topic, "msg": body}, topic)
+        if not self._has_room():
+            raise MessageError("too many messages wait to be handled", "full")
+        self._dispatch([("a client", topic.encode(), data)])
+
     def _open_publisher(self) -> publisher.Publisher:
         with self._publishing:
             if self._publisher is None:
@@ -201,6 +221,14 @@ class Hub:
             AddressInUse: An address is taken.
             ConfigError: The configuration can't work.
         """
+        try:
+            return self._start()
+        except BaseException:
+            for producer in self.producers:
+                self._call_stop(producer)
+            raise
+
+    def _start(self) -> Hub:
         self._prepare()
         if self._outbound and self._inbound.bound:
             self._open_publisher()
@@ -222,12 +250,14 @@ class Hub:
         return self
 
     def _prepare(self) -> None:
-        if self.failed and not self.consumers and not self.producers:
+        # One that only tells how the others are is no reason to run.
+        idle = not self.consumers and all(isinstance(producer, MonitoringProducer) for producer in self.producers)
+        if self.failed and idle:
             raise RefusedAtStart(f"none of the consumers and producers can be started: {'; '.join(self.failed)}")
-        if not self.consumers and not self.producers:
+        if idle:
             log.warning("no consumer and no producer is enabled: this hub has nothing to do")
-        for consumer in self.consumers:
-            prepare = getattr(consumer, "_prepare", None)
+        for one in (*self.consumers, *self.producers):
+            prepare = getattr(one, "_prepare", None)
             if prepare is not None:
                 prepare()
         curve.prepare(self.config, _settings.get(self.config, "endpoints") or {})
@@ -245,7 +275,7 @@ class Hub:
         return [*kept, *dead]
 
     def _start_workers(self, consumer: Consumer) -> None:
-        count = 1 if self._blocking else _settings.get(self.config, "moksha.workers_per_consumer")
+        count = 1 if self._blocking or consumer._in_order else _settings.get(self.config, "moksha.workers_per_consumer")
         workers = Workers(consumer, count)
         self._workers.append(workers)
         early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_early", None)
@@ -371,6 +401,8 @@ class Hub:
         stuck = self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
         for consumer in self.consumers:
             self._call_stop(consumer)
+            if isinstance(consumer, Consumer):
+                consumer._close()
         for producer in self.producers:
             if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
                 stuck.append(f"{type(producer).__name__} is still in its poll()")
