@@ -145,10 +145,21 @@ class Consumer:
 
     # ---------------------------------------------------------------- messages on their way
 
+    def _takes_as_usual(self) -> bool:
+        """Whether messages may be put on its queue unread: not when it has its own way of taking them."""
+        kind = type(self)
+        return kind._consume is Consumer._consume and kind._consume_json is Consumer._consume_json
+
     def _consume_json(self, message: Any) -> None:
         """Take a message as text, which is what a hub of somebody else's hands over."""
         if self.jsonify:
-            message = {"topic": message.topic, "body": encoding.loads(message.body)}
+            try:
+                body = encoding.loads(message.body)
+            except ValueError:
+                # What a broker delivers may be anything, and is wrapped.
+                self.log.debug("the body of a message with the topic %a is no JSON", message.topic)
+                body = message.body
+            message = {"topic": message.topic, "body": body}
         self._consume(message)
 
     def _consume(self, message: Any) -> bool | None:

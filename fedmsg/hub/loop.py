@@ -150,7 +150,7 @@ class Hub:
                 time; a consumer does its work elsewhere.
         """
         owner = getattr(callback, "__self__", None)
-        if isinstance(owner, Consumer) and callback == owner._consume_json:
+        if isinstance(owner, Consumer) and callback == owner._consume_json and owner._takes_as_usual():
             self._inboxes[callback] = owner.incoming
             owner.incoming.on_room = self._wake
         self._subscriptions.add(topic, callback)
@@ -340,16 +340,23 @@ class Hub:
             message = Message(address, frame, data, len(takers))
             for taker in takers:
                 groups[taker].append(message)
+        # Queues first: a callback may do anything, and may even stop the hub.
+        for taker in [taker for taker in groups if taker in self._inboxes]:
+            self._inboxes[taker].put_many(groups.pop(taker))
         for taker, messages in groups.items():
-            inbox = self._inboxes.get(taker)
-            if inbox is not None:
-                inbox.put_many(messages)
-                continue
             for message in messages:
-                try:
-                    taker(message.text())
-                except Exception:
-                    log.exception("a callback failed on a message with the topic %a", message.frame[:300])
+                self._call(taker, message)
+
+    def _call(self, taker: Callback, message: Message) -> None:
+        try:
+            if isinstance(getattr(taker, "__self__", None), Consumer):
+                # It takes messages its own way, and good ones only, like every consumer.
+                message.envelope()
+            taker(message.text())
+        except MessageError as error:
+            self.refusals.add(message.address, error)
+        except (Exception, SystemExit):
+            log.exception("a callback failed on a message with the topic %a", message.frame[:300])
 
     def _wake(self) -> None:
         receiver = self._receiver
