@@ -106,23 +106,27 @@ class Hub:
         # Plugins of 1.x import their base classes from there.
         moksha.register(Hub, RunningHub)
         found = roster.Roster()
-        found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self)
+        found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self._make)
         makers = roster.Roster()
-        makers.take_on(roster.installed("moksha.producer", "moksha.stream") if producers is None else producers, self)
+        acting = roster.installed("moksha.producer", "moksha.stream") if producers is None else producers
+        makers.take_on(acting, self._make)
         # Some plugins bring it along as one of theirs.
         if not any(isinstance(producer, MonitoringProducer) for producer in makers.running):
-            makers.take_on([MonitoringProducer], self)
+            makers.take_on([MonitoringProducer], self._make)
         self.consumers: list[Any] = found.running
         self.producers: list[Any] = makers.running
         self.failed = found.failed + makers.failed
-        self._forget_those_who_failed()
 
-    def _forget_those_who_failed(self) -> None:
-        """Give no messages to what has subscribed and then failed: nobody would take them."""
-        for callback in list(self._inboxes):
-            owner = getattr(callback, "__self__", None)
-            if not any(owner is consumer for consumer in self.consumers):
-                self.unsubscribe(callback)
+    def _make(self, kind: Any) -> Any:
+        """Construct a consumer or producer; one that is not to run leaves no subscriptions behind."""
+        before, one = len(self._subscriptions), None
+        try:
+            one = kind(self)
+        finally:
+            if not getattr(one, "_initialized", False):
+                for callback in self._subscriptions.cut(before):
+                    self._inboxes.pop(callback, None)
+        return one
 
     # ---------------------------------------------------------------- for consumers and producers
 
