@@ -465,7 +465,7 @@ def test_it_can_be_stopped_twice_and_not_started_again(feed: Feed) -> None:
 
 def test_one_that_was_never_started_can_be_stopped(feed: Feed) -> None:
     stopped: list[Any] = []
-    hub = Hub(feed.config, [taker(stop=stopped.append)], [])
+    hub = Hub(feed.config, [taker(stop=lambda self: stopped.append(self))], [])
     hub.stop()
     assert stopped == hub.consumers
 
