@@ -83,7 +83,7 @@ class Workers:
         inbox = self.consumer.incoming
         most = 1
         while not self._cut:
-            hand.batch = inbox.take(most, 0.0 if self._ending else 0.5)
+            hand.batch = inbox.take(self._share(most), 0.0 if self._ending else 0.5)
             hand.at = 0
             if not hand.batch:
                 if self._ending:
@@ -99,6 +99,11 @@ class Workers:
                 inbox.task_done(done)
                 if rest:
                     inbox.give_back(rest)
+
+    def _share(self, most: int) -> int:
+        """Say how many messages one of several workers may take without leaving another idle."""
+        count = len(self._threads)
+        return most if count == 1 else max(1, min(most, -(-self.consumer.incoming.qsize() // count)))
 
     def _work_through(self, hand: _Hand) -> int:
         """Handle a batch; how many messages of it are done with."""
