@@ -76,6 +76,7 @@ class Consumer:
         hub: The hub.
         incoming: What waits to be handled.
         blocking_mode: Whether each message is handled before the next is received.
+        N: How many threads work for it, unless in blocking mode.
         headcount_out: How many were handled since the last report.
         log: Its logger.
     """
@@ -100,6 +101,7 @@ class Consumer:
             self.queue_limit or _settings.get(config, "consumer_queue_limit"),
             drop=(self.queue_policy or _settings.get(config, "consumer_queue_policy")) == "drop",
         )
+        self.N: int = _settings.get(config, "moksha.workers_per_consumer")
         self.headcount_out = 0
         self._handling = _Handling(config, type(self))
         self._exception_count = 0
@@ -157,10 +159,21 @@ class Consumer:
 
     # ---------------------------------------------------------------- messages on their way
 
+    def _takes_as_usual(self) -> bool:
+        """Whether messages may be put on its queue unread: not when it has its own way of taking them."""
+        kind = type(self)
+        return kind._consume is Consumer._consume and kind._consume_json is Consumer._consume_json
+
     def _consume_json(self, message: Any) -> None:
         """Take a message as text, which is what a hub of somebody else's hands over."""
         if self.jsonify:
-            message = {"topic": message.topic, "body": encoding.loads(message.body)}
+            try:
+                body = encoding.loads(message.body)
+            except ValueError:
+                # What a broker delivers may be anything, and is wrapped.
+                self.log.debug("the body of a message with the topic %a is no JSON", message.topic)
+                body = message.body
+            message = {"topic": message.topic, "body": body}
         self._consume(message)
 
     def _consume(self, message: Any) -> bool | None:
@@ -237,7 +250,8 @@ class Consumer:
             Interrupted: The hub stops, and the message should be kept.
         """
         start = time.perf_counter()
-        handled = self._hook(self.pre_consume, message) and self._try(message, item)
+        self._hook(self.pre_consume, message)
+        handled = self._try(message, item)
         self._hook(self.post_consume, message)
         with self._handling.lock:
             self.headcount_out += 1
@@ -245,13 +259,13 @@ class Consumer:
             self._times.append(time.perf_counter() - start)
         return handled
 
-    def _hook(self, hook: Any, message: Any) -> bool:
+    def _hook(self, hook: Any, message: Any) -> None:
         try:
             hook(message)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged there
             self._note_failure(message, error, hook.__name__)
-            return False
-        return True
 
     def _try(self, message: Any, item: Any) -> bool:
         handling = self._handling
@@ -260,7 +274,10 @@ class Consumer:
         for tries in range(1, handling.retries + 2):
             try:
                 self.consume(message)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
+            except KeyboardInterrupt:
+                raise
+            # A cancelled coroutine is no Exception, and no reason to lose a message either.
+            except BaseException as error:  # noqa: BLE001 - logged there
                 self._note_failure(message, error, "consume")
                 if tries > handling.retries:
                     if handling.dead and handling.dead.add(again, error, tries):
