@@ -31,7 +31,7 @@ DAEMON = ["python-daemon>=3.0"]
 CRYPTO = ["cryptography>=42.0", "python-gnupg>=0.5", "requests>=2.28"]
 CONSUMERS = ["requests>=2.28", "websockets>=13.0"]
 METRICS = ["prometheus-client>=0.16"]
-SQL = ["SQLAlchemy>=1.4"]
+SQL = ["SQLAlchemy>=2.0", "psycopg>=3.1"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]
 DATAGREPPER = [*DATANOMMER, "Flask>=2.2", "gunicorn>=20.1"]
 STATSCACHE = [*DATAGREPPER, "requests>=2.28"]
@@ -87,6 +87,7 @@ COMMANDS = [
     "fedmsg-gateway = fedmsg.commands.gateway:gateway",
     "fedmsg-hub = fedmsg.commands.hub:hub",
     "fedmsg-logger = fedmsg.commands.logger:logger",
+    "fedmsg-replay = fedmsg.commands.replay_server:replay_server",
     "fedmsg-relay = fedmsg.commands.relay:relay",
     "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",
     "fedmsg-tail = fedmsg.commands.tail:tail",
