@@ -91,6 +91,7 @@ COMMANDS = [
     "fedmsg-relay = fedmsg.commands.relay:relay",
     "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",
     "fedmsg-tail = fedmsg.commands.tail:tail",
+    "fedmsg-trigger = fedmsg.commands.trigger:trigger",
 ]
 
 # What a hub runs where it is enabled.
