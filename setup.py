@@ -29,7 +29,9 @@ BASIC = [
 
 DAEMON = ["python-daemon>=3.0"]
 CRYPTO = ["cryptography>=42.0", "python-gnupg>=0.5", "requests>=2.28"]
-CONSUMERS = ["requests>=2.28", "websockets>=10.4"]
+# The first irc that logs in by SASL.
+IRC = ["irc>=20.3", "requests>=2.28"]
+CONSUMERS = ["websockets>=10.4", *IRC]
 SQL = ["SQLAlchemy>=1.4"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]
 DATAGREPPER = [*DATANOMMER, "Flask>=2.2", "gunicorn>=20.1"]
@@ -46,6 +48,7 @@ EXTRAS = {
     "datagrepper": DATAGREPPER,
     "datanommer": DATANOMMER,
     # Older ones have no limit to nesting: a hostile message would end the process.
+    "irc": IRC,
     "speed": ["orjson>=3.9.15"],
     "sql": SQL,
     "srv": ["dnspython>=2.2"],

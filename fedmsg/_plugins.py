@@ -47,6 +47,8 @@ _TABLE = {
     "x509": _Lazy("fedmsg.crypto._cryptography", "signing and checking with certificates", "crypto"),
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
     "fetch": _Lazy("fedmsg.crypto._fetch", "certificates at an https address", "crypto"),
+    "irc": _Lazy("fedmsg.consumers._irc.library", "the IRC bot", "irc"),
+    "irc_json": _Lazy("fedmsg.consumers._irc.json", "coloured JSON in IRC", "irc"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
 }
 
