@@ -209,7 +209,7 @@ class Client:
 
     def _has_spoken(self, session: Session) -> bool:
         """Say whether it is time for a goodbye."""
-        return not session.joined or not len(self._backlog) or time.monotonic() >= self._speak_until
+        return not session.speaking or not len(self._backlog) or time.monotonic() >= self._speak_until
 
     def _say(self, session: Session) -> float | None:
         """Say a line when one waits and it is time for it.
@@ -217,7 +217,7 @@ class Client:
         Returns:
             The seconds until it may be time for the next; None when it is not a question of time.
         """
-        if not session.joined:
+        if not session.speaking:
             return None
         too_early = self._next_line - time.monotonic()
         if too_early > 0:

@@ -239,10 +239,14 @@ class Connection:
 
 def _translated(event: Any) -> Event:
     code = getattr(event.type, "code", "")
+    target, arguments = event.target, event.arguments
+    # Of what the library says itself, the text may stand where a target belongs.
+    if isinstance(target, list):
+        target, arguments = "", target
     return Event(
         str(event.type),
         code if code.isdigit() else "",
         str(event.source or ""),
-        str(event.target or ""),
-        [str(argument) for argument in event.arguments],
+        str(target or ""),
+        [str(argument) for argument in arguments or ()],
     )

@@ -27,6 +27,8 @@ GOODBYE = "fedmsg-irc is stopped"
 _LONGEST_USER, _LONGEST_HOST = 11, 64
 # Seconds that NickServ has to know the bot before it joins anyway.
 _FOR_NICKSERV = 5.0
+# Seconds that the server has to tell the modes of the channel.
+_FOR_MODES = 5.0
 # Names of channels and users are equal when these are.
 _LOWER = str.maketrans("[]\\~", "{}|^")
 
@@ -72,15 +74,14 @@ class Session:
         connection: The connection, which is open.
 
     Attributes:
-        joined: Whether the bot is in its channel.
-        was_joined: Whether it has been, in this session.
+        speaking: Whether the bot is in its channel and knows the modes of it.
         reason: What the server said of why it ends, if it did.
     """
 
     def __init__(self, bot: Bot, pace: Pace, connection: Connection) -> None:
         self._bot = bot
         self._connection = connection
-        self._registered = self.joined = self.was_joined = False
+        self._registered = self._joined = self.speaking = False
         self.reason = ""
         self._nickname = bot.nickname
         self._others = nicknames(bot.nickname)
@@ -161,10 +162,15 @@ class Session:
         self._in(self._bot.timeout, self._join)
 
     def _join_later(self, why: str) -> None:
-        self.joined = False
+        self._joined = self.speaking = False
+        self._timers.pop(self._speak, None)
         wait = self._rejoin.wait()
         log.warning("%s: %s; the bot tries to join in %.0f s", self._bot.name, why, wait)
         self._in(wait, self._join)
+
+    def _speak(self) -> None:
+        self._timers.pop(self._speak, None)
+        self.speaking = self._joined
 
     def _take_nickname(self) -> None:
         if not same(self._nickname, self._bot.nickname):
@@ -203,7 +209,7 @@ class Session:
 
     def _on_900(self, _event: Event) -> None:
         # Logged in; by SASL that is before there is anything to join.
-        if self._registered and not self.joined:
+        if self._registered and not self._joined:
             self._join()
 
     def _on_login_failed(self, event: Event) -> None:
@@ -243,12 +249,14 @@ class Session:
             # A server may send a bot elsewhere, which is no place to speak.
             self._connection.send("PART", event.target)
             return
-        self.joined = self.was_joined = True
+        self._joined = True
         self._source = len(event.source.encode())
         self._timers.pop(self._join, None)
         self._rejoin.reset()
         log.info("%s: joined", self._bot.name)
+        # The answer tells whether colours are allowed; without one the bot speaks all the same.
         self._connection.send("MODE", self._bot.channel)
+        self._in(_FOR_MODES, self._speak)
 
     def _on_kick(self, event: Event) -> None:
         if event.arguments and same(event.arguments[0], self._nickname) and same(event.target, self._bot.channel):
@@ -259,7 +267,7 @@ class Session:
             self._join_later("the server took the bot out of the channel")
 
     def _on_refusal(self, event: Event) -> None:
-        if not self.joined:
+        if not self._joined:
             self._join_later(f"can't join: {_words(event)}")
             return
         self._refused += 1
@@ -269,6 +277,7 @@ class Session:
     def _on_324(self, event: Event) -> None:
         if len(event.arguments) > 1 and same(event.arguments[0], self._bot.channel):
             self._colours = "c" not in event.arguments[1]
+            self._speak()
 
     def _on_mode(self, event: Event) -> None:
         if not same(event.target, self._bot.channel) or not event.arguments:
