@@ -70,6 +70,7 @@ class Hub:
         producers: The producers that run.
         failed: The consumers and producers that could not be constructed, as lines for a person.
         refusals: How many messages were refused, by kind.
+        stop_by: When its stop has to be over, on the clock of `time.monotonic`; None before.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Hub:
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._stopping = threading.Event()
+        self.stop_by: float | None = None
         self._beat = 0.0
         self._outcome: Outcome | None = None
         self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
@@ -362,6 +364,7 @@ class Hub:
             return self._outcome
         limit = float(_settings.get(self.config, "stop_timeout") if timeout is None else timeout)
         start = time.monotonic()
+        self.stop_by = start + limit
         self._stopping.set()
         self._wake()
         for producer in self.producers:

@@ -222,9 +222,7 @@ class Session:
         other = next(self._others, None)
         if other is None:
             raise ConnectionError(f"the nickname {self._bot.nickname} and what is like it are taken: {_words(event)}")
-        log.warning(
-            "%s: the nickname %s can't be had (%s); the bot tries %s", self._bot.name, self._nickname, _words(event), other
-        )
+        log.warning("%s: %s: %s; the bot tries %s", self._bot.name, self._nickname, _words(event), other)
         self._nickname = other
         self._connection.send("NICK", other)
 

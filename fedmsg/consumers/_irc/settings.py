@@ -137,7 +137,7 @@ def read(entry: Mapping[str, Any]) -> Bot:
 
 def _reader_of(key: str) -> tuple[str, Callable[[Any], Any] | None]:
     """Give the attribute of `Bot` that a key is for, and the function that reads its value."""
-    name = key.removesuffix("_file") if isinstance(key, str) else ""
+    name = str(key).removesuffix("_file")
     if name != key and name in _SECRETS:
         return name, _secret_in_file
     return _NAMES.get(key, key), _READERS.get(key)
