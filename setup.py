@@ -83,6 +83,7 @@ COMMANDS = [
     "fedmsg-certs = fedmsg.commands.certs:main",
     "fedmsg-config = fedmsg.commands.config:config",
     "fedmsg-hub = fedmsg.commands.hub:hub",
+    "fedmsg-irc = fedmsg.commands.ircbot:ircbot",
     "fedmsg-logger = fedmsg.commands.logger:logger",
     "fedmsg-relay = fedmsg.commands.relay:relay",
     "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",
@@ -92,6 +93,7 @@ COMMANDS = [
 # What a hub runs where it is enabled.
 CONSUMERS_SHIPPED = [
     "fedmsg-dummy = fedmsg.consumers.dummy:DummyConsumer",
+    "fedmsg-ircbot = fedmsg.consumers.ircbot:IRCBotConsumer",
 ]
 
 # What knows the messages of our own commands.

@@ -216,6 +216,69 @@ def _said(line: str) -> tuple[str, str]:
     return (source[1:].partition("!")[0], text) if said else ("", "")
 
 
+class Wiretap:
+    """Sits between a client and a server, and writes down what the client sends.
+
+    Args:
+        port: Where the server listens.
+
+    Attributes:
+        port: Where to connect to.
+        sent: What has come from clients, one after the other, as bytes.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self.sent: list[bytes] = []
+        self._sockets = [socket.create_server(("127.0.0.1", 0))]
+        self.port = self._sockets[0].getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._sockets[0].accept()
+                server = socket.create_connection(("127.0.0.1", self._to), 10)
+                server.settimeout(None)
+                self._sockets += [client, server]
+                for source, sink, notes in ((client, server, self.sent), (server, client, None)):
+                    thread = threading.Thread(target=self._pass_on, args=(source, sink, notes), daemon=True)
+                    self._threads.append(thread)
+                    thread.start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, sink: socket.socket, notes: list[bytes] | None) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if notes is not None:
+                    notes.append(data)
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def lines(self) -> list[bytes]:
+        """Give the lines that clients have sent; a last one without an end included."""
+        return b"".join(self.sent).split(b"\r\n")
+
+    def close(self) -> None:
+        """End all connections."""
+        for one in list(self._sockets):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def __enter__(self) -> Wiretap:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 def wait_for(
     condition: Callable[[], object], timeout: float = 20.0, explain: Callable[[], str] = lambda: "it did not happen"
 ) -> None:
@@ -224,7 +287,7 @@ def wait_for(
     Raises:
         AssertionError: It never is.
     """
-    deadline = time.monotonic() + timeout
+    deadline, never = time.monotonic() + timeout, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, explain()
-        time.sleep(0.01)
+        never.wait(0.01)

@@ -17,7 +17,7 @@ from fedmsg.consumers._irc.backoff import Turnstile
 from fedmsg.consumers._irc.client import Client
 from fedmsg.consumers._irc.session import Pace
 
-__all__ = ["IRCBotConsumer", "ircprettify", "mirc_colors"]
+__all__ = ["IRCBotConsumer", "ircprettify", "mirc_colors", "read_all"]
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ class IRCBotConsumer(FedmsgConsumer):
         if self._initialized:
             meta.make_processors(**hub.config)
             self._bots = read_all(hub.config)
+            _warn(hub.config, self._bots)
 
     # ---------------------------------------------------------------- clients
 
@@ -247,25 +248,28 @@ class _Form:
 
 
 def read_all(config: Mapping[str, Any]) -> list[settings.Bot]:
-    """Read the setting ``irc``.
+    """Read the setting ``irc``, leaving out entries without a channel, and load what the bots need.
 
     Args:
         config: The configuration.
 
     Raises:
-        ConfigError: An entry can't be used.
+        ConfigError: An entry can't be used, or a library is missing.
     """
-    bots = []
+    bots = [settings.read(entry) for entry in _settings.get(config, "irc") or () if entry.get("channel")]
+    # Better now than when the first message comes.
+    if bots:
+        _plugins.lazy("irc")
+    if any(bot.pretty and not bot.terse for bot in bots):
+        _plugins.lazy("irc_json")
+    return bots
+
+
+def _warn(config: Mapping[str, Any], bots: list[settings.Bot]) -> None:
+    """Say what is left out, and what is dangerous."""
     for number, entry in enumerate(_settings.get(config, "irc") or (), 1):
         if not entry.get("channel"):
             log.error("irc: the entry %d has no channel, and is left out", number)
-            continue
-        bots.append(settings.read(entry))
     for bot in bots:
         if bot.secrets and not bot.ssl:
             log.warning("%s: a password is sent without encryption; set ssl to True", bot.name)
-    if bots:
-        # Better now than when the first message comes.
-        for name in ("irc", *(("irc_json",) if any(bot.pretty and not bot.terse for bot in bots) else ())):
-            _plugins.lazy(name)
-    return bots
