@@ -71,6 +71,7 @@ class Hub:
         producers: The producers that run.
         failed: The consumers and producers that could not be constructed, as lines for a person.
         refusals: How many messages were refused, by kind.
+        stop_by: When its stop has to be over, on the clock of `time.monotonic`; None before.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Hub:
         self._stopping = threading.Event()
         self._stopped = threading.Event()
         self._ending = threading.Lock()
+        self.stop_by: float | None = None
         self._beat = 0.0
         self._outcome: Outcome | None = None
         self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
@@ -427,6 +429,7 @@ class Hub:
         return self._outcome
 
     def _stop(self, start: float, limit: float) -> Outcome:
+        self.stop_by = start + limit
         self._stopping.set()
         self._wake()
         for producer in self.producers:

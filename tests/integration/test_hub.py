@@ -195,7 +195,8 @@ class Boom(Exception):
 
 
 @pytest.mark.parametrize(
-    "error", [Boom("no"), SystemExit(3), GeneratorExit(), KeyError("\x1b[2J"), RecursionError(), asyncio.CancelledError()]
+    "error",
+    [Boom("no"), SystemExit(3), GeneratorExit(), KeyError("\x1b[2J"), RecursionError(), asyncio.CancelledError()],
 )
 def test_an_exception_is_logged_with_the_id_and_counted(
     feed: Feed, caplog: pytest.LogCaptureFixture, error: BaseException
@@ -424,7 +425,14 @@ def test_what_is_malformed_is_refused_and_counted(feed: Feed, caplog: pytest.Log
     with hub_of(feed, taker(), taker(), taker(jsonify=False)) as hub:
         good = envelope("shop")
         frame, body = good["topic"].encode(), json.dumps(good).encode()
-        bad = [(frame, b"no json"), (frame, b"\xff"), (frame, b"[]"), (frame + b"x", body), (frame,), (frame, body, b"")]
+        bad = [
+            (frame, b"no json"),
+            (frame, b"\xff"),
+            (frame, b"[]"),
+            (frame + b"x", body),
+            (frame,),
+            (frame, body, b""),
+        ]
         for frames in bad:
             feed.raw(*frames)
         feed.publish(good)
