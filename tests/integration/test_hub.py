@@ -281,7 +281,7 @@ def test_so_many_workers_work_at_once(feed: Feed, count: int) -> None:
             feed.send("shop", number)
         until(lambda: len(hub.consumers[0].taken) == 3 * count)
         assert len(set(hub.consumers[0].taken)) == count
-        assert hub.consumers[0].N == count
+        assert count == hub.consumers[0].N
 
 
 def test_in_blocking_mode_each_is_handled_before_the_next_is_received(feed: Feed) -> None:
