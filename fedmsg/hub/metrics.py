@@ -9,6 +9,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import select
 import selectors
 import socket
 import socketserver
@@ -38,6 +39,8 @@ _AT_ONCE = 8
 _SILENCE = 10.0
 # How long a thread has to notice that its client was cut off, in seconds.
 _PATIENCE = 2.0
+_CLIENT = "fedmsg-metrics-client"
+_SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Exporter:
@@ -172,7 +175,8 @@ class _HTTPServer(socketserver.ThreadingTCPServer):
     request_queue_size = 100
 
     def __init__(self, host: str, port: int, handler: Any) -> None:
-        self._clients: dict[socket.socket, threading.Thread] = {}
+        self._clients: dict[socket.socket, None] = {}
+        self._answering: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._bell = -1
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -189,10 +193,9 @@ class _HTTPServer(socketserver.ThreadingTCPServer):
             while self._bell not in {key.fileobj for key, _ in selector.select()}:
                 self.handle_request()
         with self._lock:
-            clients = dict(self._clients)
-            for client in clients:
+            for client in self._clients:
                 _cut(client)
-        for thread in clients.values():
+        for thread in self._answering:
             thread.join(_PATIENCE)
 
     def end(self) -> None:
@@ -206,21 +209,30 @@ class _HTTPServer(socketserver.ThreadingTCPServer):
         if bell >= 0:
             os.close(bell)
 
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; where there are no descriptors left, that is not tried without a pause."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in _SHORT_OF:
+                select.select([self._bell], [], [], 0.1)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a client; the oldest is cut off when there are too many."""
-        # A daemon thread, as somebody who reads nothing must not keep the process from ending.
-        thread = threading.Thread(
-            target=self.process_request_thread,
-            args=(request, client_address),
-            name="fedmsg-metrics-client",
-            daemon=True,
-        )
+        self._answering = [thread for thread in self._answering if thread.is_alive()]
+        if len(self._answering) >= 2 * _AT_ONCE:
+            self._answering[0].join(_PATIENCE)
         with self._lock:
             if len(self._clients) >= _AT_ONCE:
                 oldest = next(iter(self._clients))
                 _cut(oldest)
                 del self._clients[oldest]
-            self._clients[request] = thread
+            self._clients[request] = None
+        # A daemon thread, as somebody who reads nothing must not keep the process from ending.
+        arguments = (request, client_address)
+        thread = threading.Thread(target=self.process_request_thread, args=arguments, name=_CLIENT, daemon=True)
+        self._answering.append(thread)
         thread.start()
 
     def shutdown_request(self, request: Any) -> None:
