@@ -19,7 +19,7 @@ from fedmsg.exceptions import ConfigError, MessageError, RefusedAtStart
 from fedmsg.hub import endpoints, moksha, roster
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.inbox import Inbox
-from fedmsg.hub.kept import Leftovers
+from fedmsg.hub.kept import KeptMessage, Leftovers
 from fedmsg.hub.message import Message
 from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.producer import PollingProducer
@@ -492,6 +492,11 @@ class Hub:
             if rest:
                 left[name] = len(rest)
             try:
+                # Those that were only to be tried again stay where they are.
+                dead = consumer._handling.dead
+                again = [item for item in rest if isinstance(item, KeptMessage) and item.origin is dead]
+                rest = [item for item in rest if item not in again] if again else rest
+                dead.put_back(again)
                 lost = leftovers.save(rest) if leftovers else len(rest)
             except OSError as error:
                 log.error("state_directory: what %s had not handled can't be kept: %s", name, error)
