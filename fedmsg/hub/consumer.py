@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from fedmsg import _settings, encoding
@@ -151,6 +151,18 @@ class Consumer:
     def _prepare(self) -> None:
         """Called when the hub starts: what the consumer needs and is not there raises here."""
 
+    @property
+    def _in_order(self) -> bool:
+        """Whether one worker alone has to handle its messages."""
+        return False
+
+    def _end(self) -> None:
+        """Called when the hub begins to stop: what waits for something waits no more."""
+        self._handling.stopping.set()
+
+    def _close(self) -> None:
+        """Called when the hub has stopped, even if `stop` was overridden."""
+
     # ---------------------------------------------------------------- messages on their way
 
     def _takes_as_usual(self) -> bool:
@@ -184,7 +196,8 @@ class Consumer:
             return None
         if self.blocking_mode:
             self.incoming.received += 1
-            return self._do_work(message)
+            outcomes = [self._do_work(one) for one in self._due(message)]
+            return all(outcomes)
         self.incoming.put(message)
         return None
 
@@ -200,8 +213,13 @@ class Consumer:
                 self._admit(message)
         except MessageError as error:
             self._refuse(item, error)
-        else:
-            self._do_work(message, item)
+            return
+        for one in self._due(message):
+            self._do_work(one, item if one is message else None)
+
+    def _due(self, message: Any) -> Iterable[Any]:
+        """Give the messages to handle now that one has come."""
+        return (message,)
 
     def _open(self, item: Any) -> Any:
         """Give what `consume` gets.

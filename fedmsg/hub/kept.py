@@ -19,9 +19,10 @@ from typing import Any, Protocol
 
 from fedmsg import encoding
 from fedmsg.exceptions import ConfigError
+from fedmsg.hub.files import process_name, replace
 from fedmsg.hub.message import Message
 
-__all__ = ["DeadLetters", "KeptMessage", "Leftovers", "process_name", "write_file"]
+__all__ = ["DeadLetters", "KeptMessage", "Leftovers"]
 
 log = logging.getLogger("fedmsg.hub")
 
@@ -62,41 +63,6 @@ class KeptMessage(Message):
             MessageError: It was not looked at before, and is not an envelope, or not one for its topic.
         """
         return json.loads(self.data) if self.checked else super().envelope()
-
-
-def process_name() -> str:
-    """Give the name of this process as the kernel knows it, such as ``fedmsg-hub``."""
-    try:
-        return Path("/proc/self/comm").read_text(encoding="utf-8", errors="replace").strip().replace("/", "-") or "hub"
-    except OSError:
-        return "hub"
-
-
-def write_file(path: Path, text: str, *, durable: bool = False) -> None:
-    """Replace a file at once: whoever reads it finds the old text or the new one.
-
-    Args:
-        path: The file.
-        text: What is to be in it.
-        durable: Whether it has to be there also after a power failure.
-
-    Raises:
-        OSError: It can't be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own for each thread that writes: they may belong to the same consumer.
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
 
 
 def _record(item: Any, *, checked: bool = False, **more: Any) -> str:
@@ -204,7 +170,8 @@ class Leftovers:
             # What still comes back from before is not to take this file away.
             self._pending = 0
             if lines:
-                write_file(self._path, "".join(lines), durable=True)
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                replace(self._path, "".join(lines).encode(), durable=True)
             else:
                 self._path.unlink(missing_ok=True)
         return lost
@@ -278,7 +245,7 @@ class DeadLetters:
             if self._path.exists() and trying.exists():
                 # Left from a process that crashed while it tried them.
                 messages = _read(trying, self) + _read(self._path, self)
-                write_file(trying, "".join(map(_record, messages)), durable=True)
+                replace(trying, "".join(map(_record, messages)).encode(), durable=True)
                 self._path.unlink()
             elif self._path.exists():
                 self._path.replace(trying)
@@ -308,4 +275,4 @@ class DeadLetters:
         with self._lock:
             if self._pending > 0:
                 self._pending = 0
-                write_file(self._trying(), "".join(map(_record, items)), durable=True)
+                replace(self._trying(), "".join(map(_record, items)).encode(), durable=True)

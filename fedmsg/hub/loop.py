@@ -71,6 +71,7 @@ class Hub:
         producers: The producers that run.
         failed: The consumers and producers that could not be constructed, as lines for a person.
         refusals: How many messages were refused, by kind.
+        stop_by: When its stop has to be over, on the clock of `time.monotonic`; None before.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Hub:
         self._stopping = threading.Event()
         self._stopped = threading.Event()
         self._ending = threading.Lock()
+        self.stop_by: float | None = None
         self._beat = 0.0
         self._outcome: Outcome | None = None
         self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
@@ -286,7 +288,7 @@ class Hub:
         return [*kept, *dead]
 
     def _start_workers(self, consumer: Consumer) -> None:
-        count = 1 if self._blocking else _settings.get(self.config, "moksha.workers_per_consumer")
+        count = 1 if self._blocking or consumer._in_order else _settings.get(self.config, "moksha.workers_per_consumer")
         workers = Workers(consumer, count)
         self._workers.append(workers)
         early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_early", None)
@@ -427,6 +429,7 @@ class Hub:
         return self._outcome
 
     def _stop(self, start: float, limit: float) -> Outcome:
+        self.stop_by = start + limit
         self._stopping.set()
         self._wake()
         for producer in self.producers:
@@ -435,6 +438,8 @@ class Hub:
         stuck += self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
         for consumer in self.consumers:
             self._call_stop(consumer)
+            if isinstance(consumer, Consumer):
+                consumer._close()
         for producer in self.producers:
             if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
                 stuck.append(f"{type(producer).__name__} is still in its poll()")

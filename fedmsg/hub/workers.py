@@ -90,7 +90,7 @@ class Workers:
                     return
                 continue
             start = time.monotonic()
-            done = self._work_through(hand)
+            done = self._work_through(hand, self.consumer._handle)
             most = min(2 * most, self._most) if time.monotonic() - start < _SOON else max(most // 2, 1)
             with self._leaving:
                 if self._abandoned:
@@ -105,9 +105,8 @@ class Workers:
         count = len(self._threads)
         return most if count == 1 else max(1, min(most, -(-self.consumer.incoming.qsize() // count)))
 
-    def _work_through(self, hand: _Hand) -> int:
+    def _work_through(self, hand: _Hand, handle: Callable[[Any], object]) -> int:
         """Handle a batch; how many messages of it are done with."""
-        handle = self.consumer._handle
         for number, item in enumerate(hand.batch):
             hand.at = number
             if self._cut:
@@ -132,7 +131,8 @@ class Workers:
                 if self._ending:
                     return
                 hand.batch, hand.at = [item], 0
-                if not self._work_through(hand):
+                # These have been looked at already.
+                if not self._work_through(hand, self.consumer._do_work):
                     return
         except Exception:
             self.consumer.log.exception("what %s missed can't be made up for", type(self.consumer).__name__)
@@ -144,7 +144,7 @@ class Workers:
     def end(self) -> None:
         """Let the threads end when nothing is left to do."""
         self._ending = True
-        self.consumer._handling.stopping.set()
+        self.consumer._end()
         self.consumer.incoming.wake()
 
     def wait(self, until: float) -> bool:

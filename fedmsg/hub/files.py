@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Small files that are replaced as a whole."""
+"""Small files that are replaced as a whole, and the name of the folder that a process has for them."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["replace"]
+__all__ = ["process_name", "replace"]
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a small file as a whole: whoever reads it meanwhile sees the old content or the new one.
 
-    It isn't forced to the disk, since that would be for every message: what counts is that the end
+    Where it is written for every message, it isn't forced to the disk: what counts is that the end
     of this process, whatever the moment, leaves a whole file.
 
     Args:
         path: The file.
         content: What it shall contain.
+        durable: Whether it has to be there also after the power was cut.
 
     Raises:
         OSError: It can't be written.
@@ -32,6 +34,8 @@ def replace(path: Path, content: bytes) -> None:
             written = os.write(descriptor, content)
             while written < len(content):
                 written += os.write(descriptor, content[written:])
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(name, path)
@@ -39,3 +43,14 @@ def replace(path: Path, content: bytes) -> None:
         with suppress(OSError):
             os.unlink(name)
         raise
+
+
+def process_name() -> str:
+    """Name this process as the kernel does, which is what fedmsg 1.x named its folders by."""
+    try:
+        name = Path("/proc/self/comm").read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+    except OSError:
+        # As the kernel would cut it.
+        name = os.path.basename(sys.argv[0])[:15]
+    name = name.replace("/", "_").replace("\0", "_")
+    return "fedmsg" if name in {"", ".", ".."} else name
