@@ -181,12 +181,15 @@ class Hub:
 
         Raises:
             ConfigError: The hub has no address to publish at.
-            MessageError: The message is too large.
+            MessageError: The message is too large, or its topic is no text.
         """
-        body = (encoding.dumps(message) if jsonify else message).encode()
+        text = encoding.dumps(message) if jsonify else message
+        limit = _settings.get(self.config, "max_message_size")
         for one in [topic] if isinstance(topic, str) else topic:
-            frame = one.encode()
-            limit = _settings.get(self.config, "max_message_size")
+            try:
+                frame, body = one.encode(), text if isinstance(text, bytes) else text.encode()
+            except UnicodeEncodeError as error:
+                raise MessageError(f"{error.object[:100]!r} can't be written in UTF-8", "utf-8") from error
             if len(frame) + len(body) > limit:
                 raise MessageError(f"it has more than {limit} bytes", "size")
             self._open_publisher().send(frame, body)
