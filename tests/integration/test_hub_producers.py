@@ -190,14 +190,14 @@ def listener(address: str) -> Iterator[Listener]:
 
 @pytest.mark.parametrize("way", ["name", "setting", "text", "list"])
 def test_messages_leave_at_the_address_of_the_hub(address: str, listener: Listener, way: str) -> None:
-    settings: dict[str, Any] = {
+    ways: dict[str, dict[str, Any]] = {
         "name": {"name": "me.here", "endpoints": {"me.here": [address]}},
         "setting": {"zmq_publish_endpoints": address},
         "text": {"zmq_publish_endpoints": f" {address} , {free_address()}"},
         "list": {"zmq_publish_endpoints": [address]},
-    }[way]
+    }
     message = {"topic": "a.b", "msg": {"é": [1.5, None]}, "i": 1}
-    with Hub({"post_init_sleep": 20, **settings}, [], []) as hub:
+    with Hub({"post_init_sleep": 20, **ways[way]}, [], []) as hub:
         hub.send_message("a.b", message)
         hub.send_message(topic=["a.c", "a.d"], message={"n": 1})
         hub.send_message("a.e", '{"as": "it is"}', jsonify=False)
@@ -227,11 +227,12 @@ def test_consumers_and_producers_have_a_short_way(address: str, listener: Listen
 
 
 def test_many_threads_publish_at_once(address: str, listener: Listener) -> None:
+    def publish(n: int) -> None:
+        for i in range(100):
+            hub.send_message(f"t.{n}", {"n": i})
+
     with Hub({"zmq_publish_endpoints": address, "post_init_sleep": 20}, [], []) as hub:
-        threads = [
-            threading.Thread(target=lambda n=n: [hub.send_message(f"t.{n}", {"n": i}) for i in range(100)])  # type: ignore[misc]
-            for n in range(8)
-        ]
+        threads = [threading.Thread(target=publish, args=(n,)) for n in range(8)]
         for thread in threads:
             thread.start()
         frames = listener.take(800)

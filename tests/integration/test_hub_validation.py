@@ -203,7 +203,7 @@ def test_time_in_a_file_makes_no_message_too_old(feed: Feed, bench: Bench, tmp_p
         until(lambda: hub.consumers[0].incoming.received == 2)
         assert hub.stop().kept
     feed.wait_until_gone()
-    (path,) = [path for path in tmp_path.rglob("*.jsonl")]
+    (path,) = tmp_path.rglob("*.jsonl")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert {row["checked"] for row in rows} == {False}
     # As if the hub had been down for an hour, and one of these had been too old when it came.
