@@ -83,7 +83,7 @@ def _wait_for_report(timeout: int) -> tuple[dict[str, Any], str]:
         socket.setsockopt(zmq.MAXMSGSIZE, _settings.get(config, "max_message_size"))
         socket.subscribe(b"")
         options.connect(socket, endpoint, _KEY)
-        while socket.poll(max(0, min(deadline - time.monotonic(), 3600)) * 1000):
+        while socket.poll(int(1000 * max(0, min(deadline - time.monotonic(), 3600)))):
             found = _read(socket.recv_multipart()[-1])
             if found is not None:
                 return found

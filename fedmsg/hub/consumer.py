@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from fedmsg import _settings, encoding
@@ -27,6 +27,38 @@ class Interrupted(BaseException):
     """A worker is to stop before a message has had all its tries; the message is to be kept."""
 
 
+class _Handling:
+    """What a consumer keeps for its hub; in one place, since subclasses have private names of their own.
+
+    Args:
+        config: The configuration.
+        kind: The class of the consumer.
+
+    Attributes:
+        retries: How often a message is tried again.
+        delay: Seconds before that.
+        dead: Where messages go whose handling failed for good.
+        stopping: Set when the hub stops.
+        lock: Held to change a counter.
+        totals: What became of messages, by kind.
+        reported: How many had come in at the last report.
+    """
+
+    def __init__(self, config: Mapping[str, Any], kind: type) -> None:
+        self.retries: int = _settings.get(config, "consume_retries")
+        self.delay: float = _settings.get(config, "consume_retry_delay")
+        self.dead = DeadLetters(_settings.get(config, "dead_letter_directory"), kind)
+        self.stopping = threading.Event()
+        self.lock = threading.Lock()
+        self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
+        self.reported = 0
+
+    def count(self, kind: str) -> None:
+        """Count a message."""
+        with self.lock:
+            self.totals[kind] += 1
+
+
 class Consumer:
     """Handles messages of some topics: a subclass has a ``topic`` and a method `consume`.
 
@@ -44,6 +76,7 @@ class Consumer:
         hub: The hub.
         incoming: What waits to be handled.
         blocking_mode: Whether each message is handled before the next is received.
+        N: How many threads work for it, unless in blocking mode.
         headcount_out: How many were handled since the last report.
         log: Its logger.
     """
@@ -68,15 +101,10 @@ class Consumer:
             self.queue_limit or _settings.get(config, "consumer_queue_limit"),
             drop=(self.queue_policy or _settings.get(config, "consumer_queue_policy")) == "drop",
         )
+        self.N: int = _settings.get(config, "moksha.workers_per_consumer")
         self.headcount_out = 0
-        self._retries: int = _settings.get(config, "consume_retries")
-        self._delay: float = _settings.get(config, "consume_retry_delay")
-        self._dead = DeadLetters(_settings.get(config, "dead_letter_directory"), type(self))
-        self._stopping = threading.Event()
-        self._counting = threading.Lock()
-        self._totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
+        self._handling = _Handling(config, type(self))
         self._exception_count = 0
-        self._reported = 0
         self._times: deque[float] = deque(maxlen=1024)
         subscribe = getattr(hub, "subscribe", None)
         if subscribe is not None:
@@ -114,15 +142,38 @@ class Consumer:
     def stop(self) -> None:
         """Called when the hub stops, after the last message."""
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Called when the hub starts: what the consumer needs and is not there raises here."""
 
+    @property
+    def _in_order(self) -> bool:
+        """Whether one worker alone has to handle its messages."""
+        return False
+
+    def _end(self) -> None:
+        """Called when the hub begins to stop: what waits for something waits no more."""
+        self._handling.stopping.set()
+
+    def _close(self) -> None:
+        """Called when the hub has stopped, even if `stop` was overridden."""
+
     # ---------------------------------------------------------------- messages on their way
+
+    def _takes_as_usual(self) -> bool:
+        """Whether messages may be put on its queue unread: not when it has its own way of taking them."""
+        kind = type(self)
+        return kind._consume is Consumer._consume and kind._consume_json is Consumer._consume_json
 
     def _consume_json(self, message: Any) -> None:
         """Take a message as text, which is what a hub of somebody else's hands over."""
         if self.jsonify:
-            message = {"topic": message.topic, "body": encoding.loads(message.body)}
+            try:
+                body = encoding.loads(message.body)
+            except ValueError:
+                # What a broker delivers may be anything, and is wrapped.
+                self.log.debug("the body of a message with the topic %a is no JSON", message.topic)
+                body = message.body
+            message = {"topic": message.topic, "body": body}
         self._consume(message)
 
     def _consume(self, message: Any) -> bool | None:
@@ -138,7 +189,8 @@ class Consumer:
             return None
         if self.blocking_mode:
             self.incoming.received += 1
-            return self._do_work(message)
+            outcomes = [self._do_work(one) for one in self._due(message)]
+            return all(outcomes)
         self.incoming.put(message)
         return None
 
@@ -153,16 +205,20 @@ class Consumer:
         except MessageError as error:
             self._refuse(item, error)
             return
-        if message is not None:
-            self._do_work(message, item)
+        for one in self._due(message):
+            self._do_work(one, item if one is message else None)
+
+    def _due(self, message: Any) -> Iterable[Any]:
+        """Give the messages to handle now that one has come."""
+        return (message,)
 
     def _open(self, item: Any) -> Any:
-        """Give what `consume` gets; None when it is not to be handled.
+        """Give what `consume` gets.
 
         Raises:
             MessageError: It is malformed.
         """
-        if type(item) is not Message and not isinstance(item, Message):
+        if not isinstance(item, Message):
             # Somebody put it there by hand, or `_consume` did after looking at it.
             return item
         envelope = item.envelope()
@@ -178,8 +234,7 @@ class Consumer:
         return message
 
     def _refuse(self, item: Message, error: MessageError) -> None:
-        with self._counting:
-            self._totals["refused"] += 1
+        self._handling.count("refused")
         refusals = getattr(self.hub, "refusals", None)
         if refusals is not None:
             refusals.add(item.address, error)
@@ -195,67 +250,65 @@ class Consumer:
             Interrupted: The hub stops, and the message should be kept.
         """
         start = time.perf_counter()
-        handled = self._hook(self.pre_consume, message) and self._try(message, item)
+        self._hook(self.pre_consume, message)
+        handled = self._try(message, item)
         self._hook(self.post_consume, message)
-        with self._counting:
+        with self._handling.lock:
             self.headcount_out += 1
-            self._totals["handled" if handled else "failed"] += 1
+            self._handling.totals["handled" if handled else "failed"] += 1
             self._times.append(time.perf_counter() - start)
         return handled
 
-    def _hook(self, hook: Any, message: Any) -> bool:
+    def _hook(self, hook: Any, message: Any) -> None:
         try:
             hook(message)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged there
             self._note_failure(message, error, hook.__name__)
-            return False
-        return True
 
     def _try(self, message: Any, item: Any) -> bool:
-        again = message if item is None or not self._retries else item
-        delay = self._delay
-        for tries in range(1, self._retries + 2):
+        handling = self._handling
+        again = message if item is None else item
+        delay = handling.delay
+        for tries in range(1, handling.retries + 2):
             try:
                 self.consume(message)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
+            except KeyboardInterrupt:
+                raise
+            # A cancelled coroutine is no Exception, and no reason to lose a message either.
+            except BaseException as error:  # noqa: BLE001 - logged there
                 self._note_failure(message, error, "consume")
-                if tries > self._retries:
-                    self._bury(again, message, error, tries)
+                if tries > handling.retries:
+                    if handling.dead and handling.dead.add(again, error, tries):
+                        handling.count("dead")
                     return False
             else:
                 return True
-            if self._stopping.wait(delay):
+            if handling.stopping.wait(delay):
                 raise Interrupted
-            with self._counting:
-                self._totals["retried"] += 1
+            handling.count("retried")
             delay = min(2 * delay, _LONGEST_DELAY)
             # What the failed try has changed in the message, the next does not see.
             message = self._open(again) if isinstance(again, Message) else again
         return False
 
     def _note_failure(self, message: Any, error: BaseException, where: str) -> None:
-        with self._counting:
+        with self._handling.lock:
             self._exception_count += 1
         self.log.error("%s failed in %s() on message %s", type(self).__name__, where, name_of(message), exc_info=error)
-
-    def _bury(self, item: Any, message: Any, error: BaseException, tries: int) -> None:
-        if not self._dead:
-            return
-        if self._dead.add(item if isinstance(item, Message) else message, error, tries):
-            with self._counting:
-                self._totals["dead"] += 1
 
     # ---------------------------------------------------------------- how it is
 
     @property
     def headcount_in(self) -> int:
         """How many messages have come in since the last report."""
-        return self.incoming.received - self._reported
+        return self.incoming.received - self._handling.reported
 
     def __json__(self) -> dict[str, Any]:
         """The consumer's row of the monitoring report; the counters in it start again at zero."""
         received = self.incoming.received
-        with self._counting:
+        with self._handling.lock:
             row = {
                 "name": type(self).__name__,
                 "module": type(self).__module__,
@@ -265,19 +318,19 @@ class Consumer:
                 "jsonify": self.jsonify,
                 "backlog": self.incoming.qsize(),
                 "headcount_out": self.headcount_out,
-                "headcount_in": received - self._reported,
+                "headcount_in": received - self._handling.reported,
                 "times": list(self._times),
                 "totals": self.totals(),
             }
             self._exception_count = self.headcount_out = 0
-            self._reported = received
+            self._handling.reported = received
             self._times.clear()
         return row
 
     def totals(self) -> dict[str, int]:
         """What has become of its messages since it started, by kind, and how many wait."""
         inbox = self.incoming
-        return {"received": inbox.received, "dropped": inbox.dropped, "waiting": inbox.qsize(), **self._totals}
+        return {"received": inbox.received, "dropped": inbox.dropped, "waiting": inbox.qsize(), **self._handling.totals}
 
 
 def name_of(message: Any) -> str:

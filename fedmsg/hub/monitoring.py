@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Tells every few seconds how a daemon is, at ``moksha.monitoring.socket``.
 
+In a hub that is the work of a producer, in other daemons of a thread.
+
 ``fedmsg-check`` and other people's monitoring read it: one frame with the JSON of
 ``{"consumers": [...], "producers": [...]}``. The counters in it begin again after each
 report, so nobody else may ask for one; :mod:`fedmsg.hub.metrics` has counters of its own.
@@ -21,10 +23,11 @@ import zmq
 from fedmsg import _settings, encoding
 from fedmsg.exceptions import ConfigError
 from fedmsg.hub import _ipc
+from fedmsg.hub.producer import PollingProducer
 from fedmsg.transport import options, process
 from fedmsg.transport.options import Socket
 
-__all__ = ["Bulletin", "Monitor", "Report"]
+__all__ = ["Bulletin", "Monitor", "MonitoringProducer", "Report"]
 
 log = logging.getLogger("fedmsg.hub.monitoring")
 
@@ -220,7 +223,7 @@ class Monitor:
 
     def _row(self) -> dict[str, Any]:
         return {
-            "name": "MonitoringProducer",
+            "name": MonitoringProducer.__name__,
             "module": "moksha.hub.monitoring",
             "initialized": True,
             "exceptions": self.failures,
@@ -228,3 +231,42 @@ class Monitor:
             "now": False,
             "last_ran": self._last_ran,
         }
+
+
+class MonitoringProducer(PollingProducer):
+    """Reports how the hub is that it belongs to; without ``moksha.monitoring.socket`` it is disabled.
+
+    Args:
+        hub: The hub.
+    """
+
+    frequency = EVERY
+
+    def __init__(self, hub: Any) -> None:
+        if not hub.config.get(_KEY):
+            return
+        super().__init__(hub)
+        self._bulletin = Bulletin(hub.config)
+
+    def _prepare(self) -> None:
+        """Bind the address.
+
+        Raises:
+            AddressInUse: Somebody else has it.
+            ConfigError: It is no address, or not one to bind.
+        """
+        self._bulletin.open()
+        self.log.info("reporting at %s", self._bulletin.address)
+
+    def poll(self) -> None:
+        """Send a report."""
+        self._bulletin.post(encoding.dumps(self.hub.report()))
+
+    def stop(self) -> None:
+        """Send no more."""
+        super().stop()
+        self._bulletin.close()
+
+    def __json__(self) -> dict[str, Any]:
+        """Its row of the report. Readers know it by the name that it has had since 1.x."""
+        return {**super().__json__(), "module": "moksha.hub.monitoring"}

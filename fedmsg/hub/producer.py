@@ -38,7 +38,7 @@ class Producer:
         """Publish a message through the hub."""
         self.hub.send_message(topic, message)
 
-    def start(self) -> None:
+    def _start(self) -> None:
         """Called when the hub runs."""
 
     def stop(self) -> None:
@@ -83,7 +83,7 @@ class PollingProducer(Producer):
         """Do the work; every polling producer has its own."""
         raise NotImplementedError(f"{type(self).__name__} has no poll()")
 
-    def start(self) -> None:
+    def _start(self) -> None:
         """Begin to poll."""
         self._thread = threading.Thread(target=self._run, name=f"fedmsg-{type(self).__name__}", daemon=True)
         self._thread.start()
@@ -118,7 +118,7 @@ class PollingProducer(Producer):
         self.die = True
         self._ended.set()
 
-    def wait(self, until: float) -> bool:
+    def _wait(self, until: float) -> bool:
         """Wait for the last poll to end; whether it has.
 
         Args:

@@ -224,7 +224,9 @@ def test_of_many_that_start_at_once_one_gets_the_address(tmp_path: Path) -> None
     for _ in range(20):
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(path))
-        barrier, won, lost = threading.Barrier(8), [], []
+        barrier = threading.Barrier(8)
+        won: list[_ipc.File] = []
+        lost: list[AddressInUse] = []
 
         def start(barrier: threading.Barrier, won: list[_ipc.File], lost: list[AddressInUse]) -> None:
             barrier.wait()
