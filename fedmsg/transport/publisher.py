@@ -68,6 +68,10 @@ class _Hindrance(enum.Enum):
 _BROKEN, _INSIDE = _Hindrance.BROKEN, _Hindrance.INSIDE
 
 
+#: A lock to wait for, and how many seconds.
+_Wait = tuple[threading.Lock, float]
+
+
 class Publisher:
     """What bound and connected publishers have in common.
 
@@ -119,8 +123,17 @@ class Publisher:
         if self._send_one(topic, body) and self._deferred:
             self._send_deferred()
 
-    def _send_one(self, topic: bytes, body: bytes) -> bool:
-        """Send one message; False when that was left to the caller further up the stack."""
+    def wait(self, topic: bytes) -> None:
+        """Wait until a message could be sent, and send none: for whoever has to do something in between.
+
+        Raises:
+            NotListening: No relay listened within ``timeout``.
+            AddressInUse: The socket had to be opened anew, and somebody else has taken its address.
+        """
+        self._send_one(topic, None)
+
+    def _send_one(self, topic: bytes, body: bytes | None) -> bool:
+        """Send one message, or none; False when that was left to the caller further up the stack."""
         start = time.monotonic()
         while (hindrance := self._attempt(topic, body, start)) is not None:
             if hindrance is _INSIDE:
@@ -132,11 +145,12 @@ class Publisher:
                 self.news.wait(*hindrance)
         return True
 
-    def _attempt(self, topic: bytes, body: bytes, start: float) -> tuple[threading.Lock, float] | _Hindrance | None:
+    def _attempt(self, topic: bytes, body: bytes | None, start: float) -> _Wait | _Hindrance | None:
         """Send a message, or give what is in its way; a lock to wait for and how long, where it is time."""
         with self._lock:
             if self._inside:
-                self._deferred.append((topic, body))
+                if body is not None:
+                    self._deferred.append((topic, body))
                 return _INSIDE
             self._inside = True
             try:
@@ -149,7 +163,8 @@ class Publisher:
                     return self.news.expect(), min(patience, _RECHECK)
                 if outlet.broken:
                     return _BROKEN
-                outlet.send(topic, body, now)
+                if body is not None:
+                    outlet.send(topic, body, now)
                 return None
             finally:
                 self._inside = False

@@ -15,6 +15,10 @@ from fedmsg.exceptions import FedmsgError
         (exceptions.UsageError("x"), ValueError, 2),
         (exceptions.ConfigError("x"), ValueError, 5),
         (exceptions.MissingEndpoint("x"), KeyError, 5),
+        (exceptions.MissingReplayEndpoint("x"), KeyError, 5),
+        (exceptions.MissingReplayEndpoint("x"), IOError, 5),
+        (exceptions.QueryError("x"), ValueError, 70),
+        (exceptions.StoreError("x"), IOError, 3),
         (exceptions.MissingExtra("x", "y"), ImportError, 5),
         (exceptions.RefusedAtStart("x"), IOError, 7),
         (exceptions.MessageError("x"), ValueError, 70),
@@ -23,6 +27,7 @@ from fedmsg.exceptions import FedmsgError
         (exceptions.NotListening("x"), IOError, 3),
         (exceptions.PossiblyLost(1, "x"), IOError, 4),
         (exceptions.AddressInUse("x"), IOError, 6),
+        (exceptions.HttpError("x"), IOError, 3),
         (exceptions.WorkLeft("x"), IOError, 8),
     ],
 )
