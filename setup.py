@@ -29,7 +29,9 @@ BASIC = [
 
 DAEMON = ["python-daemon>=3.0"]
 CRYPTO = ["cryptography>=42.0", "python-gnupg>=0.5", "requests>=2.28"]
-CONSUMERS = ["requests>=2.28", "websockets>=13.0"]
+# The first irc that logs in by SASL.
+IRC = ["irc>=20.3", "requests>=2.28"]
+CONSUMERS = ["websockets>=13.0", *IRC]
 METRICS = ["prometheus-client>=0.16"]
 SQL = ["SQLAlchemy>=2.0", "psycopg>=3.1"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]
@@ -46,6 +48,7 @@ EXTRAS = {
     "daemon": DAEMON,
     "datagrepper": DATAGREPPER,
     "datanommer": DATANOMMER,
+    "irc": IRC,
     "metrics": METRICS,
     # Older ones have no limit to nesting: a hostile message would end the process.
     "speed": ["orjson>=3.9.15"],
@@ -88,6 +91,7 @@ COMMANDS = [
     "fedmsg-dg-replay = fedmsg.commands.replay:replay",
     "fedmsg-gateway = fedmsg.commands.gateway:gateway",
     "fedmsg-hub = fedmsg.commands.hub:hub",
+    "fedmsg-irc = fedmsg.commands.ircbot:ircbot",
     "fedmsg-logger = fedmsg.commands.logger:logger",
     "fedmsg-replay = fedmsg.commands.replay_server:replay_server",
     "fedmsg-relay = fedmsg.commands.relay:relay",
@@ -100,6 +104,7 @@ COMMANDS = [
 CONSUMERS_SHIPPED = [
     "fedmsg-dummy = fedmsg.consumers.dummy:DummyConsumer",
     "fedmsg-gateway = fedmsg.consumers.gateway:GatewayConsumer",
+    "fedmsg-ircbot = fedmsg.consumers.ircbot:IRCBotConsumer",
     "fedmsg-relay = fedmsg.consumers.relay:RelayConsumer",
 ]
 

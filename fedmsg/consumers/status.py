@@ -15,18 +15,17 @@ import json
 import logging
 import math
 import os
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedmsg import encoding
-from fedmsg.consumers._files import replace
 from fedmsg.consumers._handled import Handled
 from fedmsg.exceptions import ConfigError, MessageError
+from fedmsg.hub.files import process_name, replace
 
-__all__ = ["POST", "PRE", "Status", "StatusFile", "parse", "process_name"]
+__all__ = ["POST", "PRE", "Status", "StatusFile", "parse"]
 
 PRE, POST = "pre", "post"
 # Far more than a status with the biggest message that is allowed by default.
@@ -87,17 +86,6 @@ def parse(text: str | bytes) -> Status:
         raise MessageError("the timestamp of its message is no time", "status")
     topic = message.get("topic", body.get("topic"))
     return Status(topic if isinstance(topic, str) else "", body, status)
-
-
-def process_name() -> str:
-    """Name this process as the kernel does, which is what fedmsg 1.x named its folders by."""
-    try:
-        name = Path("/proc/self/comm").read_text(encoding="utf-8", errors="replace").removesuffix("\n")
-    except OSError:
-        # As the kernel would cut it.
-        name = os.path.basename(sys.argv[0])[:15]
-    name = name.replace("/", "_").replace("\0", "_")
-    return "fedmsg" if name in {"", ".", ".."} else name
 
 
 class StatusFile:

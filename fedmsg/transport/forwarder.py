@@ -41,7 +41,7 @@ log = logging.getLogger("fedmsg.transport")
 QUIET = 100
 #: For so many seconds after the start former subscribers are waited for, at most.
 RETURN_WITHIN = 1.5
-_LOOK_EVERY = 10
+_LOOK_EVERY = 10  # ms
 
 
 class Statistics(NamedTuple):
@@ -119,7 +119,7 @@ class Forwarder:
         self._steering: Steering | None = None
         self._subscribers: Subscribers | None = None
         self._attendance: Attendance | None = None
-        self._complete_at = 0.0
+        self._complete = False
         self._thread = threading.Thread(target=self._run, name="fedmsg-forwarder", daemon=True)
         self._result: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._deadline = 0.0
@@ -172,7 +172,7 @@ class Forwarder:
         self._subscribers.look()
         count = self._subscribers.subscribed()
         # While some are still on their way back, the number to remember is the old one.
-        if self._attendance is not None and self._complete_at and self.running:
+        if self._attendance is not None and self._complete and self.running:
             self._attendance.note(count)
         return count
 
@@ -289,7 +289,7 @@ class Forwarder:
         self._attendance = Attendance(self._config, self.outbound)
         expected, patience = self._attendance.expected(), time.monotonic() + RETURN_WITHIN
         while not steering.stopping:
-            if self._complete_at or self._subscribers_are_back(outbound, expected, patience):
+            if self._complete or self._are_back(expected, patience, inbound, outbound):
                 if self._check is None:
                     zmq.proxy_steerable(inbound, outbound, None, control.socket)
                 else:
@@ -298,19 +298,20 @@ class Forwarder:
                 self._upstream.attend(inbound)
         control.socket.close()
 
-    def _subscribers_are_back(self, outbound: Socket, expected: int, patience: float) -> bool:
+    def _are_back(self, expected: int, patience: float, inbound: Socket, outbound: Socket) -> bool:
         """Wait for former subscribers; False when told to return meanwhile."""
         assert self._subscribers is not None
         while self._subscribers.subscribed() < expected and time.monotonic() < patience:
-            # A look at the socket is what makes it take in who has subscribed.
-            outbound.getsockopt(zmq.EVENTS)
             if self._control.socket.poll(_LOOK_EVERY) and self._control.told_to_return():
                 return False
+            # A look at a socket is what makes it take in who has connected, and subscribe or be subscribed to.
+            inbound.getsockopt(zmq.EVENTS)
+            outbound.getsockopt(zmq.EVENTS)
         if expected:
             # ZeroMQ's thread has read the last subscription, and may be just about to hand it over.
             time.sleep(_LOOK_EVERY / 1000)
             outbound.getsockopt(zmq.EVENTS)
-        self._complete_at = time.monotonic()
+        self._complete = True
         return True
 
     def _forward_checked(self, inbound: Socket, outbound: Socket, control: LoopEnd) -> None:

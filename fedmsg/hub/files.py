@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Small files that are replaced as a whole."""
+"""Small files that are replaced as a whole, and the name of the folder that a process has for them."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["replace"]
+__all__ = ["process_name", "replace"]
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -39,3 +40,14 @@ def replace(path: Path, content: bytes) -> None:
         with suppress(OSError):
             os.unlink(name)
         raise
+
+
+def process_name() -> str:
+    """Name this process as the kernel does, which is what fedmsg 1.x named its folders by."""
+    try:
+        name = Path("/proc/self/comm").read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+    except OSError:
+        # As the kernel would cut it.
+        name = os.path.basename(sys.argv[0])[:15]
+    name = name.replace("/", "_").replace("\0", "_")
+    return "fedmsg" if name in {"", ".", ".."} else name
