@@ -122,7 +122,8 @@ class CollectdCommand(BaseCommand):
             ConfigError: The configuration can't work.
             RefusedAtStart: Messages are to be checked, and can't be.
         """
-        config = {**self.config, str(CollectdConsumer.config_key): True}
+        # What passed while it did not run is not to be counted now.
+        config = {**self.config, "status_directory": None, str(CollectdConsumer.config_key): True}
         meta.make_processors(**config)
         _daemon.run_hub(lambda: Hub(config, [CollectdConsumer], [CollectdProducer]), "counting for collectd")
 
