@@ -185,22 +185,15 @@ def test_those_who_ask_and_do_not_read(tmp_path: Path, figures: Figures, full_si
     figures("replay server: asking and not reading", sent=len(stuck), memory_before=before, memory_after=after, exits=0)
 
 
+# The whole alphabet of Unicode takes ten seconds to set up.
+TEXTS = strategies.text("aé\x00\ud800\U0001f600 '\"\\")
 ANYTHING = strategies.recursive(
-    strategies.none()
-    | strategies.booleans()
-    | strategies.integers()
-    | strategies.floats()
-    | strategies.text("aé\x00\ud800\U0001f600 '\"\\"),
-    lambda inner: (
-        strategies.lists(inner) | strategies.dictionaries(strategies.text("aé\x00\ud800\U0001f600 '\"\\"), inner)
-    ),
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | TEXTS,
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(TEXTS, inner),
     max_leaves=20,
 )
-# The whole alphabet of Unicode takes ten seconds to set up.
 KEYS = strategies.sampled_from(["seq_id", "seq_ids", "seq_id_range", "msg_id", "msg_ids", "time"])
-QUESTIONS = strategies.dictionaries(KEYS | strategies.text("aé\x00\ud800\U0001f600 '\"\\"), ANYTHING).map(
-    lambda query: json.dumps(query).encode()
-)
+QUESTIONS = strategies.dictionaries(KEYS | TEXTS, ANYTHING).map(lambda query: json.dumps(query).encode())
 
 
 def test_generated_questions(sqlite_url: str) -> None:
