@@ -34,6 +34,8 @@ EXTRAS = {
     "daemon": "Detaching from the terminal, with ``daemon: true``.",
     "datagrepper": "The history over HTTP.",
     "datanommer": "The history in a database.",
+    "irc": "The IRC bot.",
+    "metrics": "Figures for Prometheus, with ``metrics_port``.",
     "speed": "Faster decoding of what is received.",
     "sql": "Sending SQLAlchemy models.",
     "srv": "Endpoints from the DNS, with ``srv_endpoints``.",

@@ -49,6 +49,7 @@ meta_processors ["/etc/fedmsg.meta.d"]
 state_directory null | consumer_queue_limit 10000 | consumer_queue_policy "block" | consume_retries 0
 consume_retry_delay 1.0 | dead_letter_directory null | moksha.monitoring.socket.mode null
 moksha.livesocket.websocket.interface null | moksha.livesocket.websocket.client2server false
+moksha.livesocket.websocket.origins null
 metrics_port null | metrics_interface "127.0.0.1" | fedmsg.consumers.dummy.enabled false
 fedmsg.consumers.relay.enabled false | fedmsg.consumers.gateway.enabled false | fedmsg.consumers.ircbot.enabled false
 """  # noqa: E501 one setting is one piece
