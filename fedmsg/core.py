@@ -57,6 +57,22 @@ class FedMsgContext:
     """
 
     def __init__(self, **config: Any) -> None:
+        self._prepare(config)
+        self._start()
+
+    @classmethod
+    def unopened(cls, config: Mapping[str, Any]) -> FedMsgContext:
+        """Make one that is not open yet, for who opens it elsewhere: its `_start` may block.
+
+        Args:
+            config: The configuration.
+        """
+        context = cls.__new__(cls)
+        context._prepare(config)
+        return context
+
+    def _prepare(self, config: Mapping[str, Any]) -> None:
+        """Do what only looks at the configuration, and at who is calling."""
         self.log = logging.getLogger("fedmsg")
         self.refusals = Refusals(self.log)
         self.hostname = socket.gethostname().split(".", 1)[0]
@@ -65,16 +81,20 @@ class FedMsgContext:
         self._lost = 0
         self._outlet: publisher.Publisher | None = None
         self._closed = True  # until it is open
+        self._generation = process.generation
         # A context that its thread closes at the end need not complain of being forgotten.
         self._kept = False
         _refuse_what_is_to_come(self.c, publishing=not self.c.get("mute"))
-        self._user = _username()
-        self._quoted_user = _wire.quoted(self._user)
-        self._signer = self._open_signer()
         self._prefix = str(_settings.get(self.c, "topic_prefix"))
         self._environment = str(_settings.get(self.c, "environment"))
         self._max_size: int = _settings.get(self.c, "max_message_size")
         self._topics: dict[tuple[str, str], tuple[str, bytes]] = {}
+
+    def _start(self) -> None:
+        """Read the keys and open the sockets."""
+        self._user = _username()
+        self._quoted_user = _wire.quoted(self._user)
+        self._signer = self._open_signer()
         self._open()
         _live.add(self)
 
@@ -117,7 +137,7 @@ class FedMsgContext:
             return publisher.open_connected(config, name, relays)
         if config["endpoints"].get(name):
             return publisher.open_bound(config, name, config["endpoints"][name])
-        warnings.warn(f"fedmsg is not configured to send any zmq messages for name {name!r}", UserWarning, stacklevel=4)
+        warnings.warn(f"fedmsg is not configured to send any zmq messages for name {name!r}", UserWarning, stacklevel=5)
         return None
 
     def _open_signer(self) -> crypto.Signer | None:
@@ -207,12 +227,20 @@ class FedMsgContext:
             self._follow_fork()
         if self._outlet is None:
             raise self._why_silent()
+        number = self._i + 1
+        frame, body = self._finished(number, topic, msg, modname, pre_fire_hook)
+        self._outlet.send(frame, body)
+        self._i = number
+
+    def _finished(
+        self, number: int, topic: str | None, msg: object, modname: str | None, pre_fire_hook: Hook | None
+    ) -> tuple[bytes, bytes]:
+        """Make the two frames of a message; ``number`` is what it is counted as."""
         modname = modname or utils.guess_calling_module() or "fedmsg"
         name, frame = self._topics.get((modname, topic or ""), _NOT_CACHED)
         if not frame:
             name, frame = self._make_topic(modname, topic)
         now = time.time()
-        number = self._i + 1
         if pre_fire_hook is not None:
             body = self._encode_hooked(number, now, name, msg, pre_fire_hook)
         elif self._signer is not None:
@@ -236,8 +264,7 @@ class FedMsgContext:
                 username=self._quoted_user,
             )
         _wire.check_size(len(frame) + len(body), self._max_size)
-        self._outlet.send(frame, body)
-        self._i = number
+        return frame, body
 
     def _make_topic(self, modname: str, topic: str | None) -> tuple[str, bytes]:
         name = _wire.full_topic(self._prefix, self._environment, modname, topic or "unspecified")
@@ -306,6 +333,10 @@ class FedMsgContext:
             ConfigError: At the call: the configuration can't work.
             RefusedAtStart: At the call: checking is on and can't be done.
         """
+        return self._tail(self._sources(), topic, passive, self._checker())
+
+    def _sources(self) -> list[tuple[str, str]]:
+        """The names and addresses that are listened to, each fit to be."""
         if not _settings.get(self.c, "zmq_enabled"):
             raise ConfigError("zmq_enabled is false: there is nothing to listen to")
         endpoints = [
@@ -314,8 +345,11 @@ class FedMsgContext:
             for address in addresses.as_list(several)
         ]
         curve.prepare(self.c, self.c["endpoints"])
-        validate = crypto.checker(self.c) if _settings.get(self.c, "validate_signatures") else None
-        return self._tail(endpoints, topic, passive, validate)
+        return endpoints
+
+    def _checker(self) -> crypto.Check | None:
+        """What answers whether a message is valid; None where that isn't asked."""
+        return crypto.checker(self.c) if _settings.get(self.c, "validate_signatures") else None
 
     def _tail(
         self, endpoints: list[tuple[str, str]], topic: str, passive: bool, validate: crypto.Check | None
