@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, Coroutine
 from typing import Any
 
@@ -30,8 +31,6 @@ from fedmsg.transport.receiver import Received
 
 __all__ = ["FedMsgContext", "destroy", "init", "publish", "tail_messages"]
 
-# The attribute of a loop that holds its context, so that it goes with the loop.
-_KEPT = "_fedmsg_context"
 # In a child: what the loop in which its parent has forked was initialised with.
 _inherited: dict[str, Any] = {}
 
@@ -85,17 +84,19 @@ def publish(
         MessageError: The message is not fit for the wire.
     """
     # Who calls is to be seen now, and not when a loop runs what is returned.
-    context = _current() or _make(config)
-    return _publish(context, topic, msg, modname or utils.guess_calling_module() or "fedmsg", pre_fire_hook)
+    modname = modname or utils.guess_calling_module() or "fedmsg"
+    context = _current()
+    if context is not None and context.is_open:
+        return context._publish(topic, msg, modname, pre_fire_hook)
+    return _publish_first(context or _make(config), topic, msg, modname, pre_fire_hook)
 
 
-async def _publish(fresh: FedMsgContext, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
+async def _publish_first(fresh: FedMsgContext, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
     context = _current()
     if context is None:
         context = fresh
         _keep(context)
-    if not context.is_open:
-        await _open(context)
+    await _open(context)
     await context._publish(topic, msg, modname, hook)
 
 
@@ -114,7 +115,7 @@ def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Asyn
     Raises:
         RuntimeError: No event loop runs.
     """
-    asyncio.get_running_loop()
+    get_running_loop()
     context = _current()
     if context is None:
         context = _make(config)
@@ -134,12 +135,11 @@ async def destroy() -> None:
 
 
 def _current() -> FedMsgContext | None:
-    """Give the context of the running loop."""
+    """Give the context of the running loop, of which it is an attribute: so it goes with the loop."""
     try:
-        context: FedMsgContext | None = getattr(asyncio.get_running_loop(), _KEPT, None)
-    except RuntimeError:
+        return get_running_loop()._fedmsg_context  # type: ignore[attr-defined,no-any-return]
+    except (AttributeError, RuntimeError):
         return None
-    return context
 
 
 def _make(config: dict[str, Any]) -> FedMsgContext:
@@ -148,12 +148,12 @@ def _make(config: dict[str, Any]) -> FedMsgContext:
 
 def _keep(context: FedMsgContext) -> None:
     context.closes_by_itself()
-    setattr(asyncio.get_running_loop(), _KEPT, context)
+    get_running_loop()._fedmsg_context = context  # type: ignore[attr-defined]
 
 
 def _forget(context: FedMsgContext) -> None:
     if _current() is context:
-        delattr(asyncio.get_running_loop(), _KEPT)
+        del get_running_loop()._fedmsg_context  # type: ignore[attr-defined]
 
 
 async def _open(context: FedMsgContext) -> None:

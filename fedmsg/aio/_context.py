@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import time
 import warnings
+from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -27,6 +28,8 @@ from fedmsg.transport.refusals import Refusals
 
 __all__ = ["FedMsgContext"]
 
+# What may be in the way of a message: a wait, and for how many seconds at most; or worse.
+_Obstacle = tuple[Waiter, float] | Hindrance
 # A task that publishes without a break lets others have their turn after so many seconds.
 _SLICE = 0.005
 # What takes longer than so many seconds to sign is signed in a thread.
@@ -44,6 +47,7 @@ class FedMsgContext:
 
     Attributes:
         arguments: The configuration as it was given.
+        is_open: Whether it can be published through.
         log: Its logger.
 
     Raises:
@@ -57,7 +61,7 @@ class FedMsgContext:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: Future[None] | None = None
         self._closing: Future[None] | None = None
-        self._opened = False
+        self.is_open = False
         self._slow = False
         self._number = 0
         self._unsent = 0
@@ -78,8 +82,8 @@ class FedMsgContext:
             ConfigError: The context is closed.
             UsageError: It belongs to another event loop.
         """
-        self._belong_to(asyncio.get_running_loop())
-        if self._closing is None and not self._opened:
+        self._belong_to(get_running_loop())
+        if self._closing is None and not self.is_open:
             opening = self._opening = self._opening or start(self._start)
             try:
                 await asyncio.wrap_future(opening)
@@ -89,9 +93,8 @@ class FedMsgContext:
                 if self._opening is opening:
                     self._opening = None
                 raise
-            self._opened = True
-        if self._closing is not None:
-            raise self._closed_error()
+            self.is_open = self._closing is None
+        self._raise_if_closed()
 
     def _start(self) -> None:
         self._core._start()
@@ -114,6 +117,7 @@ class FedMsgContext:
         A second call waits for the first. Closing goes on when this is cancelled.
         """
         if self._closing is None:
+            self.is_open = False
             self._closing = start(self._close)
             for waiter in self._waiting:
                 waiter.wake()
@@ -126,11 +130,6 @@ class FedMsgContext:
             # It may be opened this very moment; how that ends is told where it is waited for.
             self._opening.exception()
         self._core.destroy()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it can be published through."""
-        return self._opened and self._closing is None
 
     def closes_by_itself(self) -> None:
         """Do not complain when it is forgotten: it is closed with its loop, or with the interpreter."""
@@ -150,8 +149,9 @@ class FedMsgContext:
             self._companion = None
             await self.destroy()
 
-    def _closed_error(self) -> ConfigError:
-        return ConfigError("this context is closed; open another one to publish")
+    def _raise_if_closed(self) -> None:
+        if self._closing is not None:
+            raise ConfigError("this context is closed; open another one to publish")
 
     async def __aenter__(self) -> FedMsgContext:
         try:
@@ -179,7 +179,7 @@ class FedMsgContext:
     @property
     def context(self) -> options.Context | None:
         """The ZeroMQ context, one for the whole process; None before it is opened."""
-        return self._core.context if self._opened else None
+        return self._core.context if self.is_open else None
 
     @property
     def publisher(self) -> options.Socket | None:
@@ -232,8 +232,15 @@ class FedMsgContext:
         return self._publish(topic, msg, modname or utils.guess_calling_module() or "fedmsg", pre_fire_hook)
 
     async def _publish(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
-        loop, own = asyncio.get_running_loop(), self._core
-        if not self._opened or self._closing is not None or self._loop is not loop:
+        loop, own = get_running_loop(), self._core
+        now = time.monotonic()
+        if self._busy_since is None:
+            self._busy_since = now
+            loop.call_soon(self._rest)
+        elif now - self._busy_since > _SLICE:
+            await asyncio.sleep(0)
+            now = time.monotonic()
+        if not self.is_open or self._loop is not loop:
             await self.open()
         if own._generation != process.generation:
             own._follow_fork()
@@ -242,20 +249,17 @@ class FedMsgContext:
             raise own._why_silent()
         if hook is not None and inspect.iscoroutinefunction(hook):
             raise UsageError("pre_fire_hook is a coroutine function; it has to be a plain one")
-        now = time.monotonic()
-        if self._busy_since is None:
-            self._busy_since = now
-            loop.call_soon(self._rest)
-        elif now - self._busy_since > _SLICE:
-            await asyncio.sleep(0)
-            now = time.monotonic()
         if self._slow:
             await self._publish_slowly(outlet, topic, msg, modname, hook)
             return
         number = self._number + 1
         frame, body = own._finished(number, topic, msg, modname, hook)
+        hindrance = outlet.attempt(frame, body, now, self._expect)
         self._number = number
-        await self._send(outlet, frame, body, now)
+        if hindrance is None and not outlet.deferred:
+            own._i += 1
+        else:
+            await self._insist(outlet, frame, body, now, hindrance)
 
     def _rest(self) -> None:
         self._busy_since = None
@@ -265,20 +269,26 @@ class FedMsgContext:
     ) -> None:
         """Let a thread make the message, one after the other."""
         if hook is not None:
-            hook = partial(_call_in_loop, asyncio.get_running_loop(), hook)
+            hook = partial(_call_in_loop, get_running_loop(), hook)
         async with self._turn:
             number = self._number + 1
             frame, body = await in_thread(lambda: self._core._finished(number, topic, msg, modname, hook), daemon=True)
+            self._raise_if_closed()
+            now = time.monotonic()
+            hindrance = outlet.attempt(frame, body, now, self._expect)
             self._number = number
-            await self._send(outlet, frame, body, time.monotonic())
+            await self._insist(outlet, frame, body, now, hindrance)
 
-    async def _send(self, outlet: Publisher, frame: bytes, body: bytes, start: float) -> None:
+    async def _insist(
+        self, outlet: Publisher, frame: bytes, body: bytes, start: float, hindrance: _Obstacle | None
+    ) -> None:
+        """Send a message after all, as soon as nothing is in its way any more."""
         self._unsent += 1
         try:
-            while (hindrance := outlet.attempt(frame, body, start, self._expect)) is not None:
-                if hindrance is Hindrance.INSIDE:
-                    break
+            while hindrance is not None and hindrance is not Hindrance.INSIDE:
                 await self._overcome(outlet, hindrance)
+                self._raise_if_closed()
+                hindrance = outlet.attempt(frame, body, start, self._expect)
             self._core._i += 1
         finally:
             self._unsent -= 1
@@ -296,7 +306,7 @@ class FedMsgContext:
         outlet.news.add(waiter)
         return waiter
 
-    async def _overcome(self, outlet: Publisher, hindrance: tuple[Waiter, float] | Hindrance) -> None:
+    async def _overcome(self, outlet: Publisher, hindrance: _Obstacle) -> None:
         """Wait until it is worth to try again."""
         if isinstance(hindrance, Hindrance):
             error = await in_thread(outlet.mend)
@@ -310,8 +320,6 @@ class FedMsgContext:
             finally:
                 self._waiting.discard(waiter)
                 outlet.news.forget(waiter)
-        if self._closing is not None:
-            raise self._closed_error()
 
     @like_a_coroutine_function
     def send_message(
