@@ -8,8 +8,9 @@ import inspect
 import time
 import warnings
 from asyncio import get_running_loop
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -63,8 +64,7 @@ class FedMsgContext:
         self._closing: Future[None] | None = None
         self.is_open = False
         self._slow = False
-        self._number = 0
-        self._unsent = 0
+        self._queue = 0
         self._waiting: set[Waiter] = set()
         self._turn = asyncio.Lock()
         self._busy_since: float | None = None
@@ -249,52 +249,55 @@ class FedMsgContext:
             raise own._why_silent()
         if hook is not None and inspect.iscoroutinefunction(hook):
             raise UsageError("pre_fire_hook is a coroutine function; it has to be a plain one")
-        if self._slow:
-            await self._publish_slowly(outlet, topic, msg, modname, hook)
+        if self._slow or self._queue:
+            if hook is not None and self._slow:
+                hook = partial(_call_in_loop, loop, hook)
+            async with self._in_turn():
+                await self._publish_in_turn(outlet, now, lambda i: own._finished(i, topic, msg, modname, hook))
             return
-        number = self._number + 1
+        number = own._i + 1
         frame, body = own._finished(number, topic, msg, modname, hook)
         hindrance = outlet.attempt(frame, body, now, self._expect)
-        self._number = number
-        if hindrance is None and not outlet.deferred:
-            own._i += 1
-        else:
-            await self._insist(outlet, frame, body, now, hindrance)
+        if hindrance is not None or outlet.deferred:
+            async with self._in_turn():
+                await self._insist(outlet, frame, body, now, hindrance)
+        own._i = number
 
     def _rest(self) -> None:
         self._busy_since = None
 
-    async def _publish_slowly(
-        self, outlet: Publisher, topic: str | None, msg: object, modname: str, hook: Hook | None
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Let one wait at a time: messages go out in the order of the calls."""
+        self._queue += 1
+        try:
+            async with self._turn:
+                self._raise_if_closed()
+                yield
+        finally:
+            self._queue -= 1
+
+    async def _publish_in_turn(
+        self, outlet: Publisher, start: float, finished: Callable[[int], tuple[bytes, bytes]]
     ) -> None:
-        """Let a thread make the message, one after the other."""
-        if hook is not None:
-            hook = partial(_call_in_loop, get_running_loop(), hook)
-        async with self._turn:
-            number = self._number + 1
-            frame, body = await in_thread(lambda: self._core._finished(number, topic, msg, modname, hook), daemon=True)
+        number = self._core._i + 1
+        if self._slow:
+            frame, body = await in_thread(lambda: finished(number), daemon=True)
             self._raise_if_closed()
-            now = time.monotonic()
-            hindrance = outlet.attempt(frame, body, now, self._expect)
-            self._number = number
-            await self._insist(outlet, frame, body, now, hindrance)
+            start = time.monotonic()
+        else:
+            frame, body = finished(number)
+        await self._insist(outlet, frame, body, start, outlet.attempt(frame, body, start, self._expect))
+        self._core._i = number
 
     async def _insist(
         self, outlet: Publisher, frame: bytes, body: bytes, start: float, hindrance: _Obstacle | None
     ) -> None:
         """Send a message after all, as soon as nothing is in its way any more."""
-        self._unsent += 1
-        try:
-            while hindrance is not None and hindrance is not Hindrance.INSIDE:
-                await self._overcome(outlet, hindrance)
-                self._raise_if_closed()
-                hindrance = outlet.attempt(frame, body, start, self._expect)
-            self._core._i += 1
-        finally:
-            self._unsent -= 1
-            if not self._unsent:
-                # The numbers of what could not be sent are used again.
-                self._number = self._core._i
+        while hindrance is not None and hindrance is not Hindrance.INSIDE:
+            await self._overcome(outlet, hindrance)
+            self._raise_if_closed()
+            hindrance = outlet.attempt(frame, body, start, self._expect)
         if outlet.deferred:
             await in_thread(outlet.send_deferred)
 
