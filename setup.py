@@ -79,10 +79,16 @@ COMMANDS = [
     "fedmsg-announce = fedmsg.commands.announce:announce",
     "fedmsg-certs = fedmsg.commands.certs:main",
     "fedmsg-config = fedmsg.commands.config:config",
+    "fedmsg-hub = fedmsg.commands.hub:hub",
     "fedmsg-logger = fedmsg.commands.logger:logger",
     "fedmsg-relay = fedmsg.commands.relay:relay",
     "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",
     "fedmsg-tail = fedmsg.commands.tail:tail",
+]
+
+# What a hub runs where it is enabled.
+CONSUMERS_SHIPPED = [
+    "fedmsg-dummy = fedmsg.consumers.dummy:DummyConsumer",
 ]
 
 # What knows the messages of our own commands.
@@ -125,7 +131,7 @@ setup(
     package_data={"fedmsg": ["py.typed"]},
     install_requires=BASIC,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": COMMANDS, "fedmsg.meta": PROCESSORS},
+    entry_points={"console_scripts": COMMANDS, "fedmsg.meta": PROCESSORS, "moksha.consumer": CONSUMERS_SHIPPED},
     zip_safe=False,
     classifiers=[
         "Development Status :: 3 - Alpha",

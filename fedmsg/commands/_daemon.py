@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a command runs a hub: until it is told to stop, saying how it is to whoever wants to know."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from fedmsg.exceptions import WorkLeft
+from fedmsg.hub import Hub, Outcome
+from fedmsg.transport import systemd
+from fedmsg.transport.stop import StopSignals
+
+__all__ = ["run_hub"]
+
+log = logging.getLogger("fedmsg.commands")
+
+
+def run_hub(make: Callable[[], Hub], what: str) -> None:
+    """Run a hub until SIGTERM or SIGINT.
+
+    Args:
+        make: Makes the hub, not started yet.
+        what: What it does, for the log and the service manager: ``running 3 consumers``.
+
+    Raises:
+        RefusedAtStart: Consumers or producers are enabled, and none can be started.
+        AddressInUse: An address is taken.
+        WorkLeft: Time was up before everything was handled, and nothing is kept for the next start.
+    """
+    with StopSignals() as stop:
+        hub = make()
+        with hub:
+            log.info("%s, %d consumers and %d producers", what, hub.num_consumers, hub.num_producers)
+            systemd.notify(f"READY=1\nSTATUS={what}, {hub.num_consumers} consumers and {hub.num_producers} producers")
+            stop.wait_and_watch(lambda: hub.running, hub.well)
+            systemd.notify("STOPPING=1")
+            outcome = hub.stop()
+    _report(outcome)
+
+
+def _report(outcome: Outcome) -> None:
+    left = ", ".join(f"{count} by {name}" for name, count in outcome.left.items())
+    if left and outcome.kept:
+        log.info("stopped; kept for the next start are messages not handled: %s", left)
+    elif left:
+        lines = [f"messages not handled: {left}", *outcome.stuck]
+        raise WorkLeft(f"stopped with work left: {'; '.join(lines)} (set state_directory to keep them)")
+    elif outcome.stuck:
+        raise WorkLeft(f"stopped with work left: {'; '.join(outcome.stuck)}")
+    else:
+        log.info("stopped")

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``fedmsg-hub``: runs the consumers and producers that are installed and enabled."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any, ClassVar
+
+from fedmsg import utils
+from fedmsg.commands import BaseCommand, Declaration, _daemon
+from fedmsg.exceptions import ConfigError, UsageError
+from fedmsg.hub import Hub
+
+__all__ = ["HubCommand", "hub"]
+
+
+# Each endpoint takes a few.
+_FILES = 4096
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 < port < 65536:
+        raise ValueError(f"{text!r} is not a port")
+    return port
+
+
+class HubCommand(BaseCommand):
+    """Run all consumers and producers that are installed and enabled.
+
+    They are found by the entry points moksha.consumer and moksha.producer of installed
+    packages, and each is enabled by a setting of its own. The command runs in the
+    foreground until it is told to stop.
+    """
+
+    name = "fedmsg-hub"
+    daemonizable = True
+    needs_zmq = True
+    unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout"})
+    extra_args: ClassVar[list[Declaration]] = [
+        (
+            ["--with-consumers"],
+            {
+                "dest": "explicit_hub_consumers",
+                "metavar": "CLASSES",
+                "default": None,
+                "help": "Run these consumers, such as package.module:Class, and no others; separated by commas.",
+            },
+        ),
+        (
+            ["--websocket-server-port"],
+            {
+                "dest": "moksha.livesocket.websocket.port",
+                "type": _port,
+                "metavar": "PORT",
+                "default": None,
+                "help": "Serve the bus to web pages, as WebSockets on this port.",
+            },
+        ),
+        (
+            ["--retry-dead-letters"],
+            {
+                "dest": "retry_dead_letters",
+                "action": "store_true",
+                "default": False,
+                "help": "First try those messages again whose handling failed for good.",
+            },
+        ),
+    ]
+
+    def run(self) -> None:
+        """Run the hub until SIGTERM or SIGINT.
+
+        Raises:
+            UsageError: A consumer that was asked for can't be imported.
+            RefusedAtStart: Consumers or producers are enabled, and none can be started.
+            WorkLeft: Time was up before everything was handled, and nothing is kept.
+        """
+        if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _FILES:
+            self.set_rlimit_nofiles()
+        consumers = self._explicit_consumers()
+        if self.config["retry_dead_letters"] and not self.config.get("dead_letter_directory"):
+            raise ConfigError("--retry-dead-letters needs dead_letter_directory: set it to the folder they are in")
+        _daemon.run_hub(
+            lambda: Hub(
+                self.config,
+                consumers,
+                None if consumers is None else [],
+                retry_dead_letters=self.config["retry_dead_letters"],
+            ),
+            "running",
+        )
+
+    def _explicit_consumers(self) -> list[Any] | None:
+        names = self.config["explicit_hub_consumers"]
+        if not names:
+            return None
+        classes = []
+        for name in filter(None, (part.strip() for part in names.split(","))):
+            try:
+                classes.append(utils.load_class(name))
+            except (ImportError, ValueError) as error:
+                raise UsageError(f"--with-consumers: {name!r} can't be imported: {error}") from error
+        return classes
+
+    def set_rlimit_nofiles(self, limit: int = _FILES) -> None:
+        """Allow this process so many open files: each endpoint takes some.
+
+        Args:
+            limit: How many.
+        """
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        except (ValueError, OSError) as error:
+            self.log.warning("%d open files are not allowed: %s", limit, error)
+
+
+def hub() -> None:
+    """Run the command: the entry point of ``fedmsg-hub``."""
+    HubCommand().execute()

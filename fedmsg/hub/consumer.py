@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The contract of a consumer: what a hub gives it, and what it does with each message."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from fedmsg import _settings, encoding
+from fedmsg.exceptions import MessageError
+from fedmsg.hub.inbox import Inbox
+from fedmsg.hub.kept import DeadLetters
+from fedmsg.hub.message import Message, ZMQMessage
+from fedmsg.hub.subscriptions import as_topics
+
+__all__ = ["Consumer", "Interrupted"]
+
+# Waiting between two tries of a message does not grow beyond a minute.
+_LONGEST_DELAY = 60.0
+
+
+class Interrupted(BaseException):
+    """A worker is to stop before a message has had all its tries; the message is to be kept."""
+
+
+class _Handling:
+    """What a consumer keeps for its hub; in one place, since subclasses have private names of their own.
+
+    Args:
+        config: The configuration.
+        kind: The class of the consumer.
+
+    Attributes:
+        retries: How often a message is tried again.
+        delay: Seconds before that.
+        dead: Where messages go whose handling failed for good.
+        stopping: Set when the hub stops.
+        lock: Held to change a counter.
+        totals: What became of messages, by kind.
+        reported: How many had come in at the last report.
+    """
+
+    def __init__(self, config: Mapping[str, Any], kind: type) -> None:
+        self.retries: int = _settings.get(config, "consume_retries")
+        self.delay: float = _settings.get(config, "consume_retry_delay")
+        self.dead = DeadLetters(_settings.get(config, "dead_letter_directory"), kind)
+        self.stopping = threading.Event()
+        self.lock = threading.Lock()
+        self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
+        self.reported = 0
+
+    def count(self, kind: str) -> None:
+        """Count a message."""
+        with self.lock:
+            self.totals[kind] += 1
+
+
+class Consumer:
+    """Handles messages of some topics: a subclass has a ``topic`` and a method `consume`.
+
+    A hub makes one instance and runs `consume` in threads of its own.
+
+    Args:
+        hub: The hub; something that has only ``config`` will do for tests.
+
+    Attributes:
+        topic: The topics that are wanted, text or a list: beginnings of topics, and "" for all.
+        jsonify: Whether `consume` gets a dict with ``topic`` and ``body``, the decoded envelope;
+            otherwise it gets an object with both as text.
+        queue_limit: How many messages may wait; None is what ``consumer_queue_limit`` says.
+        queue_policy: ``block`` or ``drop``; None is what ``consumer_queue_policy`` says.
+        hub: The hub.
+        incoming: What waits to be handled.
+        blocking_mode: Whether each message is handled before the next is received.
+        headcount_out: How many were handled since the last report.
+        log: Its logger.
+    """
+
+    topic: str | Collection[str] = ""
+    jsonify: bool = True
+    queue_limit: int | None = None
+    queue_policy: str | None = None
+
+    log: Any = logging.getLogger("fedmsg.consumers")
+
+    _initialized = False
+
+    def __init__(self, hub: Any) -> None:
+        self.hub = hub
+        config = hub.config
+        # Consumers of 1.x look whether there is a database; a hub has none.
+        self.DBSession: Any = None
+        self.engine: Any = None
+        self.blocking_mode = bool(_settings.get(config, "moksha.blocking_mode"))
+        self.incoming = Inbox(
+            self.queue_limit or _settings.get(config, "consumer_queue_limit"),
+            drop=(self.queue_policy or _settings.get(config, "consumer_queue_policy")) == "drop",
+        )
+        self.headcount_out = 0
+        self._handling = _Handling(config, type(self))
+        self._exception_count = 0
+        self._times: deque[float] = deque(maxlen=1024)
+        subscribe = getattr(hub, "subscribe", None)
+        if subscribe is not None:
+            for topic in as_topics(self.topic):
+                subscribe(topic, self._consume_json)
+        self._initialized = True
+
+    # ---------------------------------------------------------------- for its author
+
+    def consume(self, message: Any) -> Any:
+        """Handle a message; every consumer has its own."""
+        raise NotImplementedError(f"{type(self).__name__} has no consume()")
+
+    def pre_consume(self, message: Any) -> None:
+        """Called before `consume`."""
+
+    def post_consume(self, message: Any) -> None:
+        """Called after `consume`, also when that has failed."""
+
+    def validate(self, message: Any) -> None:
+        """Look at a message before it is handled.
+
+        Raises:
+            RuntimeWarning: It is not to be handled.
+        """
+
+    def send_message(self, topic: Any, message: Any) -> None:
+        """Publish a message through the hub."""
+        self.hub.send_message(topic, message)
+
+    def debug(self, message: str) -> None:
+        """Log something of no importance."""
+        self.log.debug(message)
+
+    def stop(self) -> None:
+        """Called when the hub stops, after the last message."""
+
+    def _prepare(self) -> None:
+        """Called when the hub starts: what the consumer needs and is not there raises here."""
+
+    # ---------------------------------------------------------------- messages on their way
+
+    def _consume_json(self, message: Any) -> None:
+        """Take a message as text, which is what a hub of somebody else's hands over."""
+        if self.jsonify:
+            message = {"topic": message.topic, "body": encoding.loads(message.body)}
+        self._consume(message)
+
+    def _consume(self, message: Any) -> bool | None:
+        """Take a message that did not come by the sockets of the hub.
+
+        Returns:
+            In blocking mode whether handling it went well; otherwise, and when it is not valid, None.
+        """
+        try:
+            self.validate(message)
+        except RuntimeWarning as warning:
+            self.log.warning("Received invalid message %s", warning)
+            return None
+        if self.blocking_mode:
+            self.incoming.received += 1
+            return self._do_work(message)
+        self.incoming.put(message)
+        return None
+
+    def _handle(self, item: Any) -> None:
+        """Do all there is to do with what was waiting; only `Interrupted` gets out.
+
+        Raises:
+            Interrupted: The hub stops, and the message should be kept.
+        """
+        try:
+            message = self._open(item)
+        except MessageError as error:
+            self._refuse(item, error)
+            return
+        if message is not None:
+            self._do_work(message, item)
+
+    def _open(self, item: Any) -> Any:
+        """Give what `consume` gets; None when it is not to be handled.
+
+        Raises:
+            MessageError: It is malformed.
+        """
+        if not isinstance(item, Message):
+            # Somebody put it there by hand, or `_consume` did after looking at it.
+            return item
+        envelope = item.envelope()
+        message = {"topic": envelope["topic"], "body": envelope} if self.jsonify else item.text()
+        try:
+            self.validate(message)
+        except RuntimeWarning as warning:
+            raise MessageError(str(warning), "invalid") from warning
+        except Exception as error:
+            # A consumer may have a validate() of its own.
+            self.log.exception("validate() failed")
+            raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
+        return message
+
+    def _refuse(self, item: Message, error: MessageError) -> None:
+        self._handling.count("refused")
+        refusals = getattr(self.hub, "refusals", None)
+        if refusals is not None:
+            refusals.add(item.address, error)
+
+    def _do_work(self, message: Any, item: Any = None) -> bool:
+        """Handle a message; whether that went well.
+
+        Args:
+            message: What `consume` gets.
+            item: What it was made from, and can be made from again.
+
+        Raises:
+            Interrupted: The hub stops, and the message should be kept.
+        """
+        start = time.perf_counter()
+        handled = self._hook(self.pre_consume, message) and self._try(message, item)
+        self._hook(self.post_consume, message)
+        with self._handling.lock:
+            self.headcount_out += 1
+            self._handling.totals["handled" if handled else "failed"] += 1
+            self._times.append(time.perf_counter() - start)
+        return handled
+
+    def _hook(self, hook: Any, message: Any) -> bool:
+        try:
+            hook(message)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
+            self._note_failure(message, error, hook.__name__)
+            return False
+        return True
+
+    def _try(self, message: Any, item: Any) -> bool:
+        handling = self._handling
+        again = message if item is None else item
+        delay = handling.delay
+        for tries in range(1, handling.retries + 2):
+            try:
+                self.consume(message)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
+                self._note_failure(message, error, "consume")
+                if tries > handling.retries:
+                    if handling.dead and handling.dead.add(again, error, tries):
+                        handling.count("dead")
+                    return False
+            else:
+                return True
+            if handling.stopping.wait(delay):
+                raise Interrupted
+            handling.count("retried")
+            delay = min(2 * delay, _LONGEST_DELAY)
+            # What the failed try has changed in the message, the next does not see.
+            message = self._open(again) if isinstance(again, Message) else again
+        return False
+
+    def _note_failure(self, message: Any, error: BaseException, where: str) -> None:
+        with self._handling.lock:
+            self._exception_count += 1
+        self.log.error("%s failed in %s() on message %s", type(self).__name__, where, name_of(message), exc_info=error)
+
+    # ---------------------------------------------------------------- how it is
+
+    @property
+    def headcount_in(self) -> int:
+        """How many messages have come in since the last report."""
+        return self.incoming.received - self._handling.reported
+
+    def __json__(self) -> dict[str, Any]:
+        """The consumer's row of the monitoring report; the counters in it start again at zero."""
+        received = self.incoming.received
+        with self._handling.lock:
+            row = {
+                "name": type(self).__name__,
+                "module": type(self).__module__,
+                "topic": self.topic,
+                "initialized": self._initialized,
+                "exceptions": self._exception_count,
+                "jsonify": self.jsonify,
+                "backlog": self.incoming.qsize(),
+                "headcount_out": self.headcount_out,
+                "headcount_in": received - self._handling.reported,
+                "times": list(self._times),
+                "totals": self.totals(),
+            }
+            self._exception_count = self.headcount_out = 0
+            self._handling.reported = received
+            self._times.clear()
+        return row
+
+    def totals(self) -> dict[str, int]:
+        """What has become of its messages since it started, by kind, and how many wait."""
+        inbox = self.incoming
+        return {"received": inbox.received, "dropped": inbox.dropped, "waiting": inbox.qsize(), **self._handling.totals}
+
+
+def name_of(message: Any) -> str:
+    """Give the id of a message for the log; it may hold anything."""
+    if isinstance(message, ZMQMessage):
+        return f"with the topic {ascii(message.topic)[:300]}"
+    body = message.get("body") if isinstance(message, dict) else None
+    msg_id = body.get("msg_id") if isinstance(body, dict) else None
+    return ascii(msg_id)[1:-1][:300] if isinstance(msg_id, str) else "without an id"

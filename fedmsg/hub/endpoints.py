@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Which addresses a hub receives from, and which it publishes at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fedmsg import _settings
+from fedmsg.transport import addresses
+
+__all__ = ["Inbound", "inbound", "outbound"]
+
+
+class Inbound(NamedTuple):
+    """Where a hub receives from.
+
+    Attributes:
+        endpoints: Pairs of name and address.
+        bound: Whether it binds them, for others to connect.
+    """
+
+    endpoints: list[tuple[str, str]]
+    bound: bool = False
+
+
+def _split(value: Any) -> list[str]:
+    """Make a list of addresses, which moksha's settings have as text with commas."""
+    texts = [value] if isinstance(value, str) else list(value or ())
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
+
+
+def inbound(config: Mapping[str, Any]) -> Inbound:
+    """Say where a hub receives from: all endpoints, or what moksha's own settings name.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        ConfigError: Something in it is no address.
+    """
+    key = "zmq_subscribe_endpoints"
+    own = _split(config.get(key))
+    if own:
+        bound = config.get("zmq_subscribe_method") == "bind"
+        return Inbound([(key, addresses.check(address, key)) for address in own], bound)
+    return Inbound(
+        [
+            (name, addresses.check(address, f"endpoints[{name!r}]"))
+            for name, several in (_settings.get(config, "endpoints") or {}).items()
+            for address in addresses.as_list(several)
+        ]
+    )
+
+
+def outbound(config: Mapping[str, Any]) -> list[str]:
+    """Say where a hub publishes what its consumers send through it; the first free address is bound.
+
+    Args:
+        config: The configuration.
+    """
+    own = _split(config.get("zmq_publish_endpoints"))
+    if own:
+        return own
+    name = config.get("name")
+    return addresses.as_list((_settings.get(config, "endpoints") or {}).get(name)) if name else []

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What waits for one consumer: a bounded queue that is filled and emptied in batches."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+__all__ = ["Inbox"]
+
+
+def _nothing() -> None:
+    """What is called where nobody wants to know."""
+
+
+class Inbox:
+    """A queue with the methods of `queue.Queue`, and some that take many items at a time.
+
+    Args:
+        limit: How many items may wait.
+        drop: Whether the oldest of them are left out when there are more; otherwise the one who
+            fills it looks at `full` and holds.
+
+    Attributes:
+        received: How many items were put in.
+        dropped: How many of them were left out.
+        unfinished: How many were put in and neither finished nor left out.
+        on_room: Called when a full queue has room again, and when nothing is unfinished any more.
+    """
+
+    def __init__(self, limit: int, *, drop: bool = False) -> None:
+        self.limit = limit
+        self.received = 0
+        self.dropped = 0
+        self.unfinished = 0
+        self.on_room: Callable[[], None] = _nothing
+        self._drop = drop
+        self._items: deque[Any] = deque()
+        self._lock = threading.Lock()
+        self._filled = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._idle = threading.Condition(self._lock)
+        self._waiting = 0
+
+    # ---------------------------------------------------------------- in batches
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever fills it should hold."""
+        return not self._drop and len(self._items) >= self.limit
+
+    def put_many(self, items: Iterable[Any]) -> None:
+        """Put items in without ever waiting.
+
+        What does not fit is left out where that is the policy, the oldest first. Otherwise it
+        is all taken: `full` tells the one who fills it to hold.
+        """
+        with self._lock:
+            before = len(self._items)
+            self._items.extend(items)
+            more = len(self._items) - before
+            self.received += more
+            self.unfinished += more
+            if self._drop and len(self._items) > self.limit:
+                self._leave_out(len(self._items) - self.limit)
+            if self._waiting:
+                self._filled.notify(1 if more == 1 else self._waiting)
+
+    def _leave_out(self, count: int) -> None:
+        for _ in range(count):
+            self._items.popleft()
+        self.dropped += count
+        self.unfinished -= count
+
+    def take(self, most: int, timeout: float | None = None) -> list[Any]:
+        """Take items out, waiting until there is one.
+
+        Args:
+            most: How many at most.
+            timeout: Seconds to wait at most; None waits until there is one or `wake` is called.
+
+        Returns:
+            The items, none when the wait has ended without one.
+        """
+        with self._lock:
+            if not self._items:
+                self._waiting += 1
+                self._filled.wait(timeout)
+                self._waiting -= 1
+            before = len(self._items)
+            if before <= most:
+                items = list(self._items)
+                self._items.clear()
+            else:
+                items = [self._items.popleft() for _ in range(most)]
+            if items:
+                self._room.notify_all()
+            ring = before >= self.limit > len(self._items)
+        if ring:
+            self.on_room()
+        return items
+
+    def give_back(self, items: Iterable[Any]) -> None:
+        """Put items that were taken, and not worked on, back to the front."""
+        with self._lock:
+            self._items.extendleft(reversed(list(items)))
+            self._filled.notify_all()
+
+    def put_first(self, items: Iterable[Any]) -> None:
+        """Put items in that come before all that wait."""
+        with self._lock:
+            before = len(self._items)
+            self._items.extendleft(reversed(list(items)))
+            self.unfinished += len(self._items) - before
+            self._filled.notify_all()
+
+    def rest(self) -> list[Any]:
+        """Take out all that waits, for somebody else to keep."""
+        with self._lock:
+            items = list(self._items)
+            self._items.clear()
+            self.unfinished -= len(items)
+            return items
+
+    def wake(self) -> None:
+        """End the waits of all who `take`."""
+        with self._lock:
+            self._filled.notify_all()
+
+    # ---------------------------------------------------------------- one by one, as queue.Queue does
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put an item in, waiting for room.
+
+        Raises:
+            queue.Full: There was no room in time.
+        """
+        with self._lock:
+            if not self._drop and not self._room.wait_for(self._has_room, timeout if block else 0.0):
+                raise queue.Full
+        self.put_many((item,))
+
+    def _has_room(self) -> bool:
+        return len(self._items) < self.limit
+
+    def put_nowait(self, item: Any) -> None:
+        """Put an item in, if there is room.
+
+        Raises:
+            queue.Full: There is none.
+        """
+        self.put(item, block=False)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take an item out, waiting until there is one.
+
+        Raises:
+            queue.Empty: There was none in time.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            items = self.take(1, left if block else 0.0)
+            if items:
+                return items[0]
+            if not block or left == 0.0:
+                raise queue.Empty
+
+    def get_nowait(self) -> Any:
+        """Take an item out.
+
+        Raises:
+            queue.Empty: There is none.
+        """
+        return self.get(block=False)
+
+    def task_done(self, count: int = 1) -> None:
+        """Say that items which were taken are finished.
+
+        Raises:
+            ValueError: More than were ever put in.
+        """
+        with self._lock:
+            if count > self.unfinished:
+                raise ValueError("task_done() called too many times")
+            self.unfinished -= count
+            idle = self.unfinished == 0
+            if idle:
+                self._idle.notify_all()
+        if idle:
+            self.on_room()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until everything that was put in is finished.
+
+        Args:
+            timeout: Seconds to wait at most; None waits as long as it takes.
+
+        Returns:
+            Whether it is.
+        """
+        with self._lock:
+            return self._idle.wait_for(lambda: self.unfinished == 0, timeout)
+
+    def qsize(self) -> int:
+        """How many items wait."""
+        return len(self._items)
+
+    def empty(self) -> bool:
+        """Whether none waits."""
+        return not self._items

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Messages on disk: those that a hub had not come to when it stopped, and those that nobody could handle.
+
+Both are files with a JSON object per line, one file for each consumer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedmsg import encoding
+from fedmsg.exceptions import ConfigError
+from fedmsg.hub.message import Message
+
+__all__ = ["DeadLetters", "KeptMessage", "Leftovers", "process_name", "write_file"]
+
+log = logging.getLogger("fedmsg.hub")
+
+
+class Origin(Protocol):
+    """Where kept messages come from."""
+
+    def handled(self) -> None:
+        """Note that one of them is done with."""
+
+
+class KeptMessage(Message):
+    """A message from a file, to be handled like any other.
+
+    Args:
+        path: The file.
+        frame: Its topic, unread.
+        data: Its body, unread.
+        origin: Who wants to know when it is done with.
+    """
+
+    __slots__ = ("origin",)
+
+    def __init__(self, path: Path, frame: bytes, data: bytes, origin: Origin) -> None:
+        super().__init__(str(path), frame, data)
+        self.origin = origin
+
+
+def process_name() -> str:
+    """Give the name of this process as the kernel knows it, such as ``fedmsg-hub``."""
+    try:
+        return Path("/proc/self/comm").read_text(encoding="utf-8", errors="replace").strip().replace("/", "-") or "hub"
+    except OSError:
+        return "hub"
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace a file at once: whoever reads it finds the old text or the new one.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own for each thread that writes: they may belong to the same consumer.
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def _record(item: Any, **more: Any) -> str:
+    """Write a message down in a line.
+
+    Raises:
+        TypeError: It was put in by hand, and can't become JSON.
+        ValueError: The same.
+    """
+    if isinstance(item, Message):
+        frame, data = item.frame, item.data
+    else:
+        body = item["body"] if isinstance(item, dict) else item.body
+        frame = str(item["topic"] if isinstance(item, dict) else item.topic).encode("utf-8", "surrogateescape")
+        data = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else encoding.dumps(body).encode()
+    # Bytes that are no UTF-8 become lone surrogates, which JSON can escape.
+    row = {"topic": frame.decode("utf-8", "surrogateescape"), "body": data.decode("utf-8", "surrogateescape")}
+    return json.dumps({**row, **more}) + "\n"
+
+
+def _read(path: Path, origin: Origin) -> list[KeptMessage]:
+    """Read the messages in a file, leaving out lines that a crash has cut off."""
+    kept = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                frame = row["topic"].encode("utf-8", "surrogateescape")
+                data = row["body"].encode("utf-8", "surrogateescape")
+            except (ValueError, KeyError, TypeError, AttributeError):
+                log.error("%s: line %d is no message, it is left out", path, number)
+            else:
+                kept.append(KeptMessage(path, frame, data, origin))
+    return kept
+
+
+def _file_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}.jsonl".replace("/", "-").replace("<", "").replace(">", "")
+
+
+class Leftovers:
+    """What a consumer had not handled when its hub stopped.
+
+    Args:
+        folder: Where state is kept; None keeps none.
+        kind: The class of the consumer.
+    """
+
+    def __init__(self, folder: str | None, kind: type) -> None:
+        self._path = Path(folder) / process_name() / _file_name(kind) if folder else None
+        self._pending = 0
+        self._lock = threading.Lock()
+
+    def __bool__(self) -> bool:
+        return self._path is not None
+
+    def load(self) -> list[KeptMessage]:
+        """Give what is left from the last time. The file stays until all of it is handled.
+
+        Raises:
+            ConfigError: The file can't be read.
+        """
+        if self._path is None or not self._path.exists():
+            return []
+        try:
+            kept = _read(self._path, self)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"state_directory: {self._path} can't be read: {error}") from error
+        self._pending = len(kept)
+        if not kept:
+            self._path.unlink(missing_ok=True)
+        return kept
+
+    def handled(self) -> None:
+        """Note that one of these is done with; the file goes with the last of them."""
+        with self._lock:
+            self._pending -= 1
+            if self._pending == 0 and self._path is not None:
+                self._path.unlink(missing_ok=True)
+
+    def save(self, items: Iterable[Any]) -> int:
+        """Write down what is to be handled next time.
+
+        Returns:
+            How many messages could not be written down.
+
+        Raises:
+            OSError: The file can't be written.
+        """
+        if self._path is None:
+            return 0
+        lines, lost = [], 0
+        for item in items:
+            try:
+                lines.append(_record(item))
+            except (TypeError, ValueError, KeyError, AttributeError) as error:
+                lost += 1
+                log.error("a message can't be kept for the next start: %s", error)
+        with self._lock:
+            if lines:
+                write_file(self._path, "".join(lines))
+            else:
+                self._path.unlink(missing_ok=True)
+        return lost
+
+
+class DeadLetters:
+    """Messages whose handling failed for good.
+
+    Args:
+        folder: Where they are kept; None keeps none.
+        kind: The class of the consumer.
+    """
+
+    def __init__(self, folder: str | None, kind: type) -> None:
+        self._path = Path(folder) / process_name() / _file_name(kind) if folder else None
+        self._lock = threading.Lock()
+        self._pending = 0
+
+    def __bool__(self) -> bool:
+        return self._path is not None
+
+    def add(self, item: Any, error: BaseException, tries: int) -> bool:
+        """Write a message and what went wrong to the end of the file; whether that was possible."""
+        if self._path is None:
+            return False
+        try:
+            reason = f"{type(error).__name__}: {error}"
+            line = _record(item, reason=reason, tries=tries, failed_at=time.time())
+            with self._lock:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
+        except (OSError, TypeError, ValueError, KeyError, AttributeError) as problem:
+            log.error("a message that could not be handled is lost, %s can't be written: %s", self._path, problem)
+            return False
+        return True
+
+    def exhume(self) -> list[KeptMessage]:
+        """Give all of them, to be tried again; those that fail again come back.
+
+        Raises:
+            ConfigError: The file can't be read.
+        """
+        if self._path is None:
+            return []
+        trying = self._path.with_name(self._path.name + ".trying")
+        try:
+            # Left from a process that crashed while it tried them.
+            messages = _read(trying, self) if trying.exists() else []
+            if self._path.exists():
+                messages += _read(self._path, self)
+                write_file(trying, "".join(map(_record, messages)))
+                self._path.unlink()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"dead_letter_directory: {self._path} can't be read: {error}") from error
+        self._pending = len(messages)
+        return messages
+
+    def handled(self) -> None:
+        """Note that one of those that are tried again is done with."""
+        with self._lock:
+            self._pending -= 1
+            if self._pending == 0 and self._path is not None:
+                self._path.with_name(self._path.name + ".trying").unlink(missing_ok=True)

@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The hub: one thread that receives, and threads that work for each consumer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from fedmsg import _settings, encoding
+from fedmsg.exceptions import ConfigError, MessageError, RefusedAtStart
+from fedmsg.hub import endpoints, moksha, roster
+from fedmsg.hub.consumer import Consumer
+from fedmsg.hub.inbox import Inbox
+from fedmsg.hub.kept import Leftovers
+from fedmsg.hub.message import Message
+from fedmsg.hub.producer import PollingProducer
+from fedmsg.hub.subscriptions import Callback, Subscriptions
+from fedmsg.hub.workers import Workers
+from fedmsg.transport import curve, publisher
+from fedmsg.transport.batches import BatchReceiver, Frames
+from fedmsg.transport.refusals import Refusals
+
+__all__ = ["Hub", "Outcome"]
+
+log = logging.getLogger("fedmsg.hub")
+
+# So many messages are received before those who want them are told.
+_BATCH = 1000
+# The loop looks up at least so often, in seconds; one that has not for longer than the second is not well.
+_TICK = 1.0
+_UNWELL = 10.0
+
+
+class Outcome(NamedTuple):
+    """How a hub ended.
+
+    Attributes:
+        left: How many messages each consumer had not handled, by its name; kept for the next start or lost.
+        kept: Whether they are kept.
+        stuck: Which consumers did not come back from a message, as lines for a person.
+    """
+
+    left: dict[str, int]
+    kept: bool
+    stuck: list[str]
+
+
+class Hub:
+    """Receives from all endpoints and hands each message to the consumers that want it.
+
+    Args:
+        config: The configuration.
+        consumers: The classes of consumers to run; the installed ones when not given.
+        producers: The same for producers.
+        inbound: Where to receive from; all ``endpoints`` when not given.
+        outbound: Addresses to publish at, of which the first that is free is bound.
+        retry_dead_letters: Whether messages that failed for good are tried again first.
+
+    Attributes:
+        config: The configuration.
+        consumers: The consumers that run.
+        producers: The producers that run.
+        failed: The consumers and producers that could not be constructed, as lines for a person.
+        refusals: How many messages were refused, by kind.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        consumers: Iterable[Any] | None = None,
+        producers: Iterable[Any] | None = None,
+        *,
+        inbound: endpoints.Inbound | None = None,
+        outbound: list[str] | None = None,
+        retry_dead_letters: bool = False,
+    ) -> None:
+        self.config = dict(config)
+        self.refusals = Refusals(log)
+        self._subscriptions = Subscriptions(strict=_settings.get(self.config, "zmq_strict"))
+        self._inbound = inbound or endpoints.inbound(self.config)
+        self._outbound = endpoints.outbound(self.config) if outbound is None else list(outbound)
+        self._retry_dead_letters = retry_dead_letters
+        self._publisher: publisher.Publisher | None = None
+        self._publishing = threading.Lock()
+        self._inboxes: dict[Callback, Inbox] = {}
+        self._workers: list[Workers] = []
+        self._leftovers: dict[int, Leftovers] = {}
+        self._receiver: BatchReceiver | None = None
+        self._subscribed: set[bytes] = set()
+        self._thread: threading.Thread | None = None
+        self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._failure: BaseException | None = None
+        self._stopping = threading.Event()
+        self._beat = 0.0
+        self._outcome: Outcome | None = None
+        self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
+        # Plugins of 1.x import their base classes from there.
+        moksha.register(Hub, RunningHub)
+        found = roster.Roster()
+        found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self)
+        makers = roster.Roster()
+        makers.take_on(roster.installed("moksha.producer", "moksha.stream") if producers is None else producers, self)
+        self.consumers: list[Any] = found.running
+        self.producers: list[Any] = makers.running
+        self.failed = found.failed + makers.failed
+        self._forget_those_who_failed()
+
+    def _forget_those_who_failed(self) -> None:
+        """Give no messages to what has subscribed and then failed: nobody would take them."""
+        for callback in list(self._inboxes):
+            owner = getattr(callback, "__self__", None)
+            if not any(owner is consumer for consumer in self.consumers):
+                self.unsubscribe(callback)
+
+    # ---------------------------------------------------------------- for consumers and producers
+
+    @property
+    def topics(self) -> dict[str, list[Callback]]:
+        """Who wants each topic that is subscribed to."""
+        return self._subscriptions.topics
+
+    @property
+    def num_consumers(self) -> int:
+        """How many consumers run."""
+        return len(self.consumers)
+
+    @property
+    def num_producers(self) -> int:
+        """How many producers run."""
+        return len(self.producers)
+
+    def subscribe(self, topic: str, callback: Callback) -> None:
+        """Have a callback called with each message of a topic, in the thread that receives.
+
+        Args:
+            topic: The beginning of the topics.
+            callback: Takes an object with ``topic`` and ``body`` as text. It should not take its
+                time; a consumer does its work elsewhere.
+        """
+        owner = getattr(callback, "__self__", None)
+        if isinstance(owner, Consumer) and callback == owner._consume_json:
+            self._inboxes[callback] = owner.incoming
+            owner.incoming.on_room = self._wake
+        self._subscriptions.add(topic, callback)
+        self._wake()
+
+    def unsubscribe(self, callback: Callback) -> None:
+        """Call a callback no more."""
+        self._subscriptions.remove(callback)
+        self._inboxes.pop(callback, None)
+        self._wake()
+
+    def send_message(self, topic: Any, message: Any, jsonify: bool = True) -> None:
+        """Publish a message at the addresses of this hub.
+
+        Args:
+            topic: The full topic, or a list of them.
+            message: The envelope.
+            jsonify: Whether it has still to become JSON.
+
+        Raises:
+            ConfigError: The hub has no address to publish at.
+            MessageError: The message is too large.
+        """
+        body = (encoding.dumps(message) if jsonify else message).encode()
+        for one in [topic] if isinstance(topic, str) else topic:
+            frame = one.encode()
+            limit = _settings.get(self.config, "max_message_size")
+            if len(frame) + len(body) > limit:
+                raise MessageError(f"it has more than {limit} bytes", "size")
+            self._open_publisher().send(frame, body)
+
+    def _open_publisher(self) -> publisher.Publisher:
+        with self._publishing:
+            if self._publisher is None:
+                if not self._outbound:
+                    raise ConfigError(
+                        "this hub has no address to publish at: give it a name in endpoints and set name, or set "
+                        "zmq_publish_endpoints; or publish with fedmsg.publish()"
+                    )
+                if self._outcome is not None:
+                    raise ConfigError("this hub has stopped")
+                self._publisher = publisher.open_bound(self.config, "zmq_publish_endpoints", self._outbound)
+            return self._publisher
+
+    # ---------------------------------------------------------------- starting
+
+    def start(self) -> Hub:
+        """Begin to receive; returns when the hub runs.
+
+        Raises:
+            RefusedAtStart: Consumers or producers are enabled, and none of them can be started.
+            AddressInUse: An address is taken.
+            ConfigError: The configuration can't work.
+        """
+        self._prepare()
+        if self._outbound and self._inbound.bound:
+            self._open_publisher()
+        kept = [(consumer, self._first(consumer)) for consumer in self.consumers if isinstance(consumer, Consumer)]
+        self._thread = threading.Thread(target=self._run, name="fedmsg-hub", daemon=True)
+        self._thread.start()
+        problem = self._ready.get()
+        if problem is not None:
+            self._thread.join()
+            self._close_publisher()
+            raise problem
+        for consumer, first in kept:
+            consumer.incoming.put_first(first)
+            self._start_workers(consumer)
+        for producer in self.producers:
+            start = getattr(producer, "_start", None)
+            if start is not None:
+                start()
+        return self
+
+    def _prepare(self) -> None:
+        if self.failed and not self.consumers and not self.producers:
+            raise RefusedAtStart(f"none of the consumers and producers can be started: {'; '.join(self.failed)}")
+        if not self.consumers and not self.producers:
+            log.warning("no consumer and no producer is enabled: this hub has nothing to do")
+        for consumer in self.consumers:
+            prepare = getattr(consumer, "_prepare", None)
+            if prepare is not None:
+                prepare()
+        curve.prepare(self.config, _settings.get(self.config, "endpoints") or {})
+
+    def _first(self, consumer: Consumer) -> list[Any]:
+        """Give what a consumer has to handle before anything else."""
+        folder = _settings.get(self.config, "state_directory") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        leftovers = self._leftovers[id(consumer)] = Leftovers(folder or None, type(consumer))
+        kept = leftovers.load()
+        if kept:
+            log.info("%s first handles %d messages left from the last time", type(consumer).__name__, len(kept))
+        dead = consumer._handling.dead.exhume() if self._retry_dead_letters else []
+        if dead:
+            log.info("%s tries %d messages again that could not be handled", type(consumer).__name__, len(dead))
+        return [*kept, *dead]
+
+    def _start_workers(self, consumer: Consumer) -> None:
+        count = 1 if self._blocking else _settings.get(self.config, "moksha.workers_per_consumer")
+        workers = Workers(consumer, count)
+        self._workers.append(workers)
+        early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_early", None)
+        workers.start(early)
+
+    # ---------------------------------------------------------------- the loop
+
+    def _run(self) -> None:
+        try:
+            receiver = BatchReceiver(
+                self.config, self._inbound.endpoints, (), passive=self._inbound.bound, refusals=self.refusals
+            )
+        except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
+            self._ready.put(error)
+            return
+        with receiver:
+            try:
+                self._follow_subscriptions(receiver)
+                self._receiver = receiver
+                self._beat = time.monotonic()
+                self._ready.put(None)
+                self._receive(receiver)
+            except BaseException as error:
+                self._failure = error
+                log.exception("the hub's loop ended")
+            finally:
+                self._receiver = None
+
+    def _receive(self, receiver: BatchReceiver) -> None:
+        most = 1 if self._blocking else _BATCH
+        while not self._stopping.is_set():
+            self._beat = time.monotonic()
+            self._follow_subscriptions(receiver)
+            if self._has_room():
+                receiver.wait(_TICK)
+                # Between the look and here only workers have been at the queues, and they make room.
+                batch = receiver.read(most)
+                if batch:
+                    self._dispatch(batch)
+            else:
+                receiver.rest(_TICK)
+
+    def _has_room(self) -> bool:
+        if self._blocking:
+            return not any(inbox.unfinished for inbox in list(self._inboxes.values()))
+        return not any(inbox.full for inbox in list(self._inboxes.values()))
+
+    def _follow_subscriptions(self, receiver: BatchReceiver) -> None:
+        wanted = self._subscriptions.prefixes
+        if wanted != self._subscribed:
+            for topic in wanted - self._subscribed:
+                receiver.subscribe(topic)
+            for topic in self._subscribed - wanted:
+                receiver.unsubscribe(topic)
+            self._subscribed = wanted
+
+    def _dispatch(self, batch: list[Frames]) -> None:
+        who_wants = self._subscriptions.who_wants
+        groups: dict[Callback, list[Message]] = defaultdict(list)
+        for address, frame, data in batch:
+            takers = who_wants(frame)
+            message = Message(address, frame, data, len(takers))
+            for taker in takers:
+                groups[taker].append(message)
+        for taker, messages in groups.items():
+            inbox = self._inboxes.get(taker)
+            if inbox is not None:
+                inbox.put_many(messages)
+                continue
+            for message in messages:
+                try:
+                    taker(message.text())
+                except Exception:
+                    log.exception("a callback failed on a message with the topic %a", message.frame[:300])
+
+    def _wake(self) -> None:
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.wake()
+
+    # ---------------------------------------------------------------- how it is
+
+    @property
+    def running(self) -> bool:
+        """Whether it receives."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def well(self) -> bool:
+        """Whether its loop goes round."""
+        return self.running and time.monotonic() - self._beat < _UNWELL
+
+    def report(self) -> dict[str, Any]:
+        """Give the monitoring report; the counters in it start again at zero."""
+        return {
+            "consumers": [consumer.__json__() for consumer in self.consumers],
+            "producers": [producer.__json__() for producer in self.producers],
+        }
+
+    # ---------------------------------------------------------------- stopping
+
+    def stop(self, timeout: float | None = None) -> Outcome:
+        """Receive no more, let the consumers work on for a while, keep what is left. A second call does nothing.
+
+        Args:
+            timeout: Seconds for all of it; ``stop_timeout`` when not given.
+
+        Returns:
+            What became of the messages.
+
+        Raises:
+            Exception: The hub had ended with it before.
+        """
+        if self._outcome is not None:
+            return self._outcome
+        limit = float(_settings.get(self.config, "stop_timeout") if timeout is None else timeout)
+        start = time.monotonic()
+        self._stopping.set()
+        self._wake()
+        for producer in self.producers:
+            self._call_stop(producer)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(limit)
+        stuck = self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
+        for consumer in self.consumers:
+            self._call_stop(consumer)
+        for producer in self.producers:
+            if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
+                stuck.append(f"{type(producer).__name__} is still in its poll()")
+        self._outcome = self._keep_rest(stuck)
+        self._close_publisher()
+        if self._failure is not None:
+            raise self._failure
+        return self._outcome
+
+    #: The name that it has in moksha.
+    close = stop
+
+    @staticmethod
+    def _call_stop(one: Any) -> None:
+        try:
+            one.stop()
+        except Exception:
+            log.exception("%s failed in stop()", type(one).__name__)
+
+    def _end_workers(self, soon: float, late: float) -> list[str]:
+        """Let the workers finish what waits until soon, and what they have in hand until late."""
+        for workers in self._workers:
+            workers.end()
+        for workers in self._workers:
+            workers.wait(soon)
+        for workers in self._workers:
+            workers.cut()
+        stuck = []
+        for workers in self._workers:
+            if not workers.wait(late):
+                stuck += workers.abandon()
+        for line in stuck:
+            log.error("%s", line)
+        return stuck
+
+    def _keep_rest(self, stuck: list[str]) -> Outcome:
+        left: dict[str, int] = {}
+        kept = True
+        for workers in self._workers:
+            consumer, rest = workers.consumer, workers.rest()
+            leftovers = self._leftovers[id(consumer)]
+            name = type(consumer).__name__
+            if rest:
+                left[name] = len(rest)
+            try:
+                lost = leftovers.save(rest) if leftovers else len(rest)
+            except OSError as error:
+                log.error("state_directory: what %s had not handled can't be kept: %s", name, error)
+                lost = len(rest)
+            kept = kept and not lost
+        return Outcome(left, kept, stuck)
+
+    def _close_publisher(self) -> None:
+        with self._publishing:
+            if self._publisher is not None:
+                publisher.close(self._publisher)
+                self._publisher = None
+
+    def __enter__(self) -> Hub:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __del__(self) -> None:
+        if getattr(self, "_thread", None) is not None and self._outcome is None and self.running:
+            warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
+
+
+class RunningHub(Hub):
+    """A hub that runs as soon as it is made.
+
+    Args:
+        config: The configuration.
+        consumers: The classes of consumers to run; the installed ones when not given.
+        producers: The same for producers.
+    """
+
+    def __init__(self, config: Mapping[str, Any], consumers: Any = None, producers: Any = None) -> None:
+        super().__init__(config, consumers, producers)
+        self.start()
