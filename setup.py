@@ -30,7 +30,7 @@ BASIC = [
 DAEMON = ["python-daemon>=3.0"]
 CRYPTO = ["cryptography>=42.0", "python-gnupg>=0.5", "requests>=2.28"]
 CONSUMERS = ["requests>=2.28", "websockets>=10.4"]
-SQL = ["SQLAlchemy>=1.4"]
+SQL = ["SQLAlchemy>=2.0", "psycopg>=3.1"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]
 DATAGREPPER = [*DATANOMMER, "Flask>=2.2", "gunicorn>=20.1"]
 STATSCACHE = [*DATAGREPPER, "requests>=2.28"]
@@ -81,6 +81,7 @@ COMMANDS = [
     "fedmsg-config = fedmsg.commands.config:config",
     "fedmsg-hub = fedmsg.commands.hub:hub",
     "fedmsg-logger = fedmsg.commands.logger:logger",
+    "fedmsg-replay = fedmsg.commands.replay_server:replay_server",
     "fedmsg-relay = fedmsg.commands.relay:relay",
     "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",
     "fedmsg-tail = fedmsg.commands.tail:tail",

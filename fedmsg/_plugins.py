@@ -44,6 +44,7 @@ _TABLE = {
     "dns": _Lazy("fedmsg._dns", "looking up endpoints in the DNS", "srv"),
     "daemon": _Lazy("fedmsg.commands._daemonize", "running as a daemon", "daemon"),
     "sqla": _Lazy("fedmsg.encoding.sqla", "sending SQLAlchemy models", "sql"),
+    "store": _Lazy("fedmsg.replay.sqlstore", "keeping messages in a database", "sql"),
     "x509": _Lazy("fedmsg.crypto._cryptography", "signing and checking with certificates", "crypto"),
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
     "fetch": _Lazy("fedmsg.crypto._fetch", "certificates at an https address", "crypto"),

@@ -30,6 +30,7 @@ __all__ = [
     "full_topic",
     "message_id",
     "parse",
+    "parse_stored",
     "quoted",
 ]
 
@@ -187,10 +188,36 @@ def parse(frame: bytes, body: bytes) -> dict[str, Any]:
     Raises:
         MessageError: It is not an envelope, or not one for this topic; ``kind`` says how.
     """
+    try:
+        topic = frame.decode()
+    except UnicodeDecodeError as error:
+        raise MessageError("it is not UTF-8", "utf-8") from error
+    envelope = _decode(body)
+    _check_envelope(envelope, topic)
+    return envelope
+
+
+def parse_stored(body: bytes) -> dict[str, Any]:
+    """Turn a message that has no topic frame, as a replay server sends it, into its envelope.
+
+    Args:
+        body: The envelope as it came.
+
+    Raises:
+        MessageError: It is not an envelope; ``kind`` says how.
+    """
+    envelope = _decode(body)
+    topic = envelope.get("topic")
+    if type(topic) is not str:
+        raise MessageError("its 'topic' is not text", "topic")
+    _check_envelope(envelope, topic)
+    return envelope
+
+
+def _decode(body: bytes) -> dict[str, Any]:
     if len(body) > _FLAT or len(body) + 3 * body.count(b"[") > _FLAT:
         _check_shape(body)
     try:
-        topic = frame.decode()
         envelope = encoding.decode(body)
     except UnicodeDecodeError as error:
         raise MessageError("it is not UTF-8", "utf-8") from error
@@ -198,7 +225,6 @@ def parse(frame: bytes, body: bytes) -> dict[str, Any]:
         raise MessageError(f"its body is not JSON: {error}", "json") from error
     if type(envelope) is not dict:
         raise MessageError("its body is not a JSON object", "json")
-    _check_envelope(envelope, topic)
     return envelope
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import getpass
 import logging
 import os
@@ -12,12 +13,14 @@ import sys
 import time
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 from fedmsg import _settings, _wire, crypto, encoding, utils
-from fedmsg.exceptions import ConfigError, MessageError, MissingEndpoint, RefusedAtStart, ValidationError
+from fedmsg.exceptions import ConfigError, MessageError, MissingEndpoint, NotListening, ValidationError
+from fedmsg.replay import client, gaps, writer
 from fedmsg.transport import addresses, curve, options, process, publisher
 from fedmsg.transport.receiver import Received, Receiver
 from fedmsg.transport.refusals import Refusals
@@ -48,12 +51,15 @@ class FedMsgContext:
         hostname: The short name of this machine.
         log: Its logger.
         refusals: How many received messages were refused, by kind: ``refusals.counts``.
+        gaps: What was missed by those that listen to services in ``replay_endpoints``:
+            ``gaps["lost"]`` messages for good, see `fedmsg.replay.gaps.GapFiller`.
 
     Raises:
         MissingEndpoint: ``active``, and no address is configured for the relay. A KeyError.
         AddressInUse: All addresses of the name are taken by others. An IOError.
         ConfigError: The configuration can't work. A ValueError.
         RefusedAtStart: Signing is on and can't be done.
+        StoreError: The ``persistent_store`` can't be used. An IOError.
     """
 
     def __init__(self, **config: Any) -> None:
@@ -75,6 +81,7 @@ class FedMsgContext:
         """Do what only looks at the configuration, and at who is calling."""
         self.log = logging.getLogger("fedmsg")
         self.refusals = Refusals(self.log)
+        self.gaps: Counter[str] = Counter()
         self.hostname = socket.gethostname().split(".", 1)[0]
         self.c = self._resolve(config)
         self._i = 0
@@ -84,7 +91,7 @@ class FedMsgContext:
         self._generation = process.generation
         # A context that its thread closes at the end need not complain of being forgotten.
         self._kept = False
-        _refuse_what_is_to_come(self.c, publishing=not self.c.get("mute"))
+        self._writer: writer.Writer | None = None
         self._prefix = str(_settings.get(self.c, "topic_prefix"))
         self._environment = str(_settings.get(self.c, "environment"))
         self._max_size: int = _settings.get(self.c, "max_message_size")
@@ -118,7 +125,9 @@ class FedMsgContext:
         self._context = process.acquire(_settings.get(self.c, "io_threads"))
         try:
             self._outlet = self._open_outlet()
+            self._writer = self._open_writer()
         except BaseException:
+            self._close_outlet()
             process.release(self._generation)
             raise
         self._closed = False
@@ -140,6 +149,11 @@ class FedMsgContext:
         warnings.warn(f"fedmsg is not configured to send any zmq messages for name {name!r}", UserWarning, stacklevel=5)
         return None
 
+    def _open_writer(self) -> writer.Writer | None:
+        if self._outlet is None or not _settings.get(self.c, "persistent_store"):
+            return None
+        return writer.open_writer(self.c, signed=self._signer is not None)
+
     def _open_signer(self) -> crypto.Signer | None:
         config = self.c
         if config.get("mute") or not _settings.get(config, "sign_messages"):
@@ -156,11 +170,17 @@ class FedMsgContext:
         _live.discard(self)
         if self._generation != process.generation:
             return  # its sockets belong to the process that forked this one
+        if self._writer is not None:
+            writer.close(self._writer)
+            self._writer = None
+        self._close_outlet()
+        process.release(self._generation)
+
+    def _close_outlet(self) -> None:
         if self._outlet is not None:
             publisher.close(self._outlet)
             self._lost = self._outlet.lost
             self._outlet = None
-        process.release(self._generation)
 
     def __enter__(self) -> FedMsgContext:
         return self
@@ -227,16 +247,19 @@ class FedMsgContext:
             self._follow_fork()
         if self._outlet is None:
             raise self._why_silent()
+        modname = modname or utils.guess_calling_module() or "fedmsg"
+        if self._writer is not None:
+            self._publish_stored(topic, msg, modname, pre_fire_hook)
+            return
         number = self._i + 1
-        frame, body = self._finished(number, topic, msg, modname, pre_fire_hook)
+        frame, body = self._frames(number, topic, msg, modname, pre_fire_hook)
         self._outlet.send(frame, body)
         self._i = number
 
-    def _finished(
-        self, number: int, topic: str | None, msg: object, modname: str | None, pre_fire_hook: Hook | None
+    def _frames(
+        self, number: int, topic: str | None, msg: object, modname: str, pre_fire_hook: Hook | None
     ) -> tuple[bytes, bytes]:
-        """Make the two frames of a message; ``number`` is what it is counted as."""
-        modname = modname or utils.guess_calling_module() or "fedmsg"
+        """Make the two frames of a message that is counted as ``number``."""
         name, frame = self._topics.get((modname, topic or ""), _NOT_CACHED)
         if not frame:
             name, frame = self._make_topic(modname, topic)
@@ -278,8 +301,8 @@ class FedMsgContext:
         self._topics[modname, topic or ""] = made
         return made
 
-    def _encode_hooked(self, number: int, now: float, topic: str, msg: object, hook: Hook) -> bytes:
-        envelope = {
+    def _new_envelope(self, number: int, now: float, topic: str, msg: object) -> dict[str, Any]:
+        return {
             "i": number,
             "msg": msg or {},
             "msg_id": _wire.message_id(now),
@@ -287,15 +310,51 @@ class FedMsgContext:
             "topic": topic,
             "username": self._user,
         }
+
+    def _encode_hooked(self, number: int, now: float, topic: str, msg: object, hook: Hook) -> bytes:
+        return _wire.encode(self._finished(self._new_envelope(number, now, topic, msg), hook), topic)
+
+    def _finished(self, envelope: dict[str, Any], hook: Hook | None) -> dict[str, Any]:
+        """Sign an envelope and show it to the hook; what that has changed is signed again."""
         if self._signer is None:
-            hook(envelope)
-            return _wire.encode(envelope, topic)
+            if hook is not None:
+                hook(envelope)
+            return envelope
         envelope = self._signer.sign(envelope)
+        if hook is None:
+            return envelope
         signed = encoding.dumps(crypto.strip_credentials(envelope))
         hook(envelope)
         if encoding.dumps(crypto.strip_credentials(envelope)) != signed:
             envelope = self._signer.sign(envelope)
-        return _wire.encode(envelope, topic)
+        return envelope
+
+    def _publish_stored(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
+        """Number a message, store it, and send it when it is stored."""
+        assert self._outlet is not None
+        assert self._writer is not None
+        outlet, body = self._outlet, b""
+        name, frame = self._make_topic(modname, topic)
+        envelope = self._new_envelope(self._i + 1, time.time(), name, msg)
+
+        def finish(numbered: dict[str, Any]) -> dict[str, Any]:
+            nonlocal body
+            finished = self._finished(numbered, hook)
+            body = _wire.encode(finished, envelope["topic"])
+            _wire.check_size(len(frame) + len(body), self._max_size)
+            return finished
+
+        def send() -> None:
+            self._i = envelope["i"]
+            try:
+                outlet.send(frame, body)
+            except NotListening as error:
+                # It has its number, so that whoever listens next finds it missing and asks for it.
+                self.log.warning("%s; but it is stored, for those who ask for it", error)
+
+        # Where nobody listens, nothing is to be stored either.
+        outlet.wait(frame)
+        self._writer.publish(envelope, finish, send)
 
     def _why_silent(self) -> Exception:
         if self._closed:
@@ -333,7 +392,10 @@ class FedMsgContext:
             ConfigError: At the call: the configuration can't work.
             RefusedAtStart: At the call: checking is on and can't be done.
         """
-        return self._tail(self._sources(), topic, passive, self._checker())
+        sources, validate = self._sources(), self._checker()
+        replayed = self._replayed(sources)
+        receiver = functools.partial(self._receiver, sources, topic, passive, replayed, validate)
+        return self._tail_replayed(receiver, replayed, topic, validate) if replayed else self._tail(receiver)
 
     def _sources(self) -> list[tuple[str, str]]:
         """The names and addresses that are listened to, each fit to be."""
@@ -351,13 +413,44 @@ class FedMsgContext:
         """What answers whether a message is valid; None where that isn't asked."""
         return crypto.checker(self.c) if _settings.get(self.c, "validate_signatures") else None
 
-    def _tail(
-        self, endpoints: list[tuple[str, str]], topic: str, passive: bool, validate: crypto.Check | None
-    ) -> Iterator[Received]:
-        with Receiver(
-            self.c, endpoints, [topic], validate=validate, passive=passive, refusals=self.refusals
-        ) as receiver:
+    def _replayed(self, endpoints: list[tuple[str, str]]) -> set[str]:
+        """Those of these names of whose messages every one has to be seen, to know which are missing."""
+        replayed = {name for name, _ in endpoints if name in (_settings.get(self.c, "replay_endpoints") or {})}
+        for name in replayed:
+            client.address_of(name, self.c)
+        return replayed
+
+    def _receiver(
+        self,
+        sources: list[tuple[str, str]],
+        topic: str,
+        passive: bool,
+        whole: set[str],
+        validate: crypto.Check | None,
+    ) -> Receiver:
+        return Receiver(
+            self.c, sources, [topic], whole=whole, validate=validate, passive=passive, refusals=self.refusals
+        )
+
+    @staticmethod
+    def _tail(open_receiver: Callable[[], Receiver]) -> Iterator[Received]:
+        with open_receiver() as receiver:
             yield from receiver
+
+    def _tail_replayed(
+        self, open_receiver: Callable[[], Receiver], replayed: set[str], topic: str, validate: crypto.Check | None
+    ) -> Iterator[Received]:
+        """Listen, and ask for what is missing of these services."""
+        filler = gaps.GapFiller(self.c, replayed, validate=validate, refusals=self.refusals, counts=self.gaps)
+        with open_receiver() as receiver:
+            for received in receiver:
+                name, address, _, message = received
+                if name not in replayed:
+                    yield received
+                    continue
+                for envelope in filler.fill(name, message):
+                    if envelope["topic"].startswith(topic):
+                        yield name, address, envelope["topic"], envelope
 
 
 def _username() -> str:
@@ -370,12 +463,6 @@ def _username() -> str:
 
 _TOPICS_KEPT = 1000
 _NOT_CACHED = ("", b"")
-
-
-def _refuse_what_is_to_come(config: Mapping[str, Any], *, publishing: bool) -> None:
-    """Refuse to start where going on would silently leave out what the configuration asks for."""
-    if publishing and _settings.get(config, "persistent_store"):
-        raise RefusedAtStart("persistent_store is set, and this version can't store messages yet: set it to None")
 
 
 def _close_all() -> None:

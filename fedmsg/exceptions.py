@@ -7,14 +7,17 @@
     ├── UsageError            (ValueError)   2   a call or command line that makes no sense
     ├── ConfigError           (ValueError)   5   a configuration that can't work
     │   ├── MissingEndpoint   (KeyError)         no address is configured for a name
+    │   │   └── MissingReplayEndpoint (IOError)  none to ask for stored messages at
     │   └── MissingExtra      (ImportError)      an optional library is not installed
     ├── RefusedAtStart        (IOError)      7   no key, certificate or CA where one is needed
     │   └── MissingKey        (KeyError)         no key is configured for a name
     ├── MessageError          (ValueError)  70   a message that must not go over the wire
     │   └── ValidationError   (IOError)          a received message that failed validation
+    ├── QueryError            (ValueError)  70   a question for stored messages that has no answer
     ├── GpgBinaryError                      70   GnuPG did not do what it was asked to
     └── TransportError        (IOError)      3
         ├── NotListening                     3   nobody took the message in time
+        ├── StoreError                       3   the store of messages could not be used
         ├── PossiblyLost                     4   handed over, then the connection broke
         ├── AddressInUse                     6   no configured address could be bound
         └── WorkLeft                         8   stopped before everything was passed on
@@ -37,9 +40,12 @@ __all__ = [
     "MissingEndpoint",
     "MissingExtra",
     "MissingKey",
+    "MissingReplayEndpoint",
     "NotListening",
     "PossiblyLost",
+    "QueryError",
     "RefusedAtStart",
+    "StoreError",
     "TransportError",
     "UsageError",
     "ValidationError",
@@ -75,6 +81,10 @@ class ConfigError(FedmsgError, ValueError):
 
 class MissingEndpoint(ConfigError, KeyError):
     """No address is configured under the name that was asked for."""
+
+
+class MissingReplayEndpoint(MissingEndpoint, IOError):
+    """No address is configured to ask for the stored messages of a name."""
 
 
 class MissingExtra(ConfigError, ImportError):
@@ -125,6 +135,10 @@ class ValidationError(MessageError, IOError):
         self.msg = msg
 
 
+class QueryError(FedmsgError, ValueError):
+    """A question for stored messages that is ill-formed, asks for too much, or finds nothing."""
+
+
 class GpgBinaryError(FedmsgError):
     """GnuPG did not do what it was asked to; the text is what it said."""
 
@@ -139,6 +153,10 @@ class NotListening(TransportError):
     """Nobody subscribed to the topic within ``timeout``, so nothing was sent."""
 
     exit_status = 3
+
+
+class StoreError(TransportError):
+    """The store of messages could not be read or written."""
 
 
 class PossiblyLost(TransportError):

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import postgres
 
 # Started in the background of a script, or by nohup, this process ignores these, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,3 +57,35 @@ def peer() -> Path:
 def repository() -> Path:
     """Give the folder that holds setup.py."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgres.Cluster]:
+    """Give a PostgreSQL server that belongs to this run of the tests alone."""
+    try:
+        cluster = postgres.Cluster()
+    except FileNotFoundError as error:
+        pytest.fail(str(error), pytrace=False)
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture
+def postgresql_url(postgresql: postgres.Cluster) -> Iterator[str]:
+    """Give the SQLAlchemy URL of an empty PostgreSQL database."""
+    url = postgresql.create()
+    yield url
+    postgresql.drop(url)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """Give the SQLAlchemy URL of an SQLite database that is not there yet."""
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Give the URL of an empty database of each kind in turn."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url

@@ -176,11 +176,15 @@ _ROWS = [
     # ---------------------------------------------------------------- publishing through a relay, replay
     Setting("active", BOOLEAN, False, "Whether a publisher connects to the relay instead of binding an endpoint.",
             "relay"),
-    Setting("persistent_store", ANYTHING, None, "Where every message that is sent is kept for replay.", "replay"),
+    Setting("persistent_store", ANYTHING, None,
+            "Where every message that is sent is kept for replay: the URL of a database, or an object.",
+            "replay"),
     Setting("replay_endpoints", MAPPING, {}, "Where lost messages can be asked for: names of publishers and addresses.",
             "replay", in_conf=False),
     Setting("replay_max", INTEGER, 10000, "How many messages one question for lost messages may ask for.", "replay",
             "messages", in_conf=False, low=1),
+    Setting("replay_max_bytes", INTEGER, 16 * 1024 * 1024, "How big the answer to one such question may be.", "replay",
+            "bytes", in_conf=False, low=1, high=_BIGGEST),
     # ---------------------------------------------------------------- logging
     Setting("logging", MAPPING, _LOGGING, "What is logged and where, for logging.config.dictConfig.", "logging"),
     # ---------------------------------------------------------------- the STOMP broker

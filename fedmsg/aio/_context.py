@@ -8,23 +8,26 @@ import inspect
 import time
 import warnings
 from asyncio import get_running_loop
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
-from concurrent.futures import Future
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 from fedmsg import core, crypto, utils
+from fedmsg.aio._checking import Checking
 from fedmsg.aio._coroutines import like_a_coroutine_function
-from fedmsg.aio._listening import may_block, tail, tail_checked_in_threads
-from fedmsg.aio._threads import in_thread, start
+from fedmsg.aio._healing import heal
+from fedmsg.aio._listening import tail, tail_checked_in_threads
+from fedmsg.aio._threads import call_in_loop, in_thread, start
 from fedmsg.aio._waiting import Waiter
 from fedmsg.core import Hook
 from fedmsg.exceptions import ConfigError, UsageError
 from fedmsg.transport import options, process
 from fedmsg.transport.publisher import Hindrance, Publisher
-from fedmsg.transport.receiver import Received, Receiver
+from fedmsg.transport.receiver import Received
 from fedmsg.transport.refusals import Refusals
 
 __all__ = ["FedMsgContext"]
@@ -62,6 +65,7 @@ class FedMsgContext:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: Future[None] | None = None
         self._closing: Future[None] | None = None
+        self._under_way: Future[None] | None = None
         self.is_open = False
         self._slow = False
         self._queue = 0
@@ -99,7 +103,9 @@ class FedMsgContext:
     def _start(self) -> None:
         self._core._start()
         signer = self._core._signer
-        self._slow = signer is not None and (crypto.uses_gnupg(self._core.c) or _takes_long(signer))
+        self._slow = self._core._writer is not None or (
+            signer is not None and (crypto.uses_gnupg(self._core.c) or _takes_long(signer))
+        )
 
     def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is loop:
@@ -129,6 +135,8 @@ class FedMsgContext:
         if self._opening is not None:
             # It may be opened this very moment; how that ends is told where it is waited for.
             self._opening.exception()
+        if self._under_way is not None:
+            wait({self._under_way}, self._core.c["zmq_linger"] / 1000)
         self._core.destroy()
 
     def closes_by_itself(self) -> None:
@@ -197,6 +205,11 @@ class FedMsgContext:
         return self._core.refusals
 
     @property
+    def gaps(self) -> Counter[str]:
+        """What was missed by those that listen to services in ``replay_endpoints``, see `fedmsg.replay.gaps`."""
+        return self._core.gaps
+
+    @property
     def _i(self) -> int:
         return self._core._i
 
@@ -251,12 +264,12 @@ class FedMsgContext:
             raise UsageError("pre_fire_hook is a coroutine function; it has to be a plain one")
         if self._slow or self._queue:
             if hook is not None and self._slow:
-                hook = partial(_call_in_loop, loop, hook)
+                hook = partial(call_in_loop, loop, hook)
             async with self._in_turn():
-                await self._publish_in_turn(outlet, now, lambda i: own._finished(i, topic, msg, modname, hook))
+                await self._publish_in_turn(outlet, now, (topic, msg, modname, hook))
             return
         number = own._i + 1
-        frame, body = own._finished(number, topic, msg, modname, hook)
+        frame, body = own._frames(number, topic, msg, modname, hook)
         hindrance = outlet.attempt(frame, body, now, self._expect)
         if hindrance is not None or outlet.deferred:
             async with self._in_turn():
@@ -278,20 +291,33 @@ class FedMsgContext:
             self._queue -= 1
 
     async def _publish_in_turn(
-        self, outlet: Publisher, start: float, finished: Callable[[int], tuple[bytes, bytes]]
+        self, outlet: Publisher, start: float, message: tuple[str | None, object, str, Hook | None]
     ) -> None:
-        number = self._core._i + 1
+        own, number = self._core, self._core._i + 1
+        if own._writer is not None:
+            # Where nobody listens, nothing is to be stored either.
+            frame = own._make_topic(message[2], message[0])[1]
+            await self._insist(outlet, frame, None, start, outlet.attempt(frame, None, start, self._expect))
+            await self._finish(partial(own._publish_stored, *message))
+            return
         if self._slow:
-            frame, body = await in_thread(lambda: finished(number), daemon=True)
+            frame, body = await in_thread(partial(own._frames, number, *message), daemon=True)
             self._raise_if_closed()
             start = time.monotonic()
         else:
-            frame, body = finished(number)
+            frame, body = own._frames(number, *message)
         await self._insist(outlet, frame, body, start, outlet.attempt(frame, body, start, self._expect))
-        self._core._i = number
+        own._i = number
+
+    async def _finish(self, function: Callable[[], None]) -> None:
+        """Do in a thread what is done to its end, and before the next, also when this is cancelled."""
+        if self._under_way is not None:
+            await asyncio.wait({asyncio.wrap_future(self._under_way)})
+        self._under_way = start(function)
+        await asyncio.wrap_future(self._under_way)
 
     async def _insist(
-        self, outlet: Publisher, frame: bytes, body: bytes, start: float, hindrance: _Obstacle | None
+        self, outlet: Publisher, frame: bytes, body: bytes | None, start: float, hindrance: _Obstacle | None
     ) -> None:
         """Send a message after all, as soon as nothing is in its way any more."""
         while hindrance is not None and hindrance is not Hindrance.INSIDE:
@@ -353,15 +379,11 @@ class FedMsgContext:
         """
         own = self._core
         sources = own._sources()
-        if may_block(own.c):
-            return tail_checked_in_threads(partial(self._receiver, sources, topic, passive, None), own._checker)
-        return tail(partial(self._receiver, sources, topic, passive, own._checker()))
-
-    def _receiver(
-        self, sources: list[tuple[str, str]], topic: str, passive: bool, check: crypto.Check | None
-    ) -> Receiver:
-        own = self._core
-        return Receiver(own.c, sources, [topic], validate=check, passive=passive, refusals=own.refusals)
+        replayed = own._replayed(sources)
+        checking = Checking(own.c, own._checker)
+        receiver = partial(own._receiver, sources, topic, passive, replayed)
+        messages = (tail_checked_in_threads if checking.may_block else tail)(receiver, checking)
+        return heal(own, replayed, topic, messages, checking) if replayed else messages
 
 
 def _takes_long(signer: crypto.Signer) -> bool:
@@ -372,10 +394,3 @@ def _takes_long(signer: crypto.Signer) -> bool:
         signer.credentials(b"", b"")
         times.append(time.perf_counter() - begin)
     return min(times) > _LONG
-
-
-def _call_in_loop(loop: asyncio.AbstractEventLoop, hook: Hook, envelope: Mapping[str, Any]) -> None:
-    async def call() -> None:
-        hook(envelope)  # type: ignore[arg-type] # core hands over a dict
-
-    asyncio.run_coroutine_threadsafe(call(), loop).result()

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
 
 from fedmsg import crypto
+from fedmsg.aio._checking import Checking
 from fedmsg.aio._threads import in_thread
 from fedmsg.aio._waiting import readable
 from fedmsg.exceptions import ValidationError
 from fedmsg.transport.receiver import Received, Receiver
 from fedmsg.transport.refusals import Refusals
 
-__all__ = ["may_block", "tail", "tail_checked_in_threads"]
+__all__ = ["tail", "tail_checked_in_threads"]
 
 # After so many seconds of messages without a break, others have their turn.
 _SLICE = 0.005
@@ -23,24 +23,18 @@ _SLICE = 0.005
 _BATCH = 100
 
 
-def may_block(config: Mapping[str, Any]) -> bool:
-    """Whether checking a message may take longer than an event loop should stand still.
-
-    Args:
-        config: The configuration.
-    """
-    locations = (str(config.get(key)) for key in ("ca_cert_location", "crl_location"))
-    return crypto.accepts_gnupg(config) or any(location.startswith(("http:", "https:")) for location in locations)
-
-
-async def tail(open_receiver: Callable[[], Receiver]) -> AsyncGenerator[Received, None]:
+async def tail(
+    open_receiver: Callable[[crypto.Check | None], Receiver], checking: Checking
+) -> AsyncGenerator[Received, None]:
     """Yield what arrives.
 
     Args:
-        open_receiver: Opens what it is received through; it is closed with the generator.
+        open_receiver: Opens what it is received through, checked by what it is given; it is
+            closed with the generator.
+        checking: How messages are checked.
     """
     clock = time.monotonic
-    with open_receiver() as receiver:
+    with open_receiver(await checking.check()) as receiver:
         pause = clock() + _SLICE
         for received in receiver.arriving():
             if received is not None:
@@ -56,16 +50,16 @@ async def tail(open_receiver: Callable[[], Receiver]) -> AsyncGenerator[Received
 
 
 async def tail_checked_in_threads(
-    open_receiver: Callable[[], Receiver], make_check: Callable[[], crypto.Check | None]
+    open_receiver: Callable[[crypto.Check | None], Receiver], checking: Checking
 ) -> AsyncGenerator[Received, None]:
-    """Yield what arrives and is valid, where checking may block: a thread does it, for many at once.
+    """Yield what arrives, where checking may block: a thread does it, for many at once.
 
     Args:
-        open_receiver: Opens what it is received through, unchecked; it is closed with the generator.
-        make_check: Makes what answers whether a message is valid; it may block too.
+        open_receiver: Opens what it is received through; it is closed with the generator.
+        checking: How messages are checked.
     """
-    check = await in_thread(make_check, daemon=True)
-    with open_receiver() as receiver:
+    check = await checking.check()
+    with open_receiver(None) as receiver:
         batch: list[Received] = []
         for received in receiver.arriving():
             if received is not None:

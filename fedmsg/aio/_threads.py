@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
-__all__ = ["in_thread", "start"]
+from fedmsg.exceptions import TransportError
+
+__all__ = ["call_in_loop", "in_thread", "start"]
 
 T = TypeVar("T")
+A = TypeVar("A")
 
 
 def start(function: Callable[[], T], *, daemon: bool = False) -> Future[T]:
@@ -49,3 +52,21 @@ async def in_thread(function: Callable[[], T], *, daemon: bool = False) -> T:
         daemon: Whether the interpreter may end before it does.
     """
     return await asyncio.wrap_future(start(function, daemon=daemon))
+
+
+def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[A], object], argument: A) -> None:
+    """Call a function of the application in its loop, from such a thread, and wait for its end.
+
+    Raises:
+        TransportError: The loop has stopped.
+    """
+
+    async def call() -> None:
+        function(argument)
+
+    outcome = asyncio.run_coroutine_threadsafe(call(), loop)
+    while not wait({outcome}, 0.1).done:
+        if not loop.is_running():
+            outcome.cancel()
+            raise TransportError("the event loop has stopped before the message was sent")
+    outcome.result()

@@ -12,7 +12,7 @@ from fedmsg import _settings, utils
 from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.transport import addresses
 
-__all__ = ["Context", "Socket", "bind", "connect", "forwarder_pair", "publisher", "subscriber"]
+__all__ = ["Context", "Socket", "answerer", "asker", "bind", "connect", "forwarder_pair", "publisher", "subscriber"]
 
 #: The types of a context and a socket as this package uses them.
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -23,6 +23,13 @@ Socket = zmq.Socket[bytes]
 _LONGEST_SUBSCRIPTION = 4096
 # Who sends more at once than so many waits until they are read, and is not kept in memory.
 _SUBSCRIPTIONS_AT_ONCE = 100
+
+# A question for stored messages may list a few ten thousand ids.
+_LONGEST_QUESTION = 1024 * 1024
+# One who asks waits for the answer before asking again; a few more have got lost on the way.
+_ANSWERS_AT_ONCE = 4
+# Milliseconds.
+_STUCK_FOR = 30_000
 
 
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
@@ -80,6 +87,39 @@ def forwarder_pair(context: Context, config: Mapping[str, Any], limit: int) -> t
     _common(outbound, config, limit)
     _bound_what_subscribers_say(outbound)
     return inbound, outbound
+
+
+def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that questions are answered on: a ROUTER, which on the wire is a REP to those who ask.
+
+    A REP would wait with its answer for one who asks and never reads, or forget whom it is
+    talking to. This one knows of each answer whether it could be handed over.
+
+    Args:
+        context: The process's context.
+        config: The configuration.
+    """
+    socket = context.socket(zmq.ROUTER)
+    _common(socket, config, _ANSWERS_AT_ONCE)
+    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_QUESTION)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    # Ends the connection of one who has not read a byte for so long.
+    socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)
+    return socket
+
+
+def asker(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that questions are asked on: a DEALER, which can ask again while it waits.
+
+    Args:
+        context: The process's context.
+        config: The configuration.
+    """
+    socket = context.socket(zmq.DEALER)
+    _common(socket, config, _ANSWERS_AT_ONCE)
+    socket.setsockopt(zmq.MAXMSGSIZE, _settings.get(config, "max_message_size"))
+    socket.setsockopt(zmq.LINGER, 0)
+    return socket
 
 
 def _common(socket: Socket, config: Mapping[str, Any], limit: int) -> None:

@@ -122,8 +122,17 @@ class Publisher:
         if self._send_one(topic, body) and self.deferred:
             self.send_deferred()
 
-    def _send_one(self, topic: bytes, body: bytes) -> bool:
-        """Send one message; False when that was left to the caller further up the stack."""
+    def wait(self, topic: bytes) -> None:
+        """Wait until a message could be sent, and send none: for whoever has to do something in between.
+
+        Raises:
+            NotListening: No relay listened within ``timeout``.
+            AddressInUse: The socket had to be opened anew, and somebody else has taken its address.
+        """
+        self._send_one(topic, None)
+
+    def _send_one(self, topic: bytes, body: bytes | None) -> bool:
+        """Send one message, or none; False when that was left to the caller further up the stack."""
         start = time.monotonic()
         while (hindrance := self.attempt(topic, body, start, self.news.expect)) is not None:
             if hindrance is _INSIDE:
@@ -136,18 +145,18 @@ class Publisher:
         return True
 
     def attempt(
-        self, topic: bytes, body: bytes, start: float, expect: Callable[[], _Waiter]
+        self, topic: bytes, body: bytes | None, start: float, expect: Callable[[], _Waiter]
     ) -> tuple[_Waiter, float] | Hindrance | None:
         """Send a message, or say what is in its way; it never blocks.
 
         Args:
             topic: The frame of the topic.
-            body: The frame of the envelope.
+            body: The frame of the envelope; None only asks whether it could be sent.
             start: Since when the message waits (`time.monotonic`).
             expect: Begins to wait for news, called with the lock held.
 
         Returns:
-            None when it is sent, a hindrance, or what ``expect`` has given and for how many
+            None when nothing is in its way, a hindrance, or what ``expect`` has given and for how many
             seconds it may be waited for before the next attempt.
 
         Raises:
@@ -155,7 +164,8 @@ class Publisher:
         """
         with self._lock:
             if self._inside:
-                self.deferred.append((topic, body))
+                if body is not None:
+                    self.deferred.append((topic, body))
                 return _INSIDE
             self._inside = True
             try:
@@ -168,7 +178,8 @@ class Publisher:
                     return expect(), min(patience, _RECHECK)
                 if outlet.broken:
                     return _BROKEN
-                outlet.send(topic, body, now)
+                if body is not None:
+                    outlet.send(topic, body, now)
                 return None
             finally:
                 self._inside = False

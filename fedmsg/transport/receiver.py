@@ -12,7 +12,7 @@ import logging
 import selectors
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -60,6 +60,7 @@ class Receiver:
         config: The configuration.
         endpoints: Pairs of name and address; an address is connected once.
         topics: Prefixes to subscribe to.
+        whole: Names whose endpoints are subscribed to as a whole, whatever ``topics`` says.
         validate: Answers whether an envelope may be passed on; None lets all pass.
         passive: Bind the addresses instead of connecting to them.
         refusals: Where refused messages are counted and told of; one of its own when not given.
@@ -78,6 +79,7 @@ class Receiver:
         endpoints: Iterable[tuple[str, str]],
         topics: Iterable[str] = ("",),
         *,
+        whole: Container[str] = (),
         validate: Callable[[dict[str, Any]], bool] | None = None,
         passive: bool = False,
         refusals: Refusals | None = None,
@@ -88,6 +90,7 @@ class Receiver:
             self._topics = [topic.encode() for topic in topics]
         except UnicodeEncodeError as error:
             raise ConfigError(f"the topic {error.object!r} can't be written in UTF-8") from error
+        self._whole = whole
         self._validate = validate
         self._passive = passive
         self._max_size: int = _settings.get(config, "max_message_size")
@@ -121,7 +124,7 @@ class Receiver:
     def _add(self, address: str, target: str) -> _Source:
         socket = options.subscriber(self._context, self._config, bound=self._passive)
         try:
-            for topic in self._topics:
+            for topic in [b""] if self._names[address] in self._whole else self._topics:
                 socket.subscribe(topic)
             if self._passive:
                 options.bind(socket, target, "endpoints")

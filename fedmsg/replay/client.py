@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Asking a replay server, and waiting for what it says."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from fedmsg import _settings, encoding
+from fedmsg.exceptions import MissingReplayEndpoint, QueryError, TransportError
+from fedmsg.replay import protocol
+from fedmsg.transport import addresses, options, process
+
+__all__ = ["Client", "address_of", "get_replay"]
+
+
+def address_of(name: str, config: Mapping[str, Any]) -> str:
+    """Give the address of the replay server of a name.
+
+    Raises:
+        MissingReplayEndpoint: There is none. A KeyError, a ValueError and an IOError.
+        ConfigError: It is no address.
+    """
+    found = addresses.as_list((_settings.get(config, "replay_endpoints") or {}).get(name))
+    if not found:
+        raise MissingReplayEndpoint(f"No appropriate replay endpoint found for {name}")
+    return addresses.check(found[0], f"replay_endpoints[{name!r}]")
+
+
+class Client:
+    """A connection to one replay server, for the thread that opens it.
+
+    Args:
+        name: The name of the service, for messages to people.
+        config: The configuration.
+        context: The ZeroMQ context to use; that of the process when not given.
+
+    Raises:
+        MissingReplayEndpoint: No address is configured for the name.
+    """
+
+    def __init__(self, name: str, config: Mapping[str, Any], context: options.Context | None = None) -> None:
+        self._closed = True
+        self.name = name
+        self.address = address_of(name, config)
+        self._own = context is None
+        self._generation = process.generation
+        self._context = context if context is not None else process.acquire(_settings.get(config, "io_threads"))
+        self._closed = False
+        self._socket: options.Socket | None = None
+        try:
+            self._socket = options.asker(self._context, config)
+            # A question that was under way when its connection broke has to be asked again.
+            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            options.connect(self._socket, self.address, f"replay_endpoints[{name!r}]")
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, query: Mapping[str, Any], timeout: float) -> list[bytes]:
+        """Ask, and wait for the answer.
+
+        Args:
+            query: The question.
+            timeout: Seconds.
+
+        Returns:
+            Its frames, messages or an error.
+
+        Raises:
+            TransportError: None came in time.
+        """
+        assert self._socket is not None, "it is closed"
+        question = protocol.Question(query)
+        deadline = time.monotonic() + timeout
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        self._send(question)
+        while (left := deadline - time.monotonic()) > 0:
+            ready = dict(poller.poll(int(left * 1000) + 1))
+            if self._socket in ready:
+                answer = question.answer(self._socket.recv_multipart())
+                if answer is not None:
+                    return answer
+            if self._monitor in ready:
+                self._monitor.recv_multipart()
+                self._send(question)
+        raise TransportError(f"the replay server of {self.name} at {self.address} did not answer within {timeout:g} s")
+
+    def _send(self, question: protocol.Question) -> None:
+        assert self._socket is not None
+        try:
+            self._socket.send_multipart(question.frames, zmq.NOBLOCK)
+        except zmq.Again:
+            # Enough of them wait for a connection already.
+            return
+
+    def close(self) -> None:
+        """Close the connection; a second call does nothing."""
+        if self._closed or self._generation != process.generation:
+            return
+        self._closed = True
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close(0)
+        if self._own:
+            process.release(self._generation)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+
+def get_replay(
+    name: str, query: Mapping[str, Any], config: Mapping[str, Any], context: options.Context | None = None
+) -> Iterator[dict[str, Any]]:
+    """Ask the replay server of a name for messages.
+
+    Nothing is sent before the first ``next()``. Many numbers are asked for in several
+    questions, so that neither end has to hold them all. The messages are as the server has
+    sent them: whoever trusts only signed ones has to check them.
+
+    Args:
+        name: The name in ``replay_endpoints``.
+        query: What is asked for; several keys are alternatives: ``seq_id``, ``seq_ids``,
+            ``seq_id_range`` ([first, last]), ``msg_id``, ``msg_ids``, ``time`` ([from, to] in
+            seconds since the epoch).
+        config: The configuration: ``replay_endpoints``, ``timeout``.
+        context: The ZeroMQ context to use; that of the process when not given.
+
+    Yields:
+        The messages, in the order of their numbers.
+
+    Raises:
+        MissingReplayEndpoint: There is no address for the name. An IOError and a ValueError.
+        TransportError: The server did not answer within ``timeout``. An IOError.
+        QueryError: The answer was an error, or nothing that can be read. A ValueError.
+    """
+    timeout = float(_settings.get(config, "timeout"))
+    with Client(name, config, context) as client:
+        if (walk := _long_walk(query)) is not None:
+            yield from _walked(client, walk, timeout)
+            return
+        for part in _parts(query):
+            for frame in protocol.check(client.ask(part, timeout)):
+                yield _read(frame)
+
+
+def _long_walk(query: Mapping[str, Any]) -> protocol.Walk | None:
+    """Give the way through a range that is too long for one question."""
+    span = query.get("seq_id_range")
+    if len(query) > 1 or not isinstance(span, list | tuple) or len(span) != 2:
+        return None
+    first, last = span
+    if type(first) is not int or type(last) is not int or last - first < protocol.AT_ONCE:
+        return None
+    return protocol.Walk(first, last)
+
+
+def _walked(client: Client, walk: protocol.Walk, timeout: float) -> Iterator[dict[str, Any]]:
+    """Ask for the parts of a range; only the whole of it having nothing is an error."""
+    found, nothing = False, None
+    while (part := walk.part) is not None:
+        try:
+            frames = protocol.check(client.ask({"seq_id_range": [*part]}, timeout))
+        except QueryError as error:
+            if protocol.NO_MATCH in str(error):
+                nothing = error
+                walk.step(found=False)
+            elif protocol.ASK_FOR_LESS not in str(error) or not walk.narrow():
+                raise
+            continue
+        found = True
+        for frame in frames:
+            yield _read(frame)
+        walk.step(found=True)
+    if nothing is not None and not found:
+        raise nothing
+
+
+def _parts(query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Split a question for many single numbers; any other stays as it is."""
+    numbers = query.get("seq_ids")
+    if (
+        len(query) > 1
+        or not isinstance(numbers, list | tuple)
+        or len(numbers) <= protocol.AT_ONCE
+        or not all(type(number) is int for number in numbers)
+    ):
+        yield query
+        return
+    ordered = sorted(set(numbers))
+    for start in range(0, len(ordered), protocol.AT_ONCE):
+        yield {"seq_ids": ordered[start : start + protocol.AT_ONCE]}
+
+
+def _read(frame: bytes) -> dict[str, Any]:
+    try:
+        message = encoding.loads(frame)
+    except ValueError as error:
+        raise QueryError(frame.decode(errors="replace")[:1000]) from error
+    if not isinstance(message, dict):
+        raise QueryError(frame.decode(errors="replace")[:1000])
+    return message
