@@ -127,6 +127,12 @@ class Hub:
         before, one = len(self._subscriptions), None
         try:
             one = kind(self)
+        except Exception as error:
+            key = getattr(kind, "config_key", None)
+            if not isinstance(key, str) or self.config.get(key):
+                raise
+            # A constructor that goes on where that of its base has stopped: nobody needs to know.
+            log.debug("%s is disabled, and its constructor failed: %r", kind, error)
         finally:
             if not getattr(one, "_initialized", False):
                 for callback in self._subscriptions.cut(before):
