@@ -175,7 +175,7 @@ def test_consumers_from_pypi_see_the_same(sides: dict[str, Side], tmp_path: Path
         counted = {name: counter.counted() - before[name] for name, counter in counters.items()}
     assert status == 0, running["ours"].report()
     assert counted == dict.fromkeys(NAMES, len(SENT))
-    assert {name: taken_up(process) for name, process in running.items()} == dict.fromkeys(NAMES, Counter(TAKEN))
+    assert {name: taken_up(process) for name, process in running.items()} == {name: Counter(TAKEN) for name in NAMES}
     # One message without what they need does not end them, on either side.
     failures = {
         name: "\n".join(process.out + process.err).count("KeyError: 'group'") for name, process in running.items()
