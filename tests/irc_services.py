@@ -57,7 +57,9 @@ def server_with_services(folder: Path) -> Iterator[Ircd]:
     (home / "atheme.conf").write_text(_CONFIG.format(port=port), encoding="utf-8")
     program = shutil.which("atheme-services")
     assert program, "install the package atheme-services"
-    command = [program, "-n", "-c", home / "atheme.conf", "-l", home / "log", "-p", home / "pid", "-D", home]
+    command = [program, "-n"]
+    for flag, name in (("-c", "atheme.conf"), ("-l", "log"), ("-p", "pid"), ("-D", "")):
+        command += [flag, str(home / name)]
     with Ircd(folder / "ircd", more=_FOR_THE_SERVER.format(port=port)) as server:
         services = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
