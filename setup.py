@@ -64,6 +64,7 @@ EXTRAS["test"] = [
     *EXTRAS["all"],
     "coverage>=7.10",
     "hypothesis>=6.100",
+    "moksha-monitor-exporter>=0.0.2",
     "mypy>=1.15,<3",
     "psutil>=5.9",
     "pytest>=8.2",
