@@ -41,7 +41,7 @@ STATSCACHE = [*DATAGREPPER, "requests>=2.28"]
 # What a user installs. The names commands, crypto, crypto_ng, consumers and all come from
 # fedmsg 1.x, where they meant the same.
 EXTRAS = {
-    "commands": DAEMON,
+    "commands": [*DAEMON, "requests>=2.28"],
     "consumers": CONSUMERS,
     "crypto": CRYPTO,
     "crypto_ng": CRYPTO,
