@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fedmsg import config, core, encoding, exceptions, utils  # noqa: F401 - what __getattr__ finds
+    from fedmsg import aio, config, core, encoding, exceptions, utils  # noqa: F401 - what __getattr__ finds
     from fedmsg.core import FedMsgContext
     from fedmsg.transport.receiver import Received
 
@@ -104,7 +104,7 @@ def destroy() -> None:
 
 
 # `import fedmsg` is in every application: what it does not use yet is loaded at the first touch.
-_SUBMODULES = frozenset({"config", "core", "crypto", "encoding", "exceptions", "utils"})
+_SUBMODULES = frozenset({"aio", "config", "core", "crypto", "encoding", "exceptions", "utils"})
 
 
 def _submodule(name: str) -> Any:

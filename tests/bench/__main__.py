@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.bench import idle, meta, publish, relay, replay, signed, startup, stop, tail
+from tests.bench import aio, idle, meta, publish, relay, replay, signed, startup, stop, tail
 from tests.bench.harness import REPOSITORY, Bench, BenchError
 from tests.bench.table import render
 
@@ -22,6 +22,7 @@ GROUPS = {
     "idle": idle.measure,
     "stop": stop.measure,
     "meta": meta.measure,
+    "aio": aio.measure,
     "replay": replay.measure,
 }
 
