@@ -16,7 +16,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from fedmsg import core, crypto, utils
+from fedmsg import _settings, core, crypto, utils
 from fedmsg.aio._checking import Checking
 from fedmsg.aio._coroutines import like_a_coroutine_function
 from fedmsg.aio._healing import heal
@@ -136,7 +136,7 @@ class FedMsgContext:
             # It may be opened this very moment; how that ends is told where it is waited for.
             self._opening.exception()
         if self._under_way is not None:
-            wait({self._under_way}, self._core.c["zmq_linger"] / 1000)
+            wait({self._under_way}, _settings.get(self._core.c, "zmq_linger") / 1000)
         self._core.destroy()
 
     def closes_by_itself(self) -> None:
@@ -311,8 +311,9 @@ class FedMsgContext:
 
     async def _finish(self, function: Callable[[], None]) -> None:
         """Do in a thread what is done to its end, and before the next, also when this is cancelled."""
-        if self._under_way is not None:
-            await asyncio.wait({asyncio.wrap_future(self._under_way)})
+        if self._under_way is not None and not self._under_way.done():
+            # How that ends is of no interest to anybody any more.
+            await asyncio.gather(asyncio.wrap_future(self._under_way), return_exceptions=True)
         self._under_way = start(function)
         await asyncio.wrap_future(self._under_way)
 
