@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 PIP := -m pip --disable-pip-version-check -qq install
 
 # The release that runs on existing buses. Its libraries are held where it still works:
-# pkg_resources left setuptools in 81, and its signing needs an old cryptography. The
+# pkg_resources left setuptools in 81, its signing needs an old cryptography, its store an old SQLAlchemy. The
 # setuptools goes in first, because what follows is built with it.
 PEER_TOOLS := 'setuptools>=75,<81' wheel
-PEER_PACKAGES := 'fedmsg[commands,consumers]==1.1.7' 'cryptography<39' 'pyOpenSSL<23'
+PEER_PACKAGES := 'fedmsg[commands,consumers]==1.1.7' 'cryptography<39' 'pyOpenSSL<23' 'SQLAlchemy<2'
 
 # Plugins for fedmsg.meta, with what they import, for both releases: a folder that the tests
 # put on the path. One of their requirements can't be built without Kerberos and is only

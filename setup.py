@@ -29,7 +29,10 @@ BASIC = [
 
 DAEMON = ["python-daemon>=3.0"]
 CRYPTO = ["cryptography>=42.0", "python-gnupg>=0.5", "requests>=2.28"]
-CONSUMERS = ["requests>=2.28", "websockets>=10.4"]
+# The first irc that logs in by SASL.
+IRC = ["irc>=20.3", "requests>=2.28"]
+CONSUMERS = ["websockets>=13.0", *IRC]
+METRICS = ["prometheus-client>=0.16"]
 SQL = ["SQLAlchemy>=2.0", "psycopg>=3.1"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]
 DATAGREPPER = [*DATANOMMER, "Flask>=2.2", "gunicorn>=20.1"]
@@ -45,6 +48,8 @@ EXTRAS = {
     "daemon": DAEMON,
     "datagrepper": DATAGREPPER,
     "datanommer": DATANOMMER,
+    "irc": IRC,
+    "metrics": METRICS,
     # Older ones have no limit to nesting: a hostile message would end the process.
     "speed": ["orjson>=3.9.15"],
     "sql": SQL,
@@ -64,6 +69,7 @@ EXTRAS["test"] = [
     "pytest>=8.2",
     "pytest-timeout>=2.3",
     "ruff>=0.17,<0.18",
+    "selenium>=4.20",
     "setuptools>=68",
     "types-docutils",
     "types-psutil",
@@ -72,24 +78,32 @@ EXTRAS["test"] = [
     "types-requests",
     "types-setuptools",
     "types-six",
+    "websocket-client>=1.6",
 ]
 EXTRAS["docs"] = ["Sphinx>=7.4", "furo>=2024.1.29"]
 
 COMMANDS = [
     "fedmsg-announce = fedmsg.commands.announce:announce",
     "fedmsg-certs = fedmsg.commands.certs:main",
+    "fedmsg-check = fedmsg.commands.check:check",
     "fedmsg-config = fedmsg.commands.config:config",
+    "fedmsg-gateway = fedmsg.commands.gateway:gateway",
     "fedmsg-hub = fedmsg.commands.hub:hub",
+    "fedmsg-irc = fedmsg.commands.ircbot:ircbot",
     "fedmsg-logger = fedmsg.commands.logger:logger",
     "fedmsg-replay = fedmsg.commands.replay_server:replay_server",
     "fedmsg-relay = fedmsg.commands.relay:relay",
     "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",
     "fedmsg-tail = fedmsg.commands.tail:tail",
+    "fedmsg-trigger = fedmsg.commands.trigger:trigger",
 ]
 
 # What a hub runs where it is enabled.
 CONSUMERS_SHIPPED = [
     "fedmsg-dummy = fedmsg.consumers.dummy:DummyConsumer",
+    "fedmsg-gateway = fedmsg.consumers.gateway:GatewayConsumer",
+    "fedmsg-ircbot = fedmsg.consumers.ircbot:IRCBotConsumer",
+    "fedmsg-relay = fedmsg.consumers.relay:RelayConsumer",
 ]
 
 # What knows the messages of our own commands.

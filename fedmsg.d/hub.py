@@ -52,6 +52,11 @@ config = {
     #     "moksha.livesocket.websocket.port": None,
     #     "moksha.livesocket.websocket.interface": None,
     #
+    # The web sites whose pages may connect, such as ["https://wall.example.org"]; ["*"] is all of them. When
+    # it is not set, a server without an interface is for pages of this machine, one with an interface
+    # for all pages.
+    #     "moksha.livesocket.websocket.origins": None,
+    #
     # True hands what those programs send to the consumers of the hub. It is not checked: whoever
     # can connect can say anything.
     #     "moksha.livesocket.websocket.client2server": False,

@@ -47,8 +47,13 @@ _TABLE = {
     "store": _Lazy("fedmsg.replay.sqlstore", "keeping messages in a database", "sql"),
     "x509": _Lazy("fedmsg.crypto._cryptography", "signing and checking with certificates", "crypto"),
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
-    "fetch": _Lazy("fedmsg.crypto._fetch", "certificates at an https address", "crypto"),
+    "fetch": _Lazy("fedmsg._http", "certificates at an https address", "crypto"),
+    "http": _Lazy("fedmsg._http", "asking a web server", "consumers"),
+    "irc": _Lazy("fedmsg.consumers._irc.library", "the IRC bot", "irc"),
+    "irc_json": _Lazy("fedmsg.consumers._irc.json", "coloured JSON in IRC", "irc"),
+    "metrics": _Lazy("fedmsg.hub.metrics", "figures for Prometheus", "metrics"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
+    "websocket": _Lazy("fedmsg.hub.websocket", "the WebSocket server", "consumers"),
 }
 
 

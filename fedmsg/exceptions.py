@@ -20,6 +20,7 @@
         ├── StoreError                       3   the store of messages could not be used
         ├── PossiblyLost                     4   handed over, then the connection broke
         ├── AddressInUse                     6   no configured address could be bound
+        ├── HttpError                        3   a web server could not be asked, or said no
         └── WorkLeft                         8   stopped before everything was passed on
 
 The builtin in brackets is the one that callers of fedmsg 1.x catch, so each error is
@@ -36,6 +37,7 @@ __all__ = [
     "ConfigError",
     "FedmsgError",
     "GpgBinaryError",
+    "HttpError",
     "MessageError",
     "MissingEndpoint",
     "MissingExtra",
@@ -178,6 +180,19 @@ class AddressInUse(TransportError):
     """None of the configured addresses could be bound."""
 
     exit_status = 6
+
+
+class HttpError(TransportError):
+    """A web server could not be asked, or what it said is of no use.
+
+    Args:
+        reason: Which server, and why.
+        status: The status of its answer, kept as ``.status``; None when there was none.
+    """
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class WorkLeft(TransportError):

@@ -228,6 +228,9 @@ _ROWS = [
             in_conf=False, high=65535),
     Setting("moksha.livesocket.websocket.interface", TEXT, None,
             "The address on which it serves them; only this machine when not set.", "hub", in_conf=False),
+    Setting("moksha.livesocket.websocket.origins", TEXTS, None,
+            "Web sites whose pages may connect, such as https://wall.example.org; when not set, those of this machine, "
+            "or all where the interface is open to others.", "hub", in_conf=False),
     Setting("moksha.livesocket.websocket.client2server", BOOLEAN, False,
             "Whether messages that WebSocket clients send go to the consumers of the hub.", "hub", in_conf=False),
     Setting("metrics_port", INTEGER, None, "The port on which a daemon serves figures for Prometheus.", "hub",

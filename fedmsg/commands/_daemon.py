@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 
+from fedmsg import _plugins, _settings
 from fedmsg.exceptions import WorkLeft
-from fedmsg.hub import Hub, Outcome
+from fedmsg.hub import Hub, Outcome, figures
 from fedmsg.transport import systemd
 from fedmsg.transport.stop import StopSignals
 
@@ -30,13 +33,28 @@ def run_hub(make: Callable[[], Hub], what: str) -> None:
     """
     with StopSignals() as stop:
         hub = make()
-        with hub:
+        with hub, _served(hub):
             log.info("%s, %d consumers and %d producers", what, hub.num_consumers, hub.num_producers)
             systemd.notify(f"READY=1\nSTATUS={what}, {hub.num_consumers} consumers and {hub.num_producers} producers")
             stop.wait_and_watch(lambda: hub.running, hub.well)
             systemd.notify("STOPPING=1")
             outcome = hub.stop()
     _report(outcome)
+
+
+@contextmanager
+def _served(hub: Hub) -> Iterator[None]:
+    """Serve what is configured beside the hub: WebSockets, figures for Prometheus."""
+
+    def collect() -> Iterator[figures.Figure]:
+        return chain(figures.of_consumers_and_producers(hub), figures.of_refusals(hub.refusals.counts))
+
+    with ExitStack() as stack:
+        if _settings.get(hub.config, "moksha.livesocket.websocket.port") is not None:
+            stack.enter_context(_plugins.lazy("websocket").for_hub(hub))
+        if _settings.get(hub.config, "metrics_port") is not None:
+            stack.enter_context(_plugins.lazy("metrics").Exporter(hub.config, collect))
+        yield
 
 
 def _report(outcome: Outcome) -> None:

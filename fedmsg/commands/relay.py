@@ -3,29 +3,39 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
-from fedmsg import _settings
-from fedmsg.commands import BaseCommand, Declaration, _relay_checks
-from fedmsg.exceptions import ConfigError, FedmsgError, WorkLeft
-from fedmsg.transport import addresses, systemd
-from fedmsg.transport.forwarder import Forwarder, Outcome
-from fedmsg.transport.stop import StopSignals
+from fedmsg import _settings, utils
+from fedmsg.commands import Declaration, _relay_checks
+from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.transport.forwarder import Forwarder
 
 __all__ = ["RelayCommand", "SigningRelayCommand", "relay", "signing_relay"]
 
 
-class RelayCommand(BaseCommand):
+class _Shipped:
+    """A class that is imported when somebody looks at it: what a hub is made of takes 2 MiB, and no relay of ours."""
+
+    def __init__(self, location: str) -> None:
+        self._location = location
+
+    def __get__(self, _instance: object, _owner: type) -> Any:
+        return utils.load_class(self._location)
+
+
+class RelayCommand(ForwardingCommand):
     """Pass on what is published at relay_inbound to whoever subscribes at endpoints["relay_outbound"].
 
     Messages go through unread and unchanged. The command runs in the foreground until it is
     told to stop; then it passes on what has been handed to it, and ends.
     """
 
+    # A subclass may name a consumer of its own; then that gets the messages, and passes on what it likes.
+    relay_consumer: Any = _Shipped("fedmsg.consumers.relay:RelayConsumer")
+
     name = "fedmsg-relay"
-    daemonizable = True
-    needs_zmq = True
-    unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout", "high_water_mark", "zmq_linger"})
+    consumer = "fedmsg.consumers.relay:RelayConsumer"
     extra_args: ClassVar[list[Declaration]] = [
         (
             ["--validate"],
@@ -39,7 +49,7 @@ class RelayCommand(BaseCommand):
     ]
 
     def run(self) -> None:
-        """Forward messages until SIGTERM or SIGINT.
+        """Relay until SIGTERM or SIGINT.
 
         Raises:
             AddressInUse: Somebody else has the addresses.
@@ -47,54 +57,35 @@ class RelayCommand(BaseCommand):
             RefusedAtStart: Messages are to be checked or signed, and can't be.
             WorkLeft: Time was up before everything was passed on.
         """
-        forwarder = Forwarder(
-            self.config,
-            self._configured("relay_inbound", self.config.get("relay_inbound")),
-            self._configured("endpoints['relay_outbound']", self.config.get("endpoints", {}).get("relay_outbound")),
-            limit=_settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
-            check=self._check(),
-        )
-        with StopSignals() as stop, forwarder:
-            self.log.info("relaying from %s to %s", ", ".join(forwarder.inbound), forwarder.outbound)
-            systemd.notify("READY=1")
-            stop.wait_and_watch(lambda: forwarder.running, lambda: self._is_well(forwarder))
-            systemd.notify("STOPPING=1")
-            outcome = forwarder.stop()
-        self._report(outcome)
-
-    @staticmethod
-    def _is_well(forwarder: Forwarder) -> bool:
-        """Ask the loop itself: a thread may live and yet pass nothing on."""
-        try:
-            count = forwarder.statistics().messages_out
-        except FedmsgError:
-            return False
-        systemd.notify(
-            f"STATUS=relaying from {', '.join(forwarder.inbound)} to {forwarder.outbound}, {count} messages so far"
-        )
-        return True
-
-    def _check(self) -> _relay_checks.Check | None:
-        """Give what has to be done with each message; None lets all pass unread."""
-        return _relay_checks.checking(self.config) if self.config.get("relay_validate") else None
-
-    @staticmethod
-    def _configured(key: str, value: Any) -> list[str]:
-        found = addresses.as_list(value)
-        if not found:
-            raise ConfigError(f"{key} is not set: give it an address such as tcp://127.0.0.1:2003")
-        return found
-
-    def _report(self, outcome: Outcome) -> None:
-        if outcome.complete:
-            self.log.info("stopped after %d messages, %d of them while stopping", outcome.passed_on, outcome.drained)
+        if self._is_shipped():
+            super().run()
             return
-        reasons = []
-        if outcome.still_arriving:
-            reasons.append(f"messages were still coming in, {outcome.drained} since the signal")
-        if outcome.behind:
-            reasons.append(f"{outcome.behind} subscribers had not taken everything")
-        raise WorkLeft(f"stopped after {outcome.passed_on} messages with work left: {'; '.join(reasons)}")
+        run_consumer = utils.load_class("fedmsg.commands._relay_hub:run_consumer")
+        run_consumer(self.config, self.relay_consumer, *self._addresses(), validate=self.config.get("relay_validate"))
+
+    def _is_shipped(self) -> bool:
+        """Whether the consumer is one whose work a forwarder does."""
+        named = inspect.getattr_static(type(self), "relay_consumer")
+        return isinstance(named, _Shipped) or getattr(named, "__module__", None) == "fedmsg.consumers.relay"
+
+    def _addresses(self) -> tuple[list[str], list[str]]:
+        return (
+            self.configured("relay_inbound", self.config.get("relay_inbound")),
+            self.configured("endpoints['relay_outbound']", self.config.get("endpoints", {}).get("relay_outbound")),
+        )
+
+    def forwarder(self) -> Forwarder:
+        """Make a forwarder that binds both sides."""
+        return Forwarder(
+            self.config,
+            *self._addresses(),
+            limit=_settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
+            check=self.check(),
+        )
+
+    def describe(self, forwarder: Forwarder) -> str:
+        """Say between which addresses it stands."""
+        return f"relaying from {', '.join(forwarder.inbound)} to {forwarder.outbound}"
 
 
 class SigningRelayCommand(RelayCommand):
@@ -105,7 +96,10 @@ class SigningRelayCommand(RelayCommand):
     firewall or of CURVE. What is malformed is refused and counted.
     """
 
+    relay_consumer: Any = _Shipped("fedmsg.consumers.relay:SigningRelayConsumer")
+
     name = "fedmsg-signing-relay"
+    consumer = "fedmsg.consumers.relay:SigningRelayConsumer"
     extra_args: ClassVar[list[Declaration]] = [
         (
             ["--validate"],
@@ -118,10 +112,9 @@ class SigningRelayCommand(RelayCommand):
         ),
     ]
 
-    def _check(self) -> _relay_checks.Check:
-        return _relay_checks.signing(
-            self.config, _relay_checks.checking(self.config) if self.config.get("relay_validate") else None
-        )
+    def check(self) -> _relay_checks.Check:
+        """Give what signs each message."""
+        return _relay_checks.signing(self.config, super().check())
 
 
 def relay() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fedmsg.crypto
-from fedmsg import _settings
-from fedmsg.hub import Consumer
+from fedmsg import _settings, encoding
+from fedmsg.consumers._gaps import Gaps
+from fedmsg.consumers._memory import Memory
+from fedmsg.consumers.status import POST, PRE
+from fedmsg.hub import Consumer, ZMQMessage
 
 __all__ = ["FedmsgConsumer"]
 
@@ -53,12 +56,14 @@ class FedmsgConsumer(Consumer):
         self.log.info("  enabled by config  - %s", name)
         if self.validate_signatures is None:
             self.validate_signatures = bool(_settings.get(config, "validate_signatures"))
-        self.name_to_seq_id: dict[str, int] = {self.replay_name: -1} if self.replay_name else {}
+        self._memory = memory = Memory(config, type(self).__name__, self.topic, self.log)
         self.status_directory: str | None = _settings.get(config, "status_directory")
-        self.status_filename: str | None = None
-        self.status_lock = threading.RLock()
+        self.status_filename = str(memory.status.path) if memory.status is not None else None
+        self.status_lock = memory.lock
         self.datagrepper_url: str | None = _settings.get(config, "datagrepper_url")
         self.skip_last_message: bool = _settings.get(config, "skip_last_message")
+        self.name_to_seq_id: dict[str, int] = {self.replay_name: -1} if self.replay_name else {}
+        self._gaps = Gaps(config, self.name_to_seq_id, self._is_valid, hub) if self.replay_name else None
         super().__init__(hub)
 
     def _prepare(self) -> None:
@@ -96,9 +101,130 @@ class FedmsgConsumer(Consumer):
         if "headers" in message:
             body["headers"] = message["headers"]
 
+    def _is_valid(self, envelope: dict[str, Any]) -> bool:
+        return not self.validate_signatures or fedmsg.crypto.validate(envelope, **self.hub.config)
+
+    # ---------------------------------------------------------------- what it remembers
+
+    def pre_consume(self, message: Any) -> None:
+        """Note that a message is in work."""
+        self.save_status({"message": message, "status": PRE})
+
+    def post_consume(self, message: Any) -> None:
+        """Note that a message has been handled."""
+        self.save_status({"message": message, "status": POST})
+
+    def save_status(self, data: dict[str, Any]) -> None:
+        """Replace the status file, where there is one.
+
+        Args:
+            data: ``message`` and ``status``.
+        """
+        if self._memory.status is not None:
+            self._memory.save({**data, "message": _as_dict(data["message"])})
+
+    def get_datagrepper_results(self, then: float, now: float) -> Iterator[dict[str, Any]]:
+        """Ask the configured datagrepper for the messages of a time.
+
+        Args:
+            then: From when on, in seconds since the epoch.
+            now: Up to when.
+
+        Returns:
+            A generator of envelopes, the oldest first.
+
+        Raises:
+            HttpError: In the generator: it does not answer.
+        """
+        return self._memory.results(then, now)
+
+    def _backlog(self, data: str | bytes) -> None:
+        """Put what has passed since a status was written on the queue.
+
+        Args:
+            data: The text of the status file.
+        """
+        for envelope in self._memory.since(data):
+            self.incoming.put({"topic": envelope["topic"], "body": envelope})
+
+    def _early(self) -> Iterator[Any]:
+        for envelope in self._memory.missed():
+            message = self._wrapped(envelope)
+            try:
+                self.validate(message)
+            except RuntimeWarning as warning:
+                self.log.warning("Received invalid message %s", warning)
+                self._handling.count("refused")
+                self.save_status({"message": message, "status": POST})
+            else:
+                yield message
+
+    def _wrapped(self, envelope: dict[str, Any]) -> Any:
+        """Give an envelope in the shape that `consume` gets."""
+        if self.jsonify:
+            return {"topic": envelope["topic"], "body": envelope}
+        return ZMQMessage(envelope["topic"], encoding.dumps(envelope))
+
+    # ---------------------------------------------------------------- messages on their way
+
+    def _due(self, message: Any) -> Iterable[Any]:
+        """Give the messages to handle now that one has come: none when it came before, more when there was a gap."""
+        if self._memory.status is None and self._gaps is None:
+            return (message,)
+        return self._after_looking_back(message)
+
+    def _after_looking_back(self, message: Any) -> Iterator[Any]:
+        envelope = _as_dict(message)["body"]
+        if not isinstance(envelope, dict):
+            yield message
+        elif self._memory.has_brought(envelope):
+            return
+        elif self._gaps is None:
+            yield message
+        else:
+            for one in self._gaps.fill(envelope):
+                yield message if one is envelope else self._wrapped(one)
+
+    def _do_work(self, message: Any, item: Any = None) -> bool:
+        # A subclass with hooks of its own need not know that there is a status.
+        kind = type(self)
+        if kind.pre_consume is not FedmsgConsumer.pre_consume:
+            FedmsgConsumer.pre_consume(self, message)
+        handled = super()._do_work(message, item)
+        if kind.post_consume is not FedmsgConsumer.post_consume:
+            FedmsgConsumer.post_consume(self, message)
+        return handled
+
+    @property
+    def _in_order(self) -> bool:
+        return self._gaps is not None
+
+    def totals(self) -> dict[str, int]:
+        """What has become of its messages since it started, by kind, and how many wait."""
+        return {**super().totals(), **(self._gaps.totals() if self._gaps is not None else {})}
+
+    def _end(self) -> None:
+        super()._end()
+        self._memory.end()
+
+    def stop(self) -> None:
+        """Called when the hub stops, after the last message."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._initialized:
+            self._memory.close()
+
+
+def _as_dict(message: Any) -> dict[str, Any]:
+    """Give a message as a dict of ``topic`` and the decoded ``body``."""
+    return _decoded(message.__json__()) if hasattr(message, "__json__") else message
+
 
 def _decoded(message: dict[str, Any]) -> dict[str, Any]:
     body = message["body"]
+    if not isinstance(body, (str, bytes)):
+        return message
     if isinstance(body, bytes):
         warnings.warn("Message body is not unicode", DeprecationWarning, stacklevel=3)
         body = body.decode("utf-8")

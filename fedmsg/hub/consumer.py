@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from fedmsg import _settings, encoding
@@ -76,6 +76,7 @@ class Consumer:
         hub: The hub.
         incoming: What waits to be handled.
         blocking_mode: Whether each message is handled before the next is received.
+        N: How many threads work for it, unless in blocking mode.
         headcount_out: How many were handled since the last report.
         log: Its logger.
     """
@@ -100,6 +101,7 @@ class Consumer:
             self.queue_limit or _settings.get(config, "consumer_queue_limit"),
             drop=(self.queue_policy or _settings.get(config, "consumer_queue_policy")) == "drop",
         )
+        self.N: int = _settings.get(config, "moksha.workers_per_consumer")
         self.headcount_out = 0
         self._handling = _Handling(config, type(self))
         self._exception_count = 0
@@ -143,12 +145,35 @@ class Consumer:
     def _prepare(self) -> None:
         """Called when the hub starts: what the consumer needs and is not there raises here."""
 
+    @property
+    def _in_order(self) -> bool:
+        """Whether one worker alone has to handle its messages."""
+        return False
+
+    def _end(self) -> None:
+        """Called when the hub begins to stop: what waits for something waits no more."""
+        self._handling.stopping.set()
+
+    def _close(self) -> None:
+        """Called when the hub has stopped, even if `stop` was overridden."""
+
     # ---------------------------------------------------------------- messages on their way
+
+    def _takes_as_usual(self) -> bool:
+        """Whether messages may be put on its queue unread: not when it has its own way of taking them."""
+        kind = type(self)
+        return kind._consume is Consumer._consume and kind._consume_json is Consumer._consume_json
 
     def _consume_json(self, message: Any) -> None:
         """Take a message as text, which is what a hub of somebody else's hands over."""
         if self.jsonify:
-            message = {"topic": message.topic, "body": encoding.loads(message.body)}
+            try:
+                body = encoding.loads(message.body)
+            except ValueError:
+                # What a broker delivers may be anything, and is wrapped.
+                self.log.debug("the body of a message with the topic %a is no JSON", message.topic)
+                body = message.body
+            message = {"topic": message.topic, "body": body}
         self._consume(message)
 
     def _consume(self, message: Any) -> bool | None:
@@ -164,7 +189,8 @@ class Consumer:
             return None
         if self.blocking_mode:
             self.incoming.received += 1
-            return self._do_work(message)
+            outcomes = [self._do_work(one) for one in self._due(message)]
+            return all(outcomes)
         self.incoming.put(message)
         return None
 
@@ -179,11 +205,15 @@ class Consumer:
         except MessageError as error:
             self._refuse(item, error)
             return
-        if message is not None:
-            self._do_work(message, item)
+        for one in self._due(message):
+            self._do_work(one, item if one is message else None)
+
+    def _due(self, message: Any) -> Iterable[Any]:
+        """Give the messages to handle now that one has come."""
+        return (message,)
 
     def _open(self, item: Any) -> Any:
-        """Give what `consume` gets; None when it is not to be handled.
+        """Give what `consume` gets.
 
         Raises:
             MessageError: It is malformed.
@@ -220,7 +250,8 @@ class Consumer:
             Interrupted: The hub stops, and the message should be kept.
         """
         start = time.perf_counter()
-        handled = self._hook(self.pre_consume, message) and self._try(message, item)
+        self._hook(self.pre_consume, message)
+        handled = self._try(message, item)
         self._hook(self.post_consume, message)
         with self._handling.lock:
             self.headcount_out += 1
@@ -228,13 +259,13 @@ class Consumer:
             self._times.append(time.perf_counter() - start)
         return handled
 
-    def _hook(self, hook: Any, message: Any) -> bool:
+    def _hook(self, hook: Any, message: Any) -> None:
         try:
             hook(message)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged there
             self._note_failure(message, error, hook.__name__)
-            return False
-        return True
 
     def _try(self, message: Any, item: Any) -> bool:
         handling = self._handling
@@ -243,7 +274,10 @@ class Consumer:
         for tries in range(1, handling.retries + 2):
             try:
                 self.consume(message)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
+            except KeyboardInterrupt:
+                raise
+            # A cancelled coroutine is no Exception, and no reason to lose a message either.
+            except BaseException as error:  # noqa: BLE001 - logged there
                 self._note_failure(message, error, "consume")
                 if tries > handling.retries:
                     if handling.dead and handling.dead.add(again, error, tries):

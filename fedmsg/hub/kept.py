@@ -6,7 +6,6 @@ Both are files with a JSON object per line, one file for each consumer.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -18,9 +17,10 @@ from typing import Any, Protocol
 
 from fedmsg import encoding
 from fedmsg.exceptions import ConfigError
+from fedmsg.hub.files import process_name, replace
 from fedmsg.hub.message import Message
 
-__all__ = ["DeadLetters", "KeptMessage", "Leftovers", "process_name", "write_file"]
+__all__ = ["DeadLetters", "KeptMessage", "Leftovers"]
 
 log = logging.getLogger("fedmsg.hub")
 
@@ -47,32 +47,6 @@ class KeptMessage(Message):
     def __init__(self, path: Path, frame: bytes, data: bytes, origin: Origin) -> None:
         super().__init__(str(path), frame, data)
         self.origin = origin
-
-
-def process_name() -> str:
-    """Give the name of this process as the kernel knows it, such as ``fedmsg-hub``."""
-    try:
-        return Path("/proc/self/comm").read_text(encoding="utf-8", errors="replace").strip().replace("/", "-") or "hub"
-    except OSError:
-        return "hub"
-
-
-def write_file(path: Path, text: str) -> None:
-    """Replace a file at once: whoever reads it finds the old text or the new one.
-
-    Raises:
-        OSError: It can't be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own for each thread that writes: they may belong to the same consumer.
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
 
 
 def _record(item: Any, **more: Any) -> str:
@@ -173,7 +147,8 @@ class Leftovers:
                 log.error("a message can't be kept for the next start: %s", error)
         with self._lock:
             if lines:
-                write_file(self._path, "".join(lines))
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                replace(self._path, "".join(lines).encode())
             else:
                 self._path.unlink(missing_ok=True)
         return lost
@@ -227,7 +202,7 @@ class DeadLetters:
             messages = _read(trying, self) if trying.exists() else []
             if self._path.exists():
                 messages += _read(self._path, self)
-                write_file(trying, "".join(map(_record, messages)))
+                replace(trying, "".join(map(_record, messages)).encode())
                 self._path.unlink()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"dead_letter_directory: {self._path} can't be read: {error}") from error

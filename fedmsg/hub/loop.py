@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from fedmsg import _settings, encoding
+from fedmsg import _settings, _wire, encoding
 from fedmsg.exceptions import ConfigError, MessageError, RefusedAtStart
 from fedmsg.hub import endpoints, moksha, roster
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.inbox import Inbox
 from fedmsg.hub.kept import Leftovers
 from fedmsg.hub.message import Message
+from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.producer import PollingProducer
 from fedmsg.hub.subscriptions import Callback, Subscriptions
 from fedmsg.hub.workers import Workers
@@ -70,6 +71,7 @@ class Hub:
         producers: The producers that run.
         failed: The consumers and producers that could not be constructed, as lines for a person.
         refusals: How many messages were refused, by kind.
+        stop_by: When its stop has to be over, on the clock of `time.monotonic`; None before.
     """
 
     def __init__(
@@ -98,27 +100,38 @@ class Hub:
         self._thread: threading.Thread | None = None
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
+        self._calling: Callback | None = None
         self._stopping = threading.Event()
+        self._stopped = threading.Event()
+        self._ending = threading.Lock()
+        self.stop_by: float | None = None
         self._beat = 0.0
         self._outcome: Outcome | None = None
         self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
         # Plugins of 1.x import their base classes from there.
         moksha.register(Hub, RunningHub)
         found = roster.Roster()
-        found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self)
+        found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self._make)
         makers = roster.Roster()
-        makers.take_on(roster.installed("moksha.producer", "moksha.stream") if producers is None else producers, self)
+        acting = roster.installed("moksha.producer", "moksha.stream") if producers is None else producers
+        makers.take_on(acting, self._make)
+        # Some plugins bring it along as one of theirs.
+        if not any(isinstance(producer, MonitoringProducer) for producer in makers.running):
+            makers.take_on([MonitoringProducer], self._make)
         self.consumers: list[Any] = found.running
         self.producers: list[Any] = makers.running
         self.failed = found.failed + makers.failed
-        self._forget_those_who_failed()
 
-    def _forget_those_who_failed(self) -> None:
-        """Give no messages to what has subscribed and then failed: nobody would take them."""
-        for callback in list(self._inboxes):
-            owner = getattr(callback, "__self__", None)
-            if not any(owner is consumer for consumer in self.consumers):
-                self.unsubscribe(callback)
+    def _make(self, kind: Any) -> Any:
+        """Construct a consumer or producer; one that is not to run leaves no subscriptions behind."""
+        before, one = len(self._subscriptions), None
+        try:
+            one = kind(self)
+        finally:
+            if not getattr(one, "_initialized", False):
+                for callback in self._subscriptions.cut(before):
+                    self._inboxes.pop(callback, None)
+        return one
 
     # ---------------------------------------------------------------- for consumers and producers
 
@@ -146,7 +159,7 @@ class Hub:
                 time; a consumer does its work elsewhere.
         """
         owner = getattr(callback, "__self__", None)
-        if isinstance(owner, Consumer) and callback == owner._consume_json:
+        if isinstance(owner, Consumer) and callback == owner._consume_json and owner._takes_as_usual():
             self._inboxes[callback] = owner.incoming
             owner.incoming.on_room = self._wake
         self._subscriptions.add(topic, callback)
@@ -178,6 +191,22 @@ class Hub:
                 raise MessageError(f"it has more than {limit} bytes", "size")
             self._open_publisher().send(frame, body)
 
+    def inject(self, topic: str, body: Any) -> None:
+        """Give a message that did not come over the bus to those who want it, as if it had.
+
+        Args:
+            topic: The full topic.
+            body: The envelope; anything else is put into one.
+
+        Raises:
+            MessageError: It would be refused of anybody, or there is no room for it.
+        """
+        is_envelope = isinstance(body, dict) and body.get("topic") == topic and "msg" in body
+        data = _wire.encode(body if is_envelope else {"topic": topic, "msg": body}, topic)
+        if not self._has_room():
+            raise MessageError("too many messages wait to be handled", "full")
+        self._dispatch([("a client", topic.encode(), data)])
+
     def _open_publisher(self) -> publisher.Publisher:
         with self._publishing:
             if self._publisher is None:
@@ -199,8 +228,20 @@ class Hub:
         Raises:
             RefusedAtStart: Consumers or producers are enabled, and none of them can be started.
             AddressInUse: An address is taken.
-            ConfigError: The configuration can't work.
+            ConfigError: The configuration can't work, or the hub has stopped.
         """
+        if self._stopping.is_set():
+            raise ConfigError("this hub has stopped, and does not start again: make another one")
+        if self._thread is not None:
+            return self
+        try:
+            return self._start()
+        except BaseException:
+            # Whatever has been constructed may have threads of its own, which would outlive us.
+            self.stop()
+            raise
+
+    def _start(self) -> Hub:
         self._prepare()
         if self._outbound and self._inbound.bound:
             self._open_publisher()
@@ -222,12 +263,14 @@ class Hub:
         return self
 
     def _prepare(self) -> None:
-        if self.failed and not self.consumers and not self.producers:
+        # One that only tells how the others are is no reason to run.
+        idle = not self.consumers and all(isinstance(producer, MonitoringProducer) for producer in self.producers)
+        if self.failed and idle:
             raise RefusedAtStart(f"none of the consumers and producers can be started: {'; '.join(self.failed)}")
-        if not self.consumers and not self.producers:
+        if idle:
             log.warning("no consumer and no producer is enabled: this hub has nothing to do")
-        for consumer in self.consumers:
-            prepare = getattr(consumer, "_prepare", None)
+        for one in (*self.consumers, *self.producers):
+            prepare = getattr(one, "_prepare", None)
             if prepare is not None:
                 prepare()
         curve.prepare(self.config, _settings.get(self.config, "endpoints") or {})
@@ -245,7 +288,7 @@ class Hub:
         return [*kept, *dead]
 
     def _start_workers(self, consumer: Consumer) -> None:
-        count = 1 if self._blocking else _settings.get(self.config, "moksha.workers_per_consumer")
+        count = 1 if self._blocking or consumer._in_order else _settings.get(self.config, "moksha.workers_per_consumer")
         workers = Workers(consumer, count)
         self._workers.append(workers)
         early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_early", None)
@@ -310,16 +353,29 @@ class Hub:
             message = Message(address, frame, data, len(takers))
             for taker in takers:
                 groups[taker].append(message)
+        calls: list[tuple[Callback, Message]] = []
         for taker, messages in groups.items():
             inbox = self._inboxes.get(taker)
             if inbox is not None:
                 inbox.put_many(messages)
-                continue
-            for message in messages:
-                try:
-                    taker(message.text())
-                except Exception:
-                    log.exception("a callback failed on a message with the topic %a", message.frame[:300])
+            else:
+                calls += [(taker, message) for message in messages]
+        # After the queues: a callback may do anything, and may even stop the hub.
+        for taker, message in calls:
+            self._calling = taker
+            self._call(taker, message)
+        self._calling = None
+
+    def _call(self, taker: Callback, message: Message) -> None:
+        try:
+            if isinstance(getattr(taker, "__self__", None), Consumer):
+                # It takes messages its own way, and good ones only, like every consumer.
+                message.envelope()
+            taker(message.text())
+        except MessageError as error:
+            self.refusals.add(message.address, error)
+        except (Exception, SystemExit):
+            log.exception("a callback failed on a message with the topic %a", message.frame[:300])
 
     def _wake(self) -> None:
         receiver = self._receiver
@@ -358,27 +414,40 @@ class Hub:
         Raises:
             Exception: The hub had ended with it before.
         """
-        if self._outcome is not None:
-            return self._outcome
         limit = float(_settings.get(self.config, "stop_timeout") if timeout is None else timeout)
-        start = time.monotonic()
+        if not self._ending.acquire(blocking=False):
+            # A thread that is itself waited for can't wait for the end.
+            if not self._is_one_of_ours(threading.current_thread()):
+                self._stopped.wait(2 * limit)
+            return self._outcome or Outcome({}, True, [])
+        try:
+            self._outcome = self._stop(time.monotonic(), limit)
+        finally:
+            self._stopped.set()
+        if self._failure is not None:
+            raise self._failure
+        return self._outcome
+
+    def _stop(self, start: float, limit: float) -> Outcome:
+        self.stop_by = start + limit
         self._stopping.set()
         self._wake()
         for producer in self.producers:
             self._call_stop(producer)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(limit)
-        stuck = self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
+        stuck = self._end_loop(start + 0.4 * limit)
+        stuck += self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
         for consumer in self.consumers:
             self._call_stop(consumer)
+            if isinstance(consumer, Consumer):
+                consumer._close()
         for producer in self.producers:
             if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
                 stuck.append(f"{type(producer).__name__} is still in its poll()")
-        self._outcome = self._keep_rest(stuck)
+        for line in stuck:
+            log.error("%s", line)
+        outcome = self._keep_rest(stuck)
         self._close_publisher()
-        if self._failure is not None:
-            raise self._failure
-        return self._outcome
+        return outcome
 
     #: The name that it has in moksha.
     close = stop
@@ -387,8 +456,22 @@ class Hub:
     def _call_stop(one: Any) -> None:
         try:
             one.stop()
-        except Exception:
+        except (Exception, SystemExit):
             log.exception("%s failed in stop()", type(one).__name__)
+        if isinstance(one, PollingProducer):
+            # It may have a stop() of its own that says nothing to the one below it.
+            PollingProducer.stop(one)
+
+    def _is_one_of_ours(self, thread: threading.Thread) -> bool:
+        producers = [producer._thread for producer in self.producers if isinstance(producer, PollingProducer)]
+        return thread in [self._thread, *producers] or any(workers.has(thread) for workers in self._workers)
+
+    def _end_loop(self, until: float) -> list[str]:
+        """Wait for the loop; say what keeps it."""
+        if self._thread is None or self._thread is threading.current_thread():
+            return []
+        self._thread.join(max(0.0, until - time.monotonic()))
+        return [f"the callback {self._calling!r} has not come back"] if self._thread.is_alive() else []
 
     def _end_workers(self, soon: float, late: float) -> list[str]:
         """Let the workers finish what waits until soon, and what they have in hand until late."""
@@ -402,8 +485,6 @@ class Hub:
         for workers in self._workers:
             if not workers.wait(late):
                 stuck += workers.abandon()
-        for line in stuck:
-            log.error("%s", line)
         return stuck
 
     def _keep_rest(self, stuck: list[str]) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.message import ZMQMessage
+from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.producer import PollingProducer, Producer
 from fedmsg.hub.reactor import Reactor
 
@@ -44,6 +45,7 @@ _MODULES: dict[str, dict[str, Any]] = {
     "moksha.hub.api.consumer": {"Consumer": Consumer},
     "moksha.hub.api.producer": {"Producer": Producer, "PollingProducer": PollingProducer},
     "moksha.hub.hub": {},
+    "moksha.hub.monitoring": {"MonitoringProducer": MonitoringProducer},
     "moksha.hub.reactor": {"reactor": Reactor()},
     "moksha.hub.zeromq": {},
     "moksha.hub.zeromq.zeromq": {"ZMQMessage": ZMQMessage},

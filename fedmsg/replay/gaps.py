@@ -193,8 +193,7 @@ class GapFiller:
                     pass
                 elif not listed and protocol.ASK_FOR_LESS not in str(error):
                     # fedmsg 1.x refuses ranges, and answers the same as a list.
-                    listed = True
-                    walk.narrow(protocol.AT_ONCE)
+                    walk, listed = protocol.Walk(walk.first, last, grows=False), True
                 else:
                     reason = str(error)
                     break

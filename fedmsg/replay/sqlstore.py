@@ -82,6 +82,12 @@ class _Counter(_Base):
 _messages: sa.Table = SqlMessage.__table__  # type: ignore[assignment] # the type is FromClause, the thing a Table
 _counter: sa.Table = _Counter.__table__  # type: ignore[assignment]
 
+# Made once: to put them together takes as long as to have them done.
+_TAKE = sa.update(_counter).values(last=_counter.c.last + sa.bindparam("count", type_=_Number))
+_TAKE_AND_TELL = _TAKE.returning(_counter.c.last)
+_LAST = sa.select(_counter.c.last)
+_INSERT = sa.insert(_messages)
+
 _stores: weakref.WeakSet[SqlStore] = weakref.WeakSet()
 _inherited: list[object] = []
 
@@ -118,7 +124,7 @@ class SqlStore:
             inspector = sa.inspect(connection)
             if not all(inspector.has_table(table.name) for table in (_counter, _messages)):
                 return False
-            last = connection.execute(sa.select(_counter.c.last)).scalar()
+            last = connection.execute(_LAST).scalar()
             highest = connection.execute(sa.select(sa.func.max(_messages.c.seq_id))).scalar()
             return last is not None and last >= (highest or 0)
 
@@ -194,15 +200,15 @@ class SqlStore:
                 numbered = {**message, "seq_id": number}
                 stored.append((finish(numbered) or numbered) if finish is not None else numbered)
             if stored:
-                connection.execute(sa.insert(_messages), [_row(message) for message in stored])
+                rows = [_row(message) for message in stored]
+                connection.execute(_INSERT, rows if len(rows) > 1 else rows[0])
         return stored
 
     def _take(self, connection: sa.Connection, count: int) -> int:
-        take = sa.update(_counter).values(last=_counter.c.last + count)
         if self._returning:
-            return int(connection.execute(take.returning(_counter.c.last)).scalar_one())
-        connection.execute(take)
-        return int(connection.execute(sa.select(_counter.c.last)).scalar_one())
+            return int(connection.execute(_TAKE_AND_TELL, {"count": count}).scalar_one())
+        connection.execute(_TAKE, {"count": count})
+        return int(connection.execute(_LAST).scalar_one())
 
     # ---------------------------------------------------------------- reading
 
@@ -240,7 +246,7 @@ class SqlStore:
     def last_number(self) -> int:
         """Give the number of the last message that was stored; 0 when there is none yet."""
         with _mapped(self, "can't be read"), self.engine.connect() as connection:
-            return int(connection.execute(sa.select(_counter.c.last)).scalar_one())
+            return int(connection.execute(_LAST).scalar_one())
 
     def close(self) -> None:
         """Close the connections that are not in use; later use opens new ones."""

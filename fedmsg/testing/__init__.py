@@ -12,7 +12,17 @@
                 my_application(bus.environ)
                 tail.wait_for("org.fedoraproject.dev.mine.update")
 
-Everything is real: processes, sockets, files.
+A consumer or producer is tested in a hub of its own::
+
+    from fedmsg.testing import HubRunner
+
+    def test_it_bills_what_was_ordered():
+        with HubRunner(MyConsumer) as hub:
+            hub.publish("org.example.dev.shop.order", {"id": 1017})
+            hub.wait_until_handled()
+            assert hub.sent == [("org.example.dev.shop.bill", {"order": 1017})]
+
+Everything is real: processes, sockets, threads, files.
 
 For plugins of `fedmsg.meta` there are `Base` and `ConglomerateBase`, to write tests as tables.
 """
@@ -20,6 +30,8 @@ For plugins of `fedmsg.meta` there are `Base` and `ConglomerateBase`, to write t
 from __future__ import annotations
 
 from fedmsg.testing.bus import Bus, envelopes
+from fedmsg.testing.failures import Failure
+from fedmsg.testing.hub import HubRunner
 from fedmsg.testing.meta import Base, ConglomerateBase, Unspecified, skip_on
 from fedmsg.testing.ports import free_address, free_port
 from fedmsg.testing.processes import Process, command_path, run
@@ -28,6 +40,8 @@ __all__ = [
     "Base",
     "Bus",
     "ConglomerateBase",
+    "Failure",
+    "HubRunner",
     "Process",
     "Unspecified",
     "command_path",

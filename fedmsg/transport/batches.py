@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -46,18 +47,21 @@ class BatchReceiver(Receiver):
         refusals: Refusals | None = None,
     ) -> None:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # Nobody may ring when it is gone: its number may be that of another file by then.
+        self._ringing = threading.Lock()
         try:
             super().__init__(config, endpoints, topics, passive=passive, refusals=refusals)
         except BaseException:
-            os.close(self._bell)
+            self._close_bell()
             raise
         self._selector.register(self._bell, selectors.EVENT_READ, None)
         self._hot: list[_Source] = list(self._sources)
 
     def wake(self) -> None:
         """End a `wait` of the owner's; any thread may call this."""
-        if not self._closed:
-            os.eventfd_write(self._bell, 1)
+        with self._ringing:
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
 
     def subscribe(self, topic: bytes) -> None:
         """Receive one more prefix; for the owner alone."""
@@ -133,7 +137,11 @@ class BatchReceiver(Receiver):
 
     def close(self) -> None:
         """Close all sockets; a second call does nothing."""
-        closed = self._closed
         super().close()
-        if not closed:
-            os.close(self._bell)
+        self._close_bell()
+
+    def _close_bell(self) -> None:
+        with self._ringing:
+            if self._bell >= 0:
+                os.close(self._bell)
+            self._bell = -1

@@ -83,6 +83,9 @@ def as_client(socket: Socket, config: Mapping[str, Any], name: str) -> None:
     """
     path = (config.get("curve_servers") or {}).get(name)
     if not path:
+        if socket.getsockopt(zmq.MECHANISM) == zmq.CURVE:
+            # It has connected to one that has a key; this sets it back.
+            socket.setsockopt(zmq.CURVE_SERVER, 0)
         return
     key = f"curve_servers[{name!r}]"
     server, _ = _load(path, key, secret=False)

@@ -4,6 +4,9 @@
 The messages go through libzmq's own proxy loop, in a thread that holds no Python lock:
 frames are neither read nor changed. Only with ``check`` each message is looked at, in
 Python: refused messages stay behind, and others may get another body.
+
+After a restart subscribers come back one by one. A forwarder that remembers how many there
+were lets what arrives wait in its queue until they are back, for a second or so at most.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import struct
 import threading
 import time
 import warnings
@@ -24,9 +26,12 @@ import zmq
 from fedmsg import _settings
 from fedmsg.exceptions import AddressInUse, FedmsgError, MessageError, TransportError
 from fedmsg.transport import curve, options
-from fedmsg.transport.backlog import Subscribers
+from fedmsg.transport.attendance import Attendance
+from fedmsg.transport.backlog import Stuck, Subscribers
 from fedmsg.transport.options import Socket
 from fedmsg.transport.refusals import Refusals
+from fedmsg.transport.steering import LoopEnd, Steering
+from fedmsg.transport.upstream import Upstream
 
 __all__ = ["Forwarder", "Outcome", "Statistics"]
 
@@ -34,7 +39,9 @@ log = logging.getLogger("fedmsg.transport")
 
 #: Inbound that has been silent for so long, in ms, after the subscription was withdrawn, has nothing more in flight.
 QUIET = 100
-_CONTROL_TIMEOUT = 1000
+#: For so many seconds after the start former subscribers are waited for, at most.
+RETURN_WITHIN = 1.5
+_LOOK_EVERY = 10  # ms
 
 
 class Statistics(NamedTuple):
@@ -78,6 +85,8 @@ class Forwarder:
         limit: How many messages one stuck subscriber may hold.
         check: Looks at the two frames and gives the body that goes on, usually the same one; raises
             MessageError for what is to be left out.
+        upstream: Endpoints to listen to, by connecting to them.
+        outbound_key: Where ``outbound`` is configured, for errors.
 
     Attributes:
         inbound: The addresses that publishers connect to.
@@ -93,6 +102,8 @@ class Forwarder:
         *,
         limit: int,
         check: Callable[[bytes, bytes], bytes] | None = None,
+        upstream: Upstream | None = None,
+        outbound_key: str = "endpoints",
     ) -> None:
         self.inbound = list(inbound)
         self.outbound = ""
@@ -101,13 +112,17 @@ class Forwarder:
         self._candidates = list(outbound)
         self._limit = limit
         self._check = check
-        self._gate = curve.Gate(config)
-        self._lock = threading.Lock()
-        self._control: Socket | None = None
+        self._upstream = upstream
+        self._outbound_key = outbound_key
+        # Who connects has nobody to let in there.
+        self._gate = curve.Gate(config if upstream is None else {**config, "curve_publishers": None})
+        self._steering: Steering | None = None
+        self._subscribers: Subscribers | None = None
+        self._attendance: Attendance | None = None
+        self._complete = False
         self._thread = threading.Thread(target=self._run, name="fedmsg-forwarder", daemon=True)
         self._result: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._deadline = 0.0
-        self._counted = [0, 0, 0, 0]
 
     # ---------------------------------------------------------------- for its owner
 
@@ -119,18 +134,12 @@ class Forwarder:
             ConfigError: Something is no address.
         """
         self._context = zmq.Context(io_threads=_settings.get(self._config, "io_threads"))
-        self._control = self._context.socket(zmq.REQ)
-        self._control.setsockopt(zmq.LINGER, 0)
-        self._control.setsockopt(zmq.RCVTIMEO, _CONTROL_TIMEOUT)
-        # A loop that is busy for longer than that gets the next question all the same.
-        self._control.setsockopt(zmq.REQ_RELAXED, 1)
-        self._control.setsockopt(zmq.REQ_CORRELATE, 1)
-        self._control.bind("inproc://control")
+        self._steering = Steering(self._context)
         self._thread.start()
         problem = self._result.get()
         if isinstance(problem, BaseException):
             self._thread.join()
-            self._close_control()
+            self._close()
             raise problem
         return self
 
@@ -146,10 +155,34 @@ class Forwarder:
             TransportError: It is not running.
             FedmsgError: It does not answer.
         """
-        frames = self._ask(b"STATISTICS")
+        if self._steering is None or not self.running:
+            raise TransportError("the forwarder is not running")
+        counts = self._steering.counts()
         # libzmq counts frames, of which a message has two.
-        values = [struct.unpack("=Q", frame)[0] for frame in frames]
-        return Statistics(values[0] // 2, values[1], values[6] // 2, values[7], self.refusals.counts.total())
+        return Statistics(counts[0] // 2, counts[1], counts[2] // 2, counts[3], self.refusals.counts.total())
+
+    def look(self) -> int:
+        """See how the subscribers are, and remember how many; to be called every second or so.
+
+        Returns:
+            How many there are.
+        """
+        if self._subscribers is None:
+            return 0
+        self._subscribers.look()
+        count = self._subscribers.subscribed()
+        # While some are still on their way back, the number to remember is the old one.
+        if self._attendance is not None and self._complete and self.running:
+            self._attendance.note(count)
+        return count
+
+    def stuck(self, least: float = 5.0) -> list[Stuck]:
+        """Give the subscribers that have taken nothing of what waits for them, as far as `look` has seen.
+
+        Args:
+            least: For how many seconds at least.
+        """
+        return [] if self._subscribers is None else self._subscribers.stuck(least)
 
     def stop(self, timeout: float | None = None) -> Outcome:
         """Take no more, pass on what is there, and end.
@@ -164,42 +197,33 @@ class Forwarder:
             FedmsgError: The thread does not end.
             Exception: The thread had ended with it before.
         """
-        if self._control is None:
+        if self._steering is None:
             return Outcome(0, 0, still_arriving=False, behind=0)
         limit = float(_settings.get(self._config, "stop_timeout") if timeout is None else timeout)
         self._deadline = time.monotonic() + limit
         passed_on = 0
         if self.running:
+            self.look()
             with contextlib.suppress(FedmsgError):
                 passed_on = self.statistics().messages_out
-            with contextlib.suppress(FedmsgError):
-                self._ask(b"TERMINATE")
+            self._steering.stop()
         try:
             outcome = self._result.get(timeout=limit + 1)
         except queue.Empty:
             raise FedmsgError("the forwarding loop does not answer, what it holds is lost") from None
         self._thread.join()
-        self._close_control()
+        self._close()
         if isinstance(outcome, BaseException):
             raise outcome
         assert isinstance(outcome, Outcome)
         return outcome._replace(passed_on=passed_on + outcome.drained)
 
-    def _ask(self, question: bytes) -> list[bytes]:
-        with self._lock:
-            if self._control is None or not self.running:
-                raise TransportError("the forwarder is not running")
-            try:
-                self._control.send(question)
-                return self._control.recv_multipart()
-            except zmq.ZMQError as error:
-                raise FedmsgError(f"the forwarding loop does not answer: {error.strerror}") from error
-
-    def _close_control(self) -> None:
-        with self._lock:
-            if self._control is not None:
-                self._control.close(0)
-                self._control = None
+    def _close(self) -> None:
+        if self._upstream is not None:
+            self._upstream.close()
+        if self._steering is not None:
+            self._steering.close()
+            self._steering = None
         self._context.term()
 
     def __enter__(self) -> Forwarder:
@@ -211,7 +235,7 @@ class Forwarder:
         self.stop()
 
     def __del__(self) -> None:
-        if getattr(self, "_control", None) is not None:
+        if getattr(self, "_steering", None) is not None:
             warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
 
     # ---------------------------------------------------------------- in its thread
@@ -219,19 +243,21 @@ class Forwarder:
     def _run(self) -> None:
         try:
             inbound, outbound = options.forwarder_pair(self._context, self._config, self._limit)
-            control = self._context.socket(zmq.REP)
-            control.setsockopt(zmq.LINGER, 100)
-            control.connect("inproc://control")
-            subscribers = Subscribers(self._context, outbound)
+            control = LoopEnd(self._context)
+            self._subscribers = subscribers = Subscribers(self._context, outbound)
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
             self._result.put(error)
             return
         try:
             self._gate.open(self._context, inbound, outbound)
+            subscribers.mechanism = int(outbound.getsockopt(zmq.MECHANISM))
             self._bind(inbound, outbound)
             inbound.send(b"\x01")
+            if self._upstream is not None:
+                assert self._steering is not None
+                self._upstream.open(self._context, inbound, self._steering.interrupt)
         except BaseException as error:  # noqa: BLE001 - the same
-            for socket in (inbound, outbound, control):
+            for socket in (inbound, outbound, control.socket):
                 socket.close(0)
             self._result.put(error)
             return
@@ -240,7 +266,7 @@ class Forwarder:
             self._forward_until_told(inbound, outbound, control)
             self._result.put(self._finish(inbound, outbound, subscribers))
         except BaseException as error:  # noqa: BLE001 - the same
-            for socket in (inbound, outbound, control):
+            for socket in (inbound, outbound, control.socket):
                 socket.close(0)
             self._result.put(error)
 
@@ -250,33 +276,52 @@ class Forwarder:
         taken = "none is configured"
         for address in self._candidates:
             try:
-                self.outbound = options.bind(outbound, address, "endpoints")
+                self.outbound = options.bind(outbound, address, self._outbound_key)
             except AddressInUse as error:
                 taken = str(error)
             else:
                 return
         raise AddressInUse(f"Failed to bind to any outbound endpoints. ({taken})")
 
-    def _forward_until_told(self, inbound: Socket, outbound: Socket, control: Socket) -> None:
-        if self._check is None:
-            zmq.proxy_steerable(inbound, outbound, None, control)
-        else:
-            self._forward_checked(inbound, outbound, control)
-        control.close()
+    def _forward_until_told(self, inbound: Socket, outbound: Socket, control: LoopEnd) -> None:
+        steering, self._control = self._steering, control
+        assert steering is not None
+        self._attendance = Attendance(self._config, self.outbound)
+        expected, patience = self._attendance.expected(), time.monotonic() + RETURN_WITHIN
+        while not steering.stopping:
+            if self._complete or self._are_back(expected, patience, inbound, outbound):
+                if self._check is None:
+                    zmq.proxy_steerable(inbound, outbound, None, control.socket)
+                else:
+                    self._forward_checked(inbound, outbound, control)
+            if self._upstream is not None:
+                self._upstream.attend(inbound)
+        control.socket.close()
 
-    def _forward_checked(self, inbound: Socket, outbound: Socket, control: Socket) -> None:
+    def _are_back(self, expected: int, patience: float, inbound: Socket, outbound: Socket) -> bool:
+        """Wait for former subscribers; False when told to return meanwhile."""
+        assert self._subscribers is not None
+        while self._subscribers.subscribed() < expected and time.monotonic() < patience:
+            if self._control.socket.poll(_LOOK_EVERY) and self._control.told_to_return():
+                return False
+            # A look at a socket is what makes it take in who has connected, and subscribe or be subscribed to.
+            inbound.getsockopt(zmq.EVENTS)
+            outbound.getsockopt(zmq.EVENTS)
+        if expected:
+            # ZeroMQ's thread has read the last subscription, and may be just about to hand it over.
+            time.sleep(_LOOK_EVERY / 1000)
+            outbound.getsockopt(zmq.EVENTS)
+        self._complete = True
+        return True
+
+    def _forward_checked(self, inbound: Socket, outbound: Socket, control: LoopEnd) -> None:
         poller = zmq.Poller()
         poller.register(inbound, zmq.POLLIN)
-        poller.register(control, zmq.POLLIN)
+        poller.register(control.socket, zmq.POLLIN)
         while True:
             ready = dict(poller.poll())
-            if control in ready:
-                question = control.recv()
-                if question == b"TERMINATE":
-                    control.send(b"")
-                    return
-                counted = self._counted
-                control.send_multipart([struct.pack("=Q", n) for n in (*counted[:2], 0, 0, 0, 0, *counted[2:])])
+            if control.socket in ready and control.told_to_return():
+                return
             if inbound in ready:
                 for _ in range(1000):
                     if not self._pass_one(inbound, outbound):
@@ -288,7 +333,7 @@ class Forwarder:
             frames = inbound.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return False
-        counted, size = self._counted, sum(map(len, frames))
+        counted, size = self._control.counts, sum(map(len, frames))
         counted[0] += 2
         counted[1] += size
         if self._check is not None:
@@ -297,7 +342,7 @@ class Forwarder:
                     raise MessageError(f"it has {len(frames)} frames instead of 2", "frames")
                 frames[1] = self._check(*frames)
             except MessageError as error:
-                self.refusals.add(", ".join(self.inbound), error)
+                self.refusals.add(", ".join(self.inbound) or "the endpoints", error)
                 return True
         counted[2] += 2
         counted[3] += sum(map(len, frames))

@@ -12,7 +12,18 @@ from fedmsg import _settings, utils
 from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.transport import addresses
 
-__all__ = ["Context", "Socket", "answerer", "asker", "bind", "connect", "forwarder_pair", "publisher", "subscriber"]
+__all__ = [
+    "Context",
+    "Socket",
+    "answerer",
+    "asker",
+    "bind",
+    "connect",
+    "forwarder_pair",
+    "monitor",
+    "publisher",
+    "subscriber",
+]
 
 #: The types of a context and a socket as this package uses them.
 Context = zmq.Context[zmq.Socket[bytes]]
@@ -23,6 +34,8 @@ Socket = zmq.Socket[bytes]
 _LONGEST_SUBSCRIPTION = 4096
 # Who sends more at once than so many waits until they are read, and is not kept in memory.
 _SUBSCRIPTIONS_AT_ONCE = 100
+# So many reports wait for a reader that doesn't keep up: the next ones say the same better.
+_REPORTS = 10
 
 # A question for stored messages may list a few ten thousand ids.
 _LONGEST_QUESTION = 1024 * 1024
@@ -87,6 +100,20 @@ def forwarder_pair(context: Context, config: Mapping[str, Any], limit: int) -> t
     _common(outbound, config, limit)
     _bound_what_subscribers_say(outbound)
     return inbound, outbound
+
+
+def monitor(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the PUB socket on which a daemon reports how it is.
+
+    Args:
+        context: The process's context.
+        config: The configuration.
+    """
+    socket = context.socket(zmq.PUB)
+    _common(socket, config, _REPORTS)
+    socket.setsockopt(zmq.LINGER, 0)
+    _bound_what_subscribers_say(socket)
+    return socket
 
 
 def answerer(context: Context, config: Mapping[str, Any]) -> Socket:

@@ -19,6 +19,7 @@ FLOORS = {
     "fedmsg.exceptions": 0,
     "fedmsg._plugins": 1,
     "fedmsg._dns": 2,
+    "fedmsg._http": 2,
     "fedmsg._text": 2,
     "fedmsg._yaml": 2,
     "fedmsg.utils": 3,
@@ -52,17 +53,20 @@ ONLY = {
 
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
 WRAPPERS = {
-    "click": {"fedmsg.commands._options", "fedmsg.commands.certs"},
+    "click": {"fedmsg.commands._options", "fedmsg.commands.certs", "fedmsg.commands.check"},
     "cryptography": {"fedmsg.crypto._cryptography"},
     "daemon": {"fedmsg.commands._daemonize"},
     "dns": {"fedmsg._dns"},
     "gnupg": {"fedmsg.crypto._gnupg"},
+    "irc": {"fedmsg.consumers._irc.library"},
     "kitchen": {"fedmsg._text"},
     "orjson": {"fedmsg.encoding._speed"},
-    "pygments": {"fedmsg.commands._colour"},
-    "requests": {"fedmsg.crypto._fetch"},
+    "prometheus_client": {"fedmsg.hub.metrics"},
+    "pygments": {"fedmsg.commands._colour", "fedmsg.consumers._irc.json"},
+    "requests": {"fedmsg._http"},
     "six": {"fedmsg._text"},
     "sqlalchemy": {"fedmsg.encoding.sqla", "fedmsg.replay.sqlstore", "fedmsg.datanommer.models"},
+    "websockets": {"fedmsg.hub.websocket"},
     "yaml": {"fedmsg._yaml"},
 }
 
@@ -71,6 +75,7 @@ INSTALLED_AS = {
     "daemon": "python-daemon",
     "dns": "dnspython",
     "gnupg": "python-gnupg",
+    "prometheus_client": "prometheus-client",
     "yaml": "pyyaml",
     "zmq": "pyzmq",
 }

@@ -27,6 +27,7 @@ from fedmsg.exceptions import FedmsgError
         (exceptions.NotListening("x"), IOError, 3),
         (exceptions.PossiblyLost(1, "x"), IOError, 4),
         (exceptions.AddressInUse("x"), IOError, 6),
+        (exceptions.HttpError("x"), IOError, 3),
         (exceptions.WorkLeft("x"), IOError, 8),
     ],
 )

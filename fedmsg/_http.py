@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The one module that imports requests: asks web servers, and does not trust what they answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
+from types import TracebackType
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from fedmsg.exceptions import HttpError
+
+__all__ = ["Limit", "Params", "fetch", "get_json", "get_text"]
+
+#: The query of an address, as requests takes it; of a key with several values there are several pairs.
+Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+_TIMEOUT = 30
+_RETRIES = 3
+# A bus with thousands of certificates has a CRL of a few hundred kilobytes; a hundred messages
+# rarely come to one megabyte.
+_LARGEST = 64 * 1024 * 1024
+_LARGEST_TEXT = 64 * 1024
+_REDIRECTS = 5
+_PIECE = 64 * 1024
+_NO_ADDRESS = (
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidURL,
+)
+# The root of the errors of urllib3.
+_BelowRequests: type[Exception] = requests.exceptions.BaseHTTPError  # type: ignore[attr-defined] # not in its stubs
+
+
+def fetch(address: str) -> bytes:
+    """Get what is served at an https address.
+
+    Raises:
+        requests.exceptions.RequestException: It can't be had.
+    """
+    with requests.Session() as session:
+        session.mount("https://", HTTPAdapter(max_retries=_RETRIES))
+        # A redirection to plain http has no adapter of its own that would mind; this is one that refuses.
+        session.adapters.pop("http://")
+        with session.get(address, timeout=_TIMEOUT, stream=True) as response:
+            response.raise_for_status()
+            content: bytes = response.raw.read(_LARGEST + 1, decode_content=True)
+    if len(content) > _LARGEST:
+        raise requests.exceptions.InvalidSchema(f"{address} serves more than {_LARGEST} bytes")
+    return content
+
+
+def get_json(url: str, params: Params | None = None, timeout: float | Limit = _TIMEOUT, largest: int = _LARGEST) -> Any:
+    """Ask a web server for JSON.
+
+    Args:
+        url: An http or https address.
+        params: Its query.
+        timeout: Seconds for all of it, from the connection to the last byte; a limit can be cut short.
+        largest: How many bytes the answer may have.
+
+    Returns:
+        What the answer says; of any type that JSON has.
+
+    Raises:
+        HttpError: There is no answer in time, or it is an error, too large, or not JSON.
+    """
+    content = _get(url, params, timeout, largest, "application/json")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise HttpError(f"the answer of {_shown(url)} is not JSON: {error}", 200) from error
+
+
+def get_text(url: str, params: Params | None = None, timeout: float = _TIMEOUT, largest: int = _LARGEST_TEXT) -> str:
+    """Ask a web server for text.
+
+    Args:
+        url: An http or https address.
+        params: Its query.
+        timeout: Seconds for all of it, from the connection to the last byte.
+        largest: How many bytes the answer may have.
+
+    Raises:
+        HttpError: There is no answer in time, or it is an error, too large, or not UTF-8.
+    """
+    try:
+        return _get(url, params, timeout, largest, "text/plain").decode()
+    except UnicodeDecodeError as error:
+        raise HttpError(f"the answer of {_shown(url)} is not UTF-8", 200) from error
+
+
+def _get(url: str, params: Params | None, timeout: float | Limit, largest: int, kind: str) -> bytes:
+    # Uncompressed: a few bytes could unpack to more than there is memory.
+    headers = {"Accept": kind, "Accept-Encoding": "identity"}
+    limit = timeout if isinstance(timeout, Limit) else Limit(timeout)
+    with _errors_named(url, limit), requests.Session() as session, limit:
+        session.max_redirects = _REDIRECTS
+        for scheme in ("https://", "http://"):
+            session.mount(scheme, _LimitedAdapter(limit))
+        if url.lower().startswith("https:"):
+            session.adapters.pop("http://")  # no redirection from there to where everybody can read along
+        with session.get(url, params=params, headers=headers, timeout=limit.seconds, stream=True) as response:
+            if response.status_code != 200:
+                raise HttpError(f"{_shown(url)} answers with status {response.status_code}", response.status_code)
+            content = _read(response, largest)
+        if limit.is_over:
+            # An answer whose length was not announced looks whole wherever it is cut.
+            raise requests.exceptions.Timeout
+        return content
+
+
+def _read(response: requests.Response, largest: int) -> bytes:
+    """Read the answer, but no more of it than is wanted."""
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise HttpError(f"{_shown(response.url)} answers compressed, which it was not asked to", 200)
+    content = bytearray()
+    for piece in response.iter_content(_PIECE):
+        content += piece
+        if len(content) > largest:
+            raise HttpError(f"{_shown(response.url)} answers with more than {largest} bytes", 200)
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdecimal() and len(content) != int(announced):
+        raise requests.exceptions.ConnectionError
+    return bytes(content)
+
+
+@contextmanager
+def _errors_named(url: str, limit: Limit) -> Iterator[None]:
+    """Turn the many errors of the libraries below into a line each."""
+    try:
+        yield
+    except HttpError:
+        raise
+    # Not all that is raised below requests comes through it as an error of its own.
+    except (OSError, ValueError, HTTPException, _BelowRequests) as error:
+        raise HttpError(f"{_shown(url)} {_problem(error, limit)}") from error
+
+
+def _problem(error: Exception, limit: Limit) -> str:
+    """Say what is the matter with an address."""
+    if limit.is_over or isinstance(error, requests.exceptions.Timeout):
+        return "does not answer in time"
+    if isinstance(error, requests.exceptions.TooManyRedirects):
+        return f"redirects more than {_REDIRECTS} times"
+    if isinstance(error, _NO_ADDRESS):
+        return "is not an http or https address, or leads to one that is not"
+    # What the operating system or the TLS library said in the end, or at least what kind of error it is.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"can't be asked: {ascii(cause.strerror)[1:-1][:200]}"
+        cause = cause.__cause__ or cause.__context__
+    return f"can't be asked: {type(error).__name__}"
+
+
+def _shown(url: str) -> str:
+    """An address as it may be told: without passwords, and harmless wherever it comes from."""
+    _, at, behind = url.partition("://")
+    place = behind.partition("?")[0].partition("#")[0]
+    host, slash, path = place.partition("/")
+    scheme = url[: -len(behind)] if at else url
+    return ascii(scheme + host.rpartition("@")[2] + slash + path)[1:-1][:200]
+
+
+def _reason(error: BaseException) -> str:
+    """What the operating system or the TLS library said in the end, or at least what kind of error it is."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return ascii(cause.strerror)[1:-1][:200]
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
+
+
+# ---------------------------------------------------------------- a limit for the whole of it
+
+
+class Limit:
+    """Ends a request when time is up: a time-out of requests begins anew with every byte that comes.
+
+    It counts from the beginning of the block. Whoever waits for the answer gets an HttpError.
+
+    Args:
+        seconds: How long the whole request may take.
+
+    Attributes:
+        is_over: Whether time is up, or `cut` was called.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.is_over = False
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self.cut)
+        self._timer.daemon = True
+
+    def watch(self, connection: socket.socket) -> None:
+        """Take in a connection that has been made."""
+        with self._lock:
+            self._sockets.append(connection)
+        if self.is_over:
+            self.cut()
+
+    def cut(self) -> None:
+        """End it now; from any thread."""
+        self.is_over = True
+        with self._lock:
+            for one in self._sockets:
+                with suppress(OSError):
+                    # Below TLS, so that whoever reads sees the end and nothing else.
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+    def __enter__(self) -> Limit:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        # After some errors the libraries leave them to the garbage collector.
+        while self._sockets:
+            descriptor = self._sockets.pop().detach()
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+class _LimitedAdapter(HTTPAdapter):
+    """Makes connections that a limit watches.
+
+    Args:
+        limit: The limit.
+    """
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *arguments: Any, **keywords: Any) -> Any:
+        """Give the pool of connections for a request."""
+        return self._watched(super().get_connection_with_tls_context(*arguments, **keywords))
+
+    def get_connection(self, *arguments: Any, **keywords: Any) -> Any:
+        """Give the same in older versions of requests."""
+        return self._watched(super().get_connection(*arguments, **keywords))
+
+    def _watched(self, pool: Any) -> Any:
+        limit = self._limit
+        plain_or_tls: Any = pool.ConnectionCls
+
+        class Watched(plain_or_tls):  # type: ignore[misc] # only the pool knows which
+            def connect(self) -> None:
+                super().connect()
+                limit.watch(self.sock)
+
+        pool.ConnectionCls = Watched
+        return pool

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``fedmsg-gateway``: repeat everything that passes on the bus on one port, for listeners outside."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from fedmsg import _settings
+from fedmsg.commands import Declaration
+from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.exceptions import ConfigError
+from fedmsg.transport import addresses
+from fedmsg.transport.forwarder import Forwarder
+from fedmsg.transport.upstream import Upstream
+
+__all__ = ["GatewayCommand", "gateway"]
+
+
+class GatewayCommand(ForwardingCommand):
+    """Repeat what all endpoints publish on one port, fedmsg.consumers.gateway.port.
+
+    Listeners outside connect to this port alone, and can't publish through it. Messages go
+    through unread and unchanged. Endpoints that can't be found or reached are tried again and
+    again. The command runs in the foreground until it is told to stop; then it passes on what
+    has arrived, and ends.
+    """
+
+    name = "fedmsg-gateway"
+    consumer = "fedmsg.consumers.gateway:GatewayConsumer"
+    extra_args: ClassVar[list[Declaration]] = [
+        (
+            ["--validate"],
+            {
+                "dest": "relay_validate",
+                "action": "store_true",
+                "default": False,
+                "help": "Refuse and count what is malformed or not validly signed; costs most of the speed.",
+            },
+        ),
+    ]
+
+    def forwarder(self) -> Forwarder:
+        """Make a forwarder that listens to all endpoints."""
+        port = _settings.get(self.config, "fedmsg.consumers.gateway.port")
+        endpoints = [
+            (name, address)
+            for name, several in (self.config.get("endpoints") or {}).items()
+            for address in addresses.as_list(several)
+        ]
+        if not endpoints:
+            raise ConfigError("endpoints is empty: there is nothing to listen to")
+        self._upstream = Upstream(self.config, endpoints, own_port=port)
+        return Forwarder(
+            self.config,
+            [],
+            [f"tcp://*:{port}"],
+            limit=_settings.get(self.config, "fedmsg.consumers.gateway.high_water_mark"),
+            check=self.check(),
+            upstream=self._upstream,
+            outbound_key="fedmsg.consumers.gateway.port",
+        )
+
+    def more(self) -> dict[str, Any]:
+        """Give the endpoints that no connection stands to."""
+        away = sorted({*self._upstream.addresses} - {*self._upstream.connected})
+        return {"endpoints": len(self._upstream.addresses), "not_connected": away}
+
+    def describe(self, forwarder: Forwarder) -> str:
+        """Say how many endpoints there are, and where they can be listened to."""
+        return (
+            f"repeating {len(self._upstream.addresses)} endpoints "
+            f"({len(self._upstream.connected)} connected) at {forwarder.outbound}"
+        )
+
+
+def gateway() -> None:
+    """Run the command: the entry point of ``fedmsg-gateway``."""
+    GatewayCommand().execute()

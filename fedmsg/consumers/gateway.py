@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The gateway as a consumer: for a hub that opens one port to the world beside other work.
+
+``fedmsg-gateway`` itself passes messages on unread, and faster than any consumer can.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from fedmsg import _settings
+from fedmsg.consumers import FedmsgConsumer
+from fedmsg.transport import publisher
+
+__all__ = ["GatewayConsumer"]
+
+
+class GatewayConsumer(FedmsgConsumer):
+    """Repeats each message on the port ``fedmsg.consumers.gateway.port``.
+
+    Attributes:
+        port: The port.
+
+    Raises:
+        AddressInUse: Somebody else has it.
+    """
+
+    topic = "*"
+    jsonify = False
+    config_key = "fedmsg.consumers.gateway.enabled"
+
+    def __init__(self, hub: Any) -> None:
+        self._publisher: publisher.Publisher | None = None
+        self._closing = threading.Lock()
+        # Before the hub knows of this consumer: it would go on filling the queue of one that failed.
+        if hub.config.get(self.config_key):
+            self._open(hub.config)
+        try:
+            super().__init__(hub)
+        except BaseException:
+            self.destroy()
+            raise
+
+    def _open(self, config: Mapping[str, Any]) -> None:
+        self.port: int = _settings.get(config, "fedmsg.consumers.gateway.port")
+        limits = {
+            "high_water_mark": 0,
+            "publish_high_water_mark": _settings.get(config, "fedmsg.consumers.gateway.high_water_mark"),
+            # Nobody is waited for: a gateway may have no listener for hours.
+            "post_init_sleep": 0,
+        }
+        key = "fedmsg.consumers.gateway.port"
+        self._publisher = publisher.open_bound({**config, **limits}, key, [f"tcp://*:{self.port}"])
+        self.log.info("repeating what this hub receives at tcp://*:%d", self.port)
+
+    def consume(self, message: Any) -> None:
+        """Repeat a message.
+
+        Args:
+            message: An object with ``topic`` and ``body`` as text.
+        """
+        if self._publisher is not None:
+            self._publisher.send(message.topic.encode(), message.body.encode())
+
+    def stop(self) -> None:
+        """Close the port."""
+        self.destroy()
+        super().stop()
+
+    def destroy(self) -> None:
+        """Close the port; a second call does nothing."""
+        with self._closing:
+            opened, self._publisher = self._publisher, None
+        if opened is not None:
+            publisher.close(opened)

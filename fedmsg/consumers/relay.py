@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The relay as a consumer: for a hub that relays beside other work, and to build one's own relay on.
+
+``fedmsg-relay`` itself passes messages on unread, and faster than any consumer can. It
+runs a consumer only when a subclass of the command names one of its own, as
+``relay_consumer``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fedmsg import crypto
+from fedmsg.consumers import FedmsgConsumer
+from fedmsg.exceptions import MissingKey
+
+__all__ = ["RelayConsumer", "SigningRelayConsumer"]
+
+log = logging.getLogger("fedmsg.consumers.relay")
+
+_NO_CERTIFICATE = (
+    "The signing relay requires that the certificate name is in the "
+    '"certnames" dictionary using the "signing_relay" key'
+)
+
+
+class RelayConsumer(FedmsgConsumer):
+    """Publishes each message again, as it came, at the addresses of its hub."""
+
+    topic = "*"
+    config_key = "fedmsg.consumers.relay.enabled"
+
+    def consume(self, message: Any) -> None:
+        """Pass a message on.
+
+        Args:
+            message: A dict with ``topic`` and ``body``, the envelope.
+        """
+        self.hub.send_message(topic=message["topic"], message=message["body"])
+
+
+class SigningRelayConsumer(RelayConsumer):
+    """The same, signed with the key that ``certnames["signing_relay"]`` names."""
+
+    def __init__(self, hub: Any) -> None:
+        super().__init__(hub)
+        certname = (hub.config.get("certnames") or {}).get("signing_relay")
+        if certname:
+            hub.config["certname"] = certname
+        elif not crypto.uses_gnupg(hub.config):
+            log.error(_NO_CERTIFICATE)
+
+    def _prepare(self) -> None:
+        """See that messages can be signed.
+
+        Raises:
+            MissingKey: No certificate is named.
+            RefusedAtStart: What is to be checked can't be checked.
+        """
+        super()._prepare()
+        if not self.hub.config.get("certname") and not crypto.uses_gnupg(self.hub.config):
+            raise MissingKey(_NO_CERTIFICATE)
+
+    def consume(self, message: Any) -> None:
+        """Pass a signed copy of a message on.
+
+        Args:
+            message: A dict with ``topic`` and ``body``, the envelope; it stays as it is.
+        """
+        super().consume({**message, "body": crypto.sign(message["body"], **self.hub.config)})

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The file of an ``ipc://`` address: its mode, and what a dead process has left in its place.
+
+Left alone, libzmq removes whatever file is there, in use or not, and a mode can be set only
+after anybody could have connected. So the socket is made here and handed to libzmq.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
+
+__all__ = ["File", "listen"]
+
+_BACKLOG = 100
+
+
+class File(NamedTuple):
+    """The file of a listening socket.
+
+    Attributes:
+        path: Where it is.
+        descriptor: The socket itself, for ``ZMQ_USE_FD``.
+        identity: Device and inode, to tell it from one that somebody else has put there since.
+    """
+
+    path: str
+    descriptor: int
+    identity: tuple[int, int]
+
+    def remove(self) -> None:
+        """Remove the file, if it is still this one."""
+        with contextlib.suppress(OSError):
+            if _identity(os.lstat(self.path)) == self.identity:
+                os.unlink(self.path)
+
+
+def listen(path: str, mode: int | None, key: str) -> File:
+    """Make a listening socket at a path.
+
+    A socket file that nobody listens at any more is replaced.
+
+    Args:
+        path: The path.
+        mode: The permissions that the file has before anybody can connect; None leaves
+            them to the umask.
+        key: Under which the address is configured, for errors.
+
+    Raises:
+        AddressInUse: Somebody listens there.
+        ConfigError: There can be no socket, or there is something else.
+    """
+    try:
+        with _alone(os.path.dirname(path) or "."):
+            _make_room(path, key)
+            return _listening(path, mode)
+    except FedmsgError:
+        # Ours are system errors too.
+        raise
+    except OSError as error:
+        raise ConfigError(f"{key}: ipc://{path} can't be bound: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Keep out others who start at the same time: each of them might take the other's file for a stale one."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_room(path: str, key: str) -> None:
+    """Remove a stale socket file; complain of anything else that is there."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ConfigError(f"{key}: ipc://{path} can't be bound: there is a file that is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            # It listens and is busy, or we may not ask. Either way it is not ours to remove.
+            pass
+    raise AddressInUse(f"{key}: ipc://{path} can't be bound: Address already in use")
+
+
+def _listening(path: str, mode: int | None) -> File:
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.bind(path)
+        identity = _identity(os.lstat(path))
+        # Until it listens, whoever connects is refused.
+        if mode is not None:
+            os.chmod(path, mode)
+        made.listen(_BACKLOG)
+    except BaseException:
+        made.close()
+        raise
+    return File(path, made.detach(), identity)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Notes which methods of consumers and producers have failed, which a hub logs and survives."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fedmsg.hub import Consumer, PollingProducer
+
+__all__ = ["Failure", "Failures"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception that got out of a method.
+
+    Attributes:
+        who: The consumer or producer; the class, where it was its constructor.
+        where: The name of the method.
+        error: The exception.
+        message: What the method was given, if anything.
+    """
+
+    who: Any
+    where: str
+    error: BaseException
+    message: Any = None
+
+
+class Failures:
+    """Watches methods, by taking their place on an instance.
+
+    Args:
+        news: Notified whenever a method has returned or failed.
+
+    Attributes:
+        found: The failures so far.
+        polls: How often each producer has polled, by its id.
+    """
+
+    def __init__(self, news: threading.Condition) -> None:
+        self.found: list[Failure] = []
+        self.polls: Counter[int] = Counter()
+        self._told = 0
+        self._news = news
+        # Of the message that a thread has in hand: a try that failed may be followed by one that does not.
+        self._hand = threading.local()
+
+    def guarded(self, kind: Any) -> Callable[[Any], Any]:
+        """Give what makes an instance of a class, and notes when that fails."""
+
+        @functools.wraps(kind, updated=())
+        def make(hub: Any) -> Any:
+            try:
+                return kind(hub)
+            except (Exception, SystemExit) as error:
+                self._add(Failure(kind, "__init__", error))
+                raise
+
+        return make
+
+    def watch(self, one: Any) -> None:
+        """Note what gets out of the methods of an instance from now on."""
+        self._replace(one, "stop", self._around)
+        if isinstance(one, PollingProducer):
+            self._replace(one, "poll", self._around)
+        elif isinstance(one, Consumer):
+            self._replace(one, "consume", self._around_consume)
+            self._replace(one, "validate", self._around, RuntimeWarning)
+            self._replace(one, "pre_consume", self._around)
+            self._replace(one, "post_consume", self._around_post_consume)
+
+    def _replace(
+        self, one: Any, name: str, around: Callable[..., Any], expected: type[BaseException] | tuple[()] = ()
+    ) -> None:
+        setattr(one, name, functools.wraps(method := getattr(one, name))(around(one, method, expected)))
+
+    def _around(self, one: Any, method: Callable[..., Any], expected: Any) -> Callable[..., Any]:
+        def watched(*args: Any, **kw: Any) -> Any:
+            try:
+                return method(*args, **kw)
+            except expected:
+                raise
+            except (Exception, SystemExit) as error:
+                self._add(Failure(one, method.__name__, error, *args[:1]))
+                raise
+            finally:
+                if method.__name__ == "poll":
+                    self._count(one)
+
+        return watched
+
+    def _around_consume(self, one: Any, method: Callable[..., Any], _expected: Any) -> Callable[..., Any]:
+        def watched(message: Any) -> Any:
+            try:
+                done = method(message)
+            except (Exception, SystemExit) as error:
+                self._in_hand().append(Failure(one, "consume", error, message))
+                raise
+            self._in_hand().clear()
+            return done
+
+        return watched
+
+    def _around_post_consume(self, one: Any, method: Callable[..., Any], expected: Any) -> Callable[..., Any]:
+        around = self._around(one, method, expected)
+
+        def watched(message: Any) -> Any:
+            # There will be no other try.
+            for failure in self._in_hand():
+                self._add(failure)
+            self._in_hand().clear()
+            return around(message)
+
+        return watched
+
+    def _in_hand(self) -> list[Failure]:
+        hand: list[Failure] = self._hand.__dict__.setdefault("failures", [])
+        return hand
+
+    def _add(self, failure: Failure) -> None:
+        with self._news:
+            self.found.append(failure)
+            self._news.notify_all()
+
+    def _count(self, one: Any) -> None:
+        with self._news:
+            self.polls[id(one)] += 1
+            self._news.notify_all()
+
+    @property
+    def due(self) -> bool:
+        """Whether there is a failure that nobody has been told of."""
+        return self._told < len(self.found)
+
+    def next(self) -> Failure | None:
+        """Give the first failure that nobody has been told of; all there are then count as told."""
+        told, self._told = self._told, len(self.found)
+        return self.found[told] if told < len(self.found) else None

@@ -1,0 +1,496 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Catching up, piece by piece, with a datagrepper that behaves and one that does not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmsg.consumers.backlog import CatchUp, Datagrepper, Topics
+from fedmsg.consumers.status import StatusFile
+from fedmsg.exceptions import HttpError
+from tests.datagrepper_server import DatagrepperServer, Handler, Query, message
+
+log = logging.getLogger("tests")
+T = 1_700_000_000
+END = T + 100_000
+
+
+@pytest.fixture
+def server() -> Iterator[DatagrepperServer]:
+    with DatagrepperServer(message(number, T + number) for number in range(250)) as found:
+        yield found
+
+
+def asking(server: DatagrepperServer, topics: str | list[str] = "", **settings: Any) -> Datagrepper:
+    return Datagrepper(server.url, Topics(topics), **{"delay": 0.01, "log": log, **settings})
+
+
+def ids(envelopes: Any) -> list[int]:
+    return [envelope["i"] for envelope in envelopes]
+
+
+# ---------------------------------------------------------------- topics
+
+
+@pytest.mark.parametrize(
+    ("topics", "categories"),
+    [
+        ("org.fedoraproject.dev.shop.order", ["shop"]),
+        ("org.fedoraproject.dev.shop.*", ["shop"]),
+        ("org.fedoraproject.dev.shop.", ["shop"]),
+        (["a.b.c.one.x", "a.b.c.two.y", "a.b.c.one.z"], ["one", "two"]),
+        # Each of these is the beginning of other words too.
+        ("org.fedoraproject.dev.shop", []),
+        ("org.fedoraproject.dev.shop*", []),
+        ("org.fedoraproject.dev.", []),
+        ("org.fedoraproject.dev..x", []),
+        (["a.b.c.one.x", "a.b.c"], []),
+        (["a.b.c.one.x", "*"], []),
+        ("", []),
+        ("/topic/VirtualTopic.eng.brew.build.x", []),
+    ],
+)
+def test_categories(topics: str | list[str], categories: list[str]) -> None:
+    assert Topics(topics).categories == categories
+
+
+def test_a_strict_topic_fixes_its_last_word() -> None:
+    assert Topics("a.b.c.one", strict=True).categories == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("topics", "strict", "topic", "match"),
+    [
+        ("a.b", False, "a.bc", True),
+        ("a.b.*", False, "a.b.c", True),
+        ("a.b.*", False, "a.bc", False),
+        ("", False, "x", True),
+        ("*", True, "x", True),
+        ("a.b", True, "a.bc", False),
+        ("a.b", True, "a.b", True),
+        (["x", "a"], False, "a.b", True),
+        ([], False, "a.b", False),
+    ],
+)
+def test_match(topics: str | list[str], strict: bool, topic: str, match: bool) -> None:
+    assert Topics(topics, strict=strict).match(topic) is match
+
+
+# ---------------------------------------------------------------- pages
+
+
+def test_every_page_once(server: DatagrepperServer) -> None:
+    found = list(asking(server).results(T, END))
+    assert found == [message(number, T + number) for number in range(250)]
+    assert server.pages == [1, 2, 3]
+    assert server.asked[0][1] == {
+        "rows_per_page": ["100"], "page": ["1"], "start": [str(T)], "end": [str(END)], "order": ["asc"],
+    }  # fmt: skip
+
+
+def test_types_are_those_that_were_published(server: DatagrepperServer) -> None:
+    server.messages = [message(1, T, headers={"a": "b"}), message(2, T)]
+    first, second = asking(server).results(T, END)
+    assert (type(first["timestamp"]), first["headers"], "headers" in second) == (int, {"a": "b"}, False)
+
+
+def test_one_page_at_a_time(server: DatagrepperServer) -> None:
+    results = asking(server).results(T, END)
+    for _ in range(100):
+        next(results)
+    assert server.pages == [1]
+    next(results)
+    assert server.pages == [1, 2]
+    results.close()  # type: ignore[attr-defined] # a generator
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/raw", "/raw/", "/datagrepper", "/datagrepper/raw/"])
+def test_the_address(server: DatagrepperServer, suffix: str) -> None:
+    assert len(list(Datagrepper(server.url + suffix, Topics("")).results(T, END))) == 250
+
+
+def test_a_query_in_the_address_stays(server: DatagrepperServer) -> None:
+    assert list(Datagrepper(f"{server.url}/?key=1", Topics("")).results(T + 249, END))
+    assert server.asked[0][1]["key"] == ["1"]
+
+
+def test_categories_are_asked_for_and_topics_checked(server: DatagrepperServer) -> None:
+    for number, topic in enumerate(["shop.order", "shop.other", "bank.order"]):
+        server.messages[number]["topic"] = f"org.fedoraproject.dev.{topic}"
+    server.messages = server.messages[:3]
+    topics = ["org.fedoraproject.dev.shop.order", "org.fedoraproject.dev.bank.*"]
+    assert ids(asking(server, topics).results(T, END)) == [0, 2]
+    assert server.asked[0][1]["category"] == ["bank", "shop"]
+
+
+def test_nothing_there(server: DatagrepperServer) -> None:
+    assert list(asking(server).results(END, END + 1)) == []
+    assert server.pages == [1]
+
+
+# ---------------------------------------------------------------- failures
+
+
+def failing(*numbers: int, status: int = 503, content: Any = b"") -> Any:
+    """Fail at these questions."""
+
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        if number in numbers:
+            handler.answer(status, content)
+        return number in numbers
+
+    return misbehave
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (503, b""), (500, b"{}"), (429, b""), (200, b"<html>"), (200, b"null"), (200, b"[]"), (200, b"{}"),
+        (200, {"raw_messages": None, "pages": 1}), (200, {"raw_messages": [], "pages": "3"}),
+        (200, {"raw_messages": [], "pages": True}), (200, {"raw_messages": [], "pages": -1}),
+        (200, {"raw_messages": {}, "pages": 1}),
+    ],
+)  # fmt: skip
+def test_a_page_that_fails_is_asked_for_again(server: DatagrepperServer, status: int, content: Any) -> None:
+    server.misbehave = failing(2, 3, 5, status=status, content=content)
+    assert ids(asking(server).results(T, END)) == [*range(250)]
+    assert server.pages == [1, 2, 2, 2, 3, 3]
+
+
+def test_but_not_for_ever(server: DatagrepperServer) -> None:
+    server.misbehave = failing(2, 3, 4, 5)
+    results = asking(server).results(T, END)
+    assert ids(next(results) for _ in range(100)) == [*range(100)]
+    with pytest.raises(HttpError, match="status 503"):
+        next(results)
+    assert server.pages == [1, 2, 2, 2, 2]
+
+
+def test_who_says_that_there_is_nothing_is_believed(server: DatagrepperServer) -> None:
+    server.misbehave = failing(1, status=404)
+    with pytest.raises(HttpError, match="status 404"):
+        list(asking(server).results(T, END))
+    assert server.pages == [1]
+
+
+def test_a_server_that_is_silent(server: DatagrepperServer) -> None:
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        return server.stopped.wait()
+
+    server.misbehave = misbehave
+    with pytest.raises(HttpError, match="does not answer in time"):
+        list(asking(server, timeout=0.1, retries=1).results(T, END))
+    assert server.pages == [1, 1]
+
+
+@pytest.mark.parametrize("growth", [1, 1000, 10**30])
+def test_ever_more_pages(server: DatagrepperServer, growth: int) -> None:
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        handler.answer(200, {"raw_messages": [message(number, T)], "pages": 1 + growth * number})
+        return True
+
+    server.misbehave = misbehave
+    with pytest.raises(HttpError, match="ever more pages"):
+        list(asking(server).results(T, END))
+    assert len(server.pages) < 30
+
+
+def test_pages_without_anything(server: DatagrepperServer) -> None:
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        handler.answer(200, {"raw_messages": [message(1, T)] if number == 1 else [], "pages": 1000})
+        return True
+
+    server.misbehave = misbehave
+    with pytest.raises(HttpError, match="empty"):
+        list(asking(server, retries=0).results(T, END))
+    assert server.pages == [1, 2]
+
+
+DEEP: Any = []
+for _ in range(500):
+    DEEP = [DEEP]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None, 3, "text", [], {}, {"topic": 3, "msg": {}}, {"topic": "a.b"},
+        message(1, T, msg_id=None), message(1, T, msg_id=3), message(1, T, i="x"), message(1, T, username=[]),
+        {**message(1, T), "timestamp": "x", "source_name": "a", "source_version": "b"},
+        {**message(1, T), "timestamp": [], "source_name": "a", "source_version": "b"},
+        {**message(1, T), "timestamp": float("inf"), "source_name": "a", "source_version": "b"},
+        {**message(1, T), "timestamp": "x"}, {**message(1, T), "msg": DEEP},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_message_is_left_out(server: DatagrepperServer, bad: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        handler.answer(200, {"raw_messages": [bad, message(7, T), bad], "pages": 1})
+        return True
+
+    server.misbehave = misbehave
+    assert ids(asking(server).results(T, END)) == [7]
+    assert caplog.text.count("refused a message from") == 1
+
+
+def test_it_is_stopped_from_elsewhere(server: DatagrepperServer) -> None:
+    asked = threading.Event()
+
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        if number == 1:
+            return False
+        asked.set()
+        return server.stopped.wait()
+
+    server.misbehave = misbehave
+    datagrepper = asking(server, retries=10, timeout=1000)
+
+    def stop() -> None:
+        asked.wait(20)
+        datagrepper.stop()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    results, found = datagrepper.results(T, END), []
+    with pytest.raises(HttpError):
+        found.extend(results)
+    stopper.join()
+    assert datagrepper.stopped
+    assert server.pages == [1, 2]
+    with pytest.raises(HttpError, match="stopped"):
+        next(datagrepper.results(T, END))
+    assert server.pages == [1, 2]
+
+
+# ---------------------------------------------------------------- one consumer's catch-up
+
+
+class Consumer:
+    """What a consumer does with a catch-up; each one is a new process, as far as it goes.
+
+    Args:
+        folder: The status directory.
+        server: The datagrepper.
+        skip_last: As configured.
+    """
+
+    def __init__(self, folder: Path, server: DatagrepperServer | None, *, skip_last: bool = False) -> None:
+        self.status = StatusFile(folder, "Printer", log, remember=True)
+        fetch = asking(server, retries=0).results if server is not None else None
+        self.text = self.status.read_text()
+        self.catch_up = CatchUp("Printer", self.status, fetch, skip_last=skip_last, log=log)
+        self.missing = self.status.path.with_name("Printer.missing")
+
+    def handle(self, envelope: dict[str, Any]) -> None:
+        """Handle a message."""
+        one = {"topic": envelope["topic"], "body": envelope}
+        self.status.save({"message": one, "status": "pre"})
+        self.status.save({"message": one, "status": "post"})
+        self.catch_up.handled(envelope["msg_id"])
+
+    def run(self, now: float = END) -> list[int]:
+        """Catch up and end; give what was handled."""
+        with self:
+            handled = []
+            for envelope in self.catch_up.messages(self.text, now):
+                self.handle(envelope)
+                handled.append(envelope["i"])
+            return handled
+
+    def __enter__(self) -> Consumer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.catch_up.close()
+        self.status.close()
+
+
+def begun(folder: Path, at: int, status: str = "post") -> None:
+    """Leave a status as if a process had ended there."""
+    with Consumer(folder, None) as consumer:
+        body = message(at, T + at)
+        consumer.status.save({"message": {"topic": body["topic"], "body": body}, "status": status})
+
+
+def test_a_first_start_asks_for_nothing(server: DatagrepperServer, tmp_path: Path) -> None:
+    assert Consumer(tmp_path, server).run() == []
+    assert server.asked == []
+
+
+def test_the_last_one_is_not_handled_again(server: DatagrepperServer, tmp_path: Path) -> None:
+    begun(tmp_path, 40)
+    consumer = Consumer(tmp_path, server)
+    assert consumer.run() == [*range(41, 250)]
+    assert server.asked[0][1]["start"] == [str(T + 40)]
+    assert not consumer.missing.exists()
+    # The next start goes on from the last of these.
+    assert Consumer(tmp_path, server).run() == []
+    assert server.asked[-1][1]["start"] == [str(T + 249)]
+
+
+def test_the_one_in_work_is_handled_again(server: DatagrepperServer, tmp_path: Path) -> None:
+    begun(tmp_path, 240, "pre")
+    assert Consumer(tmp_path, server).run() == [*range(240, 250)]
+
+
+def test_unless_it_is_to_be_skipped(server: DatagrepperServer, tmp_path: Path) -> None:
+    begun(tmp_path, 240, "pre")
+    assert Consumer(tmp_path, server, skip_last=True).run() == [*range(241, 250)]
+
+
+def test_the_one_in_work_comes_again_though_datagrepper_has_it_not(server: DatagrepperServer, tmp_path: Path) -> None:
+    del server.messages[240]
+    begun(tmp_path, 240, "pre")
+    assert Consumer(tmp_path, server).run() == [*range(240, 250)]
+    begun(tmp_path, 255, "pre")
+    assert Consumer(tmp_path, server).run() == [255]
+
+
+def test_the_one_in_work_comes_again_though_there_is_no_datagrepper(server: DatagrepperServer, tmp_path: Path) -> None:
+    begun(tmp_path, 240, "pre")
+    assert Consumer(tmp_path, None).run() == [240]
+    begun(tmp_path, 241, "pre")
+    server.misbehave = failing(1)
+    assert Consumer(tmp_path, server).run() == [241]
+    begun(tmp_path, 242)
+    assert Consumer(tmp_path, None).run() == []
+
+
+def test_messages_of_one_second_are_told_apart(server: DatagrepperServer, tmp_path: Path) -> None:
+    for one in server.messages:
+        one["timestamp"] = T
+    with Consumer(tmp_path, server) as consumer:
+        for number in (3, 1, 2):  # in the order in which they came live
+            consumer.handle(server.messages[number])
+    handled = Consumer(tmp_path, server).run()
+    assert handled == [0, *range(4, 250)]
+
+
+def test_what_comes_live_meanwhile_is_handled_once(server: DatagrepperServer, tmp_path: Path) -> None:
+    begun(tmp_path, 0)
+    with Consumer(tmp_path, server) as consumer:
+        messages = consumer.catch_up.messages(consumer.text, END)
+        found = [next(messages)["i"] for _ in range(10)]
+        assert not consumer.catch_up.seen("2026-200")  # it has not come from there yet
+        assert consumer.catch_up.seen("2026-5")
+        assert not consumer.catch_up.seen("2026-999")
+        found += ids(messages)
+        assert found == [number for number in range(1, 250) if number != 200]
+        assert consumer.catch_up.seen("2026-249")
+        assert not consumer.catch_up.seen("2026-1000")
+
+
+def test_what_is_missing_is_asked_for_at_the_next_start(
+    server: DatagrepperServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun(tmp_path, 0)
+    server.misbehave = failing(3)
+    consumer = Consumer(tmp_path, server)
+    assert consumer.run() == [*range(1, 200)]
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(said) == 1
+    assert "2023-11-14T22:16:39Z to 2023-11-16T02:00:00Z is asked for at the next start" in said[0]
+    # Then it handles live messages, which are newer, and stops.
+    with Consumer(tmp_path, server) as between:
+        between.handle(message(1000, END + 50))
+    assert consumer.missing.exists()
+    server.asked.clear()
+    server.messages += [message(1001, END + 50), message(1002, END + 51)]
+    assert Consumer(tmp_path, server).run(END + 60) == [*range(200, 250), 1001, 1002]
+    assert [query["start"] for _, query in server.asked] == [[str(T + 199)], [str(END + 50)]]
+    assert not consumer.missing.exists()
+
+
+def test_what_was_handed_over_but_not_handled_is_still_missing(server: DatagrepperServer, tmp_path: Path) -> None:
+    begun(tmp_path, 0)
+    with Consumer(tmp_path, server) as consumer:
+        waiting = list(consumer.catch_up.messages(consumer.text, END))
+        assert ids(waiting) == [*range(1, 250)]
+        for envelope in waiting[:150]:
+            consumer.handle(envelope)
+    # It ends here, with 99 that wait, and other messages push the memory of what was handled out.
+    (tmp_path / consumer.status.path.parent.name / "Printer.handled").unlink()
+    assert Consumer(tmp_path, server).run() == [*range(151, 250)]
+
+
+def test_an_end_in_the_middle_of_a_page(server: DatagrepperServer, tmp_path: Path) -> None:
+    begun(tmp_path, 0)
+    with Consumer(tmp_path, server) as consumer:
+        messages = consumer.catch_up.messages(consumer.text, END)
+        for _ in range(130):
+            consumer.handle(next(messages))
+        messages.close()  # type: ignore[attr-defined] # a generator
+    assert Consumer(tmp_path, server).run() == [*range(131, 250)]
+
+
+def test_a_server_that_does_not_sort(server: DatagrepperServer, tmp_path: Path) -> None:
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        if number == 2:
+            handler.answer(503, b"")
+            return True
+        query["order"] = ["desc"]
+        return False
+
+    begun(tmp_path, 0)
+    server.misbehave = misbehave
+    assert Consumer(tmp_path, server).run() == [*range(249, 149, -1)]
+    with Consumer(tmp_path, server) as between:
+        between.handle(message(1000, END + 50))
+    assert sorted(Consumer(tmp_path, server).run(END + 60)) == [*range(1, 150)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", '{"ranges": 3}', '{"ranges": [{}]}', "[" * 100_000,
+        '{"ranges": [{"start": 2, "end": 1, "done": {}}]}', '{"ranges": [{"start": NaN, "end": 1, "done": {}}]}',
+        '{"ranges": [{"start": 1, "end": 1, "done": [1]}]}', '{"ranges": [{"start": 1, "end": 1, "done": {"a": "b"}}]}',
+    ],
+)  # fmt: skip
+def test_a_broken_note_is_a_warning(
+    server: DatagrepperServer, tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun(tmp_path, 240)
+    with Consumer(tmp_path, server) as consumer:
+        pass
+    consumer.missing.write_text(text)
+    caplog.clear()
+    assert Consumer(tmp_path, server).run() == [*range(241, 250)]
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
+
+
+def test_a_status_that_makes_no_sense_is_a_warning(
+    server: DatagrepperServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Consumer(tmp_path, server) as consumer:
+        consumer.status.path.write_text("{")
+    assert Consumer(tmp_path, server).run() == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_message_from_the_future_does_not_hide_what_was_missed(server: DatagrepperServer, tmp_path: Path) -> None:
+    with Consumer(tmp_path, server) as consumer:
+        body = message(1, 4_000_000_000)
+        consumer.status.save({"message": {"topic": body["topic"], "body": body}, "status": "post"})
+        written = int(consumer.status.path.stat().st_mtime)
+    server.messages = [message(5, written - 1), message(6, written), message(7, written + 5)]
+    assert Consumer(tmp_path, server).run(written + 10) == [6, 7]
+
+
+def test_many_starts_without_a_datagrepper_leave_a_short_note(server: DatagrepperServer, tmp_path: Path) -> None:
+    server.misbehave = lambda handler, query, number: handler.answer(404, b"") or True
+    for number in range(70):
+        with Consumer(tmp_path, server) as consumer:
+            consumer.handle(message(number, T + 100 * number))
+        consumer = Consumer(tmp_path, server)
+        assert consumer.run(T + 100 * number + 10) == []
+    ranges = json.loads(consumer.missing.read_bytes())["ranges"]
+    assert len(ranges) == 50
+    assert (ranges[0]["start"], ranges[-1]["end"]) == (T, T + 6910)

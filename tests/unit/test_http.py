@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Asking web servers that answer in every way they should not."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fedmsg import _http
+from fedmsg.exceptions import HttpError
+from fedmsg.testing import free_port
+from tests.datagrepper_server import DatagrepperServer, Handler, Query, message
+
+
+@pytest.fixture
+def server() -> Iterator[DatagrepperServer]:
+    with DatagrepperServer([message(1, 1_700_000_000)]) as found:
+        yield found
+
+
+def test_json(server: DatagrepperServer) -> None:
+    found = _http.get_json(f"{server.url}/id", {"id": "2026-1"})
+    assert (found["msg"], found["timestamp"]) == ({"number": 1}, 1.7e9)
+    assert server.asked == [("id", {"id": ["2026-1"]})]
+
+
+def test_keys_with_several_values(server: DatagrepperServer) -> None:
+    _http.get_json(f"{server.url}/raw?x=y", [("start", 0), ("end", 1), ("category", "a&b"), ("category", "ü")])
+    assert server.asked[0][1] == {"x": ["y"], "start": ["0"], "end": ["1"], "category": ["a&b", "ü"]}
+
+
+def says(status: int, content: Any, **headers: str) -> Callable[[Handler, Query, int], bool]:
+    def answer(handler: Handler, query: Query, number: int) -> bool:
+        handler.answer(status, content, **headers)
+        return True
+
+    return answer
+
+
+def test_text(server: DatagrepperServer) -> None:
+    server.misbehave = says(200, "https://da.gd/ü\n".encode())
+    assert _http.get_text(server.url) == "https://da.gd/ü\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "headers", "text"),
+    [
+        (200, b"<html>", {}, "not JSON"),
+        (200, b"", {}, "not JSON"),
+        (200, b"\xff", {}, "not JSON"),
+        (200, b"[" * 100_000, {}, "not JSON"),
+        (200, b"1" * 5000, {}, "not JSON"),
+        (200, b"[1]" + b" " * 2000, {}, "more than 1000 bytes"),
+        (200, gzip.compress(b"[]"), {"Content_Encoding": "gzip"}, "compressed"),
+        (404, b"{}", {}, "status 404"),
+        (500, b"{}", {}, "status 500"),
+        (204, b"", {}, "status 204"),
+        (302, b"", {"Location": "/again"}, "redirects more than"),
+        (302, b"", {"Location": "file:///etc/passwd"}, "not an http or https address"),
+        (302, b"", {"Location": "http://[/"}, "can't be asked"),
+        (200, b"[]", {"Content_Length": "7"}, "can't be asked"),
+    ],
+)
+def test_bad_answers(
+    server: DatagrepperServer, status: int, content: bytes, headers: dict[str, str], text: str
+) -> None:
+    server.misbehave = says(status, content, **headers)
+    with pytest.raises(HttpError, match=text) as caught:
+        _http.get_json(f"{server.url}/raw", timeout=5, largest=1000 if "1000" in text else 1_000_000)
+    assert "\n" not in str(caught.value)
+    assert caught.value.status in {None, status}
+
+
+def test_text_that_is_none(server: DatagrepperServer) -> None:
+    server.misbehave = says(200, b"\xff")
+    with pytest.raises(HttpError, match="not UTF-8"):
+        _http.get_text(server.url)
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(HttpError, match="Connection refused") as caught:
+        _http.get_json(f"http://127.0.0.1:{free_port()}/raw")
+    assert caught.value.status is None
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://[", "http://a b/", "/etc/passwd", ""])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(HttpError, match="is not an http or https address"):
+        _http.get_json(url)
+
+
+def test_passwords_are_not_told() -> None:
+    with pytest.raises(HttpError) as caught:
+        _http.get_json(f"http://ann:secret@127.0.0.1:{free_port()}/raw?token=secret#secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_https_address_does_not_lead_to_http() -> None:
+    # What refuses is the same as for certificates: no adapter.
+    limit = _http.Limit(1)
+    with limit, pytest.raises(HttpError, match="can't be asked"):
+        _http._get(f"https://127.0.0.1:{free_port()}", None, 1.0, 10, "text/plain")
+
+
+# ---------------------------------------------------------------- servers that take their time
+
+
+def drips(server: DatagrepperServer, *, head: bool) -> Callable[[Handler, Query, int], bool]:
+    """Send a byte now and then, so that no time-out for a single read strikes."""
+
+    def answer(handler: Handler, query: Query, number: int) -> bool:
+        if not head:
+            handler.send_response(200)
+            handler.end_headers()
+        try:
+            while not server.stopped.wait(0.02):
+                handler.wfile.write(b" ")
+                handler.wfile.flush()
+        except OSError:
+            pass
+        return True
+
+    return answer
+
+
+def is_silent(server: DatagrepperServer) -> Callable[[Handler, Query, int], bool]:
+    def answer(handler: Handler, query: Query, number: int) -> bool:
+        server.stopped.wait()
+        return True
+
+    return answer
+
+
+@pytest.mark.parametrize("how", ["body", "head", "silence"])
+def test_a_time_out_is_for_all_of_it(server: DatagrepperServer, how: str) -> None:
+    server.misbehave = is_silent(server) if how == "silence" else drips(server, head=how == "head")
+    with pytest.raises(HttpError, match="does not answer in time"):
+        _http.get_json(server.url, timeout=0.5)
+
+
+def test_it_can_be_cut_short(server: DatagrepperServer) -> None:
+    limit, begun = _http.Limit(60), threading.Event()
+    drip = drips(server, head=False)
+
+    def answer(handler: Handler, query: Query, number: int) -> bool:
+        begun.set()
+        return drip(handler, query, number)
+
+    server.misbehave = answer
+
+    def cut() -> None:
+        begun.wait(20)
+        limit.cut()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    with pytest.raises(HttpError, match="in time"):
+        _http.get_json(server.url, timeout=limit)
+    cutter.join()
+
+
+def test_nothing_is_left_open(server: DatagrepperServer) -> None:
+    before = threading.active_count()
+    for _ in range(20):
+        _http.get_json(f"{server.url}/id", {"id": "2026-1"}, timeout=60)
+    # The server's own threads come and go; ours are all joined.
+    assert [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)] == []
+    assert threading.active_count() <= before + 20
