@@ -75,6 +75,9 @@ class FedMsgContext:
         arguments: The configuration as it was given.
         is_open: Whether it can be published through.
         log: Its logger.
+        hostname: The short name of this machine.
+        refusals: How many received messages were refused, by kind: ``refusals.counts``.
+        gaps: What was missed by those that listen to services in ``replay_endpoints``.
 
     Raises:
         ConfigError: The configuration can't work. A ValueError.
