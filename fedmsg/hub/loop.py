@@ -19,7 +19,7 @@ from fedmsg.exceptions import ConfigError, MessageError, RefusedAtStart
 from fedmsg.hub import endpoints, moksha, roster
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.inbox import Inbox
-from fedmsg.hub.kept import Leftovers
+from fedmsg.hub.kept import KeptMessage, Leftovers
 from fedmsg.hub.message import Message
 from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.producer import PollingProducer
@@ -181,12 +181,15 @@ class Hub:
 
         Raises:
             ConfigError: The hub has no address to publish at.
-            MessageError: The message is too large.
+            MessageError: The message is too large, or its topic is no text.
         """
-        body = (encoding.dumps(message) if jsonify else message).encode()
+        text = encoding.dumps(message) if jsonify else message
+        limit = _settings.get(self.config, "max_message_size")
         for one in [topic] if isinstance(topic, str) else topic:
-            frame = one.encode()
-            limit = _settings.get(self.config, "max_message_size")
+            try:
+                frame, body = one.encode(), text if isinstance(text, bytes) else text.encode()
+            except UnicodeEncodeError as error:
+                raise MessageError(f"{error.object[:100]!r} can't be written in UTF-8", "utf-8") from error
             if len(frame) + len(body) > limit:
                 raise MessageError(f"it has more than {limit} bytes", "size")
             self._open_publisher().send(frame, body)
@@ -497,6 +500,11 @@ class Hub:
             if rest:
                 left[name] = len(rest)
             try:
+                # Those that were only to be tried again stay where they are.
+                dead = consumer._handling.dead
+                again = [item for item in rest if isinstance(item, KeptMessage) and item.origin is dead]
+                rest = [item for item in rest if item not in again] if again else rest
+                dead.put_back(again)
                 lost = leftovers.save(rest) if leftovers else len(rest)
             except OSError as error:
                 log.error("state_directory: what %s had not handled can't be kept: %s", name, error)
