@@ -86,16 +86,17 @@ class Feed:
             count: How many subscribers there have to be for each.
         """
         wanted = [f"{PREFIX}.{word}".encode() for word in words] or [b""]
-        until(lambda: self._look() or all(self.subscribed.count(one) >= count for one in wanted))
+        until(lambda: all(self._look().count(one) >= count for one in wanted))
 
     def wait_until_gone(self) -> None:
         """Wait until nobody subscribes to anything."""
-        until(lambda: self._look() or not self.subscribed)
+        until(lambda: not self._look())
 
-    def _look(self) -> None:
+    def _look(self) -> list[bytes]:
         while self.socket.poll(0):
             news = self.socket.recv()
             (self.subscribed.append if news[:1] == b"\x01" else self.subscribed.remove)(news[1:])
+        return self.subscribed
 
     def send(self, word: str = "test", msg: Any = None, **fields: Any) -> dict[str, Any]:
         """Publish a message; returns it."""

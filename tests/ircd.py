@@ -6,11 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -23,12 +24,13 @@ _CONFIG = """
 <bind address="127.0.0.1" port="{port}" type="clients">
 {more}
 <connect name="main" allow="*" timeout="20" pingfreq="120" hardsendq="4M" recvq="64K" threshold="1000"
- commandrate="100000" fakelag="no" localmax="100" globalmax="100" resolvehostnames="no" useident="no" {connect}>
+ commandrate="100000" fakelag="no" localmax="100" globalmax="100" maxchans="1000"
+ resolvehostnames="no" useident="no" {connect}>
 <files motd="{folder}/motd.txt">
 <pid file="{folder}/ircd.pid">
 <path configdir="{folder}" datadir="{folder}" logdir="{folder}" runtimedir="{folder}" moduledir="{modules}">
 <log method="file" type="*" level="default" target="{folder}/ircd.log">
-<options defaultmodes="n" casemapping="rfc1459">
+<options defaultmodes="no" casemapping="rfc1459">
 <performance somaxconn="128">
 <class name="all" commands="*" privs="*" usermodes="*" chanmodes="*">
 <type name="boss" classes="all">
@@ -98,6 +100,16 @@ class Ircd:
             self._process.wait(10)
             self._process = None
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have it do nothing for a while, with all connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def __enter__(self) -> Ircd:
         return self.start()
 
@@ -147,8 +159,12 @@ class User:
         self.send(f"USER {nick} 0 * :{nick}")
         self.wait_for(" 001 ")
         if channel is not None:
-            self.send(f"JOIN {channel}")
-            self.wait_for(f" 366 {nick} {channel} ")
+            self.join(channel)
+
+    def join(self, channel: str) -> None:
+        """Enter a channel."""
+        self.send(f"JOIN {channel}")
+        self.wait_for(f" 366 {self.nick} {channel} ")
 
     def _read(self) -> None:
         with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
@@ -183,9 +199,14 @@ class User:
         """Give what was said in channels, by somebody."""
         return [text for who, text in (_said(heard.line) for heard in list(self.heard)) if nick in {None, who} and text]
 
-    def times(self) -> list[float]:
-        """Give when it was said."""
-        return [heard.at for heard in list(self.heard) if _said(heard.line)[1]]
+    def said_in(self, channel: str, nick: str) -> list[Heard]:
+        """Give the lines that somebody said in a channel."""
+        found = []
+        for heard in list(self.heard):
+            words = heard.line.split(" ", 3)
+            if words[0].startswith(f":{nick}!") and words[1] in {"NOTICE", "PRIVMSG"} and words[2] == channel:
+                found.append(heard)
+        return found
 
     def wait_for_said(self, text: str, timeout: float = 20.0) -> None:
         """Wait until exactly that has been said."""
@@ -239,9 +260,14 @@ class Wiretap:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._sockets[0].accept()
-                server = socket.create_connection(("127.0.0.1", self._to), 10)
+                self._sockets.append(client)
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._to), 10)
+                except ConnectionRefusedError:
+                    client.close()
+                    continue
                 server.settimeout(None)
-                self._sockets += [client, server]
+                self._sockets.append(server)
                 for source, sink, notes in ((client, server, self.sent), (server, client, None)):
                     thread = threading.Thread(target=self._pass_on, args=(source, sink, notes), daemon=True)
                     self._threads.append(thread)

@@ -136,6 +136,7 @@ class TriggerCommand(BaseCommand):
                 for _, _, _, envelope in messages:
                     if wanted(envelope["topic"]):
                         matches.put(envelope)
+                        self.log.debug("%d messages wait for the command", len(matches))
                 matches.end()
                 worker.join()
             except KeyboardInterrupt:

@@ -91,6 +91,7 @@ class IRCBotConsumer(FedmsgConsumer):
 
     def _prepare(self) -> None:
         """Start to connect, now that there is a hub that runs."""
+        super()._prepare()
         if _settings.get(self.hub.config, "validate_signatures"):
             fedmsg.crypto.checker(self.hub.config)
         turnstile = Turnstile(self._pace.apart)
@@ -133,6 +134,11 @@ class IRCBotConsumer(FedmsgConsumer):
                 log.warning("%s: the bot did not come to an end in time", client.factory.name)
         self.unsaid = sum(client.waiting for client in self._own)
         super().stop()
+
+    def totals(self) -> dict[str, int]:
+        """What has become of its messages since it started; also how many wait to be said, and were left out."""
+        waiting, left_out = (sum(getattr(one, name) for one in self._own) for name in ("waiting", "left_out"))
+        return {**super().totals(), "backlog": waiting, "left_out": left_out}
 
     # ---------------------------------------------------------------- filters
 

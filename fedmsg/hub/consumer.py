@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import logging
 import threading
 import time
@@ -13,7 +15,7 @@ from typing import Any
 from fedmsg import _settings, encoding
 from fedmsg.exceptions import MessageError
 from fedmsg.hub.inbox import Inbox
-from fedmsg.hub.kept import DeadLetters
+from fedmsg.hub.kept import DeadLetters, KeptMessage
 from fedmsg.hub.message import Message, ZMQMessage
 from fedmsg.hub.subscriptions import as_topics
 
@@ -42,6 +44,8 @@ class _Handling:
         lock: Held to change a counter.
         totals: What became of messages, by kind.
         reported: How many had come in at the last report.
+        seen: The ids of messages that have been handled; None where these don't matter.
+        came: For each thread, ``since`` when the message that it looks at has waited in a file.
     """
 
     def __init__(self, config: Mapping[str, Any], kind: type) -> None:
@@ -52,6 +56,8 @@ class _Handling:
         self.lock = threading.Lock()
         self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
         self.reported = 0
+        self.seen: Any = None
+        self.came = threading.local()
 
     def count(self, kind: str) -> None:
         """Count a message."""
@@ -184,7 +190,8 @@ class Consumer:
         """
         try:
             self.validate(message)
-        except RuntimeWarning as warning:
+            self._admit(message)
+        except (RuntimeWarning, MessageError) as warning:
             self.log.warning("Received invalid message %s", warning)
             return None
         if self.blocking_mode:
@@ -202,6 +209,8 @@ class Consumer:
         """
         try:
             message = self._open(item)
+            if isinstance(item, Message):
+                self._admit(message)
         except MessageError as error:
             self._refuse(item, error)
             return
@@ -216,15 +225,19 @@ class Consumer:
         """Give what `consume` gets.
 
         Raises:
-            MessageError: It is malformed.
+            MessageError: It is not to be handled.
         """
         if not isinstance(item, Message):
             # Somebody put it there by hand, or `_consume` did after looking at it.
             return item
-        envelope = item.envelope()
-        message = {"topic": envelope["topic"], "body": envelope} if self.jsonify else item.text()
+        # One that is malformed is refused, whoever was going to decode it.
+        body = item.envelope()
+        message = {"topic": item.frame.decode("utf-8", "replace"), "body": body} if self.jsonify else item.text()
         try:
-            self.validate(message)
+            if not isinstance(item, KeptMessage):
+                self.validate(message)
+            elif not item.checked:
+                self._validate_as_of(message, item.since)
         except RuntimeWarning as warning:
             raise MessageError(str(warning), "invalid") from warning
         except Exception as error:
@@ -232,6 +245,22 @@ class Consumer:
             self.log.exception("validate() failed")
             raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
         return message
+
+    def _validate_as_of(self, message: Any, since: float) -> None:  # noqa: ARG002 - for subclasses
+        """Call `validate` for a message that came some time ago.
+
+        Args:
+            message: The message.
+            since: When it came, in seconds since the epoch.
+        """
+        self.validate(message)
+
+    def _admit(self, message: Any) -> None:
+        """Called once for each message that is valid, before it is handled.
+
+        Raises:
+            MessageError: It is not to be handled all the same.
+        """
 
     def _refuse(self, item: Message, error: MessageError) -> None:
         self._handling.count("refused")
@@ -269,29 +298,48 @@ class Consumer:
 
     def _try(self, message: Any, item: Any) -> bool:
         handling = self._handling
-        again = message if item is None else item
-        delay = handling.delay
-        for tries in range(1, handling.retries + 2):
-            try:
-                self.consume(message)
-            except KeyboardInterrupt:
-                raise
-            # A cancelled coroutine is no Exception, and no reason to lose a message either.
-            except BaseException as error:  # noqa: BLE001 - logged there
-                self._note_failure(message, error, "consume")
-                if tries > handling.retries:
-                    if handling.dead and handling.dead.add(again, error, tries):
-                        handling.count("dead")
-                    return False
-            else:
+        kept = item
+        if not isinstance(item, Message):
+            # What a try changes in the message, neither the next one nor a file is to see.
+            kept = _copy(message) if handling.retries or handling.dead else message
+        for tries in itertools.count(1):
+            error = self._failure(message)
+            if error is None:
                 return True
-            if handling.stopping.wait(delay):
-                raise Interrupted
-            handling.count("retried")
-            delay = min(2 * delay, _LONGEST_DELAY)
-            # What the failed try has changed in the message, the next does not see.
-            message = self._open(again) if isinstance(again, Message) else again
+            if tries > handling.retries or (message := self._once_more(kept, tries)) is None:
+                if handling.dead and handling.dead.add(kept, error, tries):
+                    handling.count("dead")
+                break
         return False
+
+    def _failure(self, message: Any) -> BaseException | None:
+        """Have a message handled; the exception, if that has failed."""
+        try:
+            self.consume(message)
+        except KeyboardInterrupt:
+            raise
+        # A cancelled coroutine is no Exception, and no reason to lose a message either.
+        except BaseException as error:  # noqa: BLE001 - logged there
+            self._note_failure(message, error, "consume")
+            return error
+        return None
+
+    def _once_more(self, kept: Any, tries: int) -> Any:
+        """Wait, and give the message as it was; None when it is not valid any more.
+
+        Raises:
+            Interrupted: The hub stops.
+        """
+        # Doubling goes on no further than a limit that is reached before.
+        delay = min(self._handling.delay * 2.0 ** min(tries - 1, 30), _LONGEST_DELAY)
+        if self._handling.stopping.wait(delay):
+            raise Interrupted
+        self._handling.count("retried")
+        try:
+            return self._open(kept) if isinstance(kept, Message) else _copy(kept)
+        except MessageError as error:
+            self.log.warning("a message is not tried again: %s", error)
+            return None
 
     def _note_failure(self, message: Any, error: BaseException, where: str) -> None:
         with self._handling.lock:
@@ -331,6 +379,14 @@ class Consumer:
         """What has become of its messages since it started, by kind, and how many wait."""
         inbox = self.incoming
         return {"received": inbox.received, "dropped": inbox.dropped, "waiting": inbox.qsize(), **self._handling.totals}
+
+
+def _copy(message: Any) -> Any:
+    """Copy a message that was put on the queue by hand, which may be anything."""
+    try:
+        return copy.deepcopy(message)
+    except Exception:  # noqa: BLE001 - not everything can be copied
+        return message
 
 
 def name_of(message: Any) -> str:

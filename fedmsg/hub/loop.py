@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 import warnings
@@ -19,7 +20,7 @@ from fedmsg.exceptions import ConfigError, MessageError, RefusedAtStart
 from fedmsg.hub import endpoints, moksha, roster
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.inbox import Inbox
-from fedmsg.hub.kept import Leftovers
+from fedmsg.hub.kept import KeptMessage, Leftovers
 from fedmsg.hub.message import Message
 from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.producer import PollingProducer
@@ -29,7 +30,7 @@ from fedmsg.transport import curve, publisher
 from fedmsg.transport.batches import BatchReceiver, Frames
 from fedmsg.transport.refusals import Refusals
 
-__all__ = ["Hub", "Outcome"]
+__all__ = ["Hub", "Outcome", "provide_moksha"]
 
 log = logging.getLogger("fedmsg.hub")
 
@@ -38,6 +39,7 @@ _BATCH = 1000
 # The loop looks up at least so often, in seconds; one that has not for longer than the second is not well.
 _TICK = 1.0
 _UNWELL = 10.0
+_TWISTED = "twisted.internet.reactor"
 # So many messages that were not received may wait for their turn.
 _INJECTED = 100
 
@@ -111,8 +113,8 @@ class Hub:
         self._beat = 0.0
         self._outcome: Outcome | None = None
         self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
-        # Plugins of 1.x import their base classes from there.
-        moksha.register(Hub, RunningHub)
+        provide_moksha()
+        twisted = _TWISTED in sys.modules
         found = roster.Roster()
         found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self._make)
         makers = roster.Roster()
@@ -124,12 +126,24 @@ class Hub:
         self.consumers: list[Any] = found.running
         self.producers: list[Any] = makers.running
         self.failed = found.failed + makers.failed
+        if _TWISTED in sys.modules and not twisted:
+            log.warning(
+                "a plugin has imported %s, but Twisted's reactor does not run here: what it asks of it is never done; "
+                "moksha.hub.reactor has callLater, callInThread and callFromThread",
+                _TWISTED,
+            )
 
     def _make(self, kind: Any) -> Any:
         """Construct a consumer or producer; one that is not to run leaves no subscriptions behind."""
         before, one = len(self._subscriptions), None
         try:
             one = kind(self)
+        except Exception as error:
+            key = getattr(kind, "config_key", None)
+            if not isinstance(key, str) or self.config.get(key):
+                raise
+            # A constructor that goes on where that of its base has stopped: nobody needs to know.
+            log.debug("%s is disabled, and its constructor failed: %r", kind, error)
         finally:
             if not getattr(one, "_initialized", False):
                 for callback in self._subscriptions.cut(before):
@@ -184,12 +198,15 @@ class Hub:
 
         Raises:
             ConfigError: The hub has no address to publish at.
-            MessageError: The message is too large.
+            MessageError: The message is too large, or its topic is no text.
         """
-        body = (encoding.dumps(message) if jsonify else message).encode()
+        text = encoding.dumps(message) if jsonify else message
+        limit = _settings.get(self.config, "max_message_size")
         for one in [topic] if isinstance(topic, str) else topic:
-            frame = one.encode()
-            limit = _settings.get(self.config, "max_message_size")
+            try:
+                frame, body = one.encode(), text if isinstance(text, bytes) else text.encode()
+            except UnicodeEncodeError as error:
+                raise MessageError(f"{error.object[:100]!r} can't be written in UTF-8", "utf-8") from error
             if len(frame) + len(body) > limit:
                 raise MessageError(f"it has more than {limit} bytes", "size")
             self._open_publisher().send(frame, body)
@@ -502,6 +519,11 @@ class Hub:
             if rest:
                 left[name] = len(rest)
             try:
+                # Those that were only to be tried again stay where they are.
+                dead = consumer._handling.dead
+                again = [item for item in rest if isinstance(item, KeptMessage) and item.origin is dead]
+                rest = [item for item in rest if item not in again] if again else rest
+                dead.put_back(again)
                 lost = leftovers.save(rest) if leftovers else len(rest)
             except OSError as error:
                 log.error("state_directory: what %s had not handled can't be kept: %s", name, error)
@@ -540,3 +562,8 @@ class RunningHub(Hub):
     def __init__(self, config: Mapping[str, Any], consumers: Any = None, producers: Any = None) -> None:
         super().__init__(config, consumers, producers)
         self.start()
+
+
+def provide_moksha() -> None:
+    """Have ours found under the names of moksha, from which plugins of 1.x import their base classes."""
+    moksha.register(Hub, RunningHub)

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
 import signal
-import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
@@ -29,13 +30,11 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self.requested = False
+        # No threading.Event: a handler runs wherever its thread is, and where that is inside of the
+        # event's own wait, holding its lock, setting it would wait for that lock for ever.
+        self._bell = -1
         self._before: dict[signal.Signals, Any] = {}
-
-    @property
-    def requested(self) -> bool:
-        """Whether a stop signal has come."""
-        return self._event.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for a stop signal.
@@ -46,7 +45,11 @@ class StopSignals:
         Returns:
             Whether one has come.
         """
-        return self._event.wait(timeout)
+        if not self.requested:
+            poll = select.poll()
+            poll.register(self._bell, select.POLLIN)
+            poll.poll(None if timeout is None else timeout * 1000)
+        return self.requested
 
     def wait_and_watch(self, running: Callable[[], bool], well: Callable[[], bool]) -> None:
         """Wait for a stop signal, reassuring systemd's watchdog as long as all is well.
@@ -64,12 +67,14 @@ class StopSignals:
                 systemd.notify("WATCHDOG=1")
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._event.set()
+        self.requested = True
+        os.eventfd_write(self._bell, 1)
 
     def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
         log.warning("SIGHUP: a running process reloads nothing; restart it to read a changed configuration")
 
     def __enter__(self) -> StopSignals:
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         for number in _STOPPING:
             self._before[number] = signal.signal(number, self._stop)
         self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
@@ -81,3 +86,4 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        os.close(self._bell)

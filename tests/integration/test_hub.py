@@ -285,7 +285,7 @@ def test_so_many_workers_work_at_once(feed: Feed, count: int) -> None:
 
 
 def test_in_blocking_mode_each_is_handled_before_the_next_is_received(feed: Feed) -> None:
-    def consume(self: Taker, message: Any) -> None:
+    def consume(self: Any, message: Any) -> None:
         self.most = max(self.most, self.incoming.qsize())
         self.taken.append(message)
 
@@ -460,22 +460,25 @@ def test_what_is_too_big_is_refused(feed: Feed) -> None:
 
 def test_it_can_be_stopped_twice_and_not_started_again(feed: Feed) -> None:
     hub = Hub(feed.config, [taker()], [])
-    assert not hub.running
+    states = [hub.running]
     with hub:
-        assert hub.running
+        states.append(hub.running)
         assert hub.start() is hub
         assert threading.active_count() >= 3
-    assert not hub.running
+    states.append(hub.running)
+    assert states == [False, True, False]
     assert hub.stop() == hub.close() == Outcome({}, kept=True, stuck=[])
     with pytest.raises(ConfigError, match="has stopped"):
         hub.start()
 
 
 def test_one_that_was_never_started_can_be_stopped(feed: Feed) -> None:
-    stopped: list[Any] = []
-    hub = Hub(feed.config, [taker(stop=lambda self: stopped.append(self))], [])
+    def stop(self: Taker) -> None:
+        self.taken.append("stopped")
+
+    hub = Hub(feed.config, [taker(stop=stop)], [])
     hub.stop()
-    assert stopped == hub.consumers
+    assert hub.consumers[0].taken == ["stopped"]
 
 
 @pytest.mark.parametrize("way", ["consumer", "callback", "producer"])

@@ -178,6 +178,7 @@ class Connection:
                 sasl_login=bot.sasl_username,
                 connect_factory=lambda _address: self._socket,
             )
+            self._check()
         except BaseException:
             self._socket.close()
             raise

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -268,7 +269,7 @@ def test_those_who_do_not_come_back_are_not_waited_for_long(
     assert Attendance({"state_directory": str(tmp_path)}, outbound).expected() == 1
 
 
-def test_a_stop_ends_the_waiting_and_the_number_stays(
+def test_a_stop_bounds_the_waiting_and_the_number_stays(
     sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 60)
@@ -280,10 +281,33 @@ def test_a_stop_ends_the_waiting_and_the_number_stays(
     subscriber.connect(outbound)
     until(lambda: running.look() == 1)
     sent(running, sockets(zmq.XPUB), 10)
-    # What was handed over is passed on to those who are there.
-    assert running.stop(10) == Outcome(10, 10, still_arriving=False, behind=0)
+    # What was handed over is passed on to those who are there by the end.
+    assert running.stop(1) == Outcome(10, 10, still_arriving=False, behind=0)
     assert received(subscriber, 10) == [*range(10)]
     assert attendance.expected() == 5
+
+
+def test_who_comes_back_while_it_stops_is_passed_what_was_held(
+    sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 60)
+    Attendance({"state_directory": str(tmp_path)}, outbound).note(1)
+    running = remembering(tmp_path, outbound).start()
+    sent(running, sockets(zmq.XPUB), 10)
+    subscriber = sockets(zmq.SUB)
+    subscriber.subscribe(b"")
+    comes_back = threading.Timer(0.5, lambda: subscriber.connect(outbound))
+    comes_back.start()
+    assert running.stop(20) == Outcome(10, 10, still_arriving=False, behind=0)
+    comes_back.join()
+    assert received(subscriber, 10) == [*range(10)]
+
+
+def test_an_idle_one_does_not_wait_when_it_is_stopped(tmp_path: Path, outbound: str) -> None:
+    Attendance({"state_directory": str(tmp_path)}, outbound).note(1)
+    running = remembering(tmp_path, outbound).start()
+    assert running.stop(20) == Outcome(0, 0, still_arriving=False, behind=0)
+    assert not running._complete
 
 
 def test_a_forgotten_one_warns() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
@@ -23,6 +24,18 @@ def test_a_signal_ends_the_wait(number: signal.Signals) -> None:
         assert stop.wait(10)
         assert stop.requested
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_may_come_at_any_moment() -> None:
+    # Above all while the wait is on its way into or out of its sleep. Sent by another process, because a
+    # thread of this one has its turn only while the main thread sleeps.
+    with StopSignals() as stop:
+        with subprocess.Popen(["/bin/sh", "-c", "while :; do kill -TERM $PPID; done"]) as sender:
+            assert stop.wait(10)
+            for _ in range(100_000):
+                stop.wait(0)
+            sender.kill()
+        assert sender.returncode == -signal.SIGKILL
 
 
 def test_a_hang_up_says_that_nothing_is_reloaded(caplog: pytest.LogCaptureFixture) -> None:
