@@ -101,8 +101,7 @@ class Ground:
         """Give the messages in files; every line of them has to be whole."""
         found = []
         for path in sorted(folder.rglob("*.jsonl*")):
-            for line in path.read_text().splitlines():
-                found.append(json.loads(json.loads(line)["body"])["msg"])
+            found += [json.loads(json.loads(line)["body"])["msg"] for line in path.read_text().splitlines()]
         return found
 
     def leave_behind(self, feed: Feed, count: int) -> list[int]:
