@@ -29,7 +29,9 @@ BASIC = [
 
 DAEMON = ["python-daemon>=3.0"]
 CRYPTO = ["cryptography>=42.0", "python-gnupg>=0.5", "requests>=2.28"]
-CONSUMERS = ["requests>=2.28", "websockets>=13.0"]
+# The first irc that logs in by SASL.
+IRC = ["irc>=20.3", "requests>=2.28"]
+CONSUMERS = ["websockets>=13.0", *IRC]
 METRICS = ["prometheus-client>=0.16"]
 SQL = ["SQLAlchemy>=2.0", "psycopg>=3.1"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]
@@ -39,13 +41,14 @@ STATSCACHE = [*DATAGREPPER, "requests>=2.28"]
 # What a user installs. The names commands, crypto, crypto_ng, consumers and all come from
 # fedmsg 1.x, where they meant the same.
 EXTRAS = {
-    "commands": DAEMON,
+    "commands": [*DAEMON, "requests>=2.28"],
     "consumers": CONSUMERS,
     "crypto": CRYPTO,
     "crypto_ng": CRYPTO,
     "daemon": DAEMON,
     "datagrepper": DATAGREPPER,
     "datanommer": DATANOMMER,
+    "irc": IRC,
     "metrics": METRICS,
     # Older ones have no limit to nesting: a hostile message would end the process.
     "speed": ["orjson>=3.9.15"],
@@ -59,8 +62,10 @@ EXTRAS["all"] = sorted(set(itertools.chain.from_iterable(EXTRAS.values())))
 # stays clean until somebody decides to move.
 EXTRAS["test"] = [
     *EXTRAS["all"],
+    "anyio>=4.4",
     "coverage>=7.10",
     "hypothesis>=6.100",
+    "moksha-monitor-exporter>=0.0.2",
     "mypy>=1.15,<3",
     "psutil>=5.9",
     "pytest>=8.2",
@@ -68,6 +73,7 @@ EXTRAS["test"] = [
     "ruff>=0.17,<0.18",
     "selenium>=4.20",
     "setuptools>=68",
+    "starlette>=0.37",
     "types-docutils",
     "types-psutil",
     "types-Pygments",
@@ -75,6 +81,8 @@ EXTRAS["test"] = [
     "types-requests",
     "types-setuptools",
     "types-six",
+    "uvicorn>=0.30",
+    "uvloop>=0.19",
     "websocket-client>=1.6",
 ]
 EXTRAS["docs"] = ["Sphinx>=7.4", "furo>=2024.1.29"]
@@ -83,20 +91,25 @@ COMMANDS = [
     "fedmsg-announce = fedmsg.commands.announce:announce",
     "fedmsg-certs = fedmsg.commands.certs:main",
     "fedmsg-check = fedmsg.commands.check:check",
+    "fedmsg-collectd = fedmsg.commands.collectd:collectd",
     "fedmsg-config = fedmsg.commands.config:config",
+    "fedmsg-dg-replay = fedmsg.commands.replay:replay",
     "fedmsg-gateway = fedmsg.commands.gateway:gateway",
     "fedmsg-hub = fedmsg.commands.hub:hub",
+    "fedmsg-irc = fedmsg.commands.ircbot:ircbot",
     "fedmsg-logger = fedmsg.commands.logger:logger",
     "fedmsg-replay = fedmsg.commands.replay_server:replay_server",
     "fedmsg-relay = fedmsg.commands.relay:relay",
     "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",
     "fedmsg-tail = fedmsg.commands.tail:tail",
+    "fedmsg-trigger = fedmsg.commands.trigger:trigger",
 ]
 
 # What a hub runs where it is enabled.
 CONSUMERS_SHIPPED = [
     "fedmsg-dummy = fedmsg.consumers.dummy:DummyConsumer",
     "fedmsg-gateway = fedmsg.consumers.gateway:GatewayConsumer",
+    "fedmsg-ircbot = fedmsg.consumers.ircbot:IRCBotConsumer",
     "fedmsg-relay = fedmsg.consumers.relay:RelayConsumer",
 ]
 

@@ -49,6 +49,8 @@ _TABLE = {
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
     "fetch": _Lazy("fedmsg._http", "certificates at an https address", "crypto"),
     "http": _Lazy("fedmsg._http", "asking a web server", "consumers"),
+    "irc": _Lazy("fedmsg.consumers._irc.library", "the IRC bot", "irc"),
+    "irc_json": _Lazy("fedmsg.consumers._irc.json", "coloured JSON in IRC", "irc"),
     "metrics": _Lazy("fedmsg.hub.metrics", "figures for Prometheus", "metrics"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
     "websocket": _Lazy("fedmsg.hub.websocket", "the WebSocket server", "consumers"),

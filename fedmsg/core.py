@@ -63,6 +63,22 @@ class FedMsgContext:
     """
 
     def __init__(self, **config: Any) -> None:
+        self._prepare(config)
+        self._start()
+
+    @classmethod
+    def unopened(cls, config: Mapping[str, Any]) -> FedMsgContext:
+        """Make one that is not open yet, for who opens it elsewhere: its `_start` may block.
+
+        Args:
+            config: The configuration.
+        """
+        context = cls.__new__(cls)
+        context._prepare(config)
+        return context
+
+    def _prepare(self, config: Mapping[str, Any]) -> None:
+        """Do what only looks at the configuration, and at who is calling."""
         self.log = logging.getLogger("fedmsg")
         self.refusals = Refusals(self.log)
         self.gaps: Counter[str] = Counter()
@@ -72,16 +88,20 @@ class FedMsgContext:
         self._lost = 0
         self._outlet: publisher.Publisher | None = None
         self._closed = True  # until it is open
+        self._generation = process.generation
         # A context that its thread closes at the end need not complain of being forgotten.
         self._kept = False
         self._writer: writer.Writer | None = None
-        self._user = _username()
-        self._quoted_user = _wire.quoted(self._user)
-        self._signer = self._open_signer()
         self._prefix = str(_settings.get(self.c, "topic_prefix"))
         self._environment = str(_settings.get(self.c, "environment"))
         self._max_size: int = _settings.get(self.c, "max_message_size")
         self._topics: dict[tuple[str, str], tuple[str, bytes]] = {}
+
+    def _start(self) -> None:
+        """Read the keys and open the sockets."""
+        self._user = _username()
+        self._quoted_user = _wire.quoted(self._user)
+        self._signer = self._open_signer()
         self._open()
         _live.add(self)
 
@@ -126,7 +146,7 @@ class FedMsgContext:
             return publisher.open_connected(config, name, relays)
         if config["endpoints"].get(name):
             return publisher.open_bound(config, name, config["endpoints"][name])
-        warnings.warn(f"fedmsg is not configured to send any zmq messages for name {name!r}", UserWarning, stacklevel=4)
+        warnings.warn(f"fedmsg is not configured to send any zmq messages for name {name!r}", UserWarning, stacklevel=5)
         return None
 
     def _open_writer(self) -> writer.Writer | None:
@@ -228,14 +248,22 @@ class FedMsgContext:
         if self._outlet is None:
             raise self._why_silent()
         modname = modname or utils.guess_calling_module() or "fedmsg"
+        if self._writer is not None:
+            self._publish_stored(topic, msg, modname, pre_fire_hook)
+            return
+        number = self._i + 1
+        frame, body = self._frames(number, topic, msg, modname, pre_fire_hook)
+        self._outlet.send(frame, body)
+        self._i = number
+
+    def _frames(
+        self, number: int, topic: str | None, msg: object, modname: str, pre_fire_hook: Hook | None
+    ) -> tuple[bytes, bytes]:
+        """Make the two frames of a message that is counted as ``number``."""
         name, frame = self._topics.get((modname, topic or ""), _NOT_CACHED)
         if not frame:
             name, frame = self._make_topic(modname, topic)
         now = time.time()
-        number = self._i + 1
-        if self._writer is not None:
-            self._publish_stored(self._new_envelope(number, now, name, msg), frame, pre_fire_hook)
-            return
         if pre_fire_hook is not None:
             body = self._encode_hooked(number, now, name, msg, pre_fire_hook)
         elif self._signer is not None:
@@ -259,8 +287,7 @@ class FedMsgContext:
                 username=self._quoted_user,
             )
         _wire.check_size(len(frame) + len(body), self._max_size)
-        self._outlet.send(frame, body)
-        self._i = number
+        return frame, body
 
     def _make_topic(self, modname: str, topic: str | None) -> tuple[str, bytes]:
         name = _wire.full_topic(self._prefix, self._environment, modname, topic or "unspecified")
@@ -302,11 +329,13 @@ class FedMsgContext:
             envelope = self._signer.sign(envelope)
         return envelope
 
-    def _publish_stored(self, envelope: dict[str, Any], frame: bytes, hook: Hook | None) -> None:
+    def _publish_stored(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
         """Number a message, store it, and send it when it is stored."""
         assert self._outlet is not None
         assert self._writer is not None
         outlet, body = self._outlet, b""
+        name, frame = self._make_topic(modname, topic)
+        envelope = self._new_envelope(self._i + 1, time.time(), name, msg)
 
         def finish(numbered: dict[str, Any]) -> dict[str, Any]:
             nonlocal body
@@ -363,6 +392,13 @@ class FedMsgContext:
             ConfigError: At the call: the configuration can't work.
             RefusedAtStart: At the call: checking is on and can't be done.
         """
+        sources, validate = self._sources(), self._checker()
+        replayed = self._replayed(sources)
+        receiver = functools.partial(self._receiver, sources, topic, passive, replayed, validate)
+        return self._tail_replayed(receiver, replayed, topic, validate) if replayed else self._tail(receiver)
+
+    def _sources(self) -> list[tuple[str, str]]:
+        """The names and addresses that are listened to, each fit to be."""
         if not _settings.get(self.c, "zmq_enabled"):
             raise ConfigError("zmq_enabled is false: there is nothing to listen to")
         endpoints = [
@@ -371,16 +407,30 @@ class FedMsgContext:
             for address in addresses.as_list(several)
         ]
         curve.prepare(self.c, self.c["endpoints"])
-        validate = crypto.checker(self.c) if _settings.get(self.c, "validate_signatures") else None
-        # Of these every message has to be seen, to know which are missing.
+        return endpoints
+
+    def _checker(self) -> crypto.Check | None:
+        """What answers whether a message is valid; None where that isn't asked."""
+        return crypto.checker(self.c) if _settings.get(self.c, "validate_signatures") else None
+
+    def _replayed(self, endpoints: list[tuple[str, str]]) -> set[str]:
+        """Those of these names of whose messages every one has to be seen, to know which are missing."""
         replayed = {name for name, _ in endpoints if name in (_settings.get(self.c, "replay_endpoints") or {})}
         for name in replayed:
             client.address_of(name, self.c)
-        receiver = functools.partial(
-            Receiver, self.c, endpoints, [topic], whole=replayed, validate=validate, passive=passive,
-            refusals=self.refusals,
-        )  # fmt: skip
-        return self._tail_replayed(receiver, replayed, topic, validate) if replayed else self._tail(receiver)
+        return replayed
+
+    def _receiver(
+        self,
+        sources: list[tuple[str, str]],
+        topic: str,
+        passive: bool,
+        whole: set[str],
+        validate: crypto.Check | None,
+    ) -> Receiver:
+        return Receiver(
+            self.c, sources, [topic], whole=whole, validate=validate, passive=passive, refusals=self.refusals
+        )
 
     @staticmethod
     def _tail(open_receiver: Callable[[], Receiver]) -> Iterator[Received]:

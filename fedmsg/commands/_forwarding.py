@@ -11,7 +11,7 @@ from fedmsg import utils
 from fedmsg.commands import BaseCommand, _relay_checks
 from fedmsg.exceptions import ConfigError, FedmsgError, WorkLeft
 from fedmsg.transport import addresses, systemd
-from fedmsg.transport.forwarder import Forwarder, Outcome, Statistics
+from fedmsg.transport.forwarder import Forwarder, Outcome
 from fedmsg.transport.stop import StopSignals
 
 __all__ = ["ForwardingCommand"]
@@ -47,7 +47,7 @@ class ForwardingCommand(BaseCommand):
             WorkLeft: Time was up before everything was passed on.
         """
         forwarder = self.forwarder()
-        with StopSignals() as stop, forwarder, self._monitor(forwarder):
+        with StopSignals() as stop, forwarder, self._told(forwarder):
             self.log.info("%s", self.describe(forwarder))
             systemd.notify("READY=1")
             stop.wait_and_watch(lambda: forwarder.running, lambda: self._is_well(forwarder))
@@ -65,20 +65,22 @@ class ForwardingCommand(BaseCommand):
         systemd.notify(f"STATUS={self.describe(forwarder)}, {count} messages so far")
         return True
 
-    def _monitor(self, forwarder: Forwarder) -> contextlib.AbstractContextManager[Any]:
-        if not self.config.get("moksha.monitoring.socket"):
+    def _told(self, forwarder: Forwarder) -> contextlib.AbstractContextManager[Any]:
+        """Tell those who monitor it how it is, for as long as the block lasts."""
+        if not any(self.config.get(key) for key in ("moksha.monitoring.socket", "metrics_port")):
             return contextlib.nullcontext()
         # What a hub is made of comes along with it, 2 MiB that an idle relay has no other use for.
-        monitor = utils.load_class("fedmsg.hub.monitoring:Monitor")
-        row = _Row(self, forwarder)
-        made: contextlib.AbstractContextManager[Any] = monitor(
-            self.config, lambda: {"consumers": [row()], "producers": []}
-        )
-        return made
+        report = utils.load_class("fedmsg.commands._forwarding_report:Report")(self, forwarder)
+        told: contextlib.AbstractContextManager[Any] = report.told()
+        return told
 
     def more(self) -> dict[str, Any]:
         """Give what else the monitoring report should say of this command."""
         return {}
+
+    def figures(self) -> list[tuple[str, str, float, bool]]:
+        """Give what else Prometheus should know: names, texts, values, and whether they only grow."""
+        return []
 
     def check(self) -> _relay_checks.Check | None:
         """Give what has to be done with each message; None lets all pass unread."""
@@ -110,47 +112,3 @@ class ForwardingCommand(BaseCommand):
         if outcome.behind:
             reasons.append(f"{outcome.behind} subscribers had not taken everything")
         raise WorkLeft(f"stopped after {outcome.passed_on} messages with work left: {'; '.join(reasons)}")
-
-
-# More of them would say nothing new: whoever can subscribe can be stuck, and any number of times.
-_STUCK_AT_MOST = 20
-
-
-class _Row:
-    """Makes the monitoring report's row; the counters in it begin again with each."""
-
-    def __init__(self, command: ForwardingCommand, forwarder: Forwarder) -> None:
-        self._command = command
-        self._forwarder = forwarder
-        self._before = Statistics(0, 0, 0, 0, 0)
-
-    def __call__(self) -> dict[str, Any]:
-        """Make a row.
-
-        Raises:
-            FedmsgError: The forwarder does not answer.
-        """
-        forwarder = self._forwarder
-        now, before = forwarder.statistics(), self._before
-        self._before = now
-        stuck = forwarder.stuck()
-        module, _, name = self._command.consumer.partition(":")
-        return {
-            "name": name,
-            "module": module,
-            "topic": "*",
-            "initialized": True,
-            "exceptions": now.refused - before.refused,
-            # Nothing is decoded, and nothing waits but in ZeroMQ's own queues.
-            "jsonify": False,
-            "backlog": 0,
-            "headcount_in": now.messages_in - before.messages_in,
-            "headcount_out": now.messages_out - before.messages_out,
-            "times": [],
-            "totals": {"received": now.messages_in, "passed_on": now.messages_out, "refused": now.refused},
-            "refused": dict(forwarder.refusals.counts),
-            "subscribers": forwarder.look(),
-            "stuck": [one._asdict() for one in stuck[:_STUCK_AT_MOST]],
-            "stuck_count": len(stuck),
-            **self._command.more(),
-        }

@@ -19,13 +19,16 @@ Publish = Callable[[Any, str], None]
 
 
 @contextmanager
-def publishing(config: Mapping[str, Any], *, topic: str, modname: str) -> Iterator[Publish]:
+def publishing(
+    config: Mapping[str, Any], *, topic: str, modname: str, hook: Callable[[dict[str, Any]], object] | None = None
+) -> Iterator[Publish]:
     """Open a context that publishes through the relay; at the end, wait until it has sent everything.
 
     Args:
         config: The configuration.
         topic: The topic of all messages.
         modname: Their modname.
+        hook: Called with each envelope just before it is sent.
 
     Yields:
         A function that publishes one message.
@@ -38,11 +41,12 @@ def publishing(config: Mapping[str, Any], *, topic: str, modname: str) -> Iterat
         KeyboardInterrupt: A signal came at another time, and nothing was lost.
     """
     failure: BaseException | None = None
+    hooked: dict[str, Any] = {} if hook is None else {"pre_fire_hook": hook}
     with fedmsg.core.FedMsgContext(**{**config, "active": True, "name": "relay_inbound"}) as context:
 
         def publish(msg: Any, where: str) -> None:
             try:
-                context.publish(topic=topic, msg=msg, modname=modname)
+                context.publish(topic=topic, msg=msg, modname=modname, **hooked)
             except MessageError as error:
                 raise UsageError(f"{where} can't be sent: {error}") from error
             except KeyboardInterrupt:

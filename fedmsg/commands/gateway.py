@@ -65,6 +65,13 @@ class GatewayCommand(ForwardingCommand):
         away = sorted({*self._upstream.addresses} - {*self._upstream.connected})
         return {"endpoints": len(self._upstream.addresses), "not_connected": away}
 
+    def figures(self) -> list[tuple[str, str, float, bool]]:
+        """Count the endpoints, and those that a connection stands to."""
+        return [
+            ("endpoints", "Endpoints that are listened to", len(self._upstream.addresses), False),
+            ("endpoints_connected", "Endpoints that a connection stands to", len(self._upstream.connected), False),
+        ]
+
     def describe(self, forwarder: Forwarder) -> str:
         """Say how many endpoints there are, and where they can be listened to."""
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,6 +15,9 @@ from fedmsg import _settings, encoding
 from fedmsg.consumers._gaps import Gaps
 from fedmsg.consumers._memory import Memory
 from fedmsg.consumers.status import POST, PRE
+from fedmsg.crypto._refused import Refused
+from fedmsg.crypto._seen import Seen
+from fedmsg.exceptions import MessageError
 from fedmsg.hub import Consumer, ZMQMessage
 
 __all__ = ["FedmsgConsumer"]
@@ -65,6 +69,10 @@ class FedmsgConsumer(Consumer):
         self.name_to_seq_id: dict[str, int] = {self.replay_name: -1} if self.replay_name else {}
         self._gaps = Gaps(config, self.name_to_seq_id, self._is_valid, hub) if self.replay_name else None
         super().__init__(hub)
+        limit = _settings.get(config, "max_seen_ids") if self.validate_signatures else 0
+        if limit:
+            # Each consumer has a memory of its own: a hub hands each message to several.
+            self._handling.seen = Seen(limit)
 
     def _prepare(self) -> None:
         """See that what is to be checked can be checked.
@@ -95,11 +103,38 @@ class FedmsgConsumer(Consumer):
         if self.validate_signatures:
             if body["topic"] != topic:
                 raise RuntimeWarning("Topic envelope mismatch.")
-            if not fedmsg.crypto.validate(body, **self.hub.config):
+            if not fedmsg.crypto.validate(body, **self._settings_as_of()):
                 raise RuntimeWarning("Failed to authn message.")
         # Those of a broker: nobody has signed them.
         if "headers" in message:
             body["headers"] = message["headers"]
+
+    def _validate_as_of(self, message: Any, since: float) -> None:
+        # By a thread's own variable, since consumers have a validate() of their own with one argument.
+        self._handling.came.since = since
+        try:
+            self.validate(message)
+        finally:
+            del self._handling.came.since
+
+    def _settings_as_of(self) -> dict[str, Any]:
+        """Give the configuration to check a message with, which may have waited in a file since it came."""
+        config: dict[str, Any] = self.hub.config
+        limit = config.get("max_message_age")
+        if not limit:
+            return config
+        waited = max(0.0, time.time() - getattr(self._handling.came, "since", time.time()))
+        return {**config, "max_message_age": limit + waited}
+
+    def _admit(self, message: Any) -> None:
+        seen = self._handling.seen
+        if seen is None:
+            return
+        body = message["body"] if isinstance(message, dict) else json.loads(message.body)
+        try:
+            seen.add(body.get("msg_id"))
+        except Refused as error:
+            raise MessageError(str(error), error.kind) from error
 
     def _is_valid(self, envelope: dict[str, Any]) -> bool:
         return not self.validate_signatures or fedmsg.crypto.validate(envelope, **self.hub.config)

@@ -27,6 +27,7 @@ from fedmsg.exceptions import ConfigError, FedmsgError, GpgBinaryError, MissingE
 __all__ = [
     "Check",
     "Signer",
+    "accepts_gnupg",
     "checker",
     "init",
     "sign",
@@ -105,6 +106,15 @@ def uses_gnupg(config: Mapping[str, Any]) -> bool:
         config: The configuration, for ``crypto_backend``.
     """
     return _BACKENDS[_form(config)] == "gpg"
+
+
+def accepts_gnupg(config: Mapping[str, Any]) -> bool:
+    """Whether messages may be checked with GnuPG, which is a program of its own.
+
+    Args:
+        config: The configuration, for ``crypto_validate_backends``.
+    """
+    return any(_BACKENDS[form] == "gpg" for form in _accepted(config))
 
 
 # ---------------------------------------------------------------- signing

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import logging
 import threading
 import time
@@ -13,7 +15,7 @@ from typing import Any
 from fedmsg import _settings, encoding
 from fedmsg.exceptions import MessageError
 from fedmsg.hub.inbox import Inbox
-from fedmsg.hub.kept import DeadLetters
+from fedmsg.hub.kept import DeadLetters, KeptMessage
 from fedmsg.hub.message import Message, ZMQMessage
 from fedmsg.hub.subscriptions import as_topics
 
@@ -42,6 +44,8 @@ class _Handling:
         lock: Held to change a counter.
         totals: What became of messages, by kind.
         reported: How many had come in at the last report.
+        seen: The ids of messages that have been handled; None where these don't matter.
+        came: For each thread, ``since`` when the message that it looks at has waited in a file.
     """
 
     def __init__(self, config: Mapping[str, Any], kind: type) -> None:
@@ -52,6 +56,8 @@ class _Handling:
         self.lock = threading.Lock()
         self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
         self.reported = 0
+        self.seen: Any = None
+        self.came = threading.local()
 
     def count(self, kind: str) -> None:
         """Count a message."""
@@ -76,6 +82,7 @@ class Consumer:
         hub: The hub.
         incoming: What waits to be handled.
         blocking_mode: Whether each message is handled before the next is received.
+        N: How many threads work for it, unless in blocking mode.
         headcount_out: How many were handled since the last report.
         log: Its logger.
     """
@@ -100,6 +107,7 @@ class Consumer:
             self.queue_limit or _settings.get(config, "consumer_queue_limit"),
             drop=(self.queue_policy or _settings.get(config, "consumer_queue_policy")) == "drop",
         )
+        self.N: int = _settings.get(config, "moksha.workers_per_consumer")
         self.headcount_out = 0
         self._handling = _Handling(config, type(self))
         self._exception_count = 0
@@ -157,10 +165,21 @@ class Consumer:
 
     # ---------------------------------------------------------------- messages on their way
 
+    def _takes_as_usual(self) -> bool:
+        """Whether messages may be put on its queue unread: not when it has its own way of taking them."""
+        kind = type(self)
+        return kind._consume is Consumer._consume and kind._consume_json is Consumer._consume_json
+
     def _consume_json(self, message: Any) -> None:
         """Take a message as text, which is what a hub of somebody else's hands over."""
         if self.jsonify:
-            message = {"topic": message.topic, "body": encoding.loads(message.body)}
+            try:
+                body = encoding.loads(message.body)
+            except ValueError:
+                # What a broker delivers may be anything, and is wrapped.
+                self.log.debug("the body of a message with the topic %a is no JSON", message.topic)
+                body = message.body
+            message = {"topic": message.topic, "body": body}
         self._consume(message)
 
     def _consume(self, message: Any) -> bool | None:
@@ -171,7 +190,8 @@ class Consumer:
         """
         try:
             self.validate(message)
-        except RuntimeWarning as warning:
+            self._admit(message)
+        except (RuntimeWarning, MessageError) as warning:
             self.log.warning("Received invalid message %s", warning)
             return None
         if self.blocking_mode:
@@ -189,6 +209,8 @@ class Consumer:
         """
         try:
             message = self._open(item)
+            if isinstance(item, Message):
+                self._admit(message)
         except MessageError as error:
             self._refuse(item, error)
             return
@@ -203,15 +225,19 @@ class Consumer:
         """Give what `consume` gets.
 
         Raises:
-            MessageError: It is malformed.
+            MessageError: It is not to be handled.
         """
         if not isinstance(item, Message):
             # Somebody put it there by hand, or `_consume` did after looking at it.
             return item
-        envelope = item.envelope()
-        message = {"topic": envelope["topic"], "body": envelope} if self.jsonify else item.text()
+        # One that is malformed is refused, whoever was going to decode it.
+        body = item.envelope()
+        message = {"topic": item.frame.decode("utf-8", "replace"), "body": body} if self.jsonify else item.text()
         try:
-            self.validate(message)
+            if not isinstance(item, KeptMessage):
+                self.validate(message)
+            elif not item.checked:
+                self._validate_as_of(message, item.since)
         except RuntimeWarning as warning:
             raise MessageError(str(warning), "invalid") from warning
         except Exception as error:
@@ -219,6 +245,22 @@ class Consumer:
             self.log.exception("validate() failed")
             raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
         return message
+
+    def _validate_as_of(self, message: Any, since: float) -> None:  # noqa: ARG002 - for subclasses
+        """Call `validate` for a message that came some time ago.
+
+        Args:
+            message: The message.
+            since: When it came, in seconds since the epoch.
+        """
+        self.validate(message)
+
+    def _admit(self, message: Any) -> None:
+        """Called once for each message that is valid, before it is handled.
+
+        Raises:
+            MessageError: It is not to be handled all the same.
+        """
 
     def _refuse(self, item: Message, error: MessageError) -> None:
         self._handling.count("refused")
@@ -237,7 +279,8 @@ class Consumer:
             Interrupted: The hub stops, and the message should be kept.
         """
         start = time.perf_counter()
-        handled = self._hook(self.pre_consume, message) and self._try(message, item)
+        self._hook(self.pre_consume, message)
+        handled = self._try(message, item)
         self._hook(self.post_consume, message)
         with self._handling.lock:
             self.headcount_out += 1
@@ -245,36 +288,58 @@ class Consumer:
             self._times.append(time.perf_counter() - start)
         return handled
 
-    def _hook(self, hook: Any, message: Any) -> bool:
+    def _hook(self, hook: Any, message: Any) -> None:
         try:
             hook(message)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged there
             self._note_failure(message, error, hook.__name__)
-            return False
-        return True
 
     def _try(self, message: Any, item: Any) -> bool:
         handling = self._handling
-        again = message if item is None else item
-        delay = handling.delay
-        for tries in range(1, handling.retries + 2):
-            try:
-                self.consume(message)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - logged there
-                self._note_failure(message, error, "consume")
-                if tries > handling.retries:
-                    if handling.dead and handling.dead.add(again, error, tries):
-                        handling.count("dead")
-                    return False
-            else:
+        kept = item
+        if not isinstance(item, Message):
+            # What a try changes in the message, neither the next one nor a file is to see.
+            kept = _copy(message) if handling.retries or handling.dead else message
+        for tries in itertools.count(1):
+            error = self._failure(message)
+            if error is None:
                 return True
-            if handling.stopping.wait(delay):
-                raise Interrupted
-            handling.count("retried")
-            delay = min(2 * delay, _LONGEST_DELAY)
-            # What the failed try has changed in the message, the next does not see.
-            message = self._open(again) if isinstance(again, Message) else again
+            if tries > handling.retries or (message := self._once_more(kept, tries)) is None:
+                if handling.dead and handling.dead.add(kept, error, tries):
+                    handling.count("dead")
+                break
         return False
+
+    def _failure(self, message: Any) -> BaseException | None:
+        """Have a message handled; the exception, if that has failed."""
+        try:
+            self.consume(message)
+        except KeyboardInterrupt:
+            raise
+        # A cancelled coroutine is no Exception, and no reason to lose a message either.
+        except BaseException as error:  # noqa: BLE001 - logged there
+            self._note_failure(message, error, "consume")
+            return error
+        return None
+
+    def _once_more(self, kept: Any, tries: int) -> Any:
+        """Wait, and give the message as it was; None when it is not valid any more.
+
+        Raises:
+            Interrupted: The hub stops.
+        """
+        # Doubling goes on no further than a limit that is reached before.
+        delay = min(self._handling.delay * 2.0 ** min(tries - 1, 30), _LONGEST_DELAY)
+        if self._handling.stopping.wait(delay):
+            raise Interrupted
+        self._handling.count("retried")
+        try:
+            return self._open(kept) if isinstance(kept, Message) else _copy(kept)
+        except MessageError as error:
+            self.log.warning("a message is not tried again: %s", error)
+            return None
 
     def _note_failure(self, message: Any, error: BaseException, where: str) -> None:
         with self._handling.lock:
@@ -314,6 +379,14 @@ class Consumer:
         """What has become of its messages since it started, by kind, and how many wait."""
         inbox = self.incoming
         return {"received": inbox.received, "dropped": inbox.dropped, "waiting": inbox.qsize(), **self._handling.totals}
+
+
+def _copy(message: Any) -> Any:
+    """Copy a message that was put on the queue by hand, which may be anything."""
+    try:
+        return copy.deepcopy(message)
+    except Exception:  # noqa: BLE001 - not everything can be copied
+        return message
 
 
 def name_of(message: Any) -> str:

@@ -12,15 +12,16 @@ from pathlib import Path
 __all__ = ["process_name", "replace"]
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, *, durable: bool = False) -> None:
     """Write a small file as a whole: whoever reads it meanwhile sees the old content or the new one.
 
-    It isn't forced to the disk, since that would be for every message: what counts is that the end
+    Where it is written for every message, it isn't forced to the disk: what counts is that the end
     of this process, whatever the moment, leaves a whole file.
 
     Args:
         path: The file.
         content: What it shall contain.
+        durable: Whether it has to be there also after the power was cut.
 
     Raises:
         OSError: It can't be written.
@@ -33,6 +34,8 @@ def replace(path: Path, content: bytes) -> None:
             written = os.write(descriptor, content)
             while written < len(content):
                 written += os.write(descriptor, content[written:])
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(name, path)

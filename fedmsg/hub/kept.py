@@ -6,6 +6,8 @@ Both are files with a JSON object per line, one file for each consumer.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -40,16 +42,30 @@ class KeptMessage(Message):
         frame: Its topic, unread.
         data: Its body, unread.
         origin: Who wants to know when it is done with.
+        checked: Whether it was found good when it came, or did not come from outside.
+        since: When it was written down, in seconds since the epoch.
     """
 
-    __slots__ = ("origin",)
+    __slots__ = ("checked", "origin", "since")
 
-    def __init__(self, path: Path, frame: bytes, data: bytes, origin: Origin) -> None:
+    def __init__(
+        self, path: Path, frame: bytes, data: bytes, origin: Origin, *, checked: bool = False, since: float = 0.0
+    ) -> None:
         super().__init__(str(path), frame, data)
         self.origin = origin
+        self.checked = checked
+        self.since = since
+
+    def envelope(self) -> Any:
+        """Decode it.
+
+        Raises:
+            MessageError: It was not looked at before, and is not an envelope, or not one for its topic.
+        """
+        return json.loads(self.data) if self.checked else super().envelope()
 
 
-def _record(item: Any, **more: Any) -> str:
+def _record(item: Any, *, checked: bool = False, **more: Any) -> str:
     """Write a message down in a line.
 
     Raises:
@@ -58,13 +74,17 @@ def _record(item: Any, **more: Any) -> str:
     """
     if isinstance(item, Message):
         frame, data = item.frame, item.data
+        checked = checked or (isinstance(item, KeptMessage) and item.checked)
     else:
         body = item["body"] if isinstance(item, dict) else item.body
         frame = str(item["topic"] if isinstance(item, dict) else item.topic).encode("utf-8", "surrogateescape")
-        data = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else encoding.dumps(body).encode()
+        # As text it stays as it is; what is in a dict has been decoded.
+        data = encoding.dumps(body).encode() if isinstance(item, dict) else str(body).encode("utf-8", "surrogateescape")
+        checked = True
     # Bytes that are no UTF-8 become lone surrogates, which JSON can escape.
     row = {"topic": frame.decode("utf-8", "surrogateescape"), "body": data.decode("utf-8", "surrogateescape")}
-    return json.dumps({**row, **more}) + "\n"
+    since = item.since if isinstance(item, KeptMessage) else time.time()
+    return json.dumps({**row, "checked": checked, "since": since, **more}) + "\n"
 
 
 def _read(path: Path, origin: Origin) -> list[KeptMessage]:
@@ -76,10 +96,11 @@ def _read(path: Path, origin: Origin) -> list[KeptMessage]:
                 row = json.loads(line)
                 frame = row["topic"].encode("utf-8", "surrogateescape")
                 data = row["body"].encode("utf-8", "surrogateescape")
+                checked, since = row.get("checked") is True, float(row.get("since", 0.0))
             except (ValueError, KeyError, TypeError, AttributeError):
                 log.error("%s: line %d is no message, it is left out", path, number)
             else:
-                kept.append(KeptMessage(path, frame, data, origin))
+                kept.append(KeptMessage(path, frame, data, origin, checked=checked, since=since))
     return kept
 
 
@@ -146,12 +167,37 @@ class Leftovers:
                 lost += 1
                 log.error("a message can't be kept for the next start: %s", error)
         with self._lock:
+            # What still comes back from before is not to take this file away.
+            self._pending = 0
             if lines:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                replace(self._path, "".join(lines).encode())
+                replace(self._path, "".join(lines).encode(), durable=True)
             else:
                 self._path.unlink(missing_ok=True)
         return lost
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Write a line to the end of a file, also when a crash has left half a line there.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    with path.open("a+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            # Half a line is nothing that anybody could use.
+            with contextlib.suppress(OSError):
+                file.truncate(size)
+            raise
 
 
 class DeadLetters:
@@ -176,13 +222,11 @@ class DeadLetters:
             return False
         try:
             reason = f"{type(error).__name__}: {error}"
-            line = _record(item, reason=reason, tries=tries, failed_at=time.time())
+            # Nothing is handled that was not found good.
+            line = _record(item, checked=True, reason=reason, tries=tries, failed_at=time.time())
             with self._lock:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
+                _append(self._path, line.encode())
         except (OSError, TypeError, ValueError, KeyError, AttributeError) as problem:
             log.error("a message that could not be handled is lost, %s can't be written: %s", self._path, problem)
             return False
@@ -196,22 +240,39 @@ class DeadLetters:
         """
         if self._path is None:
             return []
-        trying = self._path.with_name(self._path.name + ".trying")
+        trying = self._trying()
         try:
-            # Left from a process that crashed while it tried them.
-            messages = _read(trying, self) if trying.exists() else []
-            if self._path.exists():
-                messages += _read(self._path, self)
-                replace(trying, "".join(map(_record, messages)).encode())
+            if self._path.exists() and trying.exists():
+                # Left from a process that crashed while it tried them.
+                messages = _read(trying, self) + _read(self._path, self)
+                replace(trying, "".join(map(_record, messages)).encode(), durable=True)
                 self._path.unlink()
+            elif self._path.exists():
+                self._path.replace(trying)
+            messages = _read(trying, self) if trying.exists() else []
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"dead_letter_directory: {self._path} can't be read: {error}") from error
         self._pending = len(messages)
         return messages
 
+    def _trying(self) -> Path:
+        assert self._path is not None
+        return self._path.with_name(self._path.name + ".trying")
+
     def handled(self) -> None:
         """Note that one of those that are tried again is done with."""
         with self._lock:
             self._pending -= 1
-            if self._pending == 0 and self._path is not None:
-                self._path.with_name(self._path.name + ".trying").unlink(missing_ok=True)
+            if self._pending == 0:
+                self._trying().unlink(missing_ok=True)
+
+    def put_back(self, items: Iterable[KeptMessage]) -> None:
+        """Keep of those that were to be tried again the ones that there was no time for.
+
+        Raises:
+            OSError: The file can't be written; it then has all of them still.
+        """
+        with self._lock:
+            if self._pending > 0:
+                self._pending = 0
+                replace(self._trying(), "".join(map(_record, items)).encode(), durable=True)

@@ -6,10 +6,11 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from fedmsg.exceptions import ConfigError, MessageError, RefusedAtStart
 from fedmsg.hub import endpoints, moksha, roster
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.inbox import Inbox
-from fedmsg.hub.kept import Leftovers
+from fedmsg.hub.kept import KeptMessage, Leftovers
 from fedmsg.hub.message import Message
 from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.producer import PollingProducer
@@ -29,7 +30,7 @@ from fedmsg.transport import curve, publisher
 from fedmsg.transport.batches import BatchReceiver, Frames
 from fedmsg.transport.refusals import Refusals
 
-__all__ = ["Hub", "Outcome"]
+__all__ = ["Hub", "Outcome", "provide_moksha"]
 
 log = logging.getLogger("fedmsg.hub")
 
@@ -38,6 +39,9 @@ _BATCH = 1000
 # The loop looks up at least so often, in seconds; one that has not for longer than the second is not well.
 _TICK = 1.0
 _UNWELL = 10.0
+_TWISTED = "twisted.internet.reactor"
+# So many messages that were not received may wait for their turn.
+_INJECTED = 100
 
 
 class Outcome(NamedTuple):
@@ -71,6 +75,7 @@ class Hub:
         producers: The producers that run.
         failed: The consumers and producers that could not be constructed, as lines for a person.
         refusals: How many messages were refused, by kind.
+        stop_by: When its stop has to be over, on the clock of `time.monotonic`; None before.
     """
 
     def __init__(
@@ -95,34 +100,55 @@ class Hub:
         self._workers: list[Workers] = []
         self._leftovers: dict[int, Leftovers] = {}
         self._receiver: BatchReceiver | None = None
+        self._injected: deque[Frames] = deque()
         self._subscribed: set[bytes] = set()
         self._thread: threading.Thread | None = None
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
+        self._calling: Callback | None = None
         self._stopping = threading.Event()
+        self._stopped = threading.Event()
+        self._ending = threading.Lock()
+        self.stop_by: float | None = None
         self._beat = 0.0
         self._outcome: Outcome | None = None
         self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
-        # Plugins of 1.x import their base classes from there.
-        moksha.register(Hub, RunningHub)
+        provide_moksha()
+        twisted = _TWISTED in sys.modules
         found = roster.Roster()
-        found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self)
+        found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self._make)
         makers = roster.Roster()
-        makers.take_on(roster.installed("moksha.producer", "moksha.stream") if producers is None else producers, self)
+        acting = roster.installed("moksha.producer", "moksha.stream") if producers is None else producers
+        makers.take_on(acting, self._make)
         # Some plugins bring it along as one of theirs.
         if not any(isinstance(producer, MonitoringProducer) for producer in makers.running):
-            makers.take_on([MonitoringProducer], self)
+            makers.take_on([MonitoringProducer], self._make)
         self.consumers: list[Any] = found.running
         self.producers: list[Any] = makers.running
         self.failed = found.failed + makers.failed
-        self._forget_those_who_failed()
+        if _TWISTED in sys.modules and not twisted:
+            log.warning(
+                "a plugin has imported %s, but Twisted's reactor does not run here: what it asks of it is never done; "
+                "moksha.hub.reactor has callLater, callInThread and callFromThread",
+                _TWISTED,
+            )
 
-    def _forget_those_who_failed(self) -> None:
-        """Give no messages to what has subscribed and then failed: nobody would take them."""
-        for callback in list(self._inboxes):
-            owner = getattr(callback, "__self__", None)
-            if not any(owner is consumer for consumer in self.consumers):
-                self.unsubscribe(callback)
+    def _make(self, kind: Any) -> Any:
+        """Construct a consumer or producer; one that is not to run leaves no subscriptions behind."""
+        before, one = len(self._subscriptions), None
+        try:
+            one = kind(self)
+        except Exception as error:
+            key = getattr(kind, "config_key", None)
+            if not isinstance(key, str) or self.config.get(key):
+                raise
+            # A constructor that goes on where that of its base has stopped: nobody needs to know.
+            log.debug("%s is disabled, and its constructor failed: %r", kind, error)
+        finally:
+            if not getattr(one, "_initialized", False):
+                for callback in self._subscriptions.cut(before):
+                    self._inboxes.pop(callback, None)
+        return one
 
     # ---------------------------------------------------------------- for consumers and producers
 
@@ -150,7 +176,7 @@ class Hub:
                 time; a consumer does its work elsewhere.
         """
         owner = getattr(callback, "__self__", None)
-        if isinstance(owner, Consumer) and callback == owner._consume_json:
+        if isinstance(owner, Consumer) and callback == owner._consume_json and owner._takes_as_usual():
             self._inboxes[callback] = owner.incoming
             owner.incoming.on_room = self._wake
         self._subscriptions.add(topic, callback)
@@ -172,12 +198,15 @@ class Hub:
 
         Raises:
             ConfigError: The hub has no address to publish at.
-            MessageError: The message is too large.
+            MessageError: The message is too large, or its topic is no text.
         """
-        body = (encoding.dumps(message) if jsonify else message).encode()
+        text = encoding.dumps(message) if jsonify else message
+        limit = _settings.get(self.config, "max_message_size")
         for one in [topic] if isinstance(topic, str) else topic:
-            frame = one.encode()
-            limit = _settings.get(self.config, "max_message_size")
+            try:
+                frame, body = one.encode(), text if isinstance(text, bytes) else text.encode()
+            except UnicodeEncodeError as error:
+                raise MessageError(f"{error.object[:100]!r} can't be written in UTF-8", "utf-8") from error
             if len(frame) + len(body) > limit:
                 raise MessageError(f"it has more than {limit} bytes", "size")
             self._open_publisher().send(frame, body)
@@ -194,9 +223,10 @@ class Hub:
         """
         is_envelope = isinstance(body, dict) and body.get("topic") == topic and "msg" in body
         data = _wire.encode(body if is_envelope else {"topic": topic, "msg": body}, topic)
-        if not self._has_room():
+        if len(self._injected) >= _INJECTED:
             raise MessageError("too many messages wait to be handled", "full")
-        self._dispatch([("a client", topic.encode(), data)])
+        self._injected.append(("a client", topic.encode(), data))
+        self._wake()
 
     def _open_publisher(self) -> publisher.Publisher:
         with self._publishing:
@@ -219,13 +249,17 @@ class Hub:
         Raises:
             RefusedAtStart: Consumers or producers are enabled, and none of them can be started.
             AddressInUse: An address is taken.
-            ConfigError: The configuration can't work.
+            ConfigError: The configuration can't work, or the hub has stopped.
         """
+        if self._stopping.is_set():
+            raise ConfigError("this hub has stopped, and does not start again: make another one")
+        if self._thread is not None:
+            return self
         try:
             return self._start()
         except BaseException:
-            for producer in self.producers:
-                self._call_stop(producer)
+            # Whatever has been constructed may have threads of its own, which would outlive us.
+            self.stop()
             raise
 
     def _start(self) -> Hub:
@@ -310,9 +344,10 @@ class Hub:
             self._beat = time.monotonic()
             self._follow_subscriptions(receiver)
             if self._has_room():
-                receiver.wait(_TICK)
+                receiver.wait(0.0 if self._injected else _TICK)
                 # Between the look and here only workers have been at the queues, and they make room.
-                batch = receiver.read(most)
+                batch = [self._injected.popleft() for _ in range(min(len(self._injected), most))]
+                batch += receiver.read(most - len(batch))
                 if batch:
                     self._dispatch(batch)
             else:
@@ -340,16 +375,29 @@ class Hub:
             message = Message(address, frame, data, len(takers))
             for taker in takers:
                 groups[taker].append(message)
+        calls: list[tuple[Callback, Message]] = []
         for taker, messages in groups.items():
             inbox = self._inboxes.get(taker)
             if inbox is not None:
                 inbox.put_many(messages)
-                continue
-            for message in messages:
-                try:
-                    taker(message.text())
-                except Exception:
-                    log.exception("a callback failed on a message with the topic %a", message.frame[:300])
+            else:
+                calls += [(taker, message) for message in messages]
+        # After the queues: a callback may do anything, and may even stop the hub.
+        for taker, message in calls:
+            self._calling = taker
+            self._call(taker, message)
+        self._calling = None
+
+    def _call(self, taker: Callback, message: Message) -> None:
+        try:
+            if isinstance(getattr(taker, "__self__", None), Consumer):
+                # It takes messages its own way, and good ones only, like every consumer.
+                message.envelope()
+            taker(message.text())
+        except MessageError as error:
+            self.refusals.add(message.address, error)
+        except (Exception, SystemExit):
+            log.exception("a callback failed on a message with the topic %a", message.frame[:300])
 
     def _wake(self) -> None:
         receiver = self._receiver
@@ -388,17 +436,28 @@ class Hub:
         Raises:
             Exception: The hub had ended with it before.
         """
-        if self._outcome is not None:
-            return self._outcome
         limit = float(_settings.get(self.config, "stop_timeout") if timeout is None else timeout)
-        start = time.monotonic()
+        if not self._ending.acquire(blocking=False):
+            # A thread that is itself waited for can't wait for the end.
+            if not self._is_one_of_ours(threading.current_thread()):
+                self._stopped.wait(2 * limit)
+            return self._outcome or Outcome({}, True, [])
+        try:
+            self._outcome = self._stop(time.monotonic(), limit)
+        finally:
+            self._stopped.set()
+        if self._failure is not None:
+            raise self._failure
+        return self._outcome
+
+    def _stop(self, start: float, limit: float) -> Outcome:
+        self.stop_by = start + limit
         self._stopping.set()
         self._wake()
         for producer in self.producers:
             self._call_stop(producer)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(limit)
-        stuck = self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
+        stuck = self._end_loop(start + 0.4 * limit)
+        stuck += self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
         for consumer in self.consumers:
             self._call_stop(consumer)
             if isinstance(consumer, Consumer):
@@ -406,11 +465,11 @@ class Hub:
         for producer in self.producers:
             if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
                 stuck.append(f"{type(producer).__name__} is still in its poll()")
-        self._outcome = self._keep_rest(stuck)
+        for line in stuck:
+            log.error("%s", line)
+        outcome = self._keep_rest(stuck)
         self._close_publisher()
-        if self._failure is not None:
-            raise self._failure
-        return self._outcome
+        return outcome
 
     #: The name that it has in moksha.
     close = stop
@@ -419,8 +478,22 @@ class Hub:
     def _call_stop(one: Any) -> None:
         try:
             one.stop()
-        except Exception:
+        except (Exception, SystemExit):
             log.exception("%s failed in stop()", type(one).__name__)
+        if isinstance(one, PollingProducer):
+            # It may have a stop() of its own that says nothing to the one below it.
+            PollingProducer.stop(one)
+
+    def _is_one_of_ours(self, thread: threading.Thread) -> bool:
+        producers = [producer._thread for producer in self.producers if isinstance(producer, PollingProducer)]
+        return thread in [self._thread, *producers] or any(workers.has(thread) for workers in self._workers)
+
+    def _end_loop(self, until: float) -> list[str]:
+        """Wait for the loop; say what keeps it."""
+        if self._thread is None or self._thread is threading.current_thread():
+            return []
+        self._thread.join(max(0.0, until - time.monotonic()))
+        return [f"the callback {self._calling!r} has not come back"] if self._thread.is_alive() else []
 
     def _end_workers(self, soon: float, late: float) -> list[str]:
         """Let the workers finish what waits until soon, and what they have in hand until late."""
@@ -434,8 +507,6 @@ class Hub:
         for workers in self._workers:
             if not workers.wait(late):
                 stuck += workers.abandon()
-        for line in stuck:
-            log.error("%s", line)
         return stuck
 
     def _keep_rest(self, stuck: list[str]) -> Outcome:
@@ -448,6 +519,11 @@ class Hub:
             if rest:
                 left[name] = len(rest)
             try:
+                # Those that were only to be tried again stay where they are.
+                dead = consumer._handling.dead
+                again = [item for item in rest if isinstance(item, KeptMessage) and item.origin is dead]
+                rest = [item for item in rest if item not in again] if again else rest
+                dead.put_back(again)
                 lost = leftovers.save(rest) if leftovers else len(rest)
             except OSError as error:
                 log.error("state_directory: what %s had not handled can't be kept: %s", name, error)
@@ -486,3 +562,8 @@ class RunningHub(Hub):
     def __init__(self, config: Mapping[str, Any], consumers: Any = None, producers: Any = None) -> None:
         super().__init__(config, consumers, producers)
         self.start()
+
+
+def provide_moksha() -> None:
+    """Have ours found under the names of moksha, from which plugins of 1.x import their base classes."""
+    moksha.register(Hub, RunningHub)

@@ -103,7 +103,8 @@ class PollingProducer(Producer):
         self._polls += 1
         try:
             self.poll()
-        except (Exception, SystemExit):
+        except BaseException:
+            # This thread ends with the hub; no poll ends it.
             self._exception_count += 1
             self._failures += 1
             self.log.exception("%s failed in poll()", type(self).__name__)

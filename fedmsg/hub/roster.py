@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fedmsg import _plugins
@@ -40,12 +40,17 @@ class Roster:
         self.running: list[Any] = []
         self.failed: list[str] = []
 
-    def take_on(self, classes: Iterable[Any], hub: Any) -> None:
-        """Make an instance of each class and keep those that are ready to run."""
+    def take_on(self, classes: Iterable[Any], make: Callable[[Any], Any]) -> None:
+        """Make an instance of each class and keep those that are ready to run.
+
+        Args:
+            classes: The classes.
+            make: Makes an instance of one.
+        """
         for kind in classes:
             name = f"{getattr(kind, '__module__', '?')}:{getattr(kind, '__qualname__', kind)}"
             try:
-                one = kind(hub)
+                one = make(kind)
             except (Exception, SystemExit) as error:
                 self.failed.append(f"{name}: {type(error).__name__}: {error}")
                 log.exception("%s can't be started", name)

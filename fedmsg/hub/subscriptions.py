@@ -68,6 +68,25 @@ class Subscriptions:
             self._wanted = [row for row in self._wanted if row[2] != callback]
             self._remembered = {}
 
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._wanted)
+
+    def cut(self, length: int) -> list[Callback]:
+        """Forget all but the first ones.
+
+        Args:
+            length: How many stay.
+
+        Returns:
+            Whose subscriptions these were.
+        """
+        with self._lock:
+            cut = [row[2] for row in self._wanted[length:]]
+            self._wanted = self._wanted[:length]
+            self._remembered = {}
+        return cut
+
     def who_wants(self, frame: bytes) -> tuple[Callback, ...]:
         """Give those who want a message, each once however many of their topics match.
 

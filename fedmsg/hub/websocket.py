@@ -36,7 +36,7 @@ __all__ = ["Inject", "Limits", "Server", "Wanted", "for_hub"]
 
 log = logging.getLogger("fedmsg.hub.websocket")
 
-#: Takes what a client sends: topic and body. It must return at once.
+#: Takes what a client sends, topic and body, and returns at once. What it raises is the reason why it doesn't.
 Inject = Callable[[str, Any], object]
 
 #: Is told that messages are wanted, or no more.
@@ -64,19 +64,16 @@ class _Connection(ServerConnection):
     """A connection that is cut when there are too many, and not read while its other side doesn't read."""
 
     server_of_ours: ClassVar[Server]
-    _counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count it, or cut it."""
         super().connection_made(transport)
-        self._counted = self.server_of_ours.enter()
-        if not self._counted:
+        if not self.server_of_ours.enter(self.transport):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it off."""
-        if self._counted:
-            self.server_of_ours.exit()
+        self.server_of_ours.exit(self.transport)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -128,7 +125,8 @@ class Server:
         self._seldom = Seldom(log)
         self._audience: Audience[Client] = Audience(strict=bool(_settings.get(config, "zmq_strict")))
         self._clients = Clients(limits, self._seldom)
-        self._connections = 0
+        # All of them, and whether they have become clients.
+        self._connections: dict[asyncio.Transport, bool] = {}
         # What the hub's thread hands over to ours.
         self._lock = threading.Lock()
         self._inbox: deque[tuple[str, str | bytes]] = deque()
@@ -268,19 +266,28 @@ class Server:
                 await self._ending.wait()
             finally:
                 with self._lock:
-                    self._loop = None
+                    loop, self._loop = self._loop, None
+                # The library would wait for those who have not said what they are, and for who takes nothing.
+                self._cut(clients=False)
+                loop.call_later(1.5 * _GOODBYE, lambda: self._cut(clients=True))
 
-    def enter(self) -> bool:
+    def enter(self, transport: asyncio.Transport) -> bool:
         """Count a new connection, before it has said anything; False when there is no room for it."""
-        if self._connections >= self._limits.clients + _IN_THE_DOORWAY:
-            self._seldom.say("crowd", f"a connection was cut: there are {self._connections} already")
+        if len(self._connections) >= self._limits.clients + _IN_THE_DOORWAY:
+            self._seldom.say("crowd", f"a connection was cut: there are {len(self._connections)} already")
             return False
-        self._connections += 1
+        self._connections[transport] = False
         return True
 
-    def exit(self) -> None:
+    def exit(self, transport: asyncio.Transport) -> None:
         """Count off a connection."""
-        self._connections -= 1
+        self._connections.pop(transport, None)
+
+    def _cut(self, *, clients: bool) -> None:
+        """Cut the connections that are clients, or those that have not become any."""
+        for transport, is_client in list(self._connections.items()):
+            if is_client == clients:
+                transport.abort()
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Give an answer to the request of one who may not stay."""
@@ -297,6 +304,7 @@ class Server:
         address = connection.remote_address
         client = Client(connection, f"{address[0]}:{address[1]}" if address else "?", connection.transport.abort)
         self._clients.add(client)
+        self._connections[connection.transport] = True
         writer = asyncio.create_task(self._clients.write(client))
         try:
             async for frame in connection:
@@ -348,10 +356,10 @@ class Server:
             self._wanted(False)
 
     def _pass_on(self, inject: Inject, topic: str, body: Any) -> None:
-        # Refused here is what the hub would refuse of anybody else.
-        _wire.encode({"topic": topic, "msg": body}, topic)
         try:
             inject(topic, body)
+        except MessageError:
+            raise
         except Exception as error:
             log.debug("a message of a client could not be handed to the hub", exc_info=True)
             raise MessageError(f"the hub does not take it: {error!r}", "inject") from error

@@ -16,10 +16,12 @@ __all__ = ["Workers"]
 
 log = logging.getLogger("fedmsg.hub")
 
-# A worker takes so many messages at a time: enough for the taking to cost little, few enough
-# for several workers to share a short queue.
+# A worker takes so many messages at a time, at most: enough for the taking to cost little.
 _ALONE = 1000
 _AMONG_OTHERS = 32
+# But no more than it handles in so many seconds: what it has in hand no other worker can take, and nobody
+# sees waiting.
+_SOON = 0.01
 
 
 class _Hand:
@@ -29,6 +31,8 @@ class _Hand:
         self.batch: list[Any] = []
         self.at = 0
         self.since = 0.0
+        # Whose handling was broken off, for the next start.
+        self.aside: list[Any] = []
 
 
 class Workers:
@@ -77,14 +81,17 @@ class Workers:
             self._begun.set()
         self._begun.wait()
         inbox = self.consumer.incoming
+        most = 1
         while not self._cut:
-            hand.batch = inbox.take(self._most, 0.0 if self._ending else 0.5)
+            hand.batch = inbox.take(self._share(most), 0.0 if self._ending else 0.5)
             hand.at = 0
             if not hand.batch:
                 if self._ending:
                     return
                 continue
+            start = time.monotonic()
             done = self._work_through(hand, self.consumer._handle)
+            most = min(2 * most, self._most) if time.monotonic() - start < _SOON else max(most // 2, 1)
             with self._leaving:
                 if self._abandoned:
                     return
@@ -92,6 +99,11 @@ class Workers:
                 inbox.task_done(done)
                 if rest:
                     inbox.give_back(rest)
+
+    def _share(self, most: int) -> int:
+        """Say how many messages one of several workers may take without leaving another idle."""
+        count = len(self._threads)
+        return most if count == 1 else max(1, min(most, -(-self.consumer.incoming.qsize() // count)))
 
     def _work_through(self, hand: _Hand, handle: Callable[[Any], object]) -> int:
         """Handle a batch; how many messages of it are done with."""
@@ -103,7 +115,8 @@ class Workers:
             try:
                 handle(item)
             except Interrupted:
-                return number
+                hand.aside.append(item)
+                continue
             except BaseException:
                 # A thread of a hub ends when the hub does. Nothing else ends it.
                 self.consumer.log.exception("handling message %s failed", name_of(item))
@@ -145,6 +158,10 @@ class Workers:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in others)
 
+    def has(self, thread: threading.Thread | None) -> bool:
+        """Whether a thread is one of these."""
+        return thread in self._threads
+
     def cut(self) -> None:
         """Let the threads end with the message in hand."""
         self._cut = True
@@ -155,15 +172,20 @@ class Workers:
             self._abandoned = True
         stuck = []
         for thread, hand in zip(self._threads, self._hands, strict=True):
-            if thread.is_alive() and hand.batch:
+            if thread.is_alive() and thread is not threading.current_thread() and hand.batch:
                 seconds = time.monotonic() - hand.since
                 item = hand.batch[hand.at]
                 stuck.append(f"{type(self.consumer).__name__} has worked for {seconds:.1f} s on {self._name(item)}")
         return stuck
 
     def rest(self) -> list[Any]:
-        """Take what was not handled: what abandoned threads had in hand, and what waits."""
-        rest = [item for hand in self._hands for item in hand.batch[hand.at :]]
+        """Take what was not handled: what was broken off, what abandoned threads had in hand, and what waits."""
+        rest = [item for hand in self._hands for item in hand.aside]
+        for thread, hand in zip(self._threads, self._hands, strict=True):
+            # The hub may be stopped from within a message, which then is all but done with.
+            first = hand.at + (thread is threading.current_thread())
+            rest += hand.batch[first:]
+            del hand.batch[first:]
         return rest + self.consumer.incoming.rest()
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -53,6 +53,7 @@ class Client:
         self._context = context if context is not None else process.acquire(_settings.get(config, "io_threads"))
         self._closed = False
         self._socket: options.Socket | None = None
+        self._monitor: options.Socket | None = None
         try:
             self._socket = options.asker(self._context, config)
             # A question that was under way when its connection broke has to be asked again.
@@ -75,7 +76,8 @@ class Client:
         Raises:
             TransportError: None came in time.
         """
-        assert self._socket is not None, "it is closed"
+        assert self._socket is not None
+        assert self._monitor is not None
         question = protocol.Question(query)
         deadline = time.monotonic() + timeout
         poller = zmq.Poller()
@@ -109,6 +111,8 @@ class Client:
         if self._socket is not None:
             self._socket.disable_monitor()
             self._socket.close(0)
+        if self._monitor is not None:
+            self._monitor.close(0)
         if self._own:
             process.release(self._generation)
 
@@ -152,32 +156,41 @@ def get_replay(
         QueryError: The answer was an error, or nothing that can be read. A ValueError.
     """
     timeout = float(_settings.get(config, "timeout"))
+    parts = _in_parts(query)
     with Client(name, config, context) as client:
-        if (walk := _long_walk(query)) is not None:
-            yield from _walked(client, walk, timeout)
+        if parts is not None:
+            yield from _walked(client, *parts, timeout)
             return
-        for part in _parts(query):
-            for frame in protocol.check(client.ask(part, timeout)):
-                yield _read(frame)
+        for frame in protocol.check(client.ask(query, timeout)):
+            yield _read(frame)
 
 
-def _long_walk(query: Mapping[str, Any]) -> protocol.Walk | None:
-    """Give the way through a range that is too long for one question."""
-    span = query.get("seq_id_range")
-    if len(query) > 1 or not isinstance(span, list | tuple) or len(span) != 2:
+#: Makes the question for a part of a longer one: from which number or position to which.
+_Part = Callable[[int, int], Mapping[str, Any]]
+
+
+def _in_parts(query: Mapping[str, Any]) -> tuple[protocol.Walk, _Part] | None:
+    """Give the parts of a question for more numbers than are asked for at a time; None for any other."""
+    if len(query) != 1:
         return None
-    first, last = span
-    if type(first) is not int or type(last) is not int or last - first < protocol.AT_ONCE:
+    ((key, value),) = query.items()
+    if not isinstance(value, list | tuple) or not all(type(number) is int for number in value):
         return None
-    return protocol.Walk(first, last)
+    if key == "seq_id_range" and len(value) == 2 and value[1] - value[0] >= protocol.AT_ONCE:
+        return protocol.Walk(*value), lambda first, last: {"seq_id_range": [first, last]}
+    if key == "seq_ids" and len(value) > protocol.AT_ONCE:
+        numbers = sorted(set(value))
+        walk = protocol.Walk(0, len(numbers) - 1, grows=False)
+        return walk, lambda first, last: {"seq_ids": numbers[first : last + 1]}
+    return None
 
 
-def _walked(client: Client, walk: protocol.Walk, timeout: float) -> Iterator[dict[str, Any]]:
-    """Ask for the parts of a range; only the whole of it having nothing is an error."""
+def _walked(client: Client, walk: protocol.Walk, make: _Part, timeout: float) -> Iterator[dict[str, Any]]:
+    """Ask for one part after the other; only all of them having nothing is an error."""
     found, nothing = False, None
     while (part := walk.part) is not None:
         try:
-            frames = protocol.check(client.ask({"seq_id_range": [*part]}, timeout))
+            frames = protocol.check(client.ask(make(*part), timeout))
         except QueryError as error:
             if protocol.NO_MATCH in str(error):
                 nothing = error
@@ -191,22 +204,6 @@ def _walked(client: Client, walk: protocol.Walk, timeout: float) -> Iterator[dic
         walk.step(found=True)
     if nothing is not None and not found:
         raise nothing
-
-
-def _parts(query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Split a question for many single numbers; any other stays as it is."""
-    numbers = query.get("seq_ids")
-    if (
-        len(query) > 1
-        or not isinstance(numbers, list | tuple)
-        or len(numbers) <= protocol.AT_ONCE
-        or not all(type(number) is int for number in numbers)
-    ):
-        yield query
-        return
-    ordered = sorted(set(numbers))
-    for start in range(0, len(ordered), protocol.AT_ONCE):
-        yield {"seq_ids": ordered[start : start + protocol.AT_ONCE]}
 
 
 def _read(frame: bytes) -> dict[str, Any]:

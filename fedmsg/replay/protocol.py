@@ -88,11 +88,13 @@ class Walk:
     Args:
         first: The first number.
         last: The last one, included.
+        grows: Whether the parts do so; they can't where each number has to be written down.
     """
 
-    def __init__(self, first: int, last: int) -> None:
+    def __init__(self, first: int, last: int, *, grows: bool = True) -> None:
         self.first = first
         self.last = last
+        self._grows = grows
         self._width = AT_ONCE
 
     @property
@@ -110,18 +112,18 @@ class Walk:
         """
         assert self.part is not None
         self.first = self.part[1] + 1
-        self._width = min(self._width, AT_ONCE) if found else self._width * 10
+        if found:
+            self._width = min(self._width, AT_ONCE)
+        elif self._grows:
+            self._width *= 10
 
-    def narrow(self, limit: int | None = None) -> bool:
+    def narrow(self) -> bool:
         """Take a smaller part, since this one was too much.
-
-        Args:
-            limit: So many numbers at most; a fraction of the part when not given.
 
         Returns:
             Whether there is one.
         """
         assert self.part is not None
         width = self.part[1] - self.part[0] + 1
-        self._width = max(1, min(width, limit) if limit else width // (2 if width <= AT_ONCE else 10))
+        self._width = max(1, width // (2 if width <= AT_ONCE else 10))
         return self._width < width

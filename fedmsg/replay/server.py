@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Mapping
 from types import TracebackType
 from typing import Any
@@ -83,8 +83,7 @@ class ReplayContext:
         self.counts: Counter[str] = Counter()
         self._max: int = _settings.get(config, "replay_max")
         self._max_bytes: int = _settings.get(config, "replay_max_bytes")
-        self._under_way: deque[tuple[zmq.MessageTracker, int]] = deque()
-        self._bytes_under_way = 0
+        self._under_way: list[tuple[zmq.MessageTracker, int]] = []
         self._quiet_until: dict[str, float] = {}
         self._stopping = threading.Event()
         self.last_turn = time.monotonic()
@@ -183,7 +182,7 @@ class ReplayContext:
 
     def _found(self, query: Mapping[str, Any]) -> list[bytes]:
         frames: list[bytes] = []
-        size = 0
+        size, limit = 0, self._size_limit()
         texts = self._texts(query)
         with contextlib.closing(texts):
             for text in texts:
@@ -192,8 +191,8 @@ class ReplayContext:
                 if len(frames) > self._max:
                     raise QueryError(f"More than {self._max} messages: {protocol.ASK_FOR_LESS}")
                 # A single one is given out whatever its size: there is no asking for less.
-                if size > self._max_bytes and len(frames) > 1:
-                    raise QueryError(f"More than {self._max_bytes} bytes: {protocol.ASK_FOR_LESS}")
+                if size > limit and len(frames) > 1:
+                    raise QueryError(f"More than {limit} bytes: {protocol.ASK_FOR_LESS}")
         if not frames:
             raise QueryError(protocol.NO_MATCH)
         return frames
@@ -214,7 +213,7 @@ class ReplayContext:
     def _reply(self, head: list[bytes], frames: list[bytes]) -> None:
         """Hand an answer over, unless its asker has gone or does not read what it asks for."""
         size = sum(map(len, frames))
-        if not self._has_room(size):
+        if self._under_way and size > self._room():
             frames = self._refuse("The server has too many answers under way: ask again")
             size = 0
         # ZeroMQ tells when it is done with the last frame, and with that it is with all of them.
@@ -228,7 +227,6 @@ class ReplayContext:
             return
         if size and last.tracker is not None and not last.tracker.done:
             self._under_way.append((last.tracker, size))
-            self._bytes_under_way += size
 
     def _send(self, frames: list[Any]) -> None:
         try:
@@ -238,11 +236,18 @@ class ReplayContext:
             self.publisher.getsockopt(zmq.EVENTS)
             self.publisher.send_multipart(frames, zmq.NOBLOCK, copy=False)
 
-    def _has_room(self, size: int) -> bool:
-        """Whether another answer may be kept until it is taken."""
-        self._under_way = deque(entry for entry in self._under_way if not entry[0].done)
-        self._bytes_under_way = sum(entry[1] for entry in self._under_way)
-        return not self._under_way or self._bytes_under_way + size <= _ANSWERS_KEPT * self._max_bytes
+    def _room(self) -> int:
+        """How many bytes of answers may be kept, beside those that have not been taken yet."""
+        self._under_way = [entry for entry in self._under_way if not entry[0].done]
+        return _ANSWERS_KEPT * self._max_bytes - sum(size for _, size in self._under_way)
+
+    def _size_limit(self) -> int:
+        """How big the next answer may be.
+
+        The less room there is, the smaller: those who ask and do not read get hold of most of it, but never of
+        all, and who asks for less still gets an answer.
+        """
+        return min(self._max_bytes, max(0, self._room()) // 4)
 
     def _tell(self, kind: str, text: str) -> None:
         self.counts[kind] += 1

@@ -41,7 +41,7 @@ log = logging.getLogger("fedmsg.transport")
 QUIET = 100
 #: For so many seconds after the start former subscribers are waited for, at most.
 RETURN_WITHIN = 1.5
-_LOOK_EVERY = 10
+_LOOK_EVERY = 10  # ms
 
 
 class Statistics(NamedTuple):
@@ -119,7 +119,7 @@ class Forwarder:
         self._steering: Steering | None = None
         self._subscribers: Subscribers | None = None
         self._attendance: Attendance | None = None
-        self._complete_at = 0.0
+        self._complete = False
         self._thread = threading.Thread(target=self._run, name="fedmsg-forwarder", daemon=True)
         self._result: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._deadline = 0.0
@@ -172,7 +172,7 @@ class Forwarder:
         self._subscribers.look()
         count = self._subscribers.subscribed()
         # While some are still on their way back, the number to remember is the old one.
-        if self._attendance is not None and self._complete_at and self.running:
+        if self._attendance is not None and self._complete and self.running:
             self._attendance.note(count)
         return count
 
@@ -287,9 +287,13 @@ class Forwarder:
         steering, self._control = self._steering, control
         assert steering is not None
         self._attendance = Attendance(self._config, self.outbound)
-        expected, patience = self._attendance.expected(), time.monotonic() + RETURN_WITHIN
+        self._expected, self._patience = self._attendance.expected(), time.monotonic() + RETURN_WITHIN
+
+        def told_to_return() -> bool:
+            return bool(control.socket.poll(_LOOK_EVERY)) and control.told_to_return()
+
         while not steering.stopping:
-            if self._complete_at or self._subscribers_are_back(outbound, expected, patience):
+            if self._are_back(inbound, outbound, told_to_return):
                 if self._check is None:
                     zmq.proxy_steerable(inbound, outbound, None, control.socket)
                 else:
@@ -298,20 +302,31 @@ class Forwarder:
                 self._upstream.attend(inbound)
         control.socket.close()
 
-    def _subscribers_are_back(self, outbound: Socket, expected: int, patience: float) -> bool:
-        """Wait for former subscribers; False when told to return meanwhile."""
+    def _are_back(self, inbound: Socket, outbound: Socket, interrupted: Callable[[], bool]) -> bool:
+        """Wait for former subscribers, looking every few milliseconds whether that has to be interrupted.
+
+        Returns:
+            Whether there is nobody to wait for any more.
+        """
         assert self._subscribers is not None
-        while self._subscribers.subscribed() < expected and time.monotonic() < patience:
-            # A look at the socket is what makes it take in who has subscribed.
-            outbound.getsockopt(zmq.EVENTS)
-            if self._control.socket.poll(_LOOK_EVERY) and self._control.told_to_return():
+        while not self._complete:
+            if self._subscribers.subscribed() >= self._expected or time.monotonic() >= self._patience:
+                self._complete = True
+                if self._expected:
+                    # ZeroMQ's thread has read the last subscription, and may be just about to hand it over.
+                    self._pause()
+            elif interrupted():
                 return False
-        if expected:
-            # ZeroMQ's thread has read the last subscription, and may be just about to hand it over.
-            time.sleep(_LOOK_EVERY / 1000)
+            # A look at a socket is what makes it take in who has connected, and subscribe or be subscribed to.
+            inbound.getsockopt(zmq.EVENTS)
             outbound.getsockopt(zmq.EVENTS)
-        self._complete_at = time.monotonic()
         return True
+
+    @staticmethod
+    def _pause() -> float:
+        """Do nothing for a few milliseconds; what time it is then."""
+        time.sleep(_LOOK_EVERY / 1000)
+        return time.monotonic()
 
     def _forward_checked(self, inbound: Socket, outbound: Socket, control: LoopEnd) -> None:
         poller = zmq.Poller()
@@ -351,8 +366,13 @@ class Forwarder:
     def _finish(self, inbound: Socket, outbound: Socket, subscribers: Subscribers) -> Outcome:
         """Withdraw the subscription, pass on what is still under way, close."""
         inbound.send(b"\x00")
+        left = max(0.0, self._deadline - time.monotonic())
+        if not self._complete and inbound.poll(QUIET):
+            # What is held is meant for those who are not back yet, too.
+            enough = time.monotonic() + left / 2
+            self._are_back(inbound, outbound, lambda: self._pause() >= enough)
         # A fifth of the time is kept for subscribers that are behind.
-        until = self._deadline - 0.2 * max(0.0, self._deadline - time.monotonic())
+        until = self._deadline - 0.2 * left
         drained, quiet = 0, False
         while not quiet and time.monotonic() < until:
             if inbound.poll(QUIET):

@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from fedmsg import _settings
 from fedmsg.exceptions import AddressInUse, FedmsgError, NotListening
@@ -25,9 +25,11 @@ from fedmsg.transport.news import News
 from fedmsg.transport.options import Socket
 from fedmsg.transport.outlet import Outlet
 
-__all__ = ["BoundPublisher", "ConnectedPublisher", "Publisher", "close", "open_bound", "open_connected"]
+__all__ = ["BoundPublisher", "ConnectedPublisher", "Hindrance", "Publisher", "close", "open_bound", "open_connected"]
 
 log = logging.getLogger("fedmsg.transport")
+
+_Waiter = TypeVar("_Waiter")
 
 # libzmq itself looks for news once a millisecond when it sends; asking more often only costs time.
 _LOOK_EVERY = 0.001
@@ -58,18 +60,14 @@ _inherited: list[object] = []
 _subscribers: dict[str, int] = {}
 
 
-class _Hindrance(enum.Enum):
+class Hindrance(enum.Enum):
     """Why a message can't be sent at this moment."""
 
     BROKEN = "the outlet has to be replaced first"
     INSIDE = "the thread that wants to send it is sending already, further up its stack"
 
 
-_BROKEN, _INSIDE = _Hindrance.BROKEN, _Hindrance.INSIDE
-
-
-#: A lock to wait for, and how many seconds.
-_Wait = tuple[threading.Lock, float]
+_BROKEN, _INSIDE = Hindrance.BROKEN, Hindrance.INSIDE
 
 
 class Publisher:
@@ -81,6 +79,7 @@ class Publisher:
 
     Attributes:
         users: How many opened it and have not closed it yet.
+        deferred: What `attempt` was asked to send by who was called in the middle of another one.
     """
 
     def __init__(self, config: Mapping[str, Any], names: tuple[str, ...]) -> None:
@@ -98,7 +97,7 @@ class Publisher:
         # Whether the thread that holds the lock is sending or looking, further up its stack, and what it was
         # asked to send meanwhile. A lock can't tell: it lets its own thread in again.
         self._inside = False
-        self._deferred: deque[tuple[bytes, bytes]] = deque()
+        self.deferred: deque[tuple[bytes, bytes]] = deque()
 
     @property
     def socket(self) -> Socket | None:
@@ -120,8 +119,8 @@ class Publisher:
             NotListening: No relay listened within ``timeout``.
             AddressInUse: The socket had to be opened anew, and somebody else has taken its address.
         """
-        if self._send_one(topic, body) and self._deferred:
-            self._send_deferred()
+        if self._send_one(topic, body) and self.deferred:
+            self.send_deferred()
 
     def wait(self, topic: bytes) -> None:
         """Wait until a message could be sent, and send none: for whoever has to do something in between.
@@ -135,22 +134,38 @@ class Publisher:
     def _send_one(self, topic: bytes, body: bytes | None) -> bool:
         """Send one message, or none; False when that was left to the caller further up the stack."""
         start = time.monotonic()
-        while (hindrance := self._attempt(topic, body, start)) is not None:
+        while (hindrance := self.attempt(topic, body, start, self.news.expect)) is not None:
             if hindrance is _INSIDE:
                 return False
             # Nobody waits with the lock held, lest a signal handler raises where it is given back.
-            if isinstance(hindrance, _Hindrance):
+            if isinstance(hindrance, Hindrance):
                 self._mend_elsewhere()
             else:
                 self.news.wait(*hindrance)
         return True
 
-    def _attempt(self, topic: bytes, body: bytes | None, start: float) -> _Wait | _Hindrance | None:
-        """Send a message, or give what is in its way; a lock to wait for and how long, where it is time."""
+    def attempt(
+        self, topic: bytes, body: bytes | None, start: float, expect: Callable[[], _Waiter]
+    ) -> tuple[_Waiter, float] | Hindrance | None:
+        """Send a message, or say what is in its way; it never blocks.
+
+        Args:
+            topic: The frame of the topic.
+            body: The frame of the envelope; None only asks whether it could be sent.
+            start: Since when the message waits (`time.monotonic`).
+            expect: Begins to wait for news, called with the lock held.
+
+        Returns:
+            None when nothing is in its way, a hindrance, or what ``expect`` has given and for how many
+            seconds it may be waited for before the next attempt.
+
+        Raises:
+            NotListening: It has waited long enough.
+        """
         with self._lock:
             if self._inside:
                 if body is not None:
-                    self._deferred.append((topic, body))
+                    self.deferred.append((topic, body))
                 return _INSIDE
             self._inside = True
             try:
@@ -160,7 +175,7 @@ class Publisher:
                 outlet = self._ready(topic)
                 if outlet is None:
                     patience = self._patience(start, now)
-                    return self.news.expect(), min(patience, _RECHECK)
+                    return expect(), min(patience, _RECHECK)
                 if outlet.broken:
                     return _BROKEN
                 if body is not None:
@@ -169,8 +184,9 @@ class Publisher:
             finally:
                 self._inside = False
 
-    def _send_deferred(self) -> None:
-        while self._deferred and self._send_one(*self._deferred.popleft()):
+    def send_deferred(self) -> None:
+        """Send what was left to the caller further up the stack."""
+        while self.deferred and self._send_one(*self.deferred.popleft()):
             pass
 
     def _visit(self, outlet: Outlet) -> bool:
@@ -179,7 +195,7 @@ class Publisher:
             self._inside = True
             try:
                 if outlet.broken:
-                    self._mend()
+                    self.mend()
                 more = not outlet.closed and outlet.look(time.monotonic())
             finally:
                 self._inside = False
@@ -189,7 +205,7 @@ class Publisher:
     def _send_deferred_or_tell(self) -> None:
         """Send what was left over, where nobody is called to account for it."""
         try:
-            self._send_deferred()
+            self.send_deferred()
         except FedmsgError as error:
             log.error("a message of a signal handler or finaliser was not sent: %s", error)
 
@@ -205,8 +221,8 @@ class Publisher:
         """Close a broken outlet and put a new one in its place."""
         raise NotImplementedError
 
-    def _mend(self) -> Exception | None:
-        """Replace the broken outlets; gives the reason where that can't be done."""
+    def mend(self) -> Exception | None:
+        """Replace the broken outlets, within ``zmq_linger``; gives the reason where that can't be done."""
         with self._lock:
             try:
                 for outlet in [outlet for outlet in self.outlets if outlet.broken]:
@@ -225,7 +241,7 @@ class Publisher:
         outcome: list[Exception | None] = []
 
         def mend() -> None:
-            outcome.append(self._mend())
+            outcome.append(self.mend())
             with self._lock:
                 self.news.tell()
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import selectors
+import time
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -29,8 +30,12 @@ __all__ = ["Received", "Receiver"]
 log = logging.getLogger("fedmsg.transport")
 
 _NOBLOCK = int(zmq.NOBLOCK)
-# So many messages are taken from one endpoint before the others have their turn.
+# So many messages are taken from one endpoint before the others have their turn; fewer where
+# an event loop has other things to do.
 _TURN = 1000
+_SHORT_TURN = 50
+# For so many seconds at most it is read without a break then.
+_SLICE = 0.005
 # How often names that could not be found yet are looked at, in seconds.
 _RESOLVED_EVERY = 0.2
 
@@ -59,6 +64,9 @@ class Receiver:
         validate: Answers whether an envelope may be passed on; None lets all pass.
         passive: Bind the addresses instead of connecting to them.
         refusals: Where refused messages are counted and told of; one of its own when not given.
+
+    Attributes:
+        idle: Whether everything that has arrived is read.
 
     Raises:
         ConfigError: Something in the list is no address, or a topic can't be sent.
@@ -92,6 +100,7 @@ class Receiver:
         self._selector = selectors.DefaultSelector()
         self._sources: list[_Source] = []
         self._closed = False
+        self.idle = False
         self._generation = process.generation
         self._context = process.acquire(_settings.get(config, "io_threads"))
         self._resolver = Resolver([] if passive else [*self._names])
@@ -134,43 +143,79 @@ class Receiver:
         """Yield what arrives and is fit to be passed on, for ever."""
         # A socket's descriptor tells of news once; until a read has found the socket empty it stays in `hot`.
         hot = list(self._sources)
-        parse, validate, limit = _wire.parse, self._validate, self._max_size
         while True:
             still_hot = []
             for source in hot:
-                name, address, socket = source
-                receive = socket.recv
-                for _ in range(_TURN):
-                    # Received as a Frame, a frame brings along whether another one follows. To
-                    # ask the socket for that takes four times as long as receiving does.
-                    try:
-                        first = receive(_NOBLOCK, copy=False)
-                    except zmq.Again:
-                        break
-                    try:
-                        second = receive(_NOBLOCK, copy=False) if first.more else None
-                        if second is None or second.more:
-                            raise _miscounted(receive, second)
-                        topic, body = first.bytes, second.bytes
-                        if (size := len(topic) + len(body)) > limit:
-                            _wire.check_size(size, limit)
-                        envelope = parse(topic, body)
-                        if validate is not None and not validate(envelope):
-                            raise ValidationError(envelope)
-                    except MessageError as error:
-                        self.refusals.add(address, error)
-                    else:
-                        yield name, address, envelope["topic"], envelope
-                else:
-                    still_hot.append(source)
-            hot = self._wait(still_hot)
+                if (yield from self._read(source, _TURN)):
+                    still_hot.append(source)  # noqa: PERF401 - a comprehension can't yield
+            hot = self._wait(still_hot, self.recheck)
 
-    def _wait(self, hot: list[_Source]) -> list[_Source]:
-        timeout = 0.0 if hot else _RESOLVED_EVERY if self._resolver.pending else None
-        ready: list[_Source] = [key.data for key, _ in self._selector.select(timeout)]
+    def arriving(self) -> Iterator[Received | None]:
+        """Yield what has arrived, and None where an event loop should do something else.
+
+        Where `idle` is set with the None, wait until `fileno` is readable, `recheck` seconds
+        at most, before going on.
+        """
+        hot = list(self._sources)
+        pause = time.monotonic() + _SLICE
+        while True:
+            still_hot = []
+            for source in hot:
+                if (yield from self._read(source, _SHORT_TURN)):
+                    still_hot.append(source)
+                # What was refused has taken its time too.
+                if time.monotonic() > pause:
+                    yield None
+                    pause = time.monotonic() + _SLICE
+            hot = self._wait(still_hot, 0.0)
+            if not hot:
+                self.idle = True
+                yield None
+                self.idle = False
+                pause = time.monotonic() + _SLICE
+
+    def _read(self, source: _Source, turn: int) -> Generator[Received, None, bool]:
+        """Yield what one endpoint has sent; answers whether it may have more after so many."""
+        parse, validate, limit = _wire.parse, self._validate, self._max_size
+        name, address, socket = source
+        receive = socket.recv
+        for _ in range(turn):
+            # Received as a Frame, a frame brings along whether another one follows. To
+            # ask the socket for that takes four times as long as receiving does.
+            try:
+                first = receive(_NOBLOCK, copy=False)
+            except zmq.Again:
+                return False
+            try:
+                second = receive(_NOBLOCK, copy=False) if first.more else None
+                if second is None or second.more:
+                    raise _miscounted(receive, second)
+                topic, body = first.bytes, second.bytes
+                if (size := len(topic) + len(body)) > limit:
+                    _wire.check_size(size, limit)
+                envelope = parse(topic, body)
+                if validate is not None and not validate(envelope):
+                    raise ValidationError(envelope)
+            except MessageError as error:
+                self.refusals.add(address, error)
+            else:
+                yield name, address, envelope["topic"], envelope
+        return True
+
+    def _wait(self, hot: list[_Source], timeout: float | None) -> list[_Source]:
+        ready: list[_Source] = [key.data for key, _ in self._selector.select(0.0 if hot else timeout)]
         if self._resolver.pending:
             ready += self._add_resolved()
         return hot + [source for source in ready if source not in hot] if hot else ready
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when something has arrived."""
+        return self._selector.fileno()
+
+    @property
+    def recheck(self) -> float | None:
+        """For how many seconds it may be waited for that; None is for ever."""
+        return _RESOLVED_EVERY if self._resolver.pending else None
 
     def close(self) -> None:
         """Close all sockets; a second call does nothing."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 
@@ -26,6 +27,7 @@ class Refusals:
     def __init__(self, log: logging.Logger, every: float = 10.0) -> None:
         self.counts: Counter[str] = Counter()
         self._log = log
+        self._lock = threading.Lock()
         self._every = every
         self._quiet_until: dict[tuple[str, str], float] = {}
         self._unsaid: Counter[tuple[str, str]] = Counter()
@@ -37,14 +39,16 @@ class Refusals:
             endpoint: Where it came from, a configured address.
             error: Why it was refused.
         """
-        self.counts[error.kind] += 1
         which = (endpoint, error.kind)
         now = time.monotonic()
-        if now < self._quiet_until.get(which, 0.0):
-            self._unsaid[which] += 1
-            return
-        self._quiet_until[which] = now + self._every
-        more = self._unsaid.pop(which, 0)
+        # The workers of a hub share it.
+        with self._lock:
+            self.counts[error.kind] += 1
+            if now < self._quiet_until.get(which, 0.0):
+                self._unsaid[which] += 1
+                return
+            self._quiet_until[which] = now + self._every
+            more = self._unsaid.pop(which, 0)
         since = f" (and {more} more like it)" if more else ""
         if isinstance(error, ValidationError):
             self._log.warning("!! invalid message received: from %s: %s%s", endpoint, error, since)

@@ -32,8 +32,14 @@ CASES = [
 ]
 
 
-class _Contender:
-    """A publisher with a subscriber of its own, which checks all that was published."""
+class Contender:
+    """A publisher with a subscriber of its own, which checks all that was published.
+
+    Args:
+        bench: The surroundings.
+        who: Who publishes.
+        way: By which means.
+    """
 
     def __init__(self, bench: Bench, who: str, way: str) -> None:
         self.who = who
@@ -68,7 +74,7 @@ class _Contender:
 def measure(bench: Bench) -> list[Row]:
     """Measure the rows of this group."""
     ours, peer, limit, bare = (
-        _Contender(bench, who, way)
+        Contender(bench, who, way)
         for who, way in (("ours", "fedmsg"), ("peer", "fedmsg"), ("limit", "limit"), ("bare", "bare"))
     )
     rows = {case: Row(case.name, "us", _goal(case)) for case in CASES}

@@ -16,8 +16,16 @@ from tests.bench.table import Goal, Row
 COUNT, WARM_UP, CHECKED = 200_000, 5_000, 5_000
 
 
-class _Contender:
-    """A listener, and the publishers that it listens to."""
+class Contender:
+    """A listener, and the publishers that it listens to.
+
+    Args:
+        bench: The surroundings.
+        who: Who listens.
+        sockets: To how many publishers.
+        way: By which means.
+        options: What it is opened with.
+    """
 
     def __init__(self, bench: Bench, who: str, sockets: int, way: str, **options: Any) -> None:
         self._who = who
@@ -44,15 +52,15 @@ class _Contender:
 def measure(bench: Bench) -> list[Row]:
     """Measure the rows of this group."""
     count = bench.size(COUNT)
-    limit = _Contender(bench, "limit", 1, "limit")
-    rows: list[tuple[Row, _Contender, _Contender | None]] = []
+    limit = Contender(bench, "limit", 1, "limit")
+    rows: list[tuple[Row, Contender, Contender | None]] = []
     for sockets in (1, 50, 200):
-        peer = _Contender(bench, "peer", sockets, "fedmsg", speed=False)
+        peer = Contender(bench, "peer", sockets, "fedmsg", speed=False)
         for speed in (True, False):
             extra = "with orjson" if speed else "without"
             plural = "s" if sockets > 1 else ""
             row = Row(f"tail, {sockets} endpoint{plural}, {extra}", "msg/s", Goal("at least", 1.5 if speed else 1.0))
-            rows.append((row, _Contender(bench, "ours", sockets, "fedmsg", speed=speed), None if speed else peer))
+            rows.append((row, Contender(bench, "ours", sockets, "fedmsg", speed=speed), None if speed else peer))
     for number in range(bench.rounds):
         progress(f"tail: round {number + 1}")
         for row, ours, peer_or_none in rows:

@@ -267,11 +267,6 @@ def test_an_unresolvable_host_does_not_hurt() -> None:
         context.publish(topic="t", modname="m")
 
 
-def test_what_can_not_be_done_yet_is_refused_not_left_out(address: str) -> None:
-    with pytest.raises(RefusedAtStart, match="persistent_store"):
-        FedMsgContext(name="me.here", endpoints={"me.here": address}, persistent_store=True)
-
-
 def test_a_broker_instead_of_zeromq() -> None:
     with FedMsgContext(zmq_enabled=False, name="me.here", endpoints={}) as context:
         with pytest.raises(ValueError, match="zmq_enabled"):

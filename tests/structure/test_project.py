@@ -77,7 +77,7 @@ def test_types_are_announced() -> None:
 
 
 def test_extras() -> None:
-    users = "all commands consumers crypto crypto_ng daemon datagrepper datanommer metrics speed sql srv statscache"
+    users = "all commands consumers crypto crypto_ng daemon datagrepper datanommer irc metrics speed sql srv statscache"
     found = {name.replace("-", "_") for name in distribution().metadata.get_all("Provides-Extra") or []}
     assert found == {*users.split(), "docs", "test"}
 

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Publishes as an application does, or by the bare parts, and times it.
 
-``who`` is ``fedmsg`` (ours or the peer: whichever this Python has), ``limit`` (uuid, json
-and a plain PUB) or ``bare`` (the plain PUB alone).
+It is opened as ``fedmsg`` (ours or the peer: whichever this Python has), ``aio`` (ours, in
+an event loop), ``limit`` (uuid, json and a plain PUB) or ``bare`` (the plain PUB alone).
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import statistics
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import zmq
@@ -26,6 +27,8 @@ STRETCH = 20
 
 _context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 _publish: dict[str, Callable[[dict[str, Any]], object]] = {}
+_loop = asyncio.new_event_loop()
+_publish_aio: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {}
 
 
 def open_fedmsg(address: str) -> None:
@@ -39,6 +42,14 @@ def open_fedmsg(address: str) -> None:
     )
     _publish["given"] = lambda message: fedmsg.publish(topic="update", msg=message, modname="bench")
     _publish["guessed"] = lambda message: fedmsg.publish(topic="update", msg=message)
+
+
+def open_aio(address: str) -> None:
+    """Publish through fedmsg.aio, bound at an address."""
+    import fedmsg.aio
+
+    _loop.run_until_complete(fedmsg.aio.init(name="bench", endpoints={"bench": [address]}, post_init_sleep=0))
+    _publish_aio["given"] = lambda message: fedmsg.aio.publish(topic="update", msg=message, modname="bench")
 
 
 def open_limit(address: str) -> None:
@@ -90,7 +101,20 @@ def publish(count: int, size: int, how: str, depth: int) -> float:
         Microseconds for each: the median over stretches of a few, for on a machine that
         others use too, some stretches are interrupted.
     """
+    if how in _publish_aio:
+        return _loop.run_until_complete(_in_loop(_publish_aio[how], payload.message(size), count))
     return _deeper(depth, _publish[how], payload.message(size), count)
+
+
+async def _in_loop(call: Callable[[dict[str, Any]], Awaitable[None]], message: dict[str, Any], count: int) -> float:
+    figures = []
+    for begin in range(0, count, STRETCH):
+        stretch = min(STRETCH, count - begin)
+        start = time.perf_counter()
+        for _ in range(stretch):
+            await call(message)
+        figures.append((time.perf_counter() - start) / stretch * 1e6)
+    return statistics.median(figures)
 
 
 def _deeper(depth: int, call: Callable[[dict[str, Any]], object], message: dict[str, Any], count: int) -> float:
@@ -134,6 +158,7 @@ def publish_until_refused(address: str, patience: float) -> dict[str, int]:
 serve(
     {
         "open_fedmsg": open_fedmsg,
+        "open_aio": open_aio,
         "open_limit": open_limit,
         "open_bare": open_bare,
         "publish": publish,

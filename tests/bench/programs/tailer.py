@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Any
 
@@ -18,9 +19,11 @@ from tests.bench.programs.link import serve
 # What our subscribers may hold by default; the plain one gets the same.
 LIMIT = 100_000
 
-Tail = Iterator[tuple[str, str, str, dict[str, Any]]]
+Received = tuple[str, str, str, dict[str, Any]]
 
-_tail: Tail = iter(())
+_tail: Iterator[Received] = iter(())
+_tail_aio: AsyncIterator[Received] | None = None
+_loop = asyncio.new_event_loop()
 _plain: zmq.Socket[bytes] | None = None
 
 
@@ -44,6 +47,24 @@ def open_fedmsg(endpoints: list[str], speed: bool) -> None:
     )
 
 
+def open_aio(endpoints: list[str], speed: bool) -> None:
+    """Listen through fedmsg.aio.
+
+    Args:
+        endpoints: Where.
+        speed: Whether orjson may be used; without, it is as if it were not installed.
+    """
+    global _tail_aio
+    if not speed:
+        sys.modules["orjson"] = None  # type: ignore[assignment]
+    from fedmsg.aio import FedMsgContext
+
+    context = FedMsgContext(
+        mute=True, endpoints={f"bench{number}": [address] for number, address in enumerate(endpoints)}
+    )
+    _tail_aio = context.tail_messages()
+
+
 def open_limit(endpoints: list[str]) -> None:
     """Listen by plain means: recv_multipart and json.loads."""
     global _plain
@@ -63,7 +84,10 @@ def read(count: int, first: int) -> dict[str, Any]:
         is wrong; empty when nothing is.
     """
     start = time.perf_counter()
-    total = _sum_tail(count) if _plain is None else _sum_plain(_plain, count)
+    if _tail_aio is not None:
+        total = _loop.run_until_complete(_sum_aio(_tail_aio, count))
+    else:
+        total = _sum_tail(count) if _plain is None else _sum_plain(_plain, count)
     last = time.perf_counter()
     expected = sum(range(10_000_000 + first, 10_000_000 + first + count))
     return {
@@ -77,6 +101,16 @@ def _sum_tail(count: int) -> int:
     total = 0
     for _name, _endpoint, _topic, envelope in islice(_tail, count):
         total += envelope["i"]
+    return total
+
+
+async def _sum_aio(tail: AsyncIterator[Received], count: int) -> int:
+    total = 0
+    async for _name, _endpoint, _topic, envelope in tail:
+        total += envelope["i"]
+        count -= 1
+        if not count:
+            break
     return total
 
 
@@ -96,7 +130,9 @@ def check(count: int, first: int) -> str:
     Returns:
         What is wrong; empty when nothing is.
     """
-    if _plain is None:
+    if _tail_aio is not None:
+        received = _loop.run_until_complete(_take(_tail_aio, count))
+    elif _plain is None:
         received = [envelope for _name, _endpoint, _topic, envelope in islice(_tail, count)]
     else:
         received = [json.loads(_plain.recv_multipart()[1]) for _ in range(count)]
@@ -107,4 +143,8 @@ def check(count: int, first: int) -> str:
     return ""
 
 
-serve({"open_fedmsg": open_fedmsg, "open_limit": open_limit, "read": read, "check": check})
+async def _take(tail: AsyncIterator[Received], count: int) -> list[dict[str, Any]]:
+    return [(await anext(tail))[3] for _ in range(count)]
+
+
+serve({"open_fedmsg": open_fedmsg, "open_aio": open_aio, "open_limit": open_limit, "read": read, "check": check})

@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -134,4 +135,37 @@ def test_a_relay_that_is_stopped_and_started_again_loses_nothing(figures: Figure
     figures(
         f"relay stopped and started {restarts} times under load",
         sent=len(one) + len(two), arrived=len(got["one"]) + len(got["two"]), lost=0, exits=0,
+    )  # fmt: skip
+
+
+@pytest.mark.soak
+def test_a_restarted_relay_waits_for_the_tails_it_had(figures: Figures, full_size: bool, tmp_path: Path) -> None:
+    """Both sides look for the new relay at times of their own, and a tail may be the later one."""
+    restarts = 50 if full_size else 3
+    with Bus({"timeout": 20}) as bus:
+        # As systemd does: a folder that stays over a restart.
+        bus.environ["RUNTIME_DIRECTORY"] = str(tmp_path)
+        bus.start_relay()
+        with bus.tail("--json") as one, bus.tail("--json") as other, bus.context() as context:
+            with publishing(context, "load") as published:
+                for _ in range(restarts):
+                    until_more(published, 500)
+                    assert bus.stop_relay() == 0
+                    bus.start_relay()
+                until_more(published, 500)
+            assert context.lost == 0
+            for tail in (one, other):
+                tail.wait_for(f'"n":{published[-1]}}}')
+            got = [
+                [body["msg"]["n"] for body in envelopes(tail.out) if body["topic"].endswith(".load")]
+                for tail in (one, other)
+            ]
+            assert [one.stop(), other.stop()] == [0, 0]
+        assert bus.stop_relay() == 0
+    # Named one by one, for who has to find out why.
+    assert [sorted(set(published) - set(numbers)) for numbers in got] == [[], []]
+    assert got == [published] * 2
+    figures(
+        f"relay restarted {restarts} times before two tails",
+        sent=2 * len(published), arrived=sum(map(len, got)), lost=0, exits=0,
     )  # fmt: skip

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, TransportError
 from fedmsg.testing import free_address
+from fedmsg.transport.attendance import Attendance
 from fedmsg.transport.forwarder import Forwarder, Outcome
+from tests.integration.faults.ground import until
 
 LOCAL = "tcp://127.0.0.1:*"
 
@@ -193,6 +197,117 @@ def test_every_inbound_address_is_bound(sockets: Sockets) -> None:
         while not subscriber.poll(10):
             second.send_multipart([b"second", b""])
         assert subscriber.recv_multipart() == [b"second", b""]
+
+
+# ---------------------------------------------------------------- after a restart
+
+
+@pytest.fixture
+def outbound() -> str:
+    """Give an address at which the same subscribers may come back."""
+    return free_address()
+
+
+def remembering(folder: Path, outbound: str, **options: Any) -> Forwarder:
+    return Forwarder({"state_directory": str(folder)}, [LOCAL], [outbound], limit=200_000, **options)
+
+
+def sent(running: Forwarder, publisher: zmq.Socket[bytes], count: int) -> None:
+    """Hand some messages to a forwarder; a later one has to wait for its subscription."""
+    publisher.connect(running.inbound[0])
+    assert publisher.recv() == b"\x01"
+    for number in range(count):
+        publisher.send_multipart([b"t", b"%d" % number])
+
+
+def received(subscriber: zmq.Socket[bytes], count: int) -> list[int]:
+    return [int(subscriber.recv_multipart()[1]) for _ in range(count)]
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_former_subscribers_are_waited_for(
+    checked: bool, sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 60)
+    check = (lambda frame, body: body) if checked else None
+    first, second = sockets(zmq.SUB), sockets(zmq.SUB)
+    with remembering(tmp_path, outbound, check=check) as running:
+        for subscriber in (first, second):
+            subscriber.subscribe(b"")
+            subscriber.setsockopt(zmq.RECONNECT_IVL, 10)
+            subscriber.connect(outbound)
+        until(lambda: running.look() == 2)
+    second.close(0)
+    second = sockets(zmq.SUB)
+    second.subscribe(b"")
+    with remembering(tmp_path, outbound, check=check) as running:
+        # A subscriber that has been cut off subscribes again when it next looks at its socket.
+        until(lambda: running.look() == 1, meanwhile=lambda: first.poll(0))
+        sent(running, sockets(zmq.XPUB), 1000)
+        # The one that is back has to wait for the other, whose messages these are, too.
+        assert first.poll(100) == 0
+        assert running.statistics().messages_out == 0
+        assert running.running
+        second.connect(outbound)
+        assert received(first, 1000) == received(second, 1000) == [*range(1000)]
+
+
+def test_those_who_do_not_come_back_are_not_waited_for_long(
+    sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 0.5)
+    Attendance({"state_directory": str(tmp_path)}, outbound).note(5)
+    subscriber = sockets(zmq.SUB)
+    subscriber.subscribe(b"")
+    with remembering(tmp_path, outbound) as running:
+        subscriber.connect(outbound)
+        until(lambda: running.look() == 1)
+        sent(running, sockets(zmq.XPUB), 10)
+        assert received(subscriber, 10) == [*range(10)]
+        until(lambda: running.look() == 1)
+    # From now on that one is all that is expected.
+    assert Attendance({"state_directory": str(tmp_path)}, outbound).expected() == 1
+
+
+def test_a_stop_bounds_the_waiting_and_the_number_stays(
+    sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 60)
+    attendance = Attendance({"state_directory": str(tmp_path)}, outbound)
+    attendance.note(5)
+    running = remembering(tmp_path, outbound).start()
+    subscriber = sockets(zmq.SUB)
+    subscriber.subscribe(b"")
+    subscriber.connect(outbound)
+    until(lambda: running.look() == 1)
+    sent(running, sockets(zmq.XPUB), 10)
+    # What was handed over is passed on to those who are there by the end.
+    assert running.stop(1) == Outcome(10, 10, still_arriving=False, behind=0)
+    assert received(subscriber, 10) == [*range(10)]
+    assert attendance.expected() == 5
+
+
+def test_who_comes_back_while_it_stops_is_passed_what_was_held(
+    sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 60)
+    Attendance({"state_directory": str(tmp_path)}, outbound).note(1)
+    running = remembering(tmp_path, outbound).start()
+    sent(running, sockets(zmq.XPUB), 10)
+    subscriber = sockets(zmq.SUB)
+    subscriber.subscribe(b"")
+    comes_back = threading.Timer(0.5, lambda: subscriber.connect(outbound))
+    comes_back.start()
+    assert running.stop(20) == Outcome(10, 10, still_arriving=False, behind=0)
+    comes_back.join()
+    assert received(subscriber, 10) == [*range(10)]
+
+
+def test_an_idle_one_does_not_wait_when_it_is_stopped(tmp_path: Path, outbound: str) -> None:
+    Attendance({"state_directory": str(tmp_path)}, outbound).note(1)
+    running = remembering(tmp_path, outbound).start()
+    assert running.stop(20) == Outcome(0, 0, still_arriving=False, behind=0)
+    assert not running._complete
 
 
 def test_a_forgotten_one_warns() -> None:

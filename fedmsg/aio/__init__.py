@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The message bus for asyncio: the functions of `fedmsg` as coroutines, and its context.
+
+::
+
+    import fedmsg.aio
+
+    await fedmsg.aio.publish(topic="update", modname="bodhi", msg={"title": "nethack-3.7"})
+
+    async for name, endpoint, topic, msg in fedmsg.aio.tail_messages(mute=True):
+        print(topic, msg["msg"])
+
+The functions here keep a `FedMsgContext` for each event loop, which is closed with the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from asyncio import get_running_loop
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any
+
+from fedmsg import config as configuration
+from fedmsg import utils
+from fedmsg.aio._context import FedMsgContext
+from fedmsg.aio._coroutines import like_a_coroutine_function
+from fedmsg.core import Hook
+from fedmsg.transport.receiver import Received
+
+__all__ = ["FedMsgContext", "destroy", "init", "publish", "tail_messages"]
+
+# In a child: what the loop in which its parent has forked was initialised with.
+_inherited: dict[str, Any] = {}
+
+
+@like_a_coroutine_function
+def init(**config: Any) -> Coroutine[Any, Any, FedMsgContext]:
+    """Load the configuration, change it as told, and open this loop's context.
+
+    Args:
+        config: Settings that win over the configuration files.
+
+    Returns:
+        The context.
+
+    Raises:
+        ValueError: The loop has a context already; `destroy` it first.
+    """
+    return _init(_make(config))
+
+
+async def _init(context: FedMsgContext) -> FedMsgContext:
+    if _current() is not None:
+        raise ValueError("fedmsg already initialized")
+    _keep(context)
+    await _open(context)
+    return context
+
+
+@like_a_coroutine_function
+def publish(
+    topic: str | None = None,
+    msg: object = None,
+    modname: str | None = None,
+    pre_fire_hook: Hook | None = None,
+    **config: Any,
+) -> Coroutine[Any, Any, None]:
+    """Send a message, through a context that is opened when there is none yet.
+
+    Cancelled while it waits for somebody to listen, it sends nothing.
+
+    Args:
+        topic: What happened.
+        msg: What there is to say of it.
+        modname: The application; the top-level module that makes the call when not given.
+        pre_fire_hook: A plain function, called in the loop with the finished envelope just
+            before it is sent.
+        config: Settings for the context, where one has to be opened.
+
+    Raises:
+        NotListening: Publishing through a relay, and none listened within ``timeout``.
+        MessageError: The message is not fit for the wire.
+    """
+    # Who calls is to be seen now, and not when a loop runs what is returned.
+    modname = modname or utils.guess_calling_module() or "fedmsg"
+    context = _current()
+    if context is not None and context.is_open:
+        return context._publish(topic, msg, modname, pre_fire_hook)
+    return _publish_first(context or _make(config), topic, msg, modname, pre_fire_hook)
+
+
+async def _publish_first(fresh: FedMsgContext, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
+    context = _current()
+    if context is None:
+        context = fresh
+        _keep(context)
+    await _open(context)
+    await context._publish(topic, msg, modname, hook)
+
+
+def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> AsyncGenerator[Received, None]:
+    """Listen, through a context that is made when there is none yet.
+
+    Args:
+        topic: The beginning of the topics that are wanted; empty for all.
+        passive: Bind the configured addresses instead of connecting to them.
+        config: Settings for the context, where one has to be made.
+
+    Returns:
+        An asynchronous generator of (name, address, topic, envelope); see
+        `FedMsgContext.tail_messages`.
+
+    Raises:
+        RuntimeError: No event loop runs.
+    """
+    get_running_loop()
+    context = _current()
+    if context is None:
+        context = _make(config)
+        _keep(context)
+    return context.tail_messages(topic, passive)
+
+
+async def destroy() -> None:
+    """Close this loop's context, if it has one; a later call opens a fresh one."""
+    context = _current()
+    if context is not None:
+        _forget(context)
+        await context.destroy()
+
+
+# ---------------------------------------------------------------- the context of a loop
+
+
+def _current() -> FedMsgContext | None:
+    """Give the context of the running loop, of which it is an attribute: so it goes with the loop."""
+    try:
+        return get_running_loop()._fedmsg_context  # type: ignore[attr-defined,no-any-return]
+    except (AttributeError, RuntimeError):
+        return None
+
+
+def _make(config: dict[str, Any]) -> FedMsgContext:
+    return FedMsgContext(**{**configuration.load_config(), **_inherited, **config})
+
+
+def _keep(context: FedMsgContext) -> None:
+    context.closes_by_itself()
+    get_running_loop()._fedmsg_context = context  # type: ignore[attr-defined]
+
+
+def _forget(context: FedMsgContext) -> None:
+    if _current() is context:
+        del get_running_loop()._fedmsg_context  # type: ignore[attr-defined]
+
+
+async def _open(context: FedMsgContext) -> None:
+    try:
+        await context.close_with_loop()
+        await context.open()
+    except asyncio.CancelledError:
+        raise  # it is opened all the same, for others may wait for it
+    except BaseException:
+        _forget(context)
+        raise
+
+
+# ---------------------------------------------------------------- forks
+
+# Of a thread that forks: the context of the loop that it runs.
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    _forking.context = _current()
+
+
+def _in_child() -> None:
+    if _forking.context is not None:
+        _inherited.update(_forking.context.arguments)
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_in_child)

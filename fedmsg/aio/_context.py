@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The context that an asyncio application publishes and listens through."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+import warnings
+from asyncio import get_running_loop
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from concurrent.futures import Future, wait
+from contextlib import asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from fedmsg import _settings, core, crypto, utils
+from fedmsg.aio._checking import Checking
+from fedmsg.aio._coroutines import like_a_coroutine_function
+from fedmsg.aio._healing import heal
+from fedmsg.aio._listening import tail, tail_checked_in_threads
+from fedmsg.aio._threads import call_in_loop, in_thread, start
+from fedmsg.aio._waiting import Waiter
+from fedmsg.core import Hook
+from fedmsg.exceptions import ConfigError, UsageError
+from fedmsg.transport import options, process
+from fedmsg.transport.publisher import Hindrance, Publisher
+from fedmsg.transport.receiver import Received
+from fedmsg.transport.refusals import Refusals
+
+__all__ = ["FedMsgContext"]
+
+# What may be in the way of a message: a wait, and for how many seconds at most; or worse.
+_Obstacle = tuple[Waiter, float] | Hindrance
+# A task that publishes without a break lets others have their turn after so many seconds.
+_SLICE = 0.005
+# What takes longer than so many seconds to sign is signed in a thread.
+_LONG = 0.001
+
+
+class _Turn:
+    """Who has to wait, waits in turn: messages go out in the order of the calls.
+
+    Attributes:
+        waiting: How many wait, or do what takes long.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Wait for one's turn, and have it for as long as the block lasts."""
+        self.waiting += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self.waiting -= 1
+
+
+class FedMsgContext:
+    """The twin of `fedmsg.core.FedMsgContext` for asyncio.
+
+    It belongs to the event loop that it is first used in. Use it by ``async with``, or open
+    it by the first `publish` and close it by `destroy`. Whatever may block is done in a thread.
+
+    Args:
+        config: The configuration, as keywords, as for `fedmsg.core.FedMsgContext`.
+
+    Attributes:
+        arguments: The configuration as it was given.
+        is_open: Whether it can be published through.
+        log: Its logger.
+        hostname: The short name of this machine.
+        refusals: How many received messages were refused, by kind: ``refusals.counts``.
+        gaps: What was missed by those that listen to services in ``replay_endpoints``.
+
+    Raises:
+        ConfigError: The configuration can't work. A ValueError.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        self.arguments = config
+        self._core = core.FedMsgContext.unopened(config)
+        self.log = self._core.log
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: Future[None] | None = None
+        self._closing: Future[None] | None = None
+        self._under_way: Future[None] | None = None
+        self.is_open = False
+        self._slow = False
+        self._waiting: set[Waiter] = set()
+        self._turn = _Turn()
+        self._busy_since: float | None = None
+        self._companion: AsyncGenerator[None, None] | None = None
+
+    # ---------------------------------------------------------------- opening and closing
+
+    async def open(self) -> None:
+        """Open what is published through, unless it is open.
+
+        Raises:
+            MissingEndpoint: ``active``, and no address is configured for the relay. A KeyError.
+            AddressInUse: All addresses of the name are taken by others. An IOError.
+            RefusedAtStart: Signing is on and can't be done.
+            ConfigError: The context is closed.
+            UsageError: It belongs to another event loop.
+        """
+        self._belong_to(get_running_loop())
+        if self._closing is None and not self.is_open:
+            opening = self._opening = self._opening or start(self._start)
+            try:
+                await asyncio.wrap_future(opening)
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
+                if self._opening is opening:
+                    self._opening = None
+                raise
+            self.is_open = self._closing is None
+        self._raise_if_closed()
+
+    def _start(self) -> None:
+        self._core._start()
+        signer = self._core._signer
+        self._slow = self._core._writer is not None or (
+            signer is not None and (crypto.uses_gnupg(self._core.c) or _takes_long(signer))
+        )
+
+    def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is loop:
+            return
+        forked = self._core._generation != process.generation
+        if self._loop is not None and not self._loop.is_closed() and not forked:
+            raise UsageError("this context is used in another event loop: open one in each")
+        self._loop = loop
+        self._turn = _Turn()
+        self._waiting.clear()
+        self._busy_since = None
+
+    async def destroy(self) -> None:
+        """Close the context; bounded by ``zmq_linger``, during which the loop goes on.
+
+        A second call waits for the first. Closing goes on when this is cancelled.
+        """
+        if self._closing is None:
+            self.is_open = False
+            self._closing = start(self._close)
+            for waiter in list(self._waiting):
+                waiter.release()
+        await asyncio.wrap_future(self._closing)
+        if self._companion is not None:
+            await self._companion.aclose()
+
+    def _close(self) -> None:
+        if self._opening is not None:
+            # It may be opened this very moment; how that ends is told where it is waited for.
+            self._opening.exception()
+        if self._under_way is not None:
+            wait({self._under_way}, _settings.get(self._core.c, "zmq_linger") / 1000)
+        self._core.destroy()
+
+    def closes_by_itself(self) -> None:
+        """Do not complain when it is forgotten: it is closed with its loop, or with the interpreter."""
+        self._core._kept = True
+
+    async def close_with_loop(self) -> None:
+        """Have it closed at the end of the running loop."""
+        if self._companion is None:
+            # What closes asynchronous generators, as asyncio.run does, closes this one too.
+            self._companion = self._until_the_end()
+            await anext(self._companion)
+
+    async def _until_the_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self._companion = None
+            await self.destroy()
+
+    def _raise_if_closed(self) -> None:
+        if self._closing is not None:
+            raise ConfigError("this context is closed; open another one to publish")
+
+    async def __aenter__(self) -> FedMsgContext:
+        try:
+            await self.open()
+        except BaseException:
+            await self.destroy()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.destroy()
+
+    @property
+    def c(self) -> dict[str, Any]:
+        """The context's own copy of the configuration, with the resolved ``name``."""
+        return self._core.c
+
+    @property
+    def hostname(self) -> str:
+        """The short name of this machine."""
+        return self._core.hostname
+
+    @property
+    def context(self) -> options.Context | None:
+        """The ZeroMQ context, one for the whole process; None before it is opened."""
+        return self._core.context if self.is_open else None
+
+    @property
+    def publisher(self) -> options.Socket | None:
+        """The socket that messages are published on; None where there is none."""
+        return self._core.publisher
+
+    @property
+    def lost(self) -> int:
+        """About how many messages may be lost, because a connection broke under them."""
+        return self._core.lost
+
+    @property
+    def refusals(self) -> Refusals:
+        """How many received messages were refused, by kind: ``refusals.counts``."""
+        return self._core.refusals
+
+    @property
+    def gaps(self) -> Counter[str]:
+        """What was missed by those that listen to services in ``replay_endpoints``, see `fedmsg.replay.gaps`."""
+        return self._core.gaps
+
+    @property
+    def _i(self) -> int:
+        return self._core._i
+
+    # ---------------------------------------------------------------- publishing
+
+    @like_a_coroutine_function
+    def publish(
+        self,
+        topic: str | None = None,
+        msg: object = None,
+        modname: str | None = None,
+        pre_fire_hook: Hook | None = None,
+        **_config: Any,
+    ) -> Coroutine[Any, Any, None]:
+        """Send a message; nothing given is changed.
+
+        Cancelled while it waits for somebody to listen, it sends nothing.
+
+        Args:
+            topic: What happened; the rest of the full topic is added.
+            msg: What there is to say of it: usually a dict, anything that becomes JSON.
+            modname: The application; the top-level module that makes the call when not given.
+            pre_fire_hook: A plain function, called in the loop with the finished envelope
+                just before it is sent.
+
+        Raises:
+            NotListening: Publishing through a relay, and none listened within ``timeout``.
+            MessageError: A receiver would have to refuse the message. A ValueError.
+            TypeError: ``msg`` holds something that can't become JSON.
+            ConfigError: This context has no address to publish at.
+        """
+        # Now, for the coroutine may be run by a loop whose call stack knows nothing of the caller.
+        return self._publish(topic, msg, modname or utils.guess_calling_module() or "fedmsg", pre_fire_hook)
+
+    async def _publish(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
+        loop, own = get_running_loop(), self._core
+        now = time.monotonic()
+        if self._busy_since is None:
+            self._busy_since = now
+            loop.call_soon(self._rest)
+        elif now - self._busy_since > _SLICE:
+            await asyncio.sleep(0)
+            now = time.monotonic()
+        if not self.is_open or self._loop is not loop:
+            await self.open()
+        if own._generation != process.generation:
+            own._follow_fork()
+        outlet = own._outlet
+        if outlet is None:
+            raise own._why_silent()
+        if hook is not None and inspect.iscoroutinefunction(hook):
+            raise UsageError("pre_fire_hook is a coroutine function; it has to be a plain one")
+        if self._slow or self._turn.waiting:
+            if hook is not None and self._slow:
+                hook = partial(call_in_loop, loop, hook)
+            async with self._turn.taken():
+                self._raise_if_closed()
+                await self._publish_in_turn(outlet, now, (topic, msg, modname, hook))
+            return
+        number = own._i + 1
+        frame, body = own._frames(number, topic, msg, modname, hook)
+        hindrance = outlet.attempt(frame, body, now, self._expect)
+        if hindrance is not None or outlet.deferred:
+            async with self._turn.taken():
+                await self._insist(outlet, frame, body, now, hindrance)
+        own._i = number
+
+    def _rest(self) -> None:
+        self._busy_since = None
+
+    async def _publish_in_turn(
+        self, outlet: Publisher, start: float, message: tuple[str | None, object, str, Hook | None]
+    ) -> None:
+        own, number = self._core, self._core._i + 1
+        if own._writer is not None:
+            # Where nobody listens, nothing is to be stored either.
+            frame = own._make_topic(message[2], message[0])[1]
+            await self._insist(outlet, frame, None, start, outlet.attempt(frame, None, start, self._expect))
+            await self._finish(partial(own._publish_stored, *message))
+            return
+        if self._slow:
+            frame, body = await in_thread(partial(own._frames, number, *message), daemon=True)
+            self._raise_if_closed()
+            start = time.monotonic()
+        else:
+            frame, body = own._frames(number, *message)
+        await self._insist(outlet, frame, body, start, outlet.attempt(frame, body, start, self._expect))
+        own._i = number
+
+    async def _finish(self, function: Callable[[], None]) -> None:
+        """Do in a thread what is done to its end, and before the next, also when this is cancelled."""
+        if self._under_way is not None and not self._under_way.done():
+            # How that ends is of no interest to anybody any more.
+            await asyncio.gather(asyncio.wrap_future(self._under_way), return_exceptions=True)
+        self._under_way = start(function)
+        await asyncio.wrap_future(self._under_way)
+
+    async def _insist(
+        self, outlet: Publisher, frame: bytes, body: bytes | None, start: float, hindrance: _Obstacle | None
+    ) -> None:
+        """Send a message after all, as soon as nothing is in its way any more."""
+        while hindrance is not None and hindrance is not Hindrance.INSIDE:
+            await self._overcome(outlet, hindrance)
+            self._raise_if_closed()
+            hindrance = outlet.attempt(frame, body, start, self._expect)
+        if outlet.deferred:
+            await in_thread(outlet.send_deferred)
+
+    def _expect(self) -> Waiter:
+        outlet = self._core._outlet
+        assert self._loop is not None
+        assert outlet is not None
+        waiter = Waiter(self._loop)
+        outlet.news.add(waiter)
+        return waiter
+
+    async def _overcome(self, outlet: Publisher, hindrance: _Obstacle) -> None:
+        """Wait until it is worth to try again."""
+        if isinstance(hindrance, Hindrance):
+            error = await in_thread(outlet.mend)
+            if error is not None:
+                raise error
+        else:
+            waiter, seconds = hindrance
+            self._waiting.add(waiter)
+            try:
+                await waiter.wait(seconds)
+            finally:
+                self._waiting.discard(waiter)
+                outlet.news.forget(waiter)
+
+    @like_a_coroutine_function
+    def send_message(
+        self, topic: str | None = None, msg: object = None, modname: str | None = None
+    ) -> Coroutine[Any, Any, None]:
+        """The old name of `publish`."""
+        warnings.warn(".send_message is deprecated. Use .publish", DeprecationWarning, stacklevel=2)
+        return self.publish(topic, msg, modname)
+
+    # ---------------------------------------------------------------- listening
+
+    def tail_messages(self, topic: str = "", passive: bool = False, **_config: Any) -> AsyncGenerator[Received, None]:
+        """Listen to every address in ``endpoints``.
+
+        Args:
+            topic: The beginning of the topics that are wanted; empty for all.
+            passive: Bind the addresses instead of connecting to them.
+
+        Returns:
+            An asynchronous generator of (name, address, topic, envelope). Sockets are opened
+            at its first ``anext()`` and closed with it, also when it is cancelled. What can't be
+            trusted is refused: counted, told in the log now and then, and left out.
+
+        Raises:
+            ConfigError: At the call: the configuration can't work.
+            RefusedAtStart: At the call: checking is on and can't be done. Where that takes
+                more than reading files, at the first ``anext()``.
+        """
+        own = self._core
+        sources = own._sources()
+        replayed = own._replayed(sources)
+        checking = Checking(own.c, own._checker)
+        receiver = partial(own._receiver, sources, topic, passive, replayed)
+        messages = (tail_checked_in_threads if checking.may_block else tail)(receiver, checking)
+        return heal(own, replayed, topic, messages, checking) if replayed else messages
+
+
+def _takes_long(signer: crypto.Signer) -> bool:
+    """Try how long a signature takes; on a busy machine some are interrupted, so it is the least of a few."""
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        signer.credentials(b"", b"")
+        times.append(time.perf_counter() - begin)
+    return min(times) > _LONG

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a relay or gateway is: for ``fedmsg-check`` and for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from typing import Any
+
+from fedmsg import _plugins, _settings
+from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.hub import figures, monitoring
+from fedmsg.transport.forwarder import Forwarder, Statistics
+
+__all__ = ["Report"]
+
+# More of them would say nothing new: whoever can subscribe can be stuck, and any number of times.
+_SHOWN = 20
+
+
+class Report:
+    """Makes what is told of a forwarder.
+
+    Args:
+        command: The command that runs it.
+        forwarder: The forwarder.
+    """
+
+    def __init__(self, command: ForwardingCommand, forwarder: Forwarder) -> None:
+        self._command = command
+        self._forwarder = forwarder
+        self._before = Statistics(0, 0, 0, 0, 0)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell it wherever that is configured, for as long as the block lasts.
+
+        Raises:
+            AddressInUse: The address or port to tell it at is taken.
+            ConfigError: It is none of this machine.
+        """
+        config = self._command.config
+        with ExitStack() as stack:
+            stack.enter_context(monitoring.Monitor(config, lambda: {"consumers": [self.row()], "producers": []}))
+            if _settings.get(config, "metrics_port") is not None:
+                stack.enter_context(_plugins.lazy("metrics").Exporter(config, self.figures))
+            yield
+
+    def row(self) -> dict[str, Any]:
+        """Make the row of the monitoring report; the counters in it begin again with each.
+
+        Raises:
+            FedmsgError: The forwarder does not answer.
+        """
+        forwarder = self._forwarder
+        now, before = forwarder.statistics(), self._before
+        self._before = now
+        subscribers, stuck = forwarder.look(), forwarder.stuck()
+        module, _, name = self._command.consumer.partition(":")
+        return {
+            "name": name,
+            "module": module,
+            "topic": "*",
+            "initialized": True,
+            "exceptions": now.refused - before.refused,
+            # Nothing is decoded, and nothing waits but in ZeroMQ's own queues.
+            "jsonify": False,
+            "backlog": 0,
+            "headcount_in": now.messages_in - before.messages_in,
+            "headcount_out": now.messages_out - before.messages_out,
+            "times": [],
+            "totals": {"received": now.messages_in, "passed_on": now.messages_out, "refused": now.refused},
+            "refused": dict(forwarder.refusals.counts),
+            "subscribers": subscribers,
+            "stuck": [one._asdict() for one in stuck[:_SHOWN]],
+            "stuck_count": len(stuck),
+            **self._command.more(),
+        }
+
+    def figures(self) -> Iterator[figures.Figure]:
+        """Give the figures for Prometheus.
+
+        Raises:
+            FedmsgError: The forwarder does not answer.
+        """
+        now = self._forwarder.statistics()
+        numbers = [
+            ("forwarded_in", "Messages that came in to be passed on", now.messages_in, True),
+            ("forwarded_out", "Messages that were passed on", now.messages_out, True),
+            ("forwarded_in_bytes", "Bytes that came in to be passed on", now.bytes_in, True),
+            ("subscribers", "Subscribers that are connected", self._forwarder.look(), False),
+            ("subscribers_stuck", "Subscribers whose queue does not move", len(self._forwarder.stuck()), False),
+            *self._command.figures(),
+        ]
+        own = (figures.Figure(name, text, value, {}, grows) for name, text, value, grows in numbers)
+        return chain(own, figures.of_refusals(self._forwarder.refusals.counts))

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``fedmsg-irc``: tells IRC channels what happens on the bus."""
+
+from __future__ import annotations
+
+from fedmsg.commands import BaseCommand, _daemon
+from fedmsg.consumers.ircbot import IRCBotConsumer, read_all
+from fedmsg.exceptions import ConfigError, WorkLeft
+from fedmsg.hub import Hub
+
+__all__ = ["IRCCommand", "ircbot"]
+
+
+class IRCCommand(BaseCommand):
+    """Tell IRC channels what happens on the bus: those of the setting irc.
+
+    The command runs in the foreground until it is told to stop; then the bots say goodbye.
+    """
+
+    name = "fedmsg-irc"
+    daemonizable = True
+    needs_zmq = True
+    unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout"})
+
+    def run(self) -> None:
+        """Speak until SIGTERM or SIGINT.
+
+        Raises:
+            ConfigError: There is no channel to speak in, or an entry of ``irc`` can't be used.
+            RefusedAtStart: Messages are to be checked, and can't be.
+            WorkLeft: Time was up before everything was said.
+        """
+        # Here rather than in the hub, which would leave out a consumer with a bad configuration.
+        if not read_all(self.config):
+            raise ConfigError("there is no channel to speak in: list one in irc, with network, nickname and channel")
+        config = {**self.config, IRCBotConsumer.config_key: True}
+        hubs: list[Hub] = []
+
+        def make() -> Hub:
+            hubs.append(Hub(config, [IRCBotConsumer], []))
+            return hubs[0]
+
+        _daemon.run_hub(make, "speaking in IRC")
+        unsaid = sum(consumer.unsaid for hub in hubs for consumer in hub.consumers)
+        if unsaid:
+            raise WorkLeft(f"stopped with {unsaid} messages that were not said")
+
+
+def ircbot() -> None:
+    """Run the command: the entry point of ``fedmsg-irc``."""
+    IRCCommand().execute()

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``fedmsg-trigger``: runs a command for each message that matches."""
+
+from __future__ import annotations
+
+import errno
+import math
+import signal
+import sys
+import threading
+from typing import Any, ClassVar
+
+import fedmsg.core
+from fedmsg import _settings
+from fedmsg.commands import BaseCommand, Declaration, _filters
+from fedmsg.commands._process import one_line
+from fedmsg.commands._shell import Shell
+from fedmsg.commands._waiting import Waiting
+from fedmsg.exceptions import WorkLeft
+
+__all__ = ["TriggerCommand", "trigger"]
+
+Envelope = dict[str, Any]
+
+# What passes: too many processes, too little memory, too many open files.
+_FOR_NOW = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_TRY_AGAIN_AFTER = 1.0
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{text!r} is no number of seconds")
+    return seconds
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(f"{text!r} is below 0")
+    return number
+
+
+class TriggerCommand(BaseCommand):
+    """Run a command for each message that matches.
+
+    The command is run by bash and gets the message as JSON on its standard input, its topic and id
+    as FEDMSG_TOPIC and FEDMSG_MSG_ID in its environment. One runs at a time, in the order of the messages.
+
+    Some examples::
+
+        $ fedmsg-trigger --topic org.fedoraproject.prod.git.receive --command "git -C /srv/mirror pull"
+        $ fedmsg-trigger --topic org.fedoraproject.prod.shop --command "jq -r .msg.order >> orders"
+    """
+
+    name = "fedmsg-trigger"
+    daemonizable = True
+    needs_zmq = True
+    unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
+    extra_args: ClassVar[list[Declaration]] = [
+        (
+            ["--topic"],
+            {"dest": "topic", "default": "", "help": "The beginning of the topics to watch; all of them by default."},
+        ),
+        (
+            ["--exclude"],
+            {
+                "dest": "exclusive_regexp",
+                "metavar": "REGEXP",
+                "default": "_heartbeat",
+                "help": "Leave out topics in which this is found; default: %(default)s.",
+            },
+        ),
+        (
+            ["--include"],
+            {
+                "dest": "inclusive_regexp",
+                "metavar": "REGEXP",
+                "default": "^((?!_heartbeat).)*$",
+                "help": "Take only topics in which this is found.",
+            },
+        ),
+        (["--command"], {"dest": "command", "metavar": "COMMAND", "help": "What to run, a line for bash."}),
+        (
+            ["--wait-for"],
+            {
+                "dest": "wait_for",
+                "type": _seconds,
+                "metavar": "SECONDS",
+                "default": 0,
+                "help": "Wait until so long no other message has matched, then run the command for each of them.",
+            },
+        ),
+        (
+            ["--max-queue-size"],
+            {
+                "dest": "max_queue_size",
+                "type": _number,
+                "metavar": "N",
+                "default": 0,
+                "help": "Wait no longer when more than so many messages do; 0 sets no limit.",
+            },
+        ),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shell = Shell()
+        self._ending = threading.Event()
+        # For which message the command runs, and for how many it can't be run any more.
+        self._at: Envelope | None = None
+        self._not_run = 0
+
+    def run(self) -> None:
+        """Run the command for each message until SIGTERM or SIGINT.
+
+        Raises:
+            UsageError: A flag makes no sense.
+            ConfigError: The configuration can't work.
+            RefusedAtStart: Messages are to be checked and can't be, or there is no bash.
+            WorkLeft: Time was up before the command had been run for each message.
+        """
+        config = self.config
+        if not config["command"]:
+            self.log.error("You must provide a --command to run.")
+            sys.exit(1)
+        wanted = _filters.by_topic(config)
+        limit: int = _settings.get(config, "consumer_queue_limit")
+        matches: Waiting[Envelope] = Waiting(float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit)
+        self._shell.check()
+        worker = threading.Thread(target=self._work, args=(matches,), name=self.name, daemon=True)
+        with fedmsg.core.FedMsgContext(**{**config, "mute": True, "name": "relay_inbound"}) as context:
+            messages = context.tail_messages(topic=config["topic"])
+            worker.start()
+            try:
+                for _, _, _, envelope in messages:
+                    if wanted(envelope["topic"]):
+                        matches.put(envelope)
+                        self.log.debug("%d messages wait for the command", len(matches))
+                matches.end()
+                worker.join()
+            except KeyboardInterrupt:
+                self._stop(worker, matches, float(_settings.get(config, "stop_timeout")))
+            except BaseException:
+                self._stop(worker, matches, 0.0)
+                raise
+
+    def _stop(self, worker: threading.Thread, matches: Waiting[Envelope], limit: float) -> None:
+        """Run the command for what waits, as far as time allows.
+
+        Raises:
+            WorkLeft: It does not allow for all.
+        """
+        matches.end()
+        self._ending.set()
+        worker.join(0.8 * limit)
+        left, at = matches.rest(), self._at
+        if worker.is_alive() and at is not None:
+            self._shell.close()
+            worker.join(0.1 * limit)
+            self._shell.signal(signal.SIGKILL)
+            worker.join(0.1 * limit)
+        reasons = []
+        if at is not None:
+            reasons.append(f"the command was still running for {_name(at)}, and was ended")
+        if left or self._not_run:
+            reasons.append(f"it was not run for {len(left) + self._not_run} messages")
+        if left:
+            reasons.append(f"the first of which is {_name(left[0])}")
+        if reasons:
+            raise WorkLeft(f"stopped with work left: {', '.join(reasons)}")
+
+    # ---------------------------------------------------------------- in a thread of its own
+
+    def _work(self, matches: Waiting[Envelope]) -> None:
+        while (envelope := matches.take()) is not None:
+            self._at = envelope
+            try:
+                self.run_command(self.config["command"], envelope)
+            except Exception:
+                # Others build their commands on this class.
+                self.log.exception("running the command for %s failed", _name(envelope))
+            self._at = None
+
+    def run_command(self, command: str, message: Envelope) -> None:
+        """Run the command for a message.
+
+        Args:
+            command: The command.
+            message: The envelope.
+        """
+        while True:
+            try:
+                status = self._shell.run(command, message)
+                break
+            except OSError as error:
+                will_do = error.errno in _FOR_NOW and not self._ending.is_set()
+                self.log.error(
+                    "the command can't be run for %s%s: %s", _name(message), " yet" if will_do else "", error.strerror
+                )
+                if not will_do:
+                    self._not_run += 1
+                    return
+                self._ending.wait(_TRY_AGAIN_AFTER)
+        if status is None:
+            self._not_run += 1
+        elif status:
+            self.log.warning("Command returned error code %d", status)
+
+
+def _name(envelope: Envelope) -> str:
+    """Name a message for the log, whatever its id is."""
+    return one_line(f"the message {envelope.get('msg_id') or 'without an id'} on {envelope.get('topic')}")[:300]
+
+
+def trigger() -> Any:
+    """Run the command: the entry point of ``fedmsg-trigger``."""
+    return TriggerCommand().execute()

@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Gaps: the decisions without any socket, and what is passed on in which order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fedmsg import encoding
+from fedmsg.exceptions import FedmsgError, TransportError
+from fedmsg.replay.gaps import Ask, GapFiller, check_for_replay
+from fedmsg.replay.protocol import NO_MATCH, error_frame
+from tests.unit.replay.stores import envelope
+
+Serve = Callable[[dict[str, Any]], "list[bytes] | FedmsgError"]
+
+
+def numbered(number: int) -> dict[str, Any]:
+    return envelope(number, seq_id=number)
+
+
+def server(first: int = 1, last: int = 10**9, most: int = 10_000) -> Serve:
+    """Answer as a server does that has the messages between two numbers."""
+
+    def serve(query: dict[str, Any]) -> list[bytes] | FedmsgError:
+        low, high = query["seq_id_range"] if "seq_id_range" in query else [query["seq_id"]] * 2
+        low, high = max(low, first), min(high, last)
+        if high < low:
+            return [error_frame(NO_MATCH)]
+        if high - low >= most:
+            return [error_frame("too many: ask for less")]
+        return [encoding.dumps(numbered(number)).encode() for number in range(low, high + 1)]
+
+    return serve
+
+
+def no_server(query: dict[str, Any]) -> list[bytes] | FedmsgError:
+    raise AssertionError(f"nothing was to be asked: {query}")
+
+
+def silent(query: dict[str, Any]) -> list[bytes] | FedmsgError:
+    return TransportError("no answer within 2 s")
+
+
+def drive(filler: GapFiller, message: dict[str, Any], serve: Serve = no_server) -> list[Any]:
+    """Hand a message in; give what is passed on."""
+    steps, answer, passed = filler.steps("shop", message), None, list[Any]()
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration:
+            return passed
+        if isinstance(step, Ask):
+            answer = serve(step.query)
+        else:
+            answer = None
+            passed.append(step)
+
+
+def numbers(messages: list[Any]) -> list[int]:
+    return [message["seq_id"] for message in messages]
+
+
+@pytest.fixture
+def filler() -> GapFiller:
+    return GapFiller({}, ["shop"])
+
+
+def test_in_order_nothing_is_asked(filler: GapFiller) -> None:
+    for number in (7, 8, 9):
+        assert drive(filler, numbered(number)) == [numbered(number)]
+    assert filler.numbers == {"shop": 9}
+    assert not filler.counts
+
+
+def test_what_has_no_number_passes(filler: GapFiller) -> None:
+    drive(filler, numbered(7))
+    for message in ({}, envelope(1), envelope(1, seq_id="8"), envelope(1, seq_id=True), envelope(1, seq_id=-8)):
+        assert drive(filler, message) == [message]
+    assert list(filler.steps("other", numbered(1))) == [numbered(1)]
+    assert filler.numbers == {"shop": 7}
+
+
+def test_a_gap_is_filled_in_order(filler: GapFiller) -> None:
+    drive(filler, numbered(7))
+    assert numbers(drive(filler, numbered(2500), server())) == list(range(8, 2501))
+    assert filler.counts == {"asked": 3, "replayed": 2492}
+
+
+def test_what_comes_late_of_a_filled_gap_is_left_out(filler: GapFiller, caplog: pytest.LogCaptureFixture) -> None:
+    drive(filler, numbered(1))
+    drive(filler, numbered(10), server())
+    assert [drive(filler, numbered(number)) for number in (2, 9, 10)] == [[], [], []]
+    assert filler.counts["repeated"] == 3
+    assert caplog.records == []
+
+
+def test_the_number_is_kept_up_to_date_with_each_message(filler: GapFiller) -> None:
+    drive(filler, numbered(1))
+    steps = filler.steps("shop", numbered(10))
+    assert isinstance(next(steps), Ask)
+    assert isinstance(steps.send(server()({"seq_id_range": [2, 9]})), dict)
+    next(steps)
+    steps.close()
+    assert filler.numbers == {"shop": 3}
+
+
+@pytest.mark.parametrize(
+    ("serve", "reason"),
+    [
+        (silent, "no answer within 2 s"),
+        (server(first=10**9), "it no longer has them"),
+        (lambda query: [error_frame("not for you")], "not for you"),
+        (lambda query: [error_frame("ask for less")], "ask for less"),
+        (lambda query: [b"error: \x1b[2J\n"], r"error: \\x1b[2J\\n"),
+        (lambda query: TransportError("x" * 10_000), "xxx"),
+        (lambda query: [], "it no longer has them"),
+    ],
+    ids=["silent", "gone", "refusing", "never less", "odd", "long", "empty"],
+)
+def test_a_gap_that_can_not_be_filled_is_one_error(
+    filler: GapFiller, serve: Serve, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    drive(filler, numbered(5))
+    assert drive(filler, numbered(105), serve) == [numbered(105)]
+    assert drive(filler, numbered(106)) == [numbered(106)]
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith("99 messages of shop are lost, of the numbers 6 to 104 ")
+    assert reason.replace("\\\\", "\\") in record.getMessage()
+    assert len(record.getMessage()) < 500
+    assert (filler.counts["lost"], filler.counts["failed"]) == (99, 1)
+
+
+def test_a_server_that_is_silent_again_and_again_is_waited_for_less(filler: GapFiller) -> None:
+    def patience(first: int, serve: Serve) -> float:
+        """Give for how long the server may be silent about a gap of two."""
+        filler.numbers["shop"] = first
+        steps = filler.steps("shop", numbered(first + 3))
+        ask = next(steps)
+        assert isinstance(ask, Ask)
+        with contextlib.suppress(StopIteration):
+            steps.send(serve(ask.query))
+            while True:
+                next(steps)
+        return round(ask.timeout, 1)
+
+    assert [patience(number, silent) for number in (10, 20, 30)] == [2.0, 1.0, 0.5]
+    assert [patience(number, silent) for number in range(40, 90, 10)][-1] == 0.1
+    assert [patience(number, server()) for number in (100, 110)] == [0.1, 2.0]
+
+
+def test_of_a_gap_that_is_gone_in_part_the_rest_comes(filler: GapFiller, caplog: pytest.LogCaptureFixture) -> None:
+    drive(filler, numbered(5))
+    assert numbers(drive(filler, numbered(20_001), server(first=15_001))) == list(range(15_001, 20_002))
+    (record,) = caplog.records
+    assert "14995 messages of shop are lost, of the numbers 6 to 20000 " in record.getMessage()
+
+
+def test_a_server_that_falls_silent_half_way(filler: GapFiller, caplog: pytest.LogCaptureFixture) -> None:
+    drive(filler, numbered(0))
+    good, left = server(), 2
+
+    def serve(query: dict[str, Any]) -> list[bytes] | FedmsgError:
+        nonlocal left
+        left -= 1
+        return good(query) if left >= 0 else silent(query)
+
+    assert numbers(drive(filler, numbered(5000), serve)) == [*range(1, 2001), 5000]
+    assert "2999 messages of shop are lost" in caplog.text
+
+
+def test_a_number_far_ahead_does_not_cost_many_questions(filler: GapFiller) -> None:
+    drive(filler, numbered(5))
+    assert numbers(drive(filler, numbered(10**18), server(last=5))) == [10**18]
+    assert filler.counts["asked"] < 25
+
+
+def test_a_server_of_1x_which_refuses_ranges_is_asked_for_lists(filler: GapFiller) -> None:
+    asked = []
+
+    def serve(query: dict[str, Any]) -> list[bytes] | FedmsgError:
+        asked.append(query)
+        if "seq_id_range" in query:
+            return [error_frame('Something went wrong when processing the field "seq_id_range"')]
+        return [encoding.dumps(numbered(number)).encode() for number in query["seq_ids"]]
+
+    drive(filler, numbered(5))
+    assert numbers(drive(filler, numbered(2006), serve)) == list(range(6, 2007))
+    assert [sorted(query) for query in asked] == [["seq_id_range"]] + [["seq_ids"]] * 2
+
+
+def test_what_was_not_asked_for_is_refused(filler: GapFiller, caplog: pytest.LogCaptureFixture) -> None:
+    bad = [b"nonsense", b"[]", b"{}", encoding.dumps(envelope(4)).encode()]
+    bad += [encoding.dumps(numbered(number)).encode() for number in (3, 7, 5, 4, 99, 6)]
+    drive(filler, numbered(3))
+    assert numbers(drive(filler, numbered(8), lambda query: bad)) == [7, 8]
+    assert filler.counts["lost"] == 3
+    assert "refused a message from the replay server of shop" in caplog.text
+
+
+def test_what_is_not_valid_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    filler = GapFiller({}, ["shop"], validate=lambda message: message["seq_id"] != 5)
+    drive(filler, numbered(3))
+    assert numbers(drive(filler, numbered(7), server())) == [4, 6, 7]
+    assert "invalid message received" in caplog.text
+    assert "1 messages of shop are lost, of the numbers 4 to 6 " in caplog.text
+
+
+# ------------------------------------------------------------------ numbers that begin anew
+
+
+def test_a_store_that_was_made_anew_is_followed(filler: GapFiller, caplog: pytest.LogCaptureFixture) -> None:
+    drive(filler, numbered(900))
+    anew = server(last=2)
+    assert numbers(drive(filler, numbered(2), anew)) == [2]
+    assert "have begun anew" in caplog.text
+    assert numbers(drive(filler, numbered(3))) == [3]
+
+
+def test_a_repetition_is_asked_about_and_left_out_and_not_again_soon(
+    filler: GapFiller, caplog: pytest.LogCaptureFixture
+) -> None:
+    drive(filler, numbered(900))
+    assert drive(filler, numbered(2), server()) == []
+    assert "left out as a repetition" in caplog.text
+    assert drive(filler, numbered(3)) == []
+    assert drive(filler, numbered(900)) == []
+    assert filler.counts["repeated"] == 3
+
+
+def test_a_silent_server_says_nothing_about_a_repetition(filler: GapFiller) -> None:
+    drive(filler, numbered(900))
+    assert drive(filler, numbered(2), silent) == []
+    assert filler.numbers == {"shop": 900}
+
+
+# ------------------------------------------------------------------ check_for_replay, where nothing is asked
+
+
+@pytest.mark.parametrize(
+    ("before", "message", "passed", "after"),
+    [
+        ({}, numbered(3), True, {}),
+        ({"shop": 3}, envelope(1), True, {"shop": 3}),
+        ({"shop": -1}, numbered(3), True, {"shop": 3}),
+        ({"shop": 3}, numbered(3), False, {"shop": 3}),
+        ({"shop": 3}, numbered(1), False, {"shop": 3}),
+        ({"shop": 3}, numbered(4), True, {"shop": 4}),
+        ({"shop": 3}, {"seq_id": 4}, True, {"shop": 4}),
+        ({"shop": 3}, {"topic": "t", "body": numbered(4)}, True, {"shop": 4}),
+        ({"shop": 3}, {"topic": "t", "body": numbered(2)}, False, {"shop": 3}),
+        ({"shop": 3}, {"topic": "t", "body": "text"}, True, {"shop": 3}),
+    ],
+)
+def test_check_for_replay(before: dict[str, int], message: dict[str, Any], passed: bool, after: dict[str, int]) -> None:
+    kept = dict(before)
+    assert check_for_replay("shop", kept, message, {}) == ([message] if passed else [])
+    assert kept == after
+
+
+def test_check_for_replay_without_an_address_passes_the_message_on(caplog: pytest.LogCaptureFixture) -> None:
+    kept = {"shop": 3}
+    assert check_for_replay("shop", kept, numbered(6), {}) == [numbered(6)]
+    assert kept == {"shop": 6}
+    assert "No appropriate replay endpoint found for shop" in caplog.text
