@@ -41,6 +41,10 @@ _REMEMBERED = 20_000
 _NOTED_EVERY = 100
 
 
+class _Stopped(HttpError):
+    """The one who asked does not want to know any more."""
+
+
 class Topics:
     """What a consumer listens to.
 
@@ -139,20 +143,21 @@ class Datagrepper:
             try:
                 return _checked(self._ask(query), self.url)
             except HttpError as error:
+                if self._stopped.is_set():
+                    raise _Stopped("it was stopped") from error
                 will_do = error.status in {None, 200, *_BUSY} or (error.status or 0) >= 500
-                if self._stopped.is_set() or not will_do or attempt == self._retries:
+                if not will_do or attempt == self._retries:
                     raise
                 delay = self._delay * 2**attempt
                 self._log.info("%s; it is asked again in %g s", error, delay)
-                if self._stopped.wait(delay):
-                    raise
+                self._stopped.wait(delay)
         raise AssertionError("the last attempt returns or raises")
 
     def _ask(self, query: list[tuple[str, Any]]) -> Any:
         http = _plugins.lazy("http")
         with self._lock:
             if self._stopped.is_set():
-                raise HttpError("stopped")
+                raise _Stopped("it was stopped")
             self._request = http.Limit(self._timeout)
         try:
             return http.get_json(self.url, query, self._request)
@@ -296,8 +301,9 @@ class CatchUp:
             except HttpError as error:
                 self.close()
                 missing = ", ".join(str(left) for left in self._note.ranges if not left.is_fetched)
-                self._log.error(
-                    "%s can't catch up: %s. What passed from %s is asked for at the next start",
+                self._log.log(
+                    logging.INFO if isinstance(error, _Stopped) else logging.ERROR,
+                    "%s has not caught up: %s. What passed from %s is asked for at the next start",
                     self._name, error, missing,
                 )  # fmt: skip
                 return

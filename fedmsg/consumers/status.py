@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from fedmsg import encoding
 from fedmsg.consumers._handled import Handled
+from fedmsg.consumers._replaced import Replaced
 from fedmsg.exceptions import ConfigError, MessageError
-from fedmsg.hub.files import process_name, replace
+from fedmsg.hub.files import process_name
 
 __all__ = ["POST", "PRE", "Status", "StatusFile", "parse"]
 
@@ -123,6 +124,7 @@ class StatusFile:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied", str(folder))
+            self._file = Replaced(self.path)
             self.handled = Handled(self.path.with_name(f"{consumer}.handled"), log) if remember else None
         except OSError as error:
             raise ConfigError(
@@ -184,7 +186,7 @@ class StatusFile:
             if self._in_work:
                 text, status = next(iter(self._in_work.values()))[1], PRE
             try:
-                replace(self.path, b'{"message":%b,"status":"%b"}' % (text, status.encode()))
+                self._file.write(b'{"message":%b,"status":"%b"}' % (text, status.encode()))
             except OSError as error:
                 if not self._failing:
                     self._log.error("the status can't be written to %s: %s", self.path, error.strerror)
@@ -194,6 +196,7 @@ class StatusFile:
 
     def close(self) -> None:
         """Close what is open; a second call does nothing."""
+        self._file.close()
         if self.handled is not None:
             self.handled.close()
 

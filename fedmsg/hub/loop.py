@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -40,6 +40,8 @@ _BATCH = 1000
 _TICK = 1.0
 _UNWELL = 10.0
 _TWISTED = "twisted.internet.reactor"
+# So many messages that were not received may wait for their turn.
+_INJECTED = 100
 
 
 class Outcome(NamedTuple):
@@ -98,6 +100,7 @@ class Hub:
         self._workers: list[Workers] = []
         self._leftovers: dict[int, Leftovers] = {}
         self._receiver: BatchReceiver | None = None
+        self._injected: deque[Frames] = deque()
         self._subscribed: set[bytes] = set()
         self._thread: threading.Thread | None = None
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -220,9 +223,10 @@ class Hub:
         """
         is_envelope = isinstance(body, dict) and body.get("topic") == topic and "msg" in body
         data = _wire.encode(body if is_envelope else {"topic": topic, "msg": body}, topic)
-        if not self._has_room():
+        if len(self._injected) >= _INJECTED:
             raise MessageError("too many messages wait to be handled", "full")
-        self._dispatch([("a client", topic.encode(), data)])
+        self._injected.append(("a client", topic.encode(), data))
+        self._wake()
 
     def _open_publisher(self) -> publisher.Publisher:
         with self._publishing:
@@ -340,9 +344,10 @@ class Hub:
             self._beat = time.monotonic()
             self._follow_subscriptions(receiver)
             if self._has_room():
-                receiver.wait(_TICK)
+                receiver.wait(0.0 if self._injected else _TICK)
                 # Between the look and here only workers have been at the queues, and they make room.
-                batch = receiver.read(most)
+                batch = [self._injected.popleft() for _ in range(min(len(self._injected), most))]
+                batch += receiver.read(most - len(batch))
                 if batch:
                     self._dispatch(batch)
             else:

@@ -258,13 +258,14 @@ def test_it_is_stopped_from_elsewhere(server: DatagrepperServer) -> None:
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    results, found = datagrepper.results(T, END), []
+    results = datagrepper.results(T, END)
+    found: list[Any] = []
     with pytest.raises(HttpError):
         found.extend(results)
     stopper.join()
     assert datagrepper.stopped
     assert server.pages == [1, 2]
-    with pytest.raises(HttpError, match="stopped"):
+    with pytest.raises(HttpError, match="it was stopped"):
         next(datagrepper.results(T, END))
     assert server.pages == [1, 2]
 
@@ -485,7 +486,7 @@ def test_a_message_from_the_future_does_not_hide_what_was_missed(server: Datagre
 
 
 def test_many_starts_without_a_datagrepper_leave_a_short_note(server: DatagrepperServer, tmp_path: Path) -> None:
-    server.misbehave = lambda handler, query, number: handler.answer(404, b"") or True
+    server.misbehave = failing(*range(1000), status=404)
     for number in range(70):
         with Consumer(tmp_path, server) as consumer:
             consumer.handle(message(number, T + 100 * number))
