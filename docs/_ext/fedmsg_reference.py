@@ -37,7 +37,7 @@ EXTRAS = {
     "irc": "The IRC bot.",
     "metrics": "Figures for Prometheus, with ``metrics_port``.",
     "speed": "Faster decoding of what is received.",
-    "sql": "Sending SQLAlchemy models.",
+    "sql": "Keeping messages for replay in a database; sending SQLAlchemy models.",
     "srv": "Endpoints from the DNS, with ``srv_endpoints``.",
     "statscache": "Statistics that are kept up to date.",
     "all": "All of the above.",
