@@ -221,6 +221,7 @@ def test_whenever_it_is_killed_there_is_a_whole_file(tmp_path: Path, full_size: 
             process.kill()
         found = status.parse(path.read_bytes())
         handled = Handled(path.with_name("Printer.handled"), log)
+        assert found.timestamp is not None
         number = int(found.timestamp)
         # It is written before the file that says so is.
         assert (f"2026-{number}" in handled) >= (found.status == "post")
