@@ -131,7 +131,6 @@ class ReplayContext:
         """Wait up to a second for one question, and answer it."""
         deadline = time.monotonic() + _TURN
         while not self._stopping.is_set():
-            self.last_turn = time.monotonic()
             head, question = self._receive()
             if question is not None:
                 if not self._is_stuck(head[0]):
@@ -147,6 +146,7 @@ class ReplayContext:
         """Read one question with what stands before it; no question when there is none."""
         receive = self.publisher.recv
         while not self._stopping.is_set():
+            self.last_turn = time.monotonic()
             try:
                 # As a Frame it brings along whether another one follows; to ask takes longer than to receive.
                 frame = receive(zmq.NOBLOCK, copy=False)
