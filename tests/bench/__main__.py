@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.bench import aio, idle, meta, publish, relay, signed, startup, stop, tail
+from tests.bench import aio, idle, meta, publish, relay, replay, signed, startup, stop, tail
 from tests.bench.harness import REPOSITORY, Bench, BenchError
 from tests.bench.table import render
 
@@ -23,6 +23,7 @@ GROUPS = {
     "stop": stop.measure,
     "meta": meta.measure,
     "aio": aio.measure,
+    "replay": replay.measure,
 }
 
 #: What the documentation shows.

@@ -22,7 +22,9 @@ from tests.unit.replay.stores import envelope, opened
 NAME = "shop.here"
 # fedmsg 1.1.7 needs all of them.
 PLAIN = {"io_threads": 1, "high_water_mark": 0, "zmq_linger": 0, "timeout": 10}
-BOTH_WAYS = pytest.mark.parametrize(("answers", "asks"), [NAMES, NAMES[::-1], NAMES[:1] * 2], ids=["peer asks", "ours asks", "ours alone"])
+BOTH_WAYS = pytest.mark.parametrize(
+    ("answers", "asks"), [NAMES, NAMES[::-1], NAMES[:1] * 2], ids=["peer asks", "ours asks", "ours alone"]
+)
 
 
 def config(address: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -133,6 +134,24 @@ def test_a_gap_that_can_not_be_filled_is_one_error(
     assert reason.replace("\\\\", "\\") in record.getMessage()
     assert len(record.getMessage()) < 500
     assert (filler.counts["lost"], filler.counts["failed"]) == (99, 1)
+
+
+def test_a_server_that_is_silent_again_and_again_is_waited_for_less(filler: GapFiller) -> None:
+    def patience(first: int, serve: Serve) -> float:
+        """Give for how long the server may be silent about a gap of two."""
+        filler.numbers["shop"] = first
+        steps = filler.steps("shop", numbered(first + 3))
+        ask = next(steps)
+        assert isinstance(ask, Ask)
+        with contextlib.suppress(StopIteration):
+            steps.send(serve(ask.query))
+            while True:
+                next(steps)
+        return round(ask.timeout, 1)
+
+    assert [patience(number, silent) for number in (10, 20, 30)] == [2.0, 1.0, 0.5]
+    assert [patience(number, silent) for number in range(40, 90, 10)][-1] == 0.1
+    assert [patience(number, server()) for number in (100, 110)] == [0.1, 2.0]
 
 
 def test_of_a_gap_that_is_gone_in_part_the_rest_comes(filler: GapFiller, caplog: pytest.LogCaptureFixture) -> None:

@@ -260,6 +260,17 @@ def test_as_many_single_numbers_as_are_allowed(full: SqlStore) -> None:
     assert numbers(full.get({"seq_ids": list(range(10_000))})) == list(range(1, 11))
 
 
+def test_a_reader_may_stop_in_the_middle(store: SqlStore) -> None:
+    store.add_many(envelope(number) for number in range(3000))
+    texts = store.texts({})
+    next(texts)
+    texts.close()
+    found = store.iter({"seq_id_range": [5, 3000]})
+    assert next(found)["seq_id"] == 5
+    del found
+    assert store.add(envelope(1))["seq_id"] == 3001
+
+
 def test_a_reader_does_not_wait_for_a_writer(full: SqlStore) -> None:
     def look(message: dict[str, Any]) -> dict[str, Any]:
         assert numbers(full.get({"seq_id_range": [1, 100]})) == list(range(1, 11))
@@ -300,6 +311,32 @@ def test_a_table_that_has_gone(store: SqlStore) -> None:
     for call in (lambda: store.add(envelope()), lambda: store.get({"seq_id": 1})):
         with pytest.raises(StoreError, match="fedmsg_messages"):
             call()
+
+
+def test_connections_that_a_restart_has_ended_are_replaced(postgresql_url: str) -> None:
+    def end_all() -> None:
+        with other.begin() as connection:
+            connection.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            )
+
+    other = sa.create_engine(postgresql_url)
+    with opened(postgresql_url) as store:
+        store.add(envelope(1))
+        end_all()
+        assert store.add(envelope(2))["seq_id"] == 2
+        end_all()
+        assert numbers(store.get({})) == [1, 2]
+
+        def end(message: dict[str, Any]) -> None:
+            if len(seen) == 0:
+                end_all()
+            seen.append(message["seq_id"])
+
+        seen: list[int] = []
+        assert store.add(envelope(3), end)["seq_id"] == 3
+        assert seen == [3, 3]
+    other.dispose()
 
 
 def test_an_engine_of_the_user_waits_for_other_writers(tmp_path: Path) -> None:
