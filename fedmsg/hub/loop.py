@@ -176,7 +176,7 @@ class Hub:
                 time; a consumer does its work elsewhere.
         """
         owner = getattr(callback, "__self__", None)
-        if isinstance(owner, Consumer) and callback == owner._consume_json and owner._takes_as_usual():
+        if isinstance(owner, Consumer) and owner._takes_as_usual(callback):
             self._inboxes[callback] = owner.incoming
             owner.incoming.on_room = self._wake
         self._subscriptions.add(topic, callback)
@@ -384,8 +384,10 @@ class Hub:
                 calls += [(taker, message) for message in messages]
         # After the queues: a callback may do anything, and may even stop the hub.
         for taker, message in calls:
-            self._calling = taker
-            self._call(taker, message)
+            # One before may have withdrawn it.
+            if taker in who_wants(message.frame):
+                self._calling = taker
+                self._call(taker, message)
         self._calling = None
 
     def _call(self, taker: Callback, message: Message) -> None:
