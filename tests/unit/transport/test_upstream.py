@@ -80,7 +80,9 @@ def test_statistics_are_carried_over_when_the_loop_is_left(names_that_are_found_
         endpoints = {"one": one.address, "late": late.address.replace("127.0.0.1", "localhost")}
         with forwarder(endpoints) as running, Witness(running.outbound) as witness:
             arrives(witness, one, b"one")
-            arrives(witness, one, b"begin")
+            # Said once, after all that may still be under way.
+            one.say(b"begin", b"{}")
+            until(lambda: [b"begin", b"{}"] in witness.frames)
             before, seen = running.statistics(), len(witness.frames)
             names_that_are_found_late()
             arrives(witness, late, b"late")
