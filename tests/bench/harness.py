@@ -109,6 +109,7 @@ class Bench:
     Attributes:
         folder: A folder of its own.
         environ: The environment for what is started: nothing of this machine's configuration.
+        settings: The settings of every command.
     """
 
     def __init__(self, peer: Path, rounds: int, share: float = 1.0) -> None:
@@ -118,6 +119,7 @@ class Bench:
         self._temporary = tempfile.TemporaryDirectory(prefix="fedmsg-bench-")
         self.folder = Path(self._temporary.name)
         self._closers: list[Callable[[], None]] = [self._temporary.cleanup]
+        self.settings: dict[str, Any] = dict(_CONFIG)
         # The programs are found by this link and not by the repository itself, in which the
         # peer's Python would find our fedmsg instead of its own.
         (self.folder / "path").mkdir()
@@ -199,6 +201,10 @@ class Bench:
             )
         self._closers.append(lambda: _end(process, 0.0))
         return process
+
+    def closing(self, close: Callable[[], None]) -> None:
+        """Have something closed at the end."""
+        self._closers.append(close)
 
     def address(self) -> str:
         """A free address on this machine."""
