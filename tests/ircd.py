@@ -6,11 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -23,7 +24,8 @@ _CONFIG = """
 <bind address="127.0.0.1" port="{port}" type="clients">
 {more}
 <connect name="main" allow="*" timeout="20" pingfreq="120" hardsendq="4M" recvq="64K" threshold="1000"
- commandrate="100000" fakelag="no" localmax="100" globalmax="100" maxchans="1000" resolvehostnames="no" useident="no" {connect}>
+ commandrate="100000" fakelag="no" localmax="100" globalmax="100" maxchans="1000"
+ resolvehostnames="no" useident="no" {connect}>
 <files motd="{folder}/motd.txt">
 <pid file="{folder}/ircd.pid">
 <path configdir="{folder}" datadir="{folder}" logdir="{folder}" runtimedir="{folder}" moduledir="{modules}">
@@ -97,6 +99,16 @@ class Ircd:
             self._process.terminate()
             self._process.wait(10)
             self._process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have it do nothing for a while, with all connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Ircd:
         return self.start()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # What each extra is good for; a test compares the names with those that setup.py declares.
 EXTRAS = {
-    "commands": "What the commands can use beyond the basics; the same as ``daemon``.",
+    "commands": "What the commands can use beyond the basics: detaching, as with ``daemon``, and asking a datagrepper.",
     "consumers": "The consumers that ship.",
     "crypto": "Signing messages and checking signatures, with X.509 certificates and with GnuPG; ``fedmsg-certs``.",
     "crypto_ng": "The same as ``crypto``; a second name for the sake of old requirement files.",

@@ -143,25 +143,25 @@ def test_long_lines_are_split_and_arrive_whole(ircd: Ircd, ann: User, channel: s
 def test_it_comes_back_when_the_server_is_restarted(
     tmp_path: Path, nick: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Ircd(tmp_path / "ircd") as server:
-        with (
-            Wiretap(server.port) as wire,
-            User(server.port, "ann", "#news") as ann,
-            speaking(wire.port, "#news", nick) as client,
-        ):
-            client.notice("#news", "before")
-            ann.wait_for_said("before")
-            server.stop()
-            wait_for(logged(caplog, "Server shutting down"))
-            client.notice("#news", "meanwhile")
-            wait_for(logged(caplog, "it closed the connection"))
-            server.start()
-            # Somebody who comes now may come too late for it.
-            wait_for(lambda: b"NOTICE #news :meanwhile" in wire.lines())
-            with User(server.port, "bob", "#news") as bob:
-                client.notice("#news", "after")
-                bob.wait_for_said("after")
-            assert sum(line.startswith(b"NOTICE") for line in wire.lines()) == 3
+    with (
+        Ircd(tmp_path / "ircd") as server,
+        Wiretap(server.port) as wire,
+        User(server.port, "ann", "#news") as ann,
+        speaking(wire.port, "#news", nick) as client,
+    ):
+        client.notice("#news", "before")
+        ann.wait_for_said("before")
+        server.stop()
+        wait_for(logged(caplog, "Server shutting down"))
+        client.notice("#news", "meanwhile")
+        wait_for(logged(caplog, "it closed the connection"))
+        server.start()
+        # Somebody who comes now may come too late for it.
+        wait_for(lambda: b"NOTICE #news :meanwhile" in wire.lines())
+        with User(server.port, "bob", "#news") as bob:
+            client.notice("#news", "after")
+            bob.wait_for_said("after")
+        assert sum(line.startswith(b"NOTICE") for line in wire.lines()) == 3
 
 
 def test_a_nickname_in_use(ircd: Ircd, ann: User, channel: str, nick: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -204,8 +204,16 @@ def test_kicked_out_it_comes_back(
     ],
 )
 def test_a_channel_that_is_closed_is_tried_again(
-    ircd: Ircd, ann: User, channel: str, nick: str, caplog: pytest.LogCaptureFixture, closed: str, opened: str, reason: str
-) -> None:  # fmt: skip
+    *,
+    ircd: Ircd,
+    ann: User,
+    channel: str,
+    nick: str,
+    caplog: pytest.LogCaptureFixture,
+    closed: str,
+    opened: str,
+    reason: str,
+) -> None:
     ann.send(f"MODE {channel} {closed.format(nick=nick)}")
     ann.wait_for(f"MODE {channel} :+" if closed == "+i" else f"MODE {channel} +")
     with speaking(ircd, channel, nick) as client:

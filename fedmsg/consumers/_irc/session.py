@@ -197,7 +197,7 @@ class Session:
     def _on_001(self, event: Event) -> None:
         self._registered = True
         self._nickname = event.target
-        self._timers.pop(self._give_up, None)
+        self.alive()
         log.info("%s: connected as %s", self._bot.name, self._nickname)
         if not same(self._nickname, self._bot.nickname):
             self._in(self._regain.wait(), self._take_nickname)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,6 +162,14 @@ def _text(value: Any) -> str:
     return value
 
 
+def _authorities(value: Any) -> str:
+    try:
+        ssl.create_default_context(cafile=_text(value))
+    except OSError as error:
+        raise ValueError(f"no certificates can be read from {value}: {error.strerror or error}") from error
+    return str(value)
+
+
 def _word(value: Any) -> str:
     if not _WORD.fullmatch(_text(value)):
         raise ValueError(f"{value!r} has a character that can't be in it")
@@ -225,7 +234,7 @@ def _secret_in_file(value: Any) -> str:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "network": _word, "port": _whole(1, 65535), "ssl": _flag, "ssl_ca": _text, "nickname": _nickname,
+    "network": _word, "port": _whole(1, 65535), "ssl": _flag, "ssl_ca": _authorities, "nickname": _nickname,
     "channel": _channel, "channel_key": _word, "timeout": _positive, "line_rate": _number, "backlog": _whole(1, 10**6),
     "make_pretty": _flag, "make_terse": _flag, "make_short": _short, "filters": compile_filters,
     "sasl_username": _word, "sasl_password": _secret, "nickserv_password": _secret, "server_password": _word,

@@ -67,6 +67,8 @@ def test_the_port_with_tls(more: dict[str, Any], port: int) -> None:
         ("filters", {"topic": [5]}, "5 is no regular expression"),
         ("nickserv_password", "a\r\nQUIT", "can't be in it"),
         ("nickserv_password_file", "/nowhere", "can't read /nowhere: No such file"),
+        ("ssl_ca", "/nowhere", "no certificates can be read from /nowhere: No such file"),
+        ("ssl_ca", __file__, "no certificates can be read from"),
         ("sasl_username", "x", "go together"),
         ("chanel", "x", "'chanel' is unknown; write one of: backlog, channel, "),
     ],
