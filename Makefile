@@ -19,6 +19,10 @@ PLUGINS := $(PEER)/plugins
 PLUGIN_PACKAGES := fedmsg-meta-fedora-infrastructure==0.31.0 fedmsg-meta-debian==0.1 \
     python-fedora munch openidc-client lockfile beautifulsoup4 soupsieve arrow python-dateutil pytz tzdata
 
+# Consumers for both releases, in a folder of their own: only where a test puts it on the path is any installed.
+CONSUMERS := $(PEER)/consumers
+CONSUMER_PACKAGES := fedmsg-fasclient==0.7 fedmsg-genacls==0.6 busmon-consumers==0.4.5 python-memcached==1.62
+
 # Arguments for pytest: make test ARGS='-k relay -x'
 ARGS ?=
 
@@ -91,6 +95,7 @@ $(PEER)/.ready: Makefile .ci/venv
 	@$(PEER)/bin/python $(PIP) $(PEER_TOOLS)
 	@$(PEER)/bin/python $(PIP) $(PEER_TOOLS) $(PEER_PACKAGES)
 	@$(PEER)/bin/python $(PIP) --no-deps --upgrade --target $(PLUGINS) $(PLUGIN_PACKAGES)
+	@$(PEER)/bin/python $(PIP) --no-deps --upgrade --target $(CONSUMERS) $(CONSUMER_PACKAGES)
 	@mkdir -p $(PLUGINS)/fasjson_client-0.dist-info
 	@printf 'Metadata-Version: 2.1\nName: fasjson-client\nVersion: 0\n' > $(PLUGINS)/fasjson_client-0.dist-info/METADATA
 	@touch $@

@@ -41,7 +41,7 @@ STATSCACHE = [*DATAGREPPER, "requests>=2.28"]
 # What a user installs. The names commands, crypto, crypto_ng, consumers and all come from
 # fedmsg 1.x, where they meant the same.
 EXTRAS = {
-    "commands": DAEMON,
+    "commands": [*DAEMON, "requests>=2.28"],
     "consumers": CONSUMERS,
     "crypto": CRYPTO,
     "crypto_ng": CRYPTO,
@@ -62,6 +62,7 @@ EXTRAS["all"] = sorted(set(itertools.chain.from_iterable(EXTRAS.values())))
 # stays clean until somebody decides to move.
 EXTRAS["test"] = [
     *EXTRAS["all"],
+    "anyio>=4.4",
     "coverage>=7.10",
     "hypothesis>=6.100",
     "moksha-monitor-exporter>=0.0.2",
@@ -72,6 +73,7 @@ EXTRAS["test"] = [
     "ruff>=0.17,<0.18",
     "selenium>=4.20",
     "setuptools>=68",
+    "starlette>=0.37",
     "types-docutils",
     "types-psutil",
     "types-Pygments",
@@ -79,6 +81,8 @@ EXTRAS["test"] = [
     "types-requests",
     "types-setuptools",
     "types-six",
+    "uvicorn>=0.30",
+    "uvloop>=0.19",
     "websocket-client>=1.6",
 ]
 EXTRAS["docs"] = ["Sphinx>=7.4", "furo>=2024.1.29"]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fedmsg import aio, config, core, encoding, exceptions, utils  # noqa: F401 - what __getattr__ finds
-    from fedmsg.core import FedMsgContext
     from fedmsg.transport.receiver import Received
 
 __all__ = ["destroy", "init", "publish", "tail_messages"]
@@ -33,7 +32,7 @@ __all__ = ["destroy", "init", "publish", "tail_messages"]
 __local = threading.local()
 
 
-def init(**config: Any) -> FedMsgContext:
+def init(**config: Any) -> core.FedMsgContext:
     """Load the configuration, change it as told, and open this thread's context.
 
     Args:
@@ -45,7 +44,7 @@ def init(**config: Any) -> FedMsgContext:
     if getattr(__local, "__context", None) is not None:
         raise ValueError("fedmsg already initialized")
     loaded = _submodule("config").load_config()
-    context: FedMsgContext = _submodule("core").FedMsgContext(**{**loaded, **config})
+    context: core.FedMsgContext = _submodule("core").FedMsgContext(**{**loaded, **config})
     context._kept = True
     __local.__context = context
     return context

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # What each extra is good for; a test compares the names with those that setup.py declares.
 EXTRAS = {
-    "commands": "What the commands can use beyond the basics; the same as ``daemon``.",
+    "commands": "What the commands can use beyond the basics: detaching, as with ``daemon``, and asking a datagrepper.",
     "consumers": "The consumers that ship.",
     "crypto": "Signing messages and checking signatures, with X.509 certificates and with GnuPG; ``fedmsg-certs``.",
     "crypto_ng": "The same as ``crypto``; a second name for the sake of old requirement files.",
@@ -37,7 +37,7 @@ EXTRAS = {
     "irc": "The IRC bot.",
     "metrics": "Figures for Prometheus, with ``metrics_port``.",
     "speed": "Faster decoding of what is received.",
-    "sql": "Sending SQLAlchemy models.",
+    "sql": "Keeping messages for replay in a database; sending SQLAlchemy models.",
     "srv": "Endpoints from the DNS, with ``srv_endpoints``.",
     "statscache": "Statistics that are kept up to date.",
     "all": "All of the above.",

@@ -11,17 +11,17 @@ from asyncio import get_running_loop
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future, wait
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any
 
-from fedmsg import core, crypto, utils
+from fedmsg import _settings, core, crypto, utils
 from fedmsg.aio._checking import Checking
 from fedmsg.aio._coroutines import like_a_coroutine_function
 from fedmsg.aio._healing import heal
 from fedmsg.aio._listening import tail, tail_checked_in_threads
-from fedmsg.aio._threads import call_in_loop, in_thread, start
+from fedmsg.aio._threads import call_in_loop, in_thread, outcome_of, start
 from fedmsg.aio._waiting import Waiter
 from fedmsg.core import Hook
 from fedmsg.exceptions import ConfigError, UsageError
@@ -40,6 +40,28 @@ _SLICE = 0.005
 _LONG = 0.001
 
 
+class _Turn:
+    """Who has to wait, waits in turn: messages go out in the order of the calls.
+
+    Attributes:
+        waiting: How many wait, or do what takes long.
+    """
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Wait for one's turn, and have it for as long as the block lasts."""
+        self.waiting += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self.waiting -= 1
+
+
 class FedMsgContext:
     """The twin of `fedmsg.core.FedMsgContext` for asyncio.
 
@@ -53,6 +75,9 @@ class FedMsgContext:
         arguments: The configuration as it was given.
         is_open: Whether it can be published through.
         log: Its logger.
+        hostname: The short name of this machine.
+        refusals: How many received messages were refused, by kind: ``refusals.counts``.
+        gaps: What was missed by those that listen to services in ``replay_endpoints``.
 
     Raises:
         ConfigError: The configuration can't work. A ValueError.
@@ -68,9 +93,8 @@ class FedMsgContext:
         self._under_way: Future[None] | None = None
         self.is_open = False
         self._slow = False
-        self._queue = 0
         self._waiting: set[Waiter] = set()
-        self._turn = asyncio.Lock()
+        self._turn = _Turn()
         self._busy_since: float | None = None
         self._companion: AsyncGenerator[None, None] | None = None
 
@@ -90,7 +114,7 @@ class FedMsgContext:
         if self._closing is None and not self.is_open:
             opening = self._opening = self._opening or start(self._start)
             try:
-                await asyncio.wrap_future(opening)
+                await outcome_of(opening)
             except asyncio.CancelledError:
                 raise
             except BaseException:
@@ -114,7 +138,8 @@ class FedMsgContext:
         if self._loop is not None and not self._loop.is_closed() and not forked:
             raise UsageError("this context is used in another event loop: open one in each")
         self._loop = loop
-        self._turn = asyncio.Lock()
+        self._turn = _Turn()
+        self._waiting.clear()
         self._busy_since = None
 
     async def destroy(self) -> None:
@@ -125,9 +150,9 @@ class FedMsgContext:
         if self._closing is None:
             self.is_open = False
             self._closing = start(self._close)
-            for waiter in self._waiting:
-                waiter.wake()
-        await asyncio.wrap_future(self._closing)
+            for waiter in list(self._waiting):
+                waiter.release()
+        await outcome_of(self._closing)
         if self._companion is not None:
             await self._companion.aclose()
 
@@ -136,7 +161,7 @@ class FedMsgContext:
             # It may be opened this very moment; how that ends is told where it is waited for.
             self._opening.exception()
         if self._under_way is not None:
-            wait({self._under_way}, self._core.c["zmq_linger"] / 1000)
+            wait({self._under_way}, _settings.get(self._core.c, "zmq_linger") / 1000)
         self._core.destroy()
 
     def closes_by_itself(self) -> None:
@@ -262,33 +287,23 @@ class FedMsgContext:
             raise own._why_silent()
         if hook is not None and inspect.iscoroutinefunction(hook):
             raise UsageError("pre_fire_hook is a coroutine function; it has to be a plain one")
-        if self._slow or self._queue:
+        if self._slow or self._turn.waiting:
             if hook is not None and self._slow:
                 hook = partial(call_in_loop, loop, hook)
-            async with self._in_turn():
+            async with self._turn.taken():
+                self._raise_if_closed()
                 await self._publish_in_turn(outlet, now, (topic, msg, modname, hook))
             return
         number = own._i + 1
         frame, body = own._frames(number, topic, msg, modname, hook)
         hindrance = outlet.attempt(frame, body, now, self._expect)
         if hindrance is not None or outlet.deferred:
-            async with self._in_turn():
+            async with self._turn.taken():
                 await self._insist(outlet, frame, body, now, hindrance)
         own._i = number
 
     def _rest(self) -> None:
         self._busy_since = None
-
-    @asynccontextmanager
-    async def _in_turn(self) -> AsyncIterator[None]:
-        """Let one wait at a time: messages go out in the order of the calls."""
-        self._queue += 1
-        try:
-            async with self._turn:
-                self._raise_if_closed()
-                yield
-        finally:
-            self._queue -= 1
 
     async def _publish_in_turn(
         self, outlet: Publisher, start: float, message: tuple[str | None, object, str, Hook | None]
@@ -311,10 +326,12 @@ class FedMsgContext:
 
     async def _finish(self, function: Callable[[], None]) -> None:
         """Do in a thread what is done to its end, and before the next, also when this is cancelled."""
-        if self._under_way is not None:
-            await asyncio.wait({asyncio.wrap_future(self._under_way)})
+        if self._under_way is not None and not self._under_way.done():
+            # How that ends is of no interest to anybody any more.
+            with suppress(Exception):
+                await outcome_of(self._under_way)
         self._under_way = start(function)
-        await asyncio.wrap_future(self._under_way)
+        await outcome_of(self._under_way)
 
     async def _insist(
         self, outlet: Publisher, frame: bytes, body: bytes | None, start: float, hindrance: _Obstacle | None

@@ -10,7 +10,7 @@ from itertools import chain
 
 from fedmsg import _plugins, _settings
 from fedmsg.exceptions import WorkLeft
-from fedmsg.hub import Hub, Outcome, figures
+from fedmsg.hub import Consumer, Hub, Outcome, figures
 from fedmsg.transport import systemd
 from fedmsg.transport.stop import StopSignals
 
@@ -34,12 +34,22 @@ def run_hub(make: Callable[[], Hub], what: str) -> None:
     with StopSignals() as stop:
         hub = make()
         with hub, _served(hub):
-            log.info("%s, %d consumers and %d producers", what, hub.num_consumers, hub.num_producers)
-            systemd.notify(f"READY=1\nSTATUS={what}, {hub.num_consumers} consumers and {hub.num_producers} producers")
-            stop.wait_and_watch(lambda: hub.running, hub.well)
+            what = f"{what}, {hub.num_consumers} consumers and {hub.num_producers} producers"
+            log.info("%s", what)
+            systemd.notify(f"READY=1\nSTATUS={what}")
+            stop.wait_and_watch(lambda: hub.running, lambda: _is_well(hub, what))
             systemd.notify("STOPPING=1")
             outcome = hub.stop()
     _report(outcome)
+
+
+def _is_well(hub: Hub, what: str) -> bool:
+    """Ask the loop itself, and tell the service manager how far it is."""
+    if not hub.well():
+        return False
+    handled = sum(consumer.totals()["handled"] for consumer in hub.consumers if isinstance(consumer, Consumer))
+    systemd.notify(f"STATUS={what}, {handled} messages so far")
+    return True
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from fedmsg import utils
 from fedmsg.commands import BaseCommand, Declaration, _daemon
 from fedmsg.exceptions import ConfigError, UsageError
-from fedmsg.hub import Hub
+from fedmsg.hub import Hub, provide_moksha
 
 __all__ = ["HubCommand", "hub"]
 
@@ -44,7 +44,8 @@ class HubCommand(BaseCommand):
                 "dest": "explicit_hub_consumers",
                 "metavar": "CLASSES",
                 "default": None,
-                "help": "Run these consumers, such as package.module:Class, and no others; separated by commas.",
+                "help": "Run these consumers, such as package.module:Class, and no others, beside the producers; "
+                "separated by commas.",
             },
         ),
         (
@@ -82,12 +83,7 @@ class HubCommand(BaseCommand):
         if self.config["retry_dead_letters"] and not self.config.get("dead_letter_directory"):
             raise ConfigError("--retry-dead-letters needs dead_letter_directory: set it to the folder they are in")
         _daemon.run_hub(
-            lambda: Hub(
-                self.config,
-                consumers,
-                None if consumers is None else [],
-                retry_dead_letters=self.config["retry_dead_letters"],
-            ),
+            lambda: Hub(self.config, consumers, retry_dead_letters=self.config["retry_dead_letters"]),
             "running",
         )
 
@@ -96,6 +92,7 @@ class HubCommand(BaseCommand):
         if not names:
             return None
         classes = []
+        provide_moksha()
         for name in filter(None, (part.strip() for part in names.split(","))):
             try:
                 classes.append(utils.load_class(name))

@@ -32,18 +32,18 @@ class GatewayConsumer(FedmsgConsumer):
     config_key = "fedmsg.consumers.gateway.enabled"
 
     def __init__(self, hub: Any) -> None:
-        self._publisher: publisher.Publisher | None = None
-        self._closing = threading.Lock()
+        self._port_publisher: publisher.Publisher | None = None
+        self._port_closing = threading.Lock()
         # Before the hub knows of this consumer: it would go on filling the queue of one that failed.
         if hub.config.get(self.config_key):
-            self._open(hub.config)
+            self._open_port(hub.config)
         try:
             super().__init__(hub)
         except BaseException:
             self.destroy()
             raise
 
-    def _open(self, config: Mapping[str, Any]) -> None:
+    def _open_port(self, config: Mapping[str, Any]) -> None:
         self.port: int = _settings.get(config, "fedmsg.consumers.gateway.port")
         limits = {
             "high_water_mark": 0,
@@ -52,7 +52,7 @@ class GatewayConsumer(FedmsgConsumer):
             "post_init_sleep": 0,
         }
         key = "fedmsg.consumers.gateway.port"
-        self._publisher = publisher.open_bound({**config, **limits}, key, [f"tcp://*:{self.port}"])
+        self._port_publisher = publisher.open_bound({**config, **limits}, key, [f"tcp://*:{self.port}"])
         self.log.info("repeating what this hub receives at tcp://*:%d", self.port)
 
     def consume(self, message: Any) -> None:
@@ -61,8 +61,8 @@ class GatewayConsumer(FedmsgConsumer):
         Args:
             message: An object with ``topic`` and ``body`` as text.
         """
-        if self._publisher is not None:
-            self._publisher.send(message.topic.encode(), message.body.encode())
+        if self._port_publisher is not None:
+            self._port_publisher.send(message.topic.encode(), message.body.encode())
 
     def stop(self) -> None:
         """Close the port."""
@@ -71,7 +71,7 @@ class GatewayConsumer(FedmsgConsumer):
 
     def destroy(self) -> None:
         """Close the port; a second call does nothing."""
-        with self._closing:
-            opened, self._publisher = self._publisher, None
+        with self._port_closing:
+            opened, self._port_publisher = self._port_publisher, None
         if opened is not None:
             publisher.close(opened)

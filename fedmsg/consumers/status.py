@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 from fedmsg import encoding
 from fedmsg.consumers._handled import Handled
+from fedmsg.consumers._replaced import Replaced
 from fedmsg.exceptions import ConfigError, MessageError
-from fedmsg.hub.files import process_name, replace
+from fedmsg.hub.files import process_name
 
 __all__ = ["POST", "PRE", "Status", "StatusFile", "parse"]
 
@@ -48,10 +49,9 @@ class Status(NamedTuple):
     status: str
 
     @property
-    def timestamp(self) -> float:
-        """When the message was published, in seconds since the epoch."""
-        found: float = self.body["timestamp"]
-        return found
+    def timestamp(self) -> float | None:
+        """When the message was published, in seconds since the epoch, if it says so."""
+        return self.body.get("timestamp")
 
     @property
     def msg_id(self) -> str | None:
@@ -82,7 +82,7 @@ def parse(text: str | bytes) -> Status:
         raise MessageError("it does not hold a message", "status") from error
     if status not in (PRE, POST):
         raise MessageError(f"its status is {ascii(status)[:60]}, neither 'pre' nor 'post'", "status")
-    if type(when) not in {int, float} or not math.isfinite(when) or not 0 <= when <= _LATEST:
+    if when is not None and (type(when) not in {int, float} or not math.isfinite(when) or not 0 <= when <= _LATEST):
         raise MessageError("the timestamp of its message is no time", "status")
     topic = message.get("topic", body.get("topic"))
     return Status(topic if isinstance(topic, str) else "", body, status)
@@ -123,6 +123,7 @@ class StatusFile:
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise PermissionError(13, "Permission denied", str(folder))
+            self._file = Replaced(self.path)
             self.handled = Handled(self.path.with_name(f"{consumer}.handled"), log) if remember else None
         except OSError as error:
             raise ConfigError(
@@ -184,7 +185,7 @@ class StatusFile:
             if self._in_work:
                 text, status = next(iter(self._in_work.values()))[1], PRE
             try:
-                replace(self.path, b'{"message":%b,"status":"%b"}' % (text, status.encode()))
+                self._file.write(b'{"message":%b,"status":"%b"}' % (text, status.encode()))
             except OSError as error:
                 if not self._failing:
                     self._log.error("the status can't be written to %s: %s", self.path, error.strerror)
@@ -194,6 +195,7 @@ class StatusFile:
 
     def close(self) -> None:
         """Close what is open; a second call does nothing."""
+        self._file.close()
         if self.handled is not None:
             self.handled.close()
 

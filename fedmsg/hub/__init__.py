@@ -31,8 +31,8 @@ Distributions declare them as entry points, in the groups ``moksha.consumer`` an
 from __future__ import annotations
 
 from fedmsg.hub.consumer import Consumer
-from fedmsg.hub.loop import Hub, Outcome
+from fedmsg.hub.loop import Hub, Outcome, provide_moksha
 from fedmsg.hub.message import ZMQMessage
 from fedmsg.hub.producer import PollingProducer, Producer
 
-__all__ = ["Consumer", "Hub", "Outcome", "PollingProducer", "Producer", "ZMQMessage"]
+__all__ = ["Consumer", "Hub", "Outcome", "PollingProducer", "Producer", "ZMQMessage", "provide_moksha"]

@@ -6,10 +6,11 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from fedmsg.transport import curve, publisher
 from fedmsg.transport.batches import BatchReceiver, Frames
 from fedmsg.transport.refusals import Refusals
 
-__all__ = ["Hub", "Outcome"]
+__all__ = ["Hub", "Outcome", "provide_moksha"]
 
 log = logging.getLogger("fedmsg.hub")
 
@@ -38,6 +39,9 @@ _BATCH = 1000
 # The loop looks up at least so often, in seconds; one that has not for longer than the second is not well.
 _TICK = 1.0
 _UNWELL = 10.0
+_TWISTED = "twisted.internet.reactor"
+# So many messages that were not received may wait for their turn.
+_INJECTED = 100
 
 
 class Outcome(NamedTuple):
@@ -96,6 +100,7 @@ class Hub:
         self._workers: list[Workers] = []
         self._leftovers: dict[int, Leftovers] = {}
         self._receiver: BatchReceiver | None = None
+        self._injected: deque[Frames] = deque()
         self._subscribed: set[bytes] = set()
         self._thread: threading.Thread | None = None
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
@@ -108,8 +113,8 @@ class Hub:
         self._beat = 0.0
         self._outcome: Outcome | None = None
         self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
-        # Plugins of 1.x import their base classes from there.
-        moksha.register(Hub, RunningHub)
+        provide_moksha()
+        twisted = _TWISTED in sys.modules
         found = roster.Roster()
         found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self._make)
         makers = roster.Roster()
@@ -121,12 +126,24 @@ class Hub:
         self.consumers: list[Any] = found.running
         self.producers: list[Any] = makers.running
         self.failed = found.failed + makers.failed
+        if _TWISTED in sys.modules and not twisted:
+            log.warning(
+                "a plugin has imported %s, but Twisted's reactor does not run here: what it asks of it is never done; "
+                "moksha.hub.reactor has callLater, callInThread and callFromThread",
+                _TWISTED,
+            )
 
     def _make(self, kind: Any) -> Any:
         """Construct a consumer or producer; one that is not to run leaves no subscriptions behind."""
         before, one = len(self._subscriptions), None
         try:
             one = kind(self)
+        except Exception as error:
+            key = getattr(kind, "config_key", None)
+            if not isinstance(key, str) or self.config.get(key):
+                raise
+            # A constructor that goes on where that of its base has stopped: nobody needs to know.
+            log.debug("%s is disabled, and its constructor failed: %r", kind, error)
         finally:
             if not getattr(one, "_initialized", False):
                 for callback in self._subscriptions.cut(before):
@@ -159,7 +176,7 @@ class Hub:
                 time; a consumer does its work elsewhere.
         """
         owner = getattr(callback, "__self__", None)
-        if isinstance(owner, Consumer) and callback == owner._consume_json and owner._takes_as_usual():
+        if isinstance(owner, Consumer) and owner._takes_as_usual(callback):
             self._inboxes[callback] = owner.incoming
             owner.incoming.on_room = self._wake
         self._subscriptions.add(topic, callback)
@@ -206,9 +223,10 @@ class Hub:
         """
         is_envelope = isinstance(body, dict) and body.get("topic") == topic and "msg" in body
         data = _wire.encode(body if is_envelope else {"topic": topic, "msg": body}, topic)
-        if not self._has_room():
+        if len(self._injected) >= _INJECTED:
             raise MessageError("too many messages wait to be handled", "full")
-        self._dispatch([("a client", topic.encode(), data)])
+        self._injected.append(("a client", topic.encode(), data))
+        self._wake()
 
     def _open_publisher(self) -> publisher.Publisher:
         with self._publishing:
@@ -326,9 +344,10 @@ class Hub:
             self._beat = time.monotonic()
             self._follow_subscriptions(receiver)
             if self._has_room():
-                receiver.wait(_TICK)
+                receiver.wait(0.0 if self._injected else _TICK)
                 # Between the look and here only workers have been at the queues, and they make room.
-                batch = receiver.read(most)
+                batch = [self._injected.popleft() for _ in range(min(len(self._injected), most))]
+                batch += receiver.read(most - len(batch))
                 if batch:
                     self._dispatch(batch)
             else:
@@ -365,8 +384,10 @@ class Hub:
                 calls += [(taker, message) for message in messages]
         # After the queues: a callback may do anything, and may even stop the hub.
         for taker, message in calls:
-            self._calling = taker
-            self._call(taker, message)
+            # One before may have withdrawn it.
+            if taker in who_wants(message.frame):
+                self._calling = taker
+                self._call(taker, message)
         self._calling = None
 
     def _call(self, taker: Callback, message: Message) -> None:
@@ -543,3 +564,8 @@ class RunningHub(Hub):
     def __init__(self, config: Mapping[str, Any], consumers: Any = None, producers: Any = None) -> None:
         super().__init__(config, consumers, producers)
         self.start()
+
+
+def provide_moksha() -> None:
+    """Have ours found under the names of moksha, from which plugins of 1.x import their base classes."""
+    moksha.register(Hub, RunningHub)

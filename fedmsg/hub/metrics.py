@@ -7,7 +7,10 @@ import contextlib
 import errno
 import importlib.metadata
 import logging
+import os
 import platform
+import select
+import selectors
 import socket
 import socketserver
 import sys
@@ -36,6 +39,8 @@ _AT_ONCE = 8
 _SILENCE = 10.0
 # How long a thread has to notice that its client was cut off, in seconds.
 _PATIENCE = 2.0
+_CLIENT = "fedmsg-metrics-client"
+_SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Exporter:
@@ -76,9 +81,7 @@ class Exporter:
             where = f"port {self._configured_port} of {self._host}"
             raise kind(f"metrics_port: {where} can't be bound: {error.strerror or error}") from error
         self.port = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="fedmsg-metrics", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve, name="fedmsg-metrics", daemon=True)
         self._thread.start()
         log.info(
             "serving figures at http://%s:%d/metrics", f"[{self._host}]" if ":" in self._host else self._host, self.port
@@ -89,9 +92,8 @@ class Exporter:
         """Serve no more; a second call does nothing."""
         server, self._server = self._server, None
         if server is not None and self._thread is not None:
-            server.shutdown()
+            server.end()
             self._thread.join()
-            server.end_all()
             server.server_close()
 
     def __enter__(self) -> Exporter:
@@ -170,44 +172,74 @@ class _HTTPServer(socketserver.ThreadingTCPServer):
     """
 
     allow_reuse_address = True
+    request_queue_size = 100
 
     def __init__(self, host: str, port: int, handler: Any) -> None:
-        self._serving: dict[socket.socket, threading.Thread] = {}
+        self._clients: dict[socket.socket, None] = {}
+        self._answering: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._bell = -1
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         super().__init__((host, port), handler)
+        # A connection that has gone before it could be accepted is not waited for.
+        self.socket.setblocking(False)
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def serve(self) -> None:
+        """Serve until `end`; unlike serve_forever() it does not look up several times a second."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.socket, selectors.EVENT_READ)
+            selector.register(self._bell, selectors.EVENT_READ)
+            while self._bell not in {key.fileobj for key, _ in selector.select()}:
+                self.handle_request()
+        with self._lock:
+            for client in self._clients:
+                _cut(client)
+        for thread in self._answering:
+            thread.join(_PATIENCE)
+
+    def end(self) -> None:
+        """Let `serve` come to its end."""
+        os.eventfd_write(self._bell, 1)
+
+    def server_close(self) -> None:
+        """Close the socket."""
+        super().server_close()
+        bell, self._bell = self._bell, -1
+        if bell >= 0:
+            os.close(bell)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; where there are no descriptors left, that is not tried without a pause."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in _SHORT_OF:
+                select.select([self._bell], [], [], 0.1)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for a client; the oldest is cut off when there are too many."""
-        # A daemon thread, as somebody who reads nothing must not keep the process from ending.
-        thread = threading.Thread(
-            target=self.process_request_thread,
-            args=(request, client_address),
-            name="fedmsg-metrics-client",
-            daemon=True,
-        )
+        self._answering = [thread for thread in self._answering if thread.is_alive()]
+        if len(self._answering) >= 2 * _AT_ONCE:
+            self._answering[0].join(_PATIENCE)
         with self._lock:
-            if len(self._serving) >= _AT_ONCE:
-                oldest = next(iter(self._serving))
+            if len(self._clients) >= _AT_ONCE:
+                oldest = next(iter(self._clients))
                 _cut(oldest)
-                del self._serving[oldest]
-            self._serving[request] = thread
+                del self._clients[oldest]
+            self._clients[request] = None
+        # A daemon thread, as somebody who reads nothing must not keep the process from ending.
+        arguments = (request, client_address)
+        thread = threading.Thread(target=self.process_request_thread, args=arguments, name=_CLIENT, daemon=True)
+        self._answering.append(thread)
         thread.start()
 
     def shutdown_request(self, request: Any) -> None:
         """Close the connection of a client."""
         with self._lock:
-            self._serving.pop(request, None)
+            self._clients.pop(request, None)
         super().shutdown_request(request)
-
-    def end_all(self) -> None:
-        """Cut off whoever is served still."""
-        with self._lock:
-            serving = dict(self._serving)
-            for request in serving:
-                _cut(request)
-        for thread in serving.values():
-            thread.join(_PATIENCE)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that go away."""

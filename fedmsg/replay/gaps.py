@@ -45,6 +45,8 @@ Answer = list[bytes] | FedmsgError
 
 # So many filled gaps are remembered, to know messages that come a second time.
 _REMEMBERED = 100
+# A server that was silent again and again is waited for by this fraction of ``timeout``.
+_LEAST_PATIENCE = 16
 # How often a server is asked whether its numbers have begun anew, and how often repetition is told of; seconds.
 _SELDOM = 10.0
 
@@ -109,6 +111,9 @@ class GapFiller:
         self._read = read
         self._refusals = refusals if refusals is not None else Refusals(log)
         self._context = context
+        # How long each server is waited for: less each time that it is silent, so that one that
+        # has gone does not hold up a stream with many gaps.
+        self._patience: dict[str, float] = {}
         self._filled: dict[str, deque[tuple[int, int]]] = {}
         self._next_check: dict[str, float] = {}
 
@@ -127,9 +132,17 @@ class GapFiller:
             name: The service that it came from.
             message: The message.
 
-        Yields:
-            The messages that were missing, and the message itself unless it is a repetition.
+        Returns:
+            An iterator over the messages that were missing, and the message itself unless it is a repetition.
         """
+        last = self.numbers.get(name)
+        if last is not None and last >= 0 and _number(message) == last + 1:
+            # What nearly all are.
+            self.numbers[name] = last + 1
+            return iter((message,))
+        return self._drive(name, message)
+
+    def _drive(self, name: str, message: Message) -> Iterator[Message]:
         steps = self.steps(name, message)
         answer: Answer | None = None
         with ExitStack() as stack:
@@ -181,7 +194,7 @@ class GapFiller:
         walk = protocol.Walk(first, last)
         self._filled.setdefault(name, deque(maxlen=_REMEMBERED)).append((first, last))
         come, reason, listed = 0, "it no longer has them", False
-        deadline = time.monotonic() + self._timeout
+        deadline = self._deadline(name)
         while (part := walk.part) is not None:
             frames: Answer | None = yield self._ask(part, deadline, listed=listed)
             try:
@@ -199,15 +212,17 @@ class GapFiller:
                     break
                 continue
             except FedmsgError as error:
+                self._patience[name] = max(self._patience.get(name, self._timeout) / 2, self._timeout / _LEAST_PATIENCE)
                 reason = str(error)
                 break
+            self._patience.pop(name, None)
             for envelope in messages:
                 self.numbers[name] = envelope["seq_id"]
                 self.counts["replayed"] += 1
                 come += 1
                 yield {"topic": envelope.get("topic"), "body": envelope} if wrapped else envelope
             # Only time in which nothing was passed on counts.
-            deadline = time.monotonic() + self._timeout
+            deadline = self._deadline(name)
             walk.step(found=True)
         if lost := last - first + 1 - come:
             self.counts["lost"] += lost
@@ -216,6 +231,9 @@ class GapFiller:
                 "%d messages of %s are lost, of the numbers %d to %d which the replay server was asked for: %s",
                 lost, name, first, last, ascii(reason)[1:-1][:300],
             )  # fmt: skip
+
+    def _deadline(self, name: str) -> float:
+        return time.monotonic() + self._patience.get(name, self._timeout)
 
     def _ask(self, part: tuple[int, int], deadline: float, *, listed: bool) -> Ask:
         self.counts["asked"] += 1
@@ -266,7 +284,7 @@ class GapFiller:
         self._next_check[name] = now + _SELDOM
         self.counts["asked"] += 1
         answer = yield Ask({"seq_id": last}, self._timeout)
-        if isinstance(answer, list) and answer and protocol.NO_MATCH.encode() in answer[0][:200]:
+        if _has_nothing(answer):
             log.error(
                 "the replay server of %s no longer has number %d, and number %d has come: "
                 "its numbers have begun anew, and some messages may be lost", name, last, number,
@@ -275,6 +293,17 @@ class GapFiller:
             return True
         log.warning("message number %d of %s has come after number %d: left out as a repetition", number, name, last)
         return False
+
+
+def _has_nothing(answer: Answer | None) -> bool:
+    """Whether a server has answered that there is no such message."""
+    if not isinstance(answer, list):
+        return False
+    try:
+        protocol.check(answer)
+    except QueryError as error:
+        return protocol.NO_MATCH in str(error)
+    return False
 
 
 def _is_wrapped(message: Message) -> bool:

@@ -9,10 +9,11 @@ each other, whatever process or thread they are in.
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -115,7 +116,7 @@ class SqlStore:
         self._returning = bool(engine.dialect.update_returning) and engine.dialect.name != "sqlite"
         with _mapped(self, "can't be prepared"):
             # Who may only read the database can use one that is ready.
-            if not self._is_ready():
+            if not _retried(self._is_ready):
                 _retried(self._prepare)
         _stores.add(self)
 
@@ -193,7 +194,7 @@ class SqlStore:
 
     def _add(self, messages: list[Mapping[str, Any]], finish: Finish | None) -> list[dict[str, Any]]:
         stored = []
-        with self.engine.begin() as connection:
+        with _before_commit() as committing, self.engine.begin() as connection:
             # Comes first: it is what makes other writers wait, and on SQLite what makes this one wait for them.
             last = self._take(connection, len(messages))
             for number, message in enumerate(messages, start=last - len(messages) + 1):
@@ -202,6 +203,7 @@ class SqlStore:
             if stored:
                 rows = [_row(message) for message in stored]
                 connection.execute(_INSERT, rows if len(rows) > 1 else rows[0])
+            committing.set()
         return stored
 
     def _take(self, connection: sa.Connection, count: int) -> int:
@@ -225,23 +227,31 @@ class SqlStore:
         """
         return list(self.iter(query))
 
-    def iter(self, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def iter(self, query: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         """Give the same messages as `get` one after the other, however many there are."""
         for text in self.texts(query):
             yield encoding.loads(text)
 
-    def texts(self, query: Mapping[str, Any]) -> Iterator[str]:
+    def texts(self, query: Mapping[str, Any]) -> Generator[str, None, None]:
         """Give the same messages as `iter` as the JSON texts that they are stored as."""
         found = False
         asked = sa.select(_messages.c.msg).order_by(_messages.c.seq_id)
         if query:
             asked = asked.where(sa.or_(*(_condition(key, value) for key, value in query.items())))
-        with _mapped(self, "can't be read"), self.engine.connect() as connection:
-            for row in connection.execution_options(yield_per=_BATCH).execute(asked):
+        with _mapped(self, "can't be read"), ExitStack() as stack:
+            connection = _retried(lambda: self._connected(stack))
+            for row in stack.enter_context(connection.execution_options(yield_per=_BATCH).execute(asked)):
                 found = True
                 yield row[0]
         if not found:
             raise QueryError(protocol.NO_MATCH)
+
+    def _connected(self, stack: ExitStack) -> sa.Connection:
+        """Give a connection on which something has just been read."""
+        with _before_commit():
+            connection = stack.enter_context(self.engine.connect())
+            connection.execute(_LAST).close()
+            return connection
 
     def last_number(self) -> int:
         """Give the number of the last message that was stored; 0 when there is none yet."""
@@ -360,12 +370,36 @@ def _mapped(store: SqlStore, what: str) -> Iterator[None]:
         raise StoreError(f"the store {where} {what}: {reason[0] if reason else type(error).__name__}") from error
 
 
+class _ConnectionLost(exc.SQLAlchemyError):
+    """A connection out of the pool had gone, as after a restart of the database; nothing was done by it."""
+
+
+@contextmanager
+def _before_commit() -> Iterator[threading.Event]:
+    """Tell a connection that was lost before anything was committed from one of which nobody knows.
+
+    Yields:
+        What to set before the commit.
+    """
+    committing = threading.Event()
+    try:
+        yield committing
+    except exc.DBAPIError as error:
+        if error.connection_invalidated and not committing.is_set():
+            raise _ConnectionLost(str(error.orig)) from error
+        raise
+
+
 def _retried(work: Callable[[], _T]) -> _T:
-    """Do a transaction, again where another writer was in the way."""
-    deadline = time.monotonic() + _PATIENCE
+    """Do a transaction, again where another writer was in the way or the connection was an old one."""
+    deadline, tries = time.monotonic() + _PATIENCE, 3
     while True:
         try:
             return work()
+        except _ConnectionLost:
+            tries -= 1
+            if not tries:
+                raise
         except exc.OperationalError as error:
             if not _in_the_way(error) or time.monotonic() > deadline:
                 raise
@@ -398,8 +432,9 @@ def connect(url: str) -> SqlStore:
         raise ConfigError(
             f"persistent_store: {error}; write a URL such as sqlite:////var/lib/fedmsg/store.db"
         ) from error
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _set_up_sqlite)
+    set_up = {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}.get(engine.dialect.name)
+    if set_up is not None:
+        sa.event.listen(engine, "connect", set_up)
     return SqlStore(engine)
 
 
@@ -410,6 +445,14 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _set_up_postgresql(connection: Any, _record: object) -> None:
+    """Let a writer that is frozen, or whose machine has gone, not keep the others waiting for ever."""
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{int(2 * _PATIENCE)}s'")
+    cursor.close()
+    connection.commit()
 
 
 def _in_child() -> None:

@@ -55,6 +55,7 @@ class _Connection:
         self.since = self.moved = now
         self.unsent = 0
         self._acked = -1
+        self._subscribed = False
         self._descriptor = descriptor
         try:
             with self._socket() as connection:
@@ -86,13 +87,15 @@ class _Connection:
 
     def has_subscribed(self, mechanism: int, now: float) -> bool:
         """Whether it has said more than a handshake takes, and ZeroMQ has read that."""
-        received = self._tcp()[1]
-        if received < 0 or mechanism not in _HANDSHAKE:
-            return now - self.since > _GRACE
-        try:
-            return received - self._asked(termios.FIONREAD) > _HANDSHAKE[mechanism]
-        except OSError:
-            return False
+        # Asked again and again for many; what is so once stays so.
+        if not self._subscribed:
+            received = self._tcp()[1]
+            if received < 0 or mechanism not in _HANDSHAKE:
+                self._subscribed = now - self.since > _GRACE
+            else:
+                with contextlib.suppress(OSError):
+                    self._subscribed = received - self._asked(termios.FIONREAD) > _HANDSHAKE[mechanism]
+        return self._subscribed
 
     def _tcp(self) -> tuple[int, int]:
         """What the other side has acknowledged and sent, in bytes; -1 where that can't be known."""

@@ -109,6 +109,7 @@ class Bench:
     Attributes:
         folder: A folder of its own.
         environ: The environment for what is started: nothing of this machine's configuration.
+        settings: The settings of every command.
     """
 
     def __init__(self, peer: Path, rounds: int, share: float = 1.0) -> None:
@@ -118,6 +119,7 @@ class Bench:
         self._temporary = tempfile.TemporaryDirectory(prefix="fedmsg-bench-")
         self.folder = Path(self._temporary.name)
         self._closers: list[Callable[[], None]] = [self._temporary.cleanup]
+        self.settings: dict[str, Any] = dict(_CONFIG)
         # The programs are found by this link and not by the repository itself, in which the
         # peer's Python would find our fedmsg instead of its own.
         (self.folder / "path").mkdir()
@@ -155,9 +157,12 @@ class Bench:
 
     def configuration(self, who: str, inbound: str, outbound: str) -> str:
         """Write the configuration of a bus with those addresses; give its file."""
-        config = {**_CONFIG, "relay_inbound": [inbound], "endpoints": {"relay_outbound": [outbound]}}
-        path = self.folder / f"{who}-{inbound.rpartition(':')[2]}.py"
-        path.write_text(f"config = {config!r}\n")
+        settings = {"relay_inbound": [inbound], "endpoints": {"relay_outbound": [outbound]}}
+        return self._configuration(f"{who}-{inbound.rpartition(':')[2]}", settings)
+
+    def _configuration(self, name: str, settings: dict[str, Any]) -> str:
+        path = self.folder / f"{name}.py"
+        path.write_text(f"config = { ({**_CONFIG, **settings})!r}\n")
         return str(path)
 
     def relay(self, who: str, inbound: str, outbound: str) -> subprocess.Popen[bytes]:
@@ -165,9 +170,25 @@ class Bench:
         env = self.environ
         if who == "limit":
             argv, env = self._program("proxy", who)
-            argv += [inbound, outbound, str(RECEIVE_LIMIT), str(SEND_LIMIT)]
+            argv += ["bind", inbound, outbound, str(RECEIVE_LIMIT), str(SEND_LIMIT)]
         else:
             argv = self.command(who, "fedmsg-relay", "--config-filename", self.configuration(who, inbound, outbound))
+        return self.start(argv, env)
+
+    def gateway(self, who: str, endpoint: str, port: str) -> subprocess.Popen[bytes]:
+        """Start a gateway that listens to one endpoint, or the bare proxy as the limit of one."""
+        env = self.environ
+        if who == "limit":
+            argv, env = self._program("proxy", who)
+            argv += ["connect", endpoint, f"tcp://*:{port}", str(RECEIVE_LIMIT), str(SEND_LIMIT)]
+        else:
+            settings = {
+                "endpoints": {"bench": [endpoint]},
+                "fedmsg.consumers.gateway.port": int(port),
+                "fedmsg.consumers.gateway.high_water_mark": SEND_LIMIT,
+            }
+            config = self._configuration(f"gateway-{who}-{port}", settings)
+            argv = self.command(who, "fedmsg-gateway", "--config-filename", config)
         return self.start(argv, env)
 
     def start(
@@ -180,6 +201,10 @@ class Bench:
             )
         self._closers.append(lambda: _end(process, 0.0))
         return process
+
+    def closing(self, close: Callable[[], None]) -> None:
+        """Have something closed at the end."""
+        self._closers.append(close)
 
     def address(self) -> str:
         """A free address on this machine."""

@@ -25,15 +25,6 @@ def test_it_says_where_it_relays(bus: Bus) -> None:
     assert bus.stop_relay() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_one_ends_with_0(bus: Bus, number: int) -> None:
-    relay = bus.start_relay()
-    assert relay.stop(number) == 0
-    assert "STOPPING=1" in relay.notifications()
-    assert relay.err == []
-    relay.wait_for("stopped after 0 messages")
-
-
 def test_a_hang_up_is_answered_and_survived(bus: Bus) -> None:
     relay = bus.start_relay()
     relay.popen.send_signal(signal.SIGHUP)

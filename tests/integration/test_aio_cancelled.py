@@ -73,7 +73,7 @@ async def test_a_message_that_waits_is_not_sent(address: str, context: FedMsgCon
         await until(lambda: len(witness.frames) == 8)
     assert [body["msg"]["n"] for body in witness.bodies("t")] == [1, 2, 3, 5, 6, 7, 8, 11]
     assert [body["i"] for body in witness.bodies("t")] == list(range(1, 9))
-    assert (outlet_of(context).news._waiters, context._waiting, context._queue) == ([], set(), 0)
+    assert (outlet_of(context).news._waiters, context._waiting, context._turn.waiting) == ([], set(), 0)
 
 
 async def test_all_that_wait_are_cancelled(context: FedMsgContext) -> None:
@@ -83,7 +83,7 @@ async def test_all_that_wait_are_cancelled(context: FedMsgContext) -> None:
         task.cancel()
     await asyncio.wait(tasks)
     assert all(task.cancelled() for task in tasks)
-    assert (outlet_of(context).news._waiters, context._waiting, context._queue) == ([], set(), 0)
+    assert (outlet_of(context).news._waiters, context._waiting, context._turn.waiting) == ([], set(), 0)
 
 
 async def test_one_of_those_who_open_is_cancelled(address: str, settings: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,11 +44,48 @@ def test_an_application_does_not_load_what_is_dear(statement: str) -> None:
     assert (loaded_by(statement) - loaded_by("")) & DEAR == set()
 
 
-@pytest.mark.parametrize("command", ["logger", "relay", "tail"])
+@pytest.mark.parametrize("command", ["hub", "logger", "relay", "tail"])
 def test_a_command_does_not_load_what_it_may_not_need(command: str) -> None:
     # An idle relay stays small, kitchen and six alone being 9 MiB, and a logger is quick.
     unneeded = {"kitchen", "six", "yaml", "pygments", "orjson", "sqlalchemy", "requests", "argparse", "logging.config"}
     assert (loaded_by(f"import fedmsg.commands.{command}") - loaded_by("")) & unneeded == set()
+
+
+# A hub whose one consumer stops it, so that it has gone its whole way and handled nothing.
+IDLE_HUB = """
+import os, signal
+import fedmsg.commands.hub
+from fedmsg.consumers import FedmsgConsumer
+
+class Leaver(FedmsgConsumer):
+    config_key = "leaver.enabled"
+
+    def __init__(self, hub):
+        super().__init__(hub)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.stdout = sys.stderr
+sys.argv = ["fedmsg-hub", "--with-consumers", "__main__:Leaver"]
+try:
+    fedmsg.commands.hub.hub()
+except SystemExit as end:
+    assert end.code == 0, end.code
+sys.stdout = sys.__stdout__
+"""
+
+# What parts of a hub are made of that are there only where they are wanted.
+FOR_SOME_HUBS = {"irc", "jaraco", "orjson", "prometheus_client", "requests", "sqlalchemy", "websockets"}
+
+
+def test_an_idle_hub_does_not_load_what_it_may_not_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"leaver.enabled": True, "endpoints": {"nobody": ["ipc://nobody"]}}
+    (tmp_path / "hub.py").write_text(f"config = {config!r}\n")
+    monkeypatch.setenv("FEDMSG_CONFIG", str(tmp_path / "hub.py"))
+    loaded = {name.split(".")[0] for name in loaded_by(IDLE_HUB) - loaded_by("")}
+    assert "fedmsg" in loaded
+    assert loaded & (FOR_SOME_HUBS | {"argparse", "cryptography", "kitchen", "pygments", "six", "yaml"}) == set()
+    # Of the standard library, what takes megabytes. Looking for plugins takes email.
+    assert loaded & {"asyncio", "concurrent", "http", "multiprocessing", "sqlite3", "ssl"} == set()
 
 
 @pytest.mark.parametrize("name", sorted(source.modules()))

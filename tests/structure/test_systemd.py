@@ -38,8 +38,17 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
-def test_there_is_a_unit_for_the_relay() -> None:
-    assert "fedmsg-relay.service" in {unit.name for unit in UNITS}
+@pytest.mark.parametrize("name", ["fedmsg-relay", "fedmsg-signing-relay", "fedmsg-gateway"])
+def test_there_is_a_unit_that_remembers_over_a_restart(name: str) -> None:
+    (unit,) = [unit for unit in UNITS if unit.stem == name]
+    assert service(unit)["RuntimeDirectory"] == name
+    assert service(unit)["RuntimeDirectoryPreserve"] == "restart"
+
+
+@pytest.mark.parametrize("key", ["StateDirectory", "RuntimeDirectory"])
+def test_the_hub_has_a_place_for_what_is_left_and_for_its_monitoring_socket(key: str) -> None:
+    (unit,) = [unit for unit in UNITS if unit.stem == "fedmsg-hub"]
+    assert service(unit)[key] == "fedmsg-hub"
 
 
 @every_unit

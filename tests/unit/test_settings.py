@@ -29,7 +29,7 @@ _DEFAULTS = """
 topic_prefix "org.fedoraproject" | environment "dev" | endpoints {"relay_outbound": ["tcp://127.0.0.1:4001"]}
 relay_inbound "tcp://127.0.0.1:2003" | io_threads 1 | post_init_sleep 0.5 | timeout 2 | stop_timeout 5
 print_config false | high_water_mark 0 | receive_high_water_mark 100000 | publish_high_water_mark 200000
-max_message_size 16777216 | zmq_heartbeat_ivl 5000 | replay_max 10000 | zmq_linger 1000 | zmq_enabled true
+max_message_size 16777216 | zmq_heartbeat_ivl 5000 | replay_max 10000 | replay_max_bytes 16777216 | zmq_linger 1000 | zmq_enabled true
 zmq_strict false | zmq_tcp_keepalive 1 | zmq_tcp_keepalive_cnt 3 | zmq_tcp_keepalive_idle 60
 zmq_tcp_keepalive_intvl 5 | zmq_reconnect_ivl 100 | zmq_reconnect_ivl_max 1000 | fedmsg.consumers.gateway.port 9940
 fedmsg.consumers.gateway.high_water_mark 200000 | fedmsg.consumers.relay.high_water_mark 200000

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import zmq
 
@@ -16,6 +18,7 @@ from tests.bench.programs.link import serve
 _context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 _sockets: list[zmq.Socket[bytes]] = []
 _prepared: list[bytes] = []
+_greeting: list[bytes] = list(payload.GREETING)
 
 
 def _open() -> zmq.Socket[bytes]:
@@ -49,12 +52,23 @@ def subscribed() -> None:
 def greet() -> None:
     """Send one message that is not counted."""
     for socket in _sockets:
-        socket.send_multipart(payload.GREETING)
+        socket.send_multipart(_greeting)
+
+
+def read_greeting(path: str) -> None:
+    """Greet with the message in a file from now on."""
+    _greeting[1] = Path(path).read_bytes()
 
 
 def prepare(first: int, count: int) -> None:
     """Make messages to `blast`, so that it does nothing but send."""
     _prepared[:] = [payload.body(number) for number in range(first, first + count)]
+    gc.freeze()
+
+
+def prepare_file(path: str, count: int) -> None:
+    """Make the messages in a file, one in each line, again and again, to `blast`."""
+    _prepared[:] = itertools.islice(itertools.cycle(Path(path).read_bytes().splitlines()), count)
     gc.freeze()
 
 
@@ -109,7 +123,9 @@ serve(
         "connect": connect,
         "subscribed": subscribed,
         "greet": greet,
+        "read_greeting": read_greeting,
         "prepare": prepare,
+        "prepare_file": prepare_file,
         "blast": blast,
         "send": send,
         "pace": pace,

@@ -21,7 +21,8 @@ from fedmsg.exceptions import ConfigError, MessageError
 from tests.datagrepper_server import message
 
 log = logging.getLogger("tests")
-ONE, TWO = ({"topic": "a.b", "body": message(number, 1_700_000_000 + number)} for number in (1, 2))
+ONE: dict[str, Any] = {"topic": "a.b", "body": message(1, 1_700_000_001)}
+TWO: dict[str, Any] = {"topic": "a.b", "body": message(2, 1_700_000_002)}
 
 
 @pytest.fixture
@@ -56,12 +57,32 @@ def test_before_and_after(file: StatusFile) -> None:
     assert found is not None
     assert (found.topic, found.body, found.status) == ("a.b", ONE["body"], "post")
     assert (found.msg_id, found.timestamp) == ("2026-1", 1_700_000_001)
-    # Nothing else is left in the folder.
+    # Nothing else is left in the folder, whatever a killed process left there.
+    spare = file.path.with_name(".Printer.1.spare")
+    spare.write_text("half a sta")
+    StatusFile(file.path.parent.parent, "Printer", log).close()
+    file.close()
     assert sorted(path.name for path in file.path.parent.iterdir()) == ["Printer", "Printer.handled"]
 
 
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_long_and_short_by_turns(file: StatusFile, can_exchange: bool) -> None:
+    file._file._can_exchange = can_exchange
+    for size in (5, 100_000, 0, 20, 20, 1):
+        one = {"topic": "a.b", "body": message(size, 5, msg="x" * size)}
+        file.save({"message": one, "status": "post"})
+        assert read(file) == {"message": one, "status": "post"}
+
+
+def test_a_file_that_somebody_removes_comes_again(file: StatusFile) -> None:
+    for one in (ONE, TWO, ONE):
+        file.save({"message": one, "status": "post"})
+        assert read(file)["message"] == one
+        file.path.unlink()
+
+
 def test_what_a_consumer_does_to_a_message_is_not_noted(file: StatusFile) -> None:
-    changed = {"topic": "a.b", "body": dict(message(1, 5))}
+    changed: dict[str, Any] = {"topic": "a.b", "body": message(1, 5)}
     file.save({"message": changed, "status": "pre"})
     changed["body"]["msg"] = object()
     file.save({"message": changed, "status": "post"})
@@ -79,8 +100,12 @@ def test_what_is_no_json_is_noted_as_far_as_it_goes(file: StatusFile) -> None:
 
 def test_several_workers_tell_of_the_message_that_is_longest_in_work(file: StatusFile) -> None:
     file.save({"message": ONE, "status": "pre"})
-    statuses = ({"message": TWO, "status": "pre"}, {"message": TWO, "status": "post"})
-    worker = threading.Thread(target=lambda: [file.save(one) for one in statuses])
+
+    def work() -> None:
+        file.save({"message": TWO, "status": "pre"})
+        file.save({"message": TWO, "status": "post"})
+
+    worker = threading.Thread(target=work)
     worker.start()
     worker.join()
     assert read(file) == {"message": ONE, "status": "pre"}
@@ -115,6 +140,7 @@ def test_all_spellings(text: Any, state: str) -> None:
 def test_the_topic_may_stand_in_the_body_alone() -> None:
     assert status.parse(json.dumps({"message": {"body": BODY}})).topic == BODY["topic"]
     assert status.parse(json.dumps({"message": {"body": {"timestamp": 1.5}}})) == ("", {"timestamp": 1.5}, "post")
+    assert status.parse('{"message": {"body": {}}}').timestamp is None
 
 
 @pytest.mark.parametrize(
@@ -123,7 +149,8 @@ def test_the_topic_may_stand_in_the_body_alone() -> None:
         "", "{", "\0", "null", "[]", "3", '"text"', "{}", "[" * 100_000,
         '{"message": null}', '{"message": []}', '{"message": "x"}', '{"message": {}}',
         '{"message": {"body": null}}', '{"message": {"body": []}}', '{"message": {"body": "no json"}}',
-        '{"message": {"body": "[]"}}', '{"message": {"body": {}}}', '{"message": {"body": {"timestamp": "1"}}}',
+        '{"message": {"body": "[]"}}', '{"message": {"body": {"timestamp": {}}}}',
+        '{"message": {"body": {"timestamp": "1"}}}',
         '{"message": {"body": {"timestamp": true}}}', '{"message": {"body": {"timestamp": NaN}}}',
         '{"message": {"body": {"timestamp": -1}}}', '{"message": {"body": {"timestamp": 1e300}}}',
         '{"message": {"body": {"timestamp": 1}}, "status": "x"}',
@@ -160,13 +187,14 @@ def test_no_place_for_it(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = StatusFile(tmp_path, "Printer", log)
-    file.path.mkdir()
+    file.path.parent.rmdir()
     for _ in range(3):
         file.save({"message": ONE, "status": "pre"})
     assert caplog.text.count("can't be written") == 1
-    file.path.rmdir()
+    file.path.parent.mkdir()
     file.save({"message": ONE, "status": "post"})
     assert read(file)["status"] == "post"
+    file.close()
     assert [path.name for path in file.path.parent.iterdir()] == ["Printer"]
 
 
@@ -186,14 +214,17 @@ for number in itertools.count():
 
 @pytest.mark.soak
 def test_whenever_it_is_killed_there_is_a_whole_file(tmp_path: Path, full_size: bool) -> None:
-    for _ in range(100 if full_size else 3):
-        with subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+    for turn in range(100 if full_size else 3):
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, tmp_path / str(turn)], stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             path = Path(process.stdout.readline().strip())
             assert process.stdout.readline() == "now\n"
             process.kill()
         found = status.parse(path.read_bytes())
         handled = Handled(path.with_name("Printer.handled"), log)
+        assert found.timestamp is not None
         number = int(found.timestamp)
         # It is written before the file that says so is.
         assert (f"2026-{number}" in handled) >= (found.status == "post")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -135,6 +136,24 @@ def test_a_gap_that_can_not_be_filled_is_one_error(
     assert (filler.counts["lost"], filler.counts["failed"]) == (99, 1)
 
 
+def test_a_server_that_is_silent_again_and_again_is_waited_for_less(filler: GapFiller) -> None:
+    def patience(first: int, serve: Serve) -> float:
+        """Give for how long the server may be silent about a gap of two."""
+        filler.numbers["shop"] = first
+        steps = filler.steps("shop", numbered(first + 3))
+        ask = next(steps)
+        assert isinstance(ask, Ask)
+        with contextlib.suppress(StopIteration):
+            steps.send(serve(ask.query))
+            while True:
+                next(steps)
+        return round(ask.timeout, 1)
+
+    assert [patience(number, silent) for number in (10, 20, 30)] == [2.0, 1.0, 0.5]
+    assert [patience(number, silent) for number in range(40, 90, 10)][-1] == 0.1
+    assert [patience(number, server()) for number in (100, 110)] == [0.1, 2.0]
+
+
 def test_of_a_gap_that_is_gone_in_part_the_rest_comes(filler: GapFiller, caplog: pytest.LogCaptureFixture) -> None:
     drive(filler, numbered(5))
     assert numbers(drive(filler, numbered(20_001), server(first=15_001))) == list(range(15_001, 20_002))
@@ -212,6 +231,13 @@ def test_a_repetition_is_asked_about_and_left_out_and_not_again_soon(
     assert drive(filler, numbered(3)) == []
     assert drive(filler, numbered(900)) == []
     assert filler.counts["repeated"] == 3
+
+
+def test_what_a_message_says_is_no_error(filler: GapFiller) -> None:
+    drive(filler, numbered(900))
+    says = encoding.dumps(envelope(900, seq_id=900, msg=f"error: '{NO_MATCH}'")).encode()
+    assert drive(filler, numbered(2), lambda query: [says]) == []
+    assert filler.numbers == {"shop": 900}
 
 
 def test_a_silent_server_says_nothing_about_a_repetition(filler: GapFiller) -> None:

@@ -260,6 +260,17 @@ def test_as_many_single_numbers_as_are_allowed(full: SqlStore) -> None:
     assert numbers(full.get({"seq_ids": list(range(10_000))})) == list(range(1, 11))
 
 
+def test_a_reader_may_stop_in_the_middle(store: SqlStore) -> None:
+    store.add_many(envelope(number) for number in range(3000))
+    texts = store.texts({})
+    next(texts)
+    texts.close()
+    found = store.iter({"seq_id_range": [5, 3000]})
+    assert next(found)["seq_id"] == 5
+    del found
+    assert store.add(envelope(1))["seq_id"] == 3001
+
+
 def test_a_reader_does_not_wait_for_a_writer(full: SqlStore) -> None:
     def look(message: dict[str, Any]) -> dict[str, Any]:
         assert numbers(full.get({"seq_id_range": [1, 100]})) == list(range(1, 11))
@@ -302,6 +313,32 @@ def test_a_table_that_has_gone(store: SqlStore) -> None:
             call()
 
 
+def test_connections_that_a_restart_has_ended_are_replaced(postgresql_url: str) -> None:
+    def end_all() -> None:
+        with other.begin() as connection:
+            connection.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            )
+
+    other = sa.create_engine(postgresql_url)
+    with opened(postgresql_url) as store:
+        store.add(envelope(1))
+        end_all()
+        assert store.add(envelope(2))["seq_id"] == 2
+        end_all()
+        assert numbers(store.get({})) == [1, 2]
+
+        def end(message: dict[str, Any]) -> None:
+            if len(seen) == 0:
+                end_all()
+            seen.append(message["seq_id"])
+
+        seen: list[int] = []
+        assert store.add(envelope(3), end)["seq_id"] == 3
+        assert seen == [3, 3]
+    other.dispose()
+
+
 def test_an_engine_of_the_user_waits_for_other_writers(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     # It gives up at once by itself, and has no write-ahead log.
@@ -316,6 +353,11 @@ def test_an_engine_of_the_user_waits_for_other_writers(tmp_path: Path) -> None:
     release.join()
     blocker.close()
     store.close()
+
+
+def test_a_writer_that_hangs_is_ended_by_the_database(postgresql_url: str) -> None:
+    with opened(postgresql_url) as store, store.engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "1min"
 
 
 def test_a_commit_waits_for_the_disk(sqlite_url: str) -> None:
