@@ -60,8 +60,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         Wiretap(server.port) as wire,
         User(server.port, "ann", "#news") as ann,
     ):
-        bot = read({"network": "127.0.0.1", "port": wire.port, "channel": "news", "nickname": "bot", "line_rate": 0})
-        client = Client(bot, Turnstile(0), SOON)
+        entry = {"network": "127.0.0.1", "port": wire.port, "channel": "news", "nickname": "bot", "line_rate": 0}
+        # Neither side asks the other whether it is still there.
+        client = Client(read({**entry, "timeout": 3600}), Turnstile(0), SOON)
         client.start()
         consumer = IRCBotConsumer(StandIn())
         consumer.add_irc_client(client)
