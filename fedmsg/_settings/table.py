@@ -203,8 +203,8 @@ _ROWS = [
     Setting("status_directory", TEXT, None, "A folder in which each consumer notes the message it is at.", "hub",
             in_conf=False),
     Setting("state_directory", TEXT, None,
-            "A folder for messages that are left when a hub stops, handled first at its next start; $STATE_DIRECTORY "
-            "when not set.", "hub", in_conf=False),
+            "A folder for messages that are left when a hub stops, handled first at its next start, and for the number "
+            "of a relay's subscribers; $STATE_DIRECTORY when not set.", "hub", in_conf=False),
     Setting("consumer_queue_limit", INTEGER, 10000, "How many messages may wait for one consumer.", "hub",
             "messages", in_conf=False, low=1),
     Setting("consumer_queue_policy", TEXT, "block",

@@ -358,16 +358,16 @@ class Consumer:
         received = self.incoming.received
         with self._handling.lock:
             row = {
-                "name": type(self).__name__,
-                "module": type(self).__module__,
-                "topic": self.topic,
-                "initialized": self._initialized,
-                "exceptions": self._exception_count,
-                "jsonify": self.jsonify,
                 "backlog": self.incoming.qsize(),
-                "headcount_out": self.headcount_out,
+                "exceptions": self._exception_count,
                 "headcount_in": received - self._handling.reported,
-                "times": list(self._times),
+                "headcount_out": self.headcount_out,
+                "initialized": self._initialized,
+                "jsonify": self.jsonify,
+                "module": type(self).__module__,
+                "name": type(self).__name__,
+                "times": [*self._times],
+                "topic": self.topic,
                 "totals": self.totals(),
             }
             self._exception_count = self.headcount_out = 0

@@ -74,7 +74,8 @@ def _guarded(function: Callable[..., object], args: tuple[Any, ...], kw: dict[st
     def call() -> None:
         try:
             function(*args, **kw)
-        except Exception:
+        except BaseException:
+            # The thread that makes the calls goes on, whatever one of them does.
             log.exception("a call of %r failed", function)
 
     return call

@@ -38,6 +38,11 @@ _TURN = 1.0
 _MOST_FRAMES = 16
 # Answers that have not been taken yet may have so many times the size of one in all.
 _ANSWERS_KEPT = 8
+# One whose answers are not read is not listened to for so many seconds; a REQ never gets there.
+_IGNORED_FOR = 1.0
+# As many of these are remembered.
+_STUCK_KEPT = 1000
+_NOT_READ = "an answer could not be handed over: who asked has gone or does not read"
 # Seconds between two lines in the log about the same kind of trouble.
 _SELDOM = 10.0
 
@@ -84,6 +89,7 @@ class ReplayContext:
         self._max: int = _settings.get(config, "replay_max")
         self._max_bytes: int = _settings.get(config, "replay_max_bytes")
         self._under_way: list[tuple[zmq.MessageTracker, int]] = []
+        self._stuck_until: dict[bytes, float] = {}
         self._quiet_until: dict[str, float] = {}
         self._stopping = threading.Event()
         self.last_turn = time.monotonic()
@@ -125,10 +131,10 @@ class ReplayContext:
         """Wait up to a second for one question, and answer it."""
         deadline = time.monotonic() + _TURN
         while not self._stopping.is_set():
-            self.last_turn = time.monotonic()
             head, question = self._receive()
             if question is not None:
-                self._reply(head, self._answer(question))
+                if not self._is_stuck(head[0]):
+                    self._reply(head, self._answer(question))
                 return
             left = deadline - time.monotonic()
             if left <= 0:
@@ -138,15 +144,19 @@ class ReplayContext:
 
     def _receive(self) -> tuple[list[bytes], bytes | None]:
         """Read one question with what stands before it; no question when there is none."""
-        while True:
+        receive = self.publisher.recv
+        while not self._stopping.is_set():
+            self.last_turn = time.monotonic()
             try:
-                frames = [self.publisher.recv(zmq.NOBLOCK)]
+                # As a Frame it brings along whether another one follows; to ask takes longer than to receive.
+                frame = receive(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return [], None
-            while self.publisher.getsockopt(zmq.RCVMORE):
-                frame = self.publisher.recv()
+                break
+            frames = [frame.bytes]
+            while frame.more:
+                frame = receive(copy=False)
                 if len(frames) < _MOST_FRAMES:
-                    frames.append(frame)
+                    frames.append(frame.bytes)
             with contextlib.suppress(ValueError):
                 end = frames.index(b"", 1) + 1
                 if len(frames) == end + 1:
@@ -157,6 +167,7 @@ class ReplayContext:
                     continue
             # Not what a REQ sends, so that nobody would understand the answer.
             self._tell("malformed", "something that is no question came in")
+        return [], None
 
     # ---------------------------------------------------------------- answering
 
@@ -223,7 +234,11 @@ class ReplayContext:
         except zmq.ZMQError as error:
             if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
                 raise
-            self._tell("dropped", "an answer could not be handed over: who asked has gone or does not read")
+            if error.errno == zmq.EAGAIN:
+                if len(self._stuck_until) >= _STUCK_KEPT:
+                    self._stuck_until.clear()
+                self._stuck_until[head[0]] = time.monotonic() + _IGNORED_FOR
+            self._tell("dropped", _NOT_READ)
             return
         if size and last.tracker is not None and not last.tracker.done:
             self._under_way.append((last.tracker, size))
@@ -240,6 +255,13 @@ class ReplayContext:
         """How many bytes of answers may be kept, beside those that have not been taken yet."""
         self._under_way = [entry for entry in self._under_way if not entry[0].done]
         return _ANSWERS_KEPT * self._max_bytes - sum(size for _, size in self._under_way)
+
+    def _is_stuck(self, asker: bytes) -> bool:
+        """Whether one who asks has not read the answers before: to look for more would keep others from theirs."""
+        if time.monotonic() < self._stuck_until.get(asker, 0.0):
+            self._tell("dropped", _NOT_READ)
+            return True
+        return False
 
     def _size_limit(self) -> int:
         """How big the next answer may be.

@@ -71,12 +71,12 @@ class Failures:
             self._replace(one, "poll", self._around)
         elif isinstance(one, Consumer):
             self._replace(one, "consume", self._around_consume)
-            self._replace(one, "validate", self._around, RuntimeWarning)
+            self._replace(one, "validate", self._around, (RuntimeWarning,))
             self._replace(one, "pre_consume", self._around)
             self._replace(one, "post_consume", self._around_post_consume)
 
     def _replace(
-        self, one: Any, name: str, around: Callable[..., Any], expected: type[BaseException] | tuple[()] = ()
+        self, one: Any, name: str, around: Callable[..., Any], expected: tuple[type[BaseException], ...] = ()
     ) -> None:
         setattr(one, name, functools.wraps(method := getattr(one, name))(around(one, method, expected)))
 
@@ -84,9 +84,9 @@ class Failures:
         def watched(*args: Any, **kw: Any) -> Any:
             try:
                 return method(*args, **kw)
-            except expected:
+            except (KeyboardInterrupt, *expected):
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 self._add(Failure(one, method.__name__, error, *args[:1]))
                 raise
             finally:
@@ -99,7 +99,9 @@ class Failures:
         def watched(message: Any) -> Any:
             try:
                 done = method(message)
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 self._in_hand().append(Failure(one, "consume", error, message))
                 raise
             self._in_hand().clear()

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,7 @@ class Attendance:
         name = re.sub(r"[^\w.]+", "-", address)[-100:]
         self._path = os.path.join(folder, f"subscribers-{name}.json") if folder else ""
         self._noted: int | None = None
+        self._lock = threading.Lock()
 
     def expected(self) -> int:
         """How many there were; 0 when nothing is known."""
@@ -64,9 +66,12 @@ class Attendance:
 
     def note(self, count: int) -> None:
         """Remember how many there are; costs nothing as long as that is the same."""
-        if not self._path or count == self._noted:
-            return
-        self._noted = count
+        with self._lock:
+            if self._path and count != self._noted:
+                self._noted = count
+                self._write(count)
+
+    def _write(self, count: int) -> None:
         passing = f"{self._path}.{os.getpid()}"
         try:
             with open(passing, "w", encoding="utf-8") as file:

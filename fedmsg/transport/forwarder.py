@@ -30,7 +30,7 @@ from fedmsg.transport.attendance import Attendance
 from fedmsg.transport.backlog import Stuck, Subscribers
 from fedmsg.transport.options import Socket
 from fedmsg.transport.refusals import Refusals
-from fedmsg.transport.steering import LoopEnd, Steering
+from fedmsg.transport.steering import PER_MESSAGE, LoopEnd, Steering
 from fedmsg.transport.upstream import Upstream
 
 __all__ = ["Forwarder", "Outcome", "Statistics"]
@@ -158,8 +158,8 @@ class Forwarder:
         if self._steering is None or not self.running:
             raise TransportError("the forwarder is not running")
         counts = self._steering.counts()
-        # libzmq counts frames, of which a message has two.
-        return Statistics(counts[0] // 2, counts[1], counts[2] // 2, counts[3], self.refusals.counts.total())
+        messages = counts[0] // PER_MESSAGE, counts[2] // PER_MESSAGE
+        return Statistics(messages[0], counts[1], messages[1], counts[3], self.refusals.counts.total())
 
     def look(self) -> int:
         """See how the subscribers are, and remember how many; to be called every second or so.
@@ -348,7 +348,7 @@ class Forwarder:
         except zmq.Again:
             return False
         counted, size = self._control.counts, sum(map(len, frames))
-        counted[0] += 2
+        counted[0] += PER_MESSAGE
         counted[1] += size
         if self._check is not None:
             try:
@@ -358,7 +358,7 @@ class Forwarder:
             except MessageError as error:
                 self.refusals.add(", ".join(self.inbound) or "the endpoints", error)
                 return True
-        counted[2] += 2
+        counted[2] += PER_MESSAGE
         counted[3] += sum(map(len, frames))
         outbound.send_multipart(frames)
         return True

@@ -39,8 +39,8 @@ _REPORTS = 10
 
 # A question for stored messages may list a few ten thousand ids.
 _LONGEST_QUESTION = 1024 * 1024
-# One who asks waits for the answer before asking again; a few more have got lost on the way.
-_ANSWERS_AT_ONCE = 4
+# One who asks waits for the answer before asking again; another one may have got lost on the way.
+_ANSWERS_AT_ONCE = 2
 # Milliseconds.
 _STUCK_FOR = 30_000
 

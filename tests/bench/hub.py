@@ -33,6 +33,7 @@ class Hub:
         count: How many messages it handles in each turn.
         different: How many different ones there are.
         greeting: A file with a message that finds out whether the consumer hears; a plain one when not given.
+        speed: Whether orjson may be used.
 
     Attributes:
         process: The hub.
@@ -44,9 +45,11 @@ class Hub:
         bench: Bench,
         who: str,
         settings: dict[str, Any],
+        *,
         count: int = 1,
         different: int = 1_000_000_000,
         greeting: Path | None = None,
+        speed: bool = True,
     ) -> None:
         self.who = who
         self._count = count
@@ -59,6 +62,7 @@ class Hub:
         self._report.bind(str(path))
         bench.closing(self._report.close)
         own = {"bench.counter": True, "bench.report": str(path), "bench.count": count, "bench.different": different}
+        own["bench.speed"] = speed
         argv, env = self._command(bench, {**settings, **own, "endpoints": {"bench": [address]}}, path)
         start = time.perf_counter()
         self.process: subprocess.Popen[bytes] = bench.start(argv, env)
@@ -162,24 +166,29 @@ def _signed(folder: Path) -> dict[str, Any]:
 
 def measure(bench: Bench) -> list[Row]:
     """Measure the rows of this group."""
-    return [_plain(bench), _checked(bench), _start(bench)]
+    return [*_plain(bench), _checked(bench), _start(bench)]
 
 
-def _plain(bench: Bench) -> Row:
-    row = Row("hub, into one consumer", "msg/s", Goal("at least", 0.8))
-    counts = {"ours": bench.size(COUNT), "peer": bench.size(PEER_COUNT)}
-    limit = _Limit(bench, counts["ours"])
-    hubs = {who: Hub(bench, who, {}, count) for who, count in counts.items()}
-    for who, hub in hubs.items():
-        hub.feeder.do("prepare", first=0, count=counts[who])
+def _plain(bench: Bench) -> list[Row]:
+    fast = Row("hub, into one consumer, with orjson", "msg/s", Goal("at least", 0.8))
+    plain = Row("  without", "msg/s", Goal("at least", 0.8))
+    count, for_peer = bench.size(COUNT), bench.size(PEER_COUNT)
+    limit = _Limit(bench, count)
+    ours = [(row, Hub(bench, "ours", {}, count=count, speed=row is fast)) for row in (fast, plain)]
+    peer = Hub(bench, "peer", {}, count=for_peer)
+    peer.feeder.do("prepare", first=0, count=for_peer)
+    for _, hub in ours:
+        hub.feeder.do("prepare", first=0, count=count)
     for number in range(bench.rounds):
         progress(f"hub: round {number + 1}")
-        row.limit.append(limit.turn())
-        row.ours.append(hubs["ours"].turn())
-        row.peer.append(hubs["peer"].turn())
-    for hub in hubs.values():
+        for row, hub in ours:
+            # The limit has its turn next to each, for all to be measured under the same conditions.
+            row.limit.append(limit.turn())
+            row.ours.append(hub.turn())
+        plain.peer.append(peer.turn())
+    for hub in (*(hub for _, hub in ours), peer):
         hub.close()
-    return row
+    return [fast, plain]
 
 
 def _checked(bench: Bench) -> Row:
@@ -193,7 +202,7 @@ def _checked(bench: Bench) -> Row:
     verifier.do("load", path=str(folder / "signed.jsonl"))
     hubs = {}
     for who, count in counts.items():
-        hubs[who] = Hub(bench, who, config, count, DIFFERENT, folder / "greeting.json")
+        hubs[who] = Hub(bench, who, config, count=count, different=DIFFERENT, greeting=folder / "greeting.json")
         hubs[who].feeder.do("prepare_file", path=str(folder / "signed.jsonl"), count=count)
     for number in range(bench.rounds):
         progress(f"hub, checking: round {number + 1}")

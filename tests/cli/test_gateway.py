@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +81,29 @@ def test_the_watchdog_is_reassured_and_the_status_tells(bus: GatewayBus) -> None
             meanwhile=lambda: said.extend(gateway.notifications()),
         )
         assert gateway.stop() == 0
+
+
+def test_it_repeats_in_the_background() -> None:
+    pidfile, log = Path("gateway.pid").absolute(), Path("gateway.log").absolute()
+    handler = {"class": "logging.FileHandler", "filename": str(log), "formatter": "bare"}
+    logging = {"handlers": {"file": handler}, "loggers": {"fedmsg": {"handlers": ["file"]}}}
+    with GatewayBus(daemon=True, pidfile=str(pidfile), logging=logging) as bus:
+        started = bus.run("fedmsg-gateway")
+        assert (started.returncode, started.stdout, started.stderr) == (0, "", "")
+        until(lambda: log.exists() and "repeating 3 endpoints" in log.read_text(encoding="utf-8"))
+        pid = int(pidfile.read_text(encoding="ascii"))
+        descriptor = os.pidfd_open(pid)
+        try:
+            with Witness(bus.address) as witness, bus.publisher("first") as first:
+                until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
+            os.kill(pid, signal.SIGTERM)
+            assert select.select([descriptor], [], [], 20)[0], "it goes on"
+        except BaseException:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            raise
+        finally:
+            os.close(descriptor)
+    assert "stopped after" in log.read_text(encoding="utf-8")
 
 
 def test_a_taken_port_is_status_6_and_one_line() -> None:

@@ -17,7 +17,7 @@ import fedmsg
 from fedmsg import crypto
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import MissingKey, RefusedAtStart
-from fedmsg.testing import Bus, Process, envelopes, free_address
+from fedmsg.testing import Bus, Process, envelopes, free_address, free_port
 from tests.certificates import Bench, Holder, authority, put
 
 HOST = socket.gethostname().split(".", 1)[0]
@@ -110,6 +110,24 @@ def test_a_relay_that_checks_passes_only_what_is_valid(bus: Bus) -> None:
     assert {envelope["msg"]["n"] for envelope in envelopes(tail.out)} == {2}
     relay.wait_for("it is not signed")
     assert bus.stop_relay() == 0
+
+
+def test_a_gateway_that_checks_repeats_only_what_is_valid(bus: Bus) -> None:
+    port = free_port()
+    bus.start_relay()
+    with (
+        Bus({**bus.config, "fedmsg.consumers.gateway.port": port}) as inside,
+        Process(["fedmsg-gateway", "--validate"], env=inside.environ) as gateway,
+        Bus({**bus.config, "endpoints": {"gateway": [f"tcp://127.0.0.1:{port}"]}}) as outside,
+        Process(["fedmsg-tail", "--json", "--no-validate"], env=outside.environ) as tail,
+        bus.context(sign_messages=False) as unsigned,
+        bus.context() as signed,
+    ):
+        gateway.wait_ready()
+        speak_until_heard(tail, unsigned, signed)
+        assert {envelope["msg"]["n"] for envelope in envelopes(tail.out)} == {2}
+        gateway.wait_for("it is not signed")
+        assert gateway.stop() == 0
 
 
 def test_a_signing_relay_signs_for_those_without_a_key(bus: Bus, bench: Bench) -> None:

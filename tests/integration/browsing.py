@@ -94,18 +94,18 @@ def client(server: Server, *topics: str, **options: Any) -> Iterator[Client]:
         made.close()
 
 
-def raw(server: Server, *, window: int | None = None) -> socket.socket:
+def raw(port: int | None, *, window: int | None = None) -> socket.socket:
     """Connect without any protocol.
 
     Args:
-        server: The server.
+        port: The port.
         window: How many bytes the kernel keeps until they are read.
     """
     connection = socket.socket()
     if window is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
     connection.settimeout(20)
-    connection.connect(("127.0.0.1", server.port))
+    connection.connect(("127.0.0.1", port))
     return connection
 
 

@@ -14,7 +14,7 @@ import zmq.auth
 
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import NotListening, RefusedAtStart
-from fedmsg.testing import Bus, Process
+from fedmsg.testing import Bus, Process, free_port
 from fedmsg.transport.forwarder import Forwarder
 
 
@@ -105,6 +105,45 @@ def test_a_side_without_a_folder_is_open(keys: Keys) -> None:
         bus.start_relay()
         with bus.context(**keys.client("web")) as context, Process(["fedmsg-tail", "--json"], env=bus.environ) as plain:
             plain.wait_for('"n":1', meanwhile=lambda: context.publish(topic="t", modname="m", msg={"n": 1}))
+
+
+def test_a_gateway_between_a_guarded_relay_and_its_own_guard(bus: Bus, keys: Keys) -> None:
+    zmq.auth.create_certificates(keys.folder, "gateway")
+    (keys.folder / "gateway.key_secret").chmod(0o600)
+    keys.admit(keys.subscribers, "gateway")
+    outside = keys.folder / "outside"
+    outside.mkdir()
+    keys.admit(outside, "stranger")
+    port = free_port()
+    settings = {
+        **bus.config,
+        **keys.client("gateway"),
+        # Of no concern to a gateway: nobody publishes through it.
+        "curve_publishers": str(keys.folder / "nowhere"),
+        "curve_subscribers": str(outside),
+        "fedmsg.consumers.gateway.port": port,
+    }
+
+    def listener(name: str) -> Bus:
+        gateway = {"endpoints": {"gateway": [f"tcp://127.0.0.1:{port}"]}}
+        own = keys.client(name)
+        return Bus({**gateway, **own, "curve_servers": {"gateway": str(keys.folder / "gateway.key")}})
+
+    with (
+        Bus(settings) as inside,
+        Process(["fedmsg-gateway"], env=inside.environ) as gateway,
+        listener("stranger") as first,
+        listener("tail") as second,
+        Process(["fedmsg-tail", "--json"], env=first.environ) as known,
+        Process(["fedmsg-tail", "--json"], env=second.environ) as unknown,
+        bus.context(**keys.client("web")) as context,
+    ):
+        gateway.wait_ready()
+        gateway.wait_for("to subscribe: its key is not in")
+        for _ in range(3):
+            known.wait_for('"n":1', meanwhile=lambda: context.publish(topic="t", modname="m", msg={"n": 1}))
+        assert unknown.out == []
+        assert gateway.stop() == 0
 
 
 @pytest.mark.parametrize(

@@ -122,11 +122,15 @@ def ann(served: Ircd) -> Iterator[User]:
 def test_it_logs_in_before_it_joins(
     served: Ircd, ann: User, caplog: pytest.LogCaptureFixture, login: dict[str, str]
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     with speaking(served.port, **login) as client:
         client.notice("#news", "let in")
         ann.wait_for_said("let in")
     # At once, and not only because it tried again.
     assert "can't join" not in caplog.text
+    assert "TO SERVER: NICK" in caplog.text
+    assert PASSWORD not in caplog.text
+    assert "AUTHENTICATE" not in caplog.text
 
 
 def test_a_login_that_fails(served: Ircd, caplog: pytest.LogCaptureFixture) -> None:

@@ -241,7 +241,7 @@ def test_too_many_clients_are_turned_away() -> None:
 
 def test_connections_that_say_nothing_are_few_and_do_not_stay() -> None:
     with server(limits=Limits(clients=1, handshake=0.5)) as running:
-        silent = [raw(running) for _ in range(60)]
+        silent = [raw(running.port) for _ in range(60)]
         # Those for whom there was no room are cut at once, the others when their time is up.
         until(lambda: running.counts == {"crowd": 9})
         assert [connection.recv(1) for connection in silent] == [b""] * 60
@@ -302,7 +302,7 @@ def test_a_slow_client_loses_the_oldest_and_harms_nobody(caplog: pytest.LogCaptu
 
 
 def test_a_client_that_takes_nothing_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    with server(limits=Limits(ping=0.2)) as running, raw(running, window=4096) as stuck:
+    with server(limits=Limits(ping=0.2)) as running, raw(running.port, window=4096) as stuck:
         shake_hands(stuck)
         until(lambda: running.clients == 1)
         until(lambda: running.clients == 0)
@@ -423,7 +423,7 @@ def test_clients_are_told_of_the_end() -> None:
 
 
 def test_one_who_does_not_listen_does_not_hold_up_the_end() -> None:
-    with server() as running, raw(running, window=4096) as stuck, raw(running), raw(running) as half:
+    with server() as running, raw(running.port, window=4096) as stuck, raw(running.port), raw(running.port) as half:
         shake_hands(stuck)
         stuck.sendall(frame(1, b'{"topic":"__topic_subscribe__","body":""}'))
         half.sendall(b"GET / HT")

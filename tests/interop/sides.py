@@ -135,6 +135,10 @@ class Side:
         """Start a relay."""
         return self.start(folder, "fedmsg-relay")
 
+    def gateway(self, folder: Path) -> Process:
+        """Start a gateway."""
+        return self.start(folder, "fedmsg-gateway")
+
     def tail(self, folder: Path, *arguments: str) -> Process:
         """Start a ``fedmsg-tail``."""
         return self.start(folder, "fedmsg-tail", *arguments)

@@ -224,6 +224,15 @@ def test_forking_server_example(bus: Bus, tmp_path: Path) -> None:
         assert server.stop() == 0, server.report()
 
 
+def test_asyncio_example(bus: Bus) -> None:
+    (_, program), _ = blocks(DOCS / "howto" / "asyncio.rst", "python")
+    with bus.context() as context, Process([sys.executable, "-c", program], env=bus.environ) as listener:
+        listener.wait_for(
+            "org.fedoraproject.dev.shop.order.placed {'order': 1018}",
+            meanwhile=lambda: context.publish("order.placed", {"order": 1018}, modname="shop"),
+        )
+
+
 def test_demo() -> None:
     done = run([sys.executable, str(source.REPOSITORY / "tests" / "demo.py")])
     assert (done.returncode, done.stderr) == (0, "")

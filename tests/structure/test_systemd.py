@@ -45,6 +45,12 @@ def test_there_is_a_unit_that_remembers_over_a_restart(name: str) -> None:
     assert service(unit)["RuntimeDirectoryPreserve"] == "restart"
 
 
+@pytest.mark.parametrize("key", ["StateDirectory", "RuntimeDirectory"])
+def test_the_hub_has_a_place_for_what_is_left_and_for_its_monitoring_socket(key: str) -> None:
+    (unit,) = [unit for unit in UNITS if unit.stem == "fedmsg-hub"]
+    assert service(unit)[key] == "fedmsg-hub"
+
+
 @every_unit
 def test_verify(unit: Path, tmp_path: Path) -> None:
     # As a package would install it, but with the command where it is here.

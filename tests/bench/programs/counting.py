@@ -37,6 +37,9 @@ def consumer() -> Any:
 
         def __init__(self, hub: Any) -> None:
             super().__init__(hub)
+            if not hub.config["bench.speed"]:
+                # As if it were not installed: nothing has been decoded yet.
+                sys.modules["orjson"] = None  # type: ignore[assignment]
             self._path, self._count = hub.config["bench.report"], hub.config["bench.count"]
             # So many different ones there are, which are sent again and again.
             self._different = hub.config["bench.different"]

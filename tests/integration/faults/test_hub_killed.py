@@ -99,11 +99,8 @@ class Ground:
 
     def rows(self, folder: Path) -> list[int]:
         """Give the messages in files; every line of them has to be whole."""
-        found = []
-        for path in sorted(folder.rglob("*.jsonl*")):
-            for line in path.read_text().splitlines():
-                found.append(json.loads(json.loads(line)["body"])["msg"])
-        return found
+        lines = [line for path in sorted(folder.rglob("*.jsonl*")) for line in path.read_text().splitlines()]
+        return [json.loads(json.loads(line)["body"])["msg"] for line in lines]
 
     def leave_behind(self, feed: Feed, count: int) -> list[int]:
         """Have a hub stop with messages left; gives them."""

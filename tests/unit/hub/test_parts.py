@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The small parts of the hub: topics, addresses, messages, the reactor, who is constructed."""
+
+from __future__ import annotations
+
+import json
+import math
+import queue
+import threading
+from typing import Any
+
+import pytest
+
+from fedmsg.exceptions import ConfigError, MessageError
+from fedmsg.hub import endpoints
+from fedmsg.hub.message import Message, ZMQMessage
+from fedmsg.hub.moksha import asbool
+from fedmsg.hub.reactor import Reactor
+from fedmsg.hub.roster import Roster
+from fedmsg.hub.subscriptions import Subscriptions, prefix
+
+# ---------------------------------------------------------------- topics
+
+
+def test_a_star_counts_for_nothing() -> None:
+    assert [prefix(topic) for topic in ("a.*", "*", "", "a*b", "*.a*", "a")] == ["a.", "", "", "ab", ".a", "a"]
+
+
+def wanted(subscriptions: Subscriptions, topic: str) -> list[str]:
+    """Give who wants a message, by the word that is its ``__name__``."""
+    return [callback.__name__ for callback in subscriptions.who_wants(topic.encode())]
+
+
+def named(name: str) -> Any:
+    """Make a callback."""
+
+    def callback(_: Any) -> None: ...
+
+    callback.__name__ = name
+    return callback
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_who_wants_what(strict: bool) -> None:
+    one, two, every = named("one"), named("two"), named("every")
+    subscriptions = Subscriptions(strict=strict)
+    for topic, callback in (("a.b", one), ("a.*", two), ("a.b", two), ("", every), ("*", every)):
+        subscriptions.add(topic, callback)
+    assert wanted(subscriptions, "a.b") == ["one", "two", "every"]
+    assert wanted(subscriptions, "a.bc") == (["every"] if strict else ["one", "two", "every"])
+    assert wanted(subscriptions, "a.") == ["two", "every"]
+    assert wanted(subscriptions, "b") == ["every"]
+    assert subscriptions.topics == {"a.b": [one, two], "a.*": [two], "": [every], "*": [every]}
+    assert subscriptions.prefixes == {b"a.b", b"a.", b""}
+    subscriptions.remove(two)
+    assert wanted(subscriptions, "a.b") == ["one", "every"]
+    assert len(subscriptions) == 3
+    assert subscriptions.cut(1) == [every, every]
+    assert wanted(subscriptions, "a.b") == ["one"]
+    assert wanted(subscriptions, "b") == []
+
+
+def test_topics_that_somebody_makes_up_do_not_fill_memory() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.add("", named("every"))
+    for number in range(20_000):
+        assert len(subscriptions.who_wants(f"made.up.{number}".encode())) == 1
+    assert len(subscriptions._remembered) <= 4096
+
+
+def test_topics_come_and_go_while_others_look() -> None:
+    subscriptions, stop = Subscriptions(), threading.Event()
+    steady = named("steady")
+    subscriptions.add("a", steady)
+    wrong: list[Any] = []
+
+    def look() -> None:
+        while not stop.is_set():
+            if steady not in subscriptions.who_wants(b"a.b"):
+                wrong.append(subscriptions.topics)
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in range(300):
+        passing = named(str(number))
+        subscriptions.add("a.b", passing)
+        subscriptions.remove(passing)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def test_it_receives_from_all_endpoints() -> None:
+    config = {"endpoints": {"a": ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"], "b": "tcp://127.0.0.1:3"}}
+    assert endpoints.inbound(config) == (
+        [("a", "tcp://127.0.0.1:1"), ("a", "tcp://127.0.0.1:2"), ("b", "tcp://127.0.0.1:3")],
+        False,
+    )
+
+
+@pytest.mark.parametrize("value", ["tcp://127.0.0.1:1, tcp://127.0.0.1:2", ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2,"]])
+@pytest.mark.parametrize("method", ["bind", "connect", None])
+def test_or_from_where_the_settings_of_moksha_say(value: Any, method: str | None) -> None:
+    config = {"zmq_subscribe_endpoints": value, "zmq_subscribe_method": method, "endpoints": {"a": "tcp://127.0.0.1:9"}}
+    found, bound = endpoints.inbound(config)
+    assert [address for _, address in found] == ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]
+    assert bound is (method == "bind")
+
+
+@pytest.mark.parametrize("config", [{"endpoints": {"a": "nowhere"}}, {"zmq_subscribe_endpoints": "nowhere"}], ids=str)
+def test_what_is_no_address_is_said(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="nowhere"):
+        endpoints.inbound(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "addresses"),
+    [
+        ({}, []),
+        ({"name": "a"}, []),
+        ({"name": "a", "endpoints": {"a": "tcp://127.0.0.1:1"}}, ["tcp://127.0.0.1:1"]),
+        ({"name": "b", "endpoints": {"a": "tcp://127.0.0.1:1"}}, []),
+        ({"zmq_publish_endpoints": "tcp://127.0.0.1:1,tcp://127.0.0.1:2"}, ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]),
+    ],
+    ids=str,
+)
+def test_where_it_publishes(config: dict[str, Any], addresses: list[str]) -> None:
+    assert endpoints.outbound({"endpoints": {}, **config}) == addresses
+
+
+# ---------------------------------------------------------------- messages
+
+STRANGE: list[Any] = [
+    {"n": 1, "deep": [[[{"a": None}]]]}, "text \ud800 \x00", [1e999, -0.0, 10**4000], True, None, {"": {"": []}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("takers", [1, 2, 5])
+@pytest.mark.parametrize("msg", STRANGE, ids=lambda value: repr(value)[:20])
+def test_each_taker_gets_an_envelope_of_its_own(msg: Any, takers: int) -> None:
+    body = json.dumps({"topic": "a", "msg": msg}).encode()
+    message = Message("tcp://127.0.0.1:1", b"a", body, takers)
+    copies = [message.envelope() for _ in range(takers)]
+    assert [json.dumps(copy).encode() for copy in copies] == [body] * takers
+    assert len({id(copy) for copy in copies}) == takers
+    assert math.isinf(json.loads(body)["msg"][0]) if isinstance(msg, list) else True
+    text = message.text()
+    assert (text.topic, text.body) == ("a", body.decode())
+
+
+@pytest.mark.parametrize("takers", [1, 3])
+def test_each_taker_is_told_that_it_is_malformed(takers: int) -> None:
+    message = Message("tcp://127.0.0.1:1", b"a", b"no json", takers)
+    for _ in range(takers):
+        with pytest.raises(MessageError, match="not JSON"):
+            message.envelope()
+
+
+def test_text_that_is_none_can_be_looked_at() -> None:
+    text = Message("tcp://127.0.0.1:1", b"\xff", b"\xfe").text()
+    assert text.__json__() == {"topic": "\ufffd", "body": "\ufffd"}
+    assert ZMQMessage("a", "b").__json__() == {"topic": "a", "body": "b"}
+
+
+# ---------------------------------------------------------------- the reactor
+
+
+def test_calls_are_made_elsewhere_and_later() -> None:
+    reactor, made = Reactor(), queue.SimpleQueue[Any]()
+
+    def note(word: str, **more: Any) -> None:
+        made.put((word, more, threading.current_thread().name))
+
+    reactor.callInThread(note, "thread", n=1)
+    assert made.get(timeout=10) == ("thread", {"n": 1}, "fedmsg-call")
+    reactor.callLater(0.01, note, "later", n=2)
+    assert made.get(timeout=10) == ("later", {"n": 2}, "fedmsg-calls")
+    reactor.callFromThread(note, "from", n=3)
+    assert made.get(timeout=10) == ("from", {"n": 3}, "fedmsg-calls")
+
+
+def test_calls_from_threads_are_made_one_after_the_other() -> None:
+    reactor, made = Reactor(), queue.SimpleQueue[int]()
+    for number in range(1000):
+        reactor.callFromThread(made.put, number)
+    assert [made.get(timeout=10) for _ in range(1000)] == list(range(1000))
+
+
+def test_a_call_can_be_taken_back() -> None:
+    reactor, made = Reactor(), queue.SimpleQueue[Any]()
+    call = reactor.callLater(3600, made.put, "never")
+    assert call.active()
+    call.cancel()
+    assert not call.active()
+    reactor.callLater(0, made.put, "now")
+    assert made.get(timeout=10) == "now"
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1)])
+def test_a_call_that_fails_is_logged_and_the_next_is_made(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    reactor, made = Reactor(), queue.SimpleQueue[Any]()
+
+    def fail() -> None:
+        raise error
+
+    reactor.callInThread(fail)
+    reactor.callFromThread(fail)
+    reactor.callFromThread(made.put, "next")
+    assert made.get(timeout=10) == "next"
+    assert "failed" in caplog.text
+
+
+def test_what_is_beyond_it_says_so() -> None:
+    with pytest.raises(AttributeError, match=r"reactor\.listenTCP is Twisted's, and this hub runs without it"):
+        _ = Reactor().listenTCP
+
+
+def test_switches_of_moksha() -> None:
+    assert [asbool(word) for word in ("true", "Yes", " on ", "1", True, 2)] == [True] * 6
+    assert [asbool(word) for word in ("false", "No", "off", "0", False, 0, None)] == [False] * 7
+    with pytest.raises(ValueError, match="String is not true/false: 'perhaps'"):
+        asbool("perhaps")
+
+
+# ---------------------------------------------------------------- who is constructed
+
+
+def test_a_roster_keeps_what_is_ready(caplog: pytest.LogCaptureFixture) -> None:
+    class Ready:
+        _initialized = True
+
+    class NotReady:
+        _initialized = False
+
+    class Failing:
+        def __init__(self) -> None:
+            raise SystemExit("not today")
+
+    roster = Roster()
+    roster.take_on([Ready, NotReady, object, Failing], lambda kind: kind())
+    assert [type(one) for one in roster.running] == [Ready]
+    (line,) = roster.failed
+    assert line.endswith("Failing: SystemExit: not today")
+    assert "can't be started" in caplog.text
