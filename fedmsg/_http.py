@@ -24,6 +24,7 @@ __all__ = ["Limit", "Params", "fetch", "get_json", "get_text"]
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _TIMEOUT = 30
+_CONNECT = 10
 _RETRIES = 3
 # A bus with thousands of certificates has a CRL of a few hundred kilobytes; a hundred messages
 # rarely come to one megabyte.
@@ -98,17 +99,19 @@ def get_text(url: str, params: Params | None = None, timeout: float = _TIMEOUT, 
         raise HttpError(f"the answer of {_shown(url)} is not UTF-8", 200) from error
 
 
-def _get(url: str, params: Params | None, timeout: float | Limit, largest: int, kind: str) -> bytes:
+def _get(url: str, params: Params | None, patience: float | Limit, largest: int, kind: str) -> bytearray:
     # Uncompressed: a few bytes could unpack to more than there is memory.
     headers = {"Accept": kind, "Accept-Encoding": "identity"}
-    limit = timeout if isinstance(timeout, Limit) else Limit(timeout)
+    limit = patience if isinstance(patience, Limit) else Limit(patience)
     with _errors_named(url, limit), requests.Session() as session, limit:
         session.max_redirects = _REDIRECTS
         for scheme in ("https://", "http://"):
             session.mount(scheme, _LimitedAdapter(limit))
         if url.lower().startswith("https:"):
             session.adapters.pop("http://")  # no redirection from there to where everybody can read along
-        with session.get(url, params=params, headers=headers, timeout=limit.seconds, stream=True) as response:
+        # To connect must not take as long as to answer: that alone can't be cut.
+        timeout = (min(_CONNECT, limit.seconds), limit.seconds)
+        with session.get(url, params=params, headers=headers, timeout=timeout, stream=True) as response:
             if response.status_code != 200:
                 raise HttpError(f"{_shown(url)} answers with status {response.status_code}", response.status_code)
             content = _read(response, largest)
@@ -118,7 +121,7 @@ def _get(url: str, params: Params | None, timeout: float | Limit, largest: int, 
         return content
 
 
-def _read(response: requests.Response, largest: int) -> bytes:
+def _read(response: requests.Response, largest: int) -> bytearray:
     """Read the answer, but no more of it than is wanted."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise HttpError(f"{_shown(response.url)} answers compressed, which it was not asked to", 200)
@@ -130,7 +133,7 @@ def _read(response: requests.Response, largest: int) -> bytes:
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and len(content) != int(announced):
         raise requests.exceptions.ConnectionError
-    return bytes(content)
+    return content
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from asyncio import get_running_loop
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future, wait
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -21,7 +21,7 @@ from fedmsg.aio._checking import Checking
 from fedmsg.aio._coroutines import like_a_coroutine_function
 from fedmsg.aio._healing import heal
 from fedmsg.aio._listening import tail, tail_checked_in_threads
-from fedmsg.aio._threads import call_in_loop, in_thread, start
+from fedmsg.aio._threads import call_in_loop, in_thread, outcome_of, start
 from fedmsg.aio._waiting import Waiter
 from fedmsg.core import Hook
 from fedmsg.exceptions import ConfigError, UsageError
@@ -114,7 +114,7 @@ class FedMsgContext:
         if self._closing is None and not self.is_open:
             opening = self._opening = self._opening or start(self._start)
             try:
-                await asyncio.wrap_future(opening)
+                await outcome_of(opening)
             except asyncio.CancelledError:
                 raise
             except BaseException:
@@ -152,7 +152,7 @@ class FedMsgContext:
             self._closing = start(self._close)
             for waiter in list(self._waiting):
                 waiter.release()
-        await asyncio.wrap_future(self._closing)
+        await outcome_of(self._closing)
         if self._companion is not None:
             await self._companion.aclose()
 
@@ -328,9 +328,10 @@ class FedMsgContext:
         """Do in a thread what is done to its end, and before the next, also when this is cancelled."""
         if self._under_way is not None and not self._under_way.done():
             # How that ends is of no interest to anybody any more.
-            await asyncio.gather(asyncio.wrap_future(self._under_way), return_exceptions=True)
+            with suppress(Exception):
+                await outcome_of(self._under_way)
         self._under_way = start(function)
-        await asyncio.wrap_future(self._under_way)
+        await outcome_of(self._under_way)
 
     async def _insist(
         self, outlet: Publisher, frame: bytes, body: bytes | None, start: float, hindrance: _Obstacle | None

@@ -90,4 +90,6 @@ class Shell:
 def _fitting(value: object) -> bytes:
     """Give what a variable can hold of a text that anybody may have written."""
     text = value[:_LONGEST] if isinstance(value, str) else ""
-    return _IMPOSSIBLE.sub(lambda match: ascii(match[0])[1:-1], text).encode()[:_LONGEST]
+    possible = _IMPOSSIBLE.sub(lambda match: ascii(match[0])[1:-1], text).encode()
+    # No character is cut in the middle.
+    return possible[:_LONGEST].decode(errors="ignore").encode()

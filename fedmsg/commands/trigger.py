@@ -139,10 +139,8 @@ class TriggerCommand(BaseCommand):
                         self.log.debug("%d messages wait for the command", len(matches))
                 matches.end()
                 worker.join()
-            except KeyboardInterrupt:
+            except BaseException:  # a signal, usually
                 self._stop(worker, matches, float(_settings.get(config, "stop_timeout")))
-            except BaseException:
-                self._stop(worker, matches, 0.0)
                 raise
 
     def _stop(self, worker: threading.Thread, matches: Waiting[Envelope], limit: float) -> None:
@@ -154,8 +152,9 @@ class TriggerCommand(BaseCommand):
         matches.end()
         self._ending.set()
         worker.join(0.8 * limit)
-        left, at = matches.rest(), self._at
-        if worker.is_alive() and at is not None:
+        left, at = matches.rest(), None
+        if worker.is_alive():
+            at = self._at
             self._shell.close()
             worker.join(0.1 * limit)
             self._shell.signal(signal.SIGKILL)

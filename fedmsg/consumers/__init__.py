@@ -190,7 +190,8 @@ class FedmsgConsumer(Consumer):
             except RuntimeWarning as warning:
                 self.log.warning("Received invalid message %s", warning)
                 self._handling.count("refused")
-                self.save_status({"message": message, "status": POST})
+                # No status: where to go on next time is not for a forger to say.
+                self._memory.forget(envelope)
             else:
                 yield message
 

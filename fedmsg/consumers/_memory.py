@@ -70,11 +70,14 @@ class Memory:
         if self.status is None:
             return
         self.status.save(data)
-        if self._catch_up is not None and data.get("status") == POST:
-            body = data["message"]["body"]
-            msg_id = body.get("msg_id") if isinstance(body, Mapping) else None
-            if isinstance(msg_id, str):
-                self._catch_up.handled(msg_id)
+        if data.get("status") == POST and isinstance(data["message"]["body"], Mapping):
+            self.forget(data["message"]["body"])
+
+    def forget(self, envelope: Mapping[str, Any]) -> None:
+        """Note that nothing more is to be done with a message that the catch-up may have brought."""
+        msg_id = envelope.get("msg_id")
+        if self._catch_up is not None and isinstance(msg_id, str):
+            self._catch_up.handled(msg_id)
 
     @property
     def lock(self) -> threading.Lock:

@@ -250,6 +250,7 @@ class CatchUp:
         self._live: dict[str, None] = {}
         self._in_flight: dict[str, Range] = {}
         self._is_over = False
+        self._is_past = False
         self._since_noted = 0
 
     # ---------------------------------------------------------------- what was missed
@@ -267,7 +268,10 @@ class CatchUp:
         now = int(time.time()) if now is None else now
         status = self._status.parse(text) if text is not None else None
         if status is not None and self._fetch is not None:
-            then = status.timestamp if status.timestamp <= now else min(self._written or now, now)
+            then = status.timestamp
+            if then is None or then > now:
+                # A message that does not say, or comes from the future: this is when it was handled.
+                then = min(self._written or now, now)
             with self._lock:
                 self._note.add(Range(then, now))
         last, skipped = None, None
@@ -279,7 +283,7 @@ class CatchUp:
         count = 0
         try:
             for one, envelope in _in_its_place(last, self._stream()):
-                if envelope["msg_id"] != skipped and self._claim(one, envelope, again=last):
+                if envelope["msg_id"] != skipped and self._claim(one, envelope):
                     count += 1
                     yield envelope
         finally:
@@ -312,14 +316,14 @@ class CatchUp:
                 if one.is_over:
                     self._note.remove(one)
 
-    def _claim(self, one: Range | None, envelope: Envelope, again: Status | None) -> bool:
+    def _claim(self, one: Range | None, envelope: Envelope) -> bool:
         """Take a message for the catch-up, unless it was handled before or came live."""
         msg_id: str = envelope["msg_id"]
         before = self._status.handled
         with self._lock:
             if msg_id in self._given or msg_id in self._live or (one is not None and msg_id in one.done):
                 return False
-            if before is not None and msg_id in before and (again is None or msg_id != again.msg_id):
+            if before is not None and msg_id in before:
                 return False
             self._given[msg_id] = None
             if len(self._given) > _REMEMBERED:
@@ -333,6 +337,8 @@ class CatchUp:
 
     def seen(self, msg_id: str) -> bool:
         """Say of a live message whether the catch-up has brought it already; if not, it won't any more."""
+        if self._is_past:
+            return False
         with self._lock:
             if msg_id in self._given:
                 return True
@@ -340,7 +346,9 @@ class CatchUp:
                 self._live[msg_id] = None
             elif self._is_over:
                 # So much has come in since that nothing can be double any more.
+                self._is_past = True
                 self._given.clear()
+                self._live.clear()
             return False
 
     def handled(self, msg_id: str) -> None:
@@ -377,7 +385,7 @@ def _in_its_place(
     for one, envelope in stream:
         if envelope["msg_id"] == last.msg_id:
             is_due = False
-        elif is_due and envelope.get("timestamp", 0) > last.timestamp:
+        elif is_due and envelope.get("timestamp", 0) > (last.timestamp or 0):
             yield None, last.body
             is_due = False
         yield one, envelope

@@ -131,7 +131,7 @@ class IRCBotConsumer(FedmsgConsumer):
             client.stop(until - time.monotonic() - _TO_SPARE)
         for client in self._own:
             if not client.join(max(0.0, until - time.monotonic())):
-                log.warning("%s: the bot did not come to an end in time", client.factory.name)
+                log.warning("%s: stopped while it was connecting", client.factory.name)
         self.unsaid = sum(client.waiting for client in self._own)
         super().stop()
 

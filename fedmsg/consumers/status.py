@@ -49,10 +49,9 @@ class Status(NamedTuple):
     status: str
 
     @property
-    def timestamp(self) -> float:
-        """When the message was published, in seconds since the epoch."""
-        found: float = self.body["timestamp"]
-        return found
+    def timestamp(self) -> float | None:
+        """When the message was published, in seconds since the epoch, if it says so."""
+        return self.body.get("timestamp")
 
     @property
     def msg_id(self) -> str | None:
@@ -83,7 +82,7 @@ def parse(text: str | bytes) -> Status:
         raise MessageError("it does not hold a message", "status") from error
     if status not in (PRE, POST):
         raise MessageError(f"its status is {ascii(status)[:60]}, neither 'pre' nor 'post'", "status")
-    if type(when) not in {int, float} or not math.isfinite(when) or not 0 <= when <= _LATEST:
+    if when is not None and (type(when) not in {int, float} or not math.isfinite(when) or not 0 <= when <= _LATEST):
         raise MessageError("the timestamp of its message is no time", "status")
     topic = message.get("topic", body.get("topic"))
     return Status(topic if isinstance(topic, str) else "", body, status)

@@ -284,7 +284,7 @@ class GapFiller:
         self._next_check[name] = now + _SELDOM
         self.counts["asked"] += 1
         answer = yield Ask({"seq_id": last}, self._timeout)
-        if isinstance(answer, list) and answer and protocol.NO_MATCH.encode() in answer[0][:200]:
+        if _has_nothing(answer):
             log.error(
                 "the replay server of %s no longer has number %d, and number %d has come: "
                 "its numbers have begun anew, and some messages may be lost", name, last, number,
@@ -293,6 +293,17 @@ class GapFiller:
             return True
         log.warning("message number %d of %s has come after number %d: left out as a repetition", number, name, last)
         return False
+
+
+def _has_nothing(answer: Answer | None) -> bool:
+    """Whether a server has answered that there is no such message."""
+    if not isinstance(answer, list):
+        return False
+    try:
+        protocol.check(answer)
+    except QueryError as error:
+        return protocol.NO_MATCH in str(error)
+    return False
 
 
 def _is_wrapped(message: Message) -> bool:

@@ -8,6 +8,7 @@ one who has gone, or who does not read, would keep everybody else waiting.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import select
@@ -16,7 +17,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -125,10 +126,9 @@ class ReplayContext:
         """Wait up to a second for one question, and answer it."""
         deadline = time.monotonic() + _TURN
         while not self._stopping.is_set():
-            self.last_turn = time.monotonic()
             head, question = self._receive()
             if question is not None:
-                self._reply(head, self._answer(question))
+                self._reply(head, functools.partial(self._answer, question))
                 return
             left = deadline - time.monotonic()
             if left <= 0:
@@ -138,25 +138,30 @@ class ReplayContext:
 
     def _receive(self) -> tuple[list[bytes], bytes | None]:
         """Read one question with what stands before it; no question when there is none."""
-        while True:
+        receive = self.publisher.recv
+        while not self._stopping.is_set():
+            self.last_turn = time.monotonic()
             try:
-                frames = [self.publisher.recv(zmq.NOBLOCK)]
+                # As a Frame it brings along whether another one follows; to ask takes longer than to receive.
+                frame = receive(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return [], None
-            while self.publisher.getsockopt(zmq.RCVMORE):
-                frame = self.publisher.recv()
+                break
+            frames = [frame.bytes]
+            while frame.more:
+                frame = receive(copy=False)
                 if len(frames) < _MOST_FRAMES:
-                    frames.append(frame)
+                    frames.append(frame.bytes)
             with contextlib.suppress(ValueError):
                 end = frames.index(b"", 1) + 1
                 if len(frames) == end + 1:
                     return frames[:end], frames[end]
                 if end < len(frames) < _MOST_FRAMES:
                     self._tell("malformed", "a question has several frames")
-                    self._reply(frames[:end], [protocol.error_frame("A question has one frame")])
+                    self._reply(frames[:end], lambda: self._refuse("A question has one frame"))
                     continue
             # Not what a REQ sends, so that nobody would understand the answer.
             self._tell("malformed", "something that is no question came in")
+        return [], None
 
     # ---------------------------------------------------------------- answering
 
@@ -210,31 +215,43 @@ class ReplayContext:
         self.counts["refused"] += 1
         return [protocol.error_frame(reason)]
 
-    def _reply(self, head: list[bytes], frames: list[bytes]) -> None:
-        """Hand an answer over, unless its asker has gone or does not read what it asks for."""
-        size = sum(map(len, frames))
-        if self._under_way and size > self._room():
-            frames = self._refuse("The server has too many answers under way: ask again")
-            size = 0
-        # ZeroMQ tells when it is done with the last frame, and with that it is with all of them.
-        last = zmq.Frame(frames[-1], track=True, copy_threshold=0)
-        try:
-            self._send([*head, *frames[:-1], last])
-        except zmq.ZMQError as error:
-            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
-                raise
+    def _reply(self, head: list[bytes], answer: Callable[[], list[bytes]]) -> None:
+        """Look for an answer and hand it over, unless its asker has gone or does not read what it asks for."""
+        if not self._can_send_to(head):
             self._tell("dropped", "an answer could not be handed over: who asked has gone or does not read")
             return
+        # From here on ZeroMQ waits for the rest of this message, whatever happens.
+        try:
+            frames = answer()
+            size = sum(map(len, frames))
+            if self._under_way and size > self._room():
+                frames, size = self._refuse("The server has too many answers under way: ask again"), 0
+        except BaseException:
+            self.publisher.send(protocol.error_frame("The server is stopping"))
+            raise
+        # ZeroMQ tells when it is done with the last frame, and with that it is with all of them.
+        last = zmq.Frame(frames[-1], track=True, copy_threshold=0)
+        self.publisher.send_multipart([*frames[:-1], last], copy=False)
         if size and last.tracker is not None and not last.tracker.done:
             self._under_way.append((last.tracker, size))
 
-    def _send(self, frames: list[Any]) -> None:
-        try:
-            self.publisher.send_multipart(frames, zmq.NOBLOCK, copy=False)
-        except zmq.Again:
-            # The news that there is room again may not have been read yet; this reads it.
-            self.publisher.getsockopt(zmq.EVENTS)
-            self.publisher.send_multipart(frames, zmq.NOBLOCK, copy=False)
+    def _can_send_to(self, head: list[bytes]) -> bool:
+        """Hand over the beginning of an answer, which costs nothing and shows whether there is anybody to take it."""
+        for _ in range(2):
+            try:
+                self.publisher.send(head[0], zmq.SNDMORE | zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                if error.errno == zmq.EHOSTUNREACH:
+                    return False
+                if error.errno != zmq.EAGAIN:
+                    raise
+                # The news that there is room again may not have been read yet; this reads it.
+                self.publisher.getsockopt(zmq.EVENTS)
+            else:
+                for frame in head[1:]:
+                    self.publisher.send(frame, zmq.SNDMORE)
+                return True
+        return False
 
     def _room(self) -> int:
         """How many bytes of answers may be kept, beside those that have not been taken yet."""

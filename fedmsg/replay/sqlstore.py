@@ -432,8 +432,9 @@ def connect(url: str) -> SqlStore:
         raise ConfigError(
             f"persistent_store: {error}; write a URL such as sqlite:////var/lib/fedmsg/store.db"
         ) from error
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _set_up_sqlite)
+    set_up = {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}.get(engine.dialect.name)
+    if set_up is not None:
+        sa.event.listen(engine, "connect", set_up)
     return SqlStore(engine)
 
 
@@ -444,6 +445,14 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _set_up_postgresql(connection: Any, _record: object) -> None:
+    """Let a writer that is frozen, or whose machine has gone, not keep the others waiting for ever."""
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{int(2 * _PATIENCE)}s'")
+    cursor.close()
+    connection.commit()
 
 
 def _in_child() -> None:

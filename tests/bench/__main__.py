@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.bench import aio, gateway, hub, idle, meta, publish, relay, replay, signed, startup, stop, tail
+from tests.bench import aio, gateway, hub, idle, meta, publish, relay, replay, signed, startup, stop, tail, trigger
 from tests.bench.harness import REPOSITORY, Bench, BenchError
 from tests.bench.table import render
 
@@ -26,6 +26,7 @@ GROUPS = {
     "meta": meta.measure,
     "aio": aio.measure,
     "replay": replay.measure,
+    "trigger": trigger.measure,
 }
 
 #: What the documentation shows.

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -109,6 +111,20 @@ def test_a_server_that_is_away_is_no_reason_to_end(ircd: Ircd) -> None:
         process.wait_for("the connection ended: Connection refused")
         process.wait_for("the next try is in")
         assert process.stop() == 0
+
+
+def test_a_server_that_does_not_answer_does_not_hold_it_up(ircd: Ircd) -> None:
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = full.getsockname()[1]
+        # Nobody accepts; once its queue is full, the system answers no more.
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        with speaking("fedmsg-irc", entry(ircd, port=port), stop_timeout=20) as (_, process):
+            assert process.stop(timeout=10) == 0
+            process.wait_for("stopped while it was connecting")
 
 
 def test_it_can_be_monitored(ircd: Ircd, ann: User) -> None:

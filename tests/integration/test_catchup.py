@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import time
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from fedmsg import crypto
 from fedmsg.testing import Process
+from tests.certificates import Holder, authority, put
 from tests.datagrepper_server import DatagrepperServer, Handler, Query, message
 from tests.hubs import Feed, HubProcess, until
 
@@ -277,3 +280,31 @@ def test_a_server_that_sends_rubbish_for_ever_harms_nobody(scene: Scene) -> None
         hub.wait_for("handled 1")
         assert hub.memory() < 200_000
         assert hub.stop() == 0
+
+
+def test_what_is_not_validly_signed_is_left_out_and_leaves_no_trace(tmp_path: Path) -> None:
+    ca, folder = authority("Catch-up CA"), tmp_path / "keys"
+    folder.mkdir()
+    Holder("shell.test", ca).write(folder)
+    keys = {
+        "ssldir": str(folder),
+        "ca_cert_location": str(put(folder / "ca.crt", ca.pem)),
+        "certname": "shell.test",
+    }
+    with Scene(tmp_path / "scene", validate_signatures=True, **keys) as scene:
+        signed = [crypto.sign(message(number, BEGIN + number), **keys) for number in range(5)]
+        forged = {**crypto.sign(message(9, BEGIN + 9), **keys), "msg": {"number": "forged"}}
+        with scene.hub() as hub:
+            scene.feed.wait("shop.")
+            scene.feed.publish(signed[0])
+            hub.wait_for("handled 0")
+            assert hub.stop() == 0
+        scene.server.messages = [*signed, forged]
+        with scene.hub() as hub:
+            hub.wait_for("Received invalid message")
+            assert hub.stop() == 0
+            assert scene.take(hub) == [1, 2, 3, 4]
+        assert not scene.missing.exists()
+        # The next start goes on from the last one that was valid.
+        noted = json.loads(scene.missing.with_name("Printer").read_bytes())
+        assert noted["message"]["body"] == signed[4]

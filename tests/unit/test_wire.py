@@ -226,3 +226,22 @@ def test_publishing_what_receivers_refuse_is_an_error_at_once() -> None:
         deep = [deep]
     with pytest.raises(MessageError, match="deeper"):
         _wire.encode_new(i=1, msg=deep, msg_id="x", timestamp=1, topic="t", username='"u"')
+
+
+def test_a_stored_message_is_parsed_without_its_topic_frame() -> None:
+    good = envelope(seq_id=7)
+    assert _wire.parse_stored(json.dumps(good).encode()) == good
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "json"), (b"[]", "json"), (b"\xff", "utf-8"), (b"{}", "topic"), (b'{"topic":1}', "topic"),
+        (b'{"topic":"a"}', "envelope"), (b'{"topic":"a","msg":1,"seq_id":"1"}', "envelope"),
+        (b'{"topic":"a","msg":' + b"[" * 300 + b"]" * 300 + b"}", "depth"),
+    ],
+)  # fmt: skip
+def test_a_stored_message_that_is_none_is_refused(body: bytes, kind: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        _wire.parse_stored(body)
+    assert caught.value.kind == kind

@@ -28,6 +28,8 @@ log = logging.getLogger("fedmsg.consumers.ircbot")
 
 # A connection that has held for so long, in seconds, counts as a good one.
 _GOOD = 60.0
+# How often to look whether it is still connecting when it is to end.
+_LOOK = 0.1
 # Seconds that a server has to close the connection after a goodbye.
 _FAREWELL = 1.0
 
@@ -53,6 +55,7 @@ class Client:
         self._command = "NOTICE"
         self._next_line = 0.0
         self._speak_until = float("inf")
+        self._connecting = False
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
@@ -121,15 +124,22 @@ class Client:
             seconds: How long, at most.
 
         Returns:
-            Whether it has ended.
+            Whether it has ended; it does by itself when it was still connecting.
         """
-        if self._thread.ident is not None:
-            self._thread.join(seconds)
-        ended = not self._thread.is_alive()
-        if ended:
-            self._woken.close()
-            self._waker.close()
-        return ended
+        if self._thread.ident is None:
+            self._close()
+            return True
+        until = time.monotonic() + seconds
+        while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            self._thread.join(min(left, _LOOK))
+            # The system can't be told to give a connection up. It will, and then the thread ends.
+            if self._connecting:
+                break
+        return not self._thread.is_alive()
+
+    def _close(self) -> None:
+        self._woken.close()
+        self._waker.close()
 
     def _wake(self) -> None:
         # A full pipe wakes as well, and a closed one has nobody to wake.
@@ -143,7 +153,7 @@ class Client:
         return self._speak_until != float("inf")
 
     def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, contextlib.closing(self._woken), self._waker:
             selector.register(self._woken, selectors.EVENT_READ)
             self._wait(selector, self._turnstile.turn())
             while not self._stopping:
@@ -175,7 +185,11 @@ class Client:
         session = Session(self.factory, self._pace, connection)
         try:
             with contextlib.closing(connection):
-                connection.open(session.heard)
+                self._connecting = True
+                try:
+                    connection.open(session.heard)
+                finally:
+                    self._connecting = False
                 selector.register(connection, selectors.EVENT_READ)
                 try:
                     self._speak(selector, session, connection)

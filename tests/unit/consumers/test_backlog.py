@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from fedmsg.consumers import backlog
 from fedmsg.consumers.backlog import CatchUp, Datagrepper, Topics
 from fedmsg.consumers.status import StatusFile
 from fedmsg.exceptions import HttpError
@@ -213,6 +215,20 @@ def test_pages_without_anything(server: DatagrepperServer) -> None:
     assert server.pages == [1, 2]
 
 
+def test_a_page_without_end(server: DatagrepperServer) -> None:
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while not server.stopped.is_set():
+                handler.wfile.write(b" " * 1_000_000)
+        return True
+
+    server.misbehave = misbehave
+    with pytest.raises(HttpError, match="more than"):
+        list(asking(server, retries=0).results(T, END))
+
+
 DEEP: Any = []
 for _ in range(500):
     DEEP = [DEEP]
@@ -364,6 +380,14 @@ def test_the_one_in_work_comes_again_though_there_is_no_datagrepper(server: Data
     assert Consumer(tmp_path, None).run() == []
 
 
+def test_one_that_was_handled_in_the_end_is_not_handled_again(server: DatagrepperServer, tmp_path: Path) -> None:
+    # As when a hub stops between two tries: what was in work is kept elsewhere, and handled before.
+    begun(tmp_path, 248, "pre")
+    with Consumer(tmp_path, server) as consumer:
+        consumer.handle(server.messages[248])
+        assert ids(consumer.catch_up.messages(consumer.text, END)) == [249]
+
+
 def test_messages_of_one_second_are_told_apart(server: DatagrepperServer, tmp_path: Path) -> None:
     for one in server.messages:
         one["timestamp"] = T
@@ -386,6 +410,19 @@ def test_what_comes_live_meanwhile_is_handled_once(server: DatagrepperServer, tm
         assert found == [number for number in range(1, 250) if number != 200]
         assert consumer.catch_up.seen("2026-249")
         assert not consumer.catch_up.seen("2026-1000")
+
+
+def test_what_came_meanwhile_is_forgotten_in_the_end(
+    server: DatagrepperServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "_REMEMBERED", 5)
+    begun(tmp_path, 240)
+    with Consumer(tmp_path, server) as consumer:
+        assert len(list(consumer.catch_up.messages(consumer.text, END))) == 9
+        assert [consumer.catch_up.seen(f"2026-{number}") for number in (244, 245, 249)] == [False, True, True]
+        assert not any(consumer.catch_up.seen(f"live-{number}") for number in range(10))
+        assert not consumer.catch_up.seen("2026-249")
+        assert (consumer.catch_up._given, consumer.catch_up._live) == ({}, {})
 
 
 def test_what_is_missing_is_asked_for_at_the_next_start(
@@ -476,9 +513,14 @@ def test_a_status_that_makes_no_sense_is_a_warning(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_a_message_from_the_future_does_not_hide_what_was_missed(server: DatagrepperServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", [4_000_000_000, None])
+def test_a_message_that_tells_no_time_does_not_hide_what_was_missed(
+    server: DatagrepperServer, tmp_path: Path, when: int | None
+) -> None:
     with Consumer(tmp_path, server) as consumer:
-        body = message(1, 4_000_000_000)
+        body = message(1, when or 0)
+        if when is None:
+            del body["timestamp"]
         consumer.status.save({"message": {"topic": body["topic"], "body": body}, "status": "post"})
         written = int(consumer.status.path.stat().st_mtime)
     server.messages = [message(5, written - 1), message(6, written), message(7, written + 5)]

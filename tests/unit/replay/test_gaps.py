@@ -233,6 +233,13 @@ def test_a_repetition_is_asked_about_and_left_out_and_not_again_soon(
     assert filler.counts["repeated"] == 3
 
 
+def test_what_a_message_says_is_no_error(filler: GapFiller) -> None:
+    drive(filler, numbered(900))
+    says = encoding.dumps(envelope(900, seq_id=900, msg=f"error: '{NO_MATCH}'")).encode()
+    assert drive(filler, numbered(2), lambda query: [says]) == []
+    assert filler.numbers == {"shop": 900}
+
+
 def test_a_silent_server_says_nothing_about_a_repetition(filler: GapFiller) -> None:
     drive(filler, numbered(900))
     assert drive(filler, numbered(2), silent) == []

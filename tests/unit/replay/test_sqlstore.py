@@ -355,6 +355,11 @@ def test_an_engine_of_the_user_waits_for_other_writers(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_writer_that_hangs_is_ended_by_the_database(postgresql_url: str) -> None:
+    with opened(postgresql_url) as store, store.engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "1min"
+
+
 def test_a_commit_waits_for_the_disk(sqlite_url: str) -> None:
     with opened(sqlite_url) as store, store.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2

@@ -181,3 +181,16 @@ def test_what_is_no_address_is_named_with_its_key(workshop: Workshop, attach: At
 def test_bind_tells_the_port(workshop: Workshop) -> None:
     bound = options.bind(workshop.make("subscriber", {}), "tcp://127.0.0.1:*", "key")
     assert int(bound.removeprefix("tcp://127.0.0.1:")) > 0
+
+
+def test_the_two_ends_of_a_question_hold_little_and_take_what_may_come() -> None:
+    with zmq.Context() as context:
+        answerer, asker = options.answerer(context, {}), options.asker(context, {"max_message_size": 5000})
+        with answerer, asker:
+            assert (answerer.type, asker.type) == (zmq.ROUTER, zmq.DEALER)
+            for socket, biggest in ((answerer, 1024 * 1024), (asker, 5000)):
+                assert socket.getsockopt(zmq.SNDHWM) == socket.getsockopt(zmq.RCVHWM) == 2
+                assert socket.getsockopt(zmq.MAXMSGSIZE) == biggest
+            assert answerer.getsockopt(zmq.TCP_MAXRT) == 30_000
+            assert answerer.getsockopt(zmq.SNDBUF) == 512 * 1024
+            assert asker.getsockopt(zmq.LINGER) == 0

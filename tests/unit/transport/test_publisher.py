@@ -308,3 +308,20 @@ def test_opening_and_closing_leaves_nothing_behind(address: str) -> None:
         publisher.close(made)
         assert made.socket is None
     assert process._users == 0
+
+
+def test_to_wait_sends_nothing(address: str) -> None:
+    connected = publisher.open_connected({"timeout": 0.1}, "relay_inbound", [address])
+    with pytest.raises(NotListening):
+        connected.wait(b"a.b")
+    publisher.close(connected)
+    relay = FakeRelay(address)
+    connected = publisher.open_connected({"timeout": 10}, "relay_inbound", [address])
+    waiter = threading.Thread(target=connected.wait, args=(b"a.b",))
+    waiter.start()
+    relay.wait(lambda: not waiter.is_alive())
+    waiter.join()
+    connected.send(b"a.b", b"body")
+    assert relay.receive() == [b"a.b", b"body"]
+    publisher.close(connected)
+    relay.close()

@@ -193,3 +193,10 @@ def test_a_forgotten_one_warns_and_is_closed(make: Make) -> None:
 def test_a_topic_that_can_not_be_sent() -> None:
     with pytest.raises(ConfigError, match="topic"):
         Receiver({}, [], ["\udcff"])
+
+
+def test_some_names_are_subscribed_to_as_a_whole(make: Make) -> None:
+    (one, address), (two, other) = make(), make()
+    with Receiver({}, [("one", address), ("two", other)], ["a."], whole={"two"}):
+        assert one.recv() == b"\x01a."
+        assert two.recv() == b"\x01"
