@@ -21,6 +21,7 @@ import pytest
 
 import fedmsg.meta
 from fedmsg import _settings
+from fedmsg.hub import moksha
 from fedmsg.testing import Bus, Process, run
 from tests.structure import source
 
@@ -33,8 +34,8 @@ COMMANDS = sorted(
 # Whichever test comes first builds the pages, which takes a while on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
-# Groups of entry points and a module, whose names look like settings.
-NO_SETTINGS = {"moksha.consumer", "moksha.producer", "moksha.stream", "moksha.hub"}
+# Groups of entry points and modules, whose names look like settings.
+NO_SETTINGS = {"moksha.consumer", "moksha.producer", "moksha.stream", "moksha.hub", "moksha.common"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=source.relative)
 every_command = pytest.mark.parametrize("command", COMMANDS)
@@ -254,3 +255,17 @@ def test_the_plugin_of_the_howto(monkeypatch: pytest.MonkeyPatch) -> None:
     unittest.defaultTestLoader.loadTestsFromTestCase(names["TestOrder"]).run(result)
     assert result.errors + result.failures == []
     assert result.testsRun - len(result.skipped) == 4
+
+
+def test_the_consumer_of_the_howto(tmp_path: Path) -> None:
+    code = dict(blocks(DOCS / "howto" / "consumer.rst", "python"))
+    for name in ("shop_biller.py", "test_shop_biller.py", "shop_clock.py", "test_shop_clock.py"):
+        (tmp_path / name).write_text(code[name], encoding="utf-8")
+    done = run([sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"], cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
+
+
+def test_every_module_of_moksha_is_told() -> None:
+    text = (DOCS / "howto" / "moving-consumers.rst").read_text(encoding="utf-8")
+    assert [name for name in moksha._MODULES if name != "moksha" and f"``{name}``" not in text] == []
