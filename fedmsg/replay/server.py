@@ -8,6 +8,7 @@ one who has gone, or who does not read, would keep everybody else waiting.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import select
@@ -16,7 +17,7 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -38,11 +39,6 @@ _TURN = 1.0
 _MOST_FRAMES = 16
 # Answers that have not been taken yet may have so many times the size of one in all.
 _ANSWERS_KEPT = 8
-# One whose answers are not read is not listened to for so many seconds; a REQ never gets there.
-_IGNORED_FOR = 1.0
-# As many of these are remembered.
-_STUCK_KEPT = 1000
-_NOT_READ = "an answer could not be handed over: who asked has gone or does not read"
 # Seconds between two lines in the log about the same kind of trouble.
 _SELDOM = 10.0
 
@@ -89,7 +85,6 @@ class ReplayContext:
         self._max: int = _settings.get(config, "replay_max")
         self._max_bytes: int = _settings.get(config, "replay_max_bytes")
         self._under_way: list[tuple[zmq.MessageTracker, int]] = []
-        self._stuck_until: dict[bytes, float] = {}
         self._quiet_until: dict[str, float] = {}
         self._stopping = threading.Event()
         self.last_turn = time.monotonic()
@@ -133,8 +128,7 @@ class ReplayContext:
         while not self._stopping.is_set():
             head, question = self._receive()
             if question is not None:
-                if not self._is_stuck(head[0]):
-                    self._reply(head, self._answer(question))
+                self._reply(head, functools.partial(self._answer, question))
                 return
             left = deadline - time.monotonic()
             if left <= 0:
@@ -163,7 +157,7 @@ class ReplayContext:
                     return frames[:end], frames[end]
                 if end < len(frames) < _MOST_FRAMES:
                     self._tell("malformed", "a question has several frames")
-                    self._reply(frames[:end], [protocol.error_frame("A question has one frame")])
+                    self._reply(frames[:end], lambda: self._refuse("A question has one frame"))
                     continue
             # Not what a REQ sends, so that nobody would understand the answer.
             self._tell("malformed", "something that is no question came in")
@@ -221,47 +215,48 @@ class ReplayContext:
         self.counts["refused"] += 1
         return [protocol.error_frame(reason)]
 
-    def _reply(self, head: list[bytes], frames: list[bytes]) -> None:
-        """Hand an answer over, unless its asker has gone or does not read what it asks for."""
-        size = sum(map(len, frames))
-        if self._under_way and size > self._room():
-            frames = self._refuse("The server has too many answers under way: ask again")
-            size = 0
+    def _reply(self, head: list[bytes], answer: Callable[[], list[bytes]]) -> None:
+        """Look for an answer and hand it over, unless its asker has gone or does not read what it asks for."""
+        if not self._can_send_to(head):
+            self._tell("dropped", "an answer could not be handed over: who asked has gone or does not read")
+            return
+        # From here on ZeroMQ waits for the rest of this message, whatever happens.
+        try:
+            frames = answer()
+            size = sum(map(len, frames))
+            if self._under_way and size > self._room():
+                frames, size = self._refuse("The server has too many answers under way: ask again"), 0
+        except BaseException:
+            self.publisher.send(protocol.error_frame("The server is stopping"))
+            raise
         # ZeroMQ tells when it is done with the last frame, and with that it is with all of them.
         last = zmq.Frame(frames[-1], track=True, copy_threshold=0)
-        try:
-            self._send([*head, *frames[:-1], last])
-        except zmq.ZMQError as error:
-            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
-                raise
-            if error.errno == zmq.EAGAIN:
-                if len(self._stuck_until) >= _STUCK_KEPT:
-                    self._stuck_until.clear()
-                self._stuck_until[head[0]] = time.monotonic() + _IGNORED_FOR
-            self._tell("dropped", _NOT_READ)
-            return
+        self.publisher.send_multipart([*frames[:-1], last], copy=False)
         if size and last.tracker is not None and not last.tracker.done:
             self._under_way.append((last.tracker, size))
 
-    def _send(self, frames: list[Any]) -> None:
-        try:
-            self.publisher.send_multipart(frames, zmq.NOBLOCK, copy=False)
-        except zmq.Again:
-            # The news that there is room again may not have been read yet; this reads it.
-            self.publisher.getsockopt(zmq.EVENTS)
-            self.publisher.send_multipart(frames, zmq.NOBLOCK, copy=False)
+    def _can_send_to(self, head: list[bytes]) -> bool:
+        """Hand over the beginning of an answer, which costs nothing and shows whether there is anybody to take it."""
+        for _ in range(2):
+            try:
+                self.publisher.send(head[0], zmq.SNDMORE | zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                if error.errno == zmq.EHOSTUNREACH:
+                    return False
+                if error.errno != zmq.EAGAIN:
+                    raise
+                # The news that there is room again may not have been read yet; this reads it.
+                self.publisher.getsockopt(zmq.EVENTS)
+            else:
+                for frame in head[1:]:
+                    self.publisher.send(frame, zmq.SNDMORE)
+                return True
+        return False
 
     def _room(self) -> int:
         """How many bytes of answers may be kept, beside those that have not been taken yet."""
         self._under_way = [entry for entry in self._under_way if not entry[0].done]
         return _ANSWERS_KEPT * self._max_bytes - sum(size for _, size in self._under_way)
-
-    def _is_stuck(self, asker: bytes) -> bool:
-        """Whether one who asks has not read the answers before: to look for more would keep others from theirs."""
-        if time.monotonic() < self._stuck_until.get(asker, 0.0):
-            self._tell("dropped", _NOT_READ)
-            return True
-        return False
 
     def _size_limit(self) -> int:
         """How big the next answer may be.

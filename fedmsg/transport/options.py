@@ -41,6 +41,8 @@ _REPORTS = 10
 _LONGEST_QUESTION = 1024 * 1024
 # One who asks waits for the answer before asking again; another one may have got lost on the way.
 _ANSWERS_AT_ONCE = 2
+# Bytes.
+_ANSWERS_IN_KERNEL = 512 * 1024
 # Milliseconds.
 _STUCK_FOR = 30_000
 
@@ -130,6 +132,8 @@ def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
     _common(socket, config, _ANSWERS_AT_ONCE)
     socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_QUESTION)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    # Left to itself the kernel takes megabytes for each who does not read.
+    socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
     # Ends the connection of one who has not read a byte for so long.
     socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)
     return socket

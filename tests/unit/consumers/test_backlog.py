@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -212,6 +213,20 @@ def test_pages_without_anything(server: DatagrepperServer) -> None:
     with pytest.raises(HttpError, match="empty"):
         list(asking(server, retries=0).results(T, END))
     assert server.pages == [1, 2]
+
+
+def test_a_page_without_end(server: DatagrepperServer) -> None:
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while not server.stopped.is_set():
+                handler.wfile.write(b" " * 1_000_000)
+        return True
+
+    server.misbehave = misbehave
+    with pytest.raises(HttpError, match="more than"):
+        list(asking(server, retries=0).results(T, END))
 
 
 DEEP: Any = []

@@ -192,4 +192,5 @@ def test_the_two_ends_of_a_question_hold_little_and_take_what_may_come() -> None
                 assert socket.getsockopt(zmq.SNDHWM) == socket.getsockopt(zmq.RCVHWM) == 2
                 assert socket.getsockopt(zmq.MAXMSGSIZE) == biggest
             assert answerer.getsockopt(zmq.TCP_MAXRT) == 30_000
+            assert answerer.getsockopt(zmq.SNDBUF) == 512 * 1024
             assert asker.getsockopt(zmq.LINGER) == 0
