@@ -276,6 +276,9 @@ def _warn(config: Mapping[str, Any], bots: list[settings.Bot]) -> None:
     for number, entry in enumerate(_settings.get(config, "irc") or (), 1):
         if not entry.get("channel"):
             log.error("irc: the entry %d has no channel, and is left out", number)
+            continue
+        for line in settings.unknown(entry):
+            log.warning("irc: the entry for %r: %s", entry["channel"], line)
     for bot in bots:
         if bot.secrets and not bot.ssl:
             log.warning("%s: a password is sent without encryption; set ssl to True", bot.name)
