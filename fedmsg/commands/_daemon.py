@@ -49,7 +49,7 @@ def _is_well(hub: Hub, what: str) -> bool:
     """Ask the loop itself, and tell the service manager how far it is."""
     if not hub.well():
         return False
-    handled = sum(consumer.totals()["handled"] for consumer in hub.consumers if isinstance(consumer, Consumer))
+    handled = sum(consumer._hub_totals()["handled"] for consumer in hub.consumers if isinstance(consumer, Consumer))
     systemd.notify(f"STATUS={what}, {handled} messages so far")
     return True
 

@@ -266,7 +266,7 @@ class MonitoringProducer(PollingProducer):
         super().__init__(hub)
         self._bulletin = Bulletin(hub.config)
 
-    def _prepare(self) -> None:
+    def _hub_prepare(self) -> None:
         """Bind the address, if nobody else has it.
 
         Raises:

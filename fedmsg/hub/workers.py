@@ -90,7 +90,7 @@ class Workers:
                     return
                 continue
             start = time.monotonic()
-            done = self._work_through(hand, self.consumer._handle)
+            done = self._work_through(hand, self.consumer._hub_handle)
             most = min(2 * most, self._most) if time.monotonic() - start < _SOON else max(most // 2, 1)
             with self._leaving:
                 if self._abandoned:
@@ -144,7 +144,7 @@ class Workers:
     def end(self) -> None:
         """Let the threads end when nothing is left to do."""
         self._ending = True
-        self.consumer._end()
+        self.consumer._hub_end()
         self.consumer.incoming.wake()
 
     def wait(self, until: float) -> bool:
