@@ -24,17 +24,21 @@ PRINTER = """
 import os, time
 from fedmsg.consumers import FedmsgConsumer
 
+def say(line):
+    # In one go, since the log goes there too.
+    os.write(1, f"{line}\\n".encode())
+
 class Printer(FedmsgConsumer):
     topic = ["org.fedoraproject.dev.shop.*"]
     config_key = "test.enabled"
 
     def consume(self, message):
         number = message["body"]["i"]
-        print("begun", number, flush=True)
+        say(f"begun {number}")
         if str(number) == os.environ.get("HANG_AT"):
             time.sleep(1000)
         time.sleep(float(os.environ.get("PAUSE", "0")))
-        print("handled", number, flush=True)
+        say(f"handled {number}")
 """
 
 #: When the first message was published; the last ones are of now.
