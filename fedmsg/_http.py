@@ -99,7 +99,7 @@ def get_text(url: str, params: Params | None = None, timeout: float = _TIMEOUT, 
         raise HttpError(f"the answer of {_shown(url)} is not UTF-8", 200) from error
 
 
-def _get(url: str, params: Params | None, patience: float | Limit, largest: int, kind: str) -> bytes:
+def _get(url: str, params: Params | None, patience: float | Limit, largest: int, kind: str) -> bytearray:
     # Uncompressed: a few bytes could unpack to more than there is memory.
     headers = {"Accept": kind, "Accept-Encoding": "identity"}
     limit = patience if isinstance(patience, Limit) else Limit(patience)
@@ -121,7 +121,7 @@ def _get(url: str, params: Params | None, patience: float | Limit, largest: int,
         return content
 
 
-def _read(response: requests.Response, largest: int) -> bytes:
+def _read(response: requests.Response, largest: int) -> bytearray:
     """Read the answer, but no more of it than is wanted."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise HttpError(f"{_shown(response.url)} answers compressed, which it was not asked to", 200)
@@ -133,7 +133,7 @@ def _read(response: requests.Response, largest: int) -> bytes:
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and len(content) != int(announced):
         raise requests.exceptions.ConnectionError
-    return bytes(content)
+    return content
 
 
 @contextmanager

@@ -193,9 +193,12 @@ class FedMsgContext:
     def __del__(self) -> None:
         if getattr(self, "_closed", True):
             return
-        if not self._kept and self._generation == process.generation:
-            warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
-        self.destroy()
+        try:
+            if not self._kept and self._generation == process.generation:
+                warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            # The warning may be an error, and closing it not the less needed.
+            self.destroy()
 
     @property
     def context(self) -> options.Context:

@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from cryptography import x509
+
+from tests.certificates import Holder, authority, key, put, usage
 
 __all__ = ["DatagrepperServer", "Handler", "Query", "message"]
 
@@ -116,6 +123,31 @@ class DatagrepperServer:
             "total": len(found),
             "raw_messages": shown,
         }
+
+    def use_tls(self, folder: Path) -> Path:
+        """Be an https server from now on.
+
+        Args:
+            folder: An empty folder for its key and certificates.
+
+        Returns:
+            The file with the certificate of the authority that vouches for it.
+        """
+        public = key(50).public_key()
+        # What Python 3.13 demands of a certificate beyond the name.
+        of_authority: list[tuple[x509.ExtensionType, bool]] = [
+            (x509.SubjectKeyIdentifier.from_public_key(public), False),
+            usage(key_cert_sign=True),
+        ]
+        web_ca = authority("Web CA", key_number=50, extensions=of_authority)
+        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
+        Holder("web", web_ca, extensions=[(names, False), (issuer, False)]).write(folder)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "web.crt", folder / "web.key")
+        self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
+        return put(folder / "web-ca.crt", web_ca.pem)
 
     def close(self) -> None:
         """Stop."""

@@ -23,8 +23,8 @@ _CONFIG = """
 <admin name="tests" nick="tests" email="tests@irc.test">
 <bind address="127.0.0.1" port="{port}" type="clients">
 {more}
-<connect name="main" allow="*" timeout="20" pingfreq="120" hardsendq="4M" recvq="64K" threshold="1000"
- commandrate="100000" fakelag="no" localmax="100" globalmax="100" maxchans="1000"
+<connect name="main" allow="*" timeout="20" pingfreq="3600" hardsendq="64M" softsendq="64M" recvq="64M"
+ threshold="10000000" commandrate="1000000000" fakelag="no" localmax="100" globalmax="100" maxchans="1000"
  resolvehostnames="no" useident="no" {connect}>
 <files motd="{folder}/motd.txt">
 <pid file="{folder}/ircd.pid">

@@ -31,7 +31,7 @@ Distributions declare them as entry points, in the groups ``moksha.consumer`` an
 from __future__ import annotations
 
 from fedmsg.hub.consumer import Consumer
-from fedmsg.hub.loop import Hub, Outcome, provide_moksha
+from fedmsg.hub.hub import Hub, Outcome, provide_moksha
 from fedmsg.hub.message import ZMQMessage
 from fedmsg.hub.producer import PollingProducer, Producer
 

@@ -115,7 +115,7 @@ class Consumer:
         subscribe = getattr(hub, "subscribe", None)
         if subscribe is not None:
             for topic in as_topics(self.topic):
-                subscribe(topic, self._consume_json)
+                subscribe(topic, self._consume_json if self.jsonify else self._consume)
         self._initialized = True
 
     # ---------------------------------------------------------------- for its author
@@ -165,22 +165,27 @@ class Consumer:
 
     # ---------------------------------------------------------------- messages on their way
 
-    def _takes_as_usual(self) -> bool:
-        """Whether messages may be put on its queue unread: not when it has its own way of taking them."""
-        kind = type(self)
-        return kind._consume is Consumer._consume and kind._consume_json is Consumer._consume_json
+    def _takes_as_usual(self, callback: Any) -> bool:
+        """Whether messages for a callback may be put on the queue unread.
+
+        Args:
+            callback: What was subscribed: it may be another one than ours, or the subclass may have
+                a way of its own to take messages.
+        """
+        function = getattr(callback, "__func__", None)
+        if type(self)._consume is not Consumer._consume:
+            return False
+        return function is (Consumer._consume_json if self.jsonify else Consumer._consume)
 
     def _consume_json(self, message: Any) -> None:
-        """Take a message as text, which is what a hub of somebody else's hands over."""
-        if self.jsonify:
-            try:
-                body = encoding.loads(message.body)
-            except ValueError:
-                # What a broker delivers may be anything, and is wrapped.
-                self.log.debug("the body of a message with the topic %a is no JSON", message.topic)
-                body = message.body
-            message = {"topic": message.topic, "body": body}
-        self._consume(message)
+        """Decode a message, which is what a hub of somebody else's hands over, and take it."""
+        try:
+            body = encoding.loads(message.body)
+        except ValueError:
+            # What a broker delivers may be anything, and is wrapped.
+            self.log.debug("the body of a message with the topic %a is no JSON", message.topic)
+            body = message.body
+        self._consume({"topic": message.topic, "body": body})
 
     def _consume(self, message: Any) -> bool | None:
         """Take a message that did not come by the sockets of the hub.

@@ -1,36 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The hub: one thread that receives, and threads that work for each consumer."""
+"""The thread of a hub that owns its receiving sockets: it reads, and hands on without looking."""
 
 from __future__ import annotations
 
 import logging
-import os
 import queue
-import sys
 import threading
 import time
-import warnings
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from fedmsg import _settings, _wire, encoding
-from fedmsg.exceptions import ConfigError, MessageError, RefusedAtStart
-from fedmsg.hub import endpoints, moksha, roster
+from fedmsg import _settings
+from fedmsg.exceptions import MessageError
 from fedmsg.hub.consumer import Consumer
+from fedmsg.hub.endpoints import Inbound
 from fedmsg.hub.inbox import Inbox
-from fedmsg.hub.kept import KeptMessage, Leftovers
 from fedmsg.hub.message import Message
-from fedmsg.hub.monitoring import MonitoringProducer
-from fedmsg.hub.producer import PollingProducer
 from fedmsg.hub.subscriptions import Callback, Subscriptions
-from fedmsg.hub.workers import Workers
-from fedmsg.transport import curve, publisher
 from fedmsg.transport.batches import BatchReceiver, Frames
 from fedmsg.transport.refusals import Refusals
 
-__all__ = ["Hub", "Outcome", "provide_moksha"]
+__all__ = ["INJECTED", "Loop"]
 
 log = logging.getLogger("fedmsg.hub")
 
@@ -39,288 +30,117 @@ _BATCH = 1000
 # The loop looks up at least so often, in seconds; one that has not for longer than the second is not well.
 _TICK = 1.0
 _UNWELL = 10.0
-_TWISTED = "twisted.internet.reactor"
-# So many messages that were not received may wait for their turn.
-_INJECTED = 100
+#: So many messages that were not received may wait for their turn.
+INJECTED = 100
 
 
-class Outcome(NamedTuple):
-    """How a hub ended.
-
-    Attributes:
-        left: How many messages each consumer had not handled, by its name; kept for the next start or lost.
-        kept: Whether they are kept.
-        stuck: Which consumers did not come back from a message, as lines for a person.
-    """
-
-    left: dict[str, int]
-    kept: bool
-    stuck: list[str]
+def _nobody(_count: int) -> None:
+    """What is told where nobody wants to know."""
 
 
-class Hub:
-    """Receives from all endpoints and hands each message to the consumers that want it.
+class Loop:
+    """Receives, and puts each message on the queues of those who want it.
 
     Args:
         config: The configuration.
-        consumers: The classes of consumers to run; the installed ones when not given.
-        producers: The same for producers.
-        inbound: Where to receive from; all ``endpoints`` when not given.
-        outbound: Addresses to publish at, of which the first that is free is bound.
-        retry_dead_letters: Whether messages that failed for good are tried again first.
+        inbound: Where to receive from.
+        subscriptions: Who wants what.
+        refusals: Where refused messages are counted and told of.
 
     Attributes:
-        config: The configuration.
-        consumers: The consumers that run.
-        producers: The producers that run.
-        failed: The consumers and producers that could not be constructed, as lines for a person.
-        refusals: How many messages were refused, by kind.
-        stop_by: When its stop has to be over, on the clock of `time.monotonic`; None before.
+        inboxes: The queues of those who have one; others are called.
+        injected: What did not come by the sockets and waits for its turn.
+        failure: What the loop ended with, if not as it should.
+        handed_on: Called with the number of messages each time that some have been handed on.
     """
 
     def __init__(
-        self,
-        config: Mapping[str, Any],
-        consumers: Iterable[Any] | None = None,
-        producers: Iterable[Any] | None = None,
-        *,
-        inbound: endpoints.Inbound | None = None,
-        outbound: list[str] | None = None,
-        retry_dead_letters: bool = False,
+        self, config: Mapping[str, Any], inbound: Inbound, subscriptions: Subscriptions, refusals: Refusals
     ) -> None:
-        self.config = dict(config)
-        self.refusals = Refusals(log)
-        self._subscriptions = Subscriptions(strict=_settings.get(self.config, "zmq_strict"))
-        self._inbound = inbound or endpoints.inbound(self.config)
-        self._outbound = endpoints.outbound(self.config) if outbound is None else list(outbound)
-        self._retry_dead_letters = retry_dead_letters
-        self._publisher: publisher.Publisher | None = None
-        self._publishing = threading.Lock()
-        self._inboxes: dict[Callback, Inbox] = {}
-        self._workers: list[Workers] = []
-        self._leftovers: dict[int, Leftovers] = {}
+        self.inboxes: dict[Callback, Inbox] = {}
+        self.injected: deque[Frames] = deque()
+        self.failure: BaseException | None = None
+        self.handed_on: Callable[[int], object] = _nobody
+        self._config = config
+        self._inbound = inbound
+        self._subscriptions = subscriptions
+        self._refusals = refusals
+        self._blocking = bool(_settings.get(config, "moksha.blocking_mode"))
         self._receiver: BatchReceiver | None = None
-        self._injected: deque[Frames] = deque()
         self._subscribed: set[bytes] = set()
-        self._thread: threading.Thread | None = None
-        self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._failure: BaseException | None = None
-        self._calling: Callback | None = None
-        self._stopping = threading.Event()
-        self._stopped = threading.Event()
-        self._ending = threading.Lock()
-        self.stop_by: float | None = None
-        self._beat = 0.0
-        self._outcome: Outcome | None = None
-        self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
-        provide_moksha()
-        twisted = _TWISTED in sys.modules
-        found = roster.Roster()
-        found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self._make)
-        makers = roster.Roster()
-        acting = roster.installed("moksha.producer", "moksha.stream") if producers is None else producers
-        makers.take_on(acting, self._make)
-        # Some plugins bring it along as one of theirs.
-        if not any(isinstance(producer, MonitoringProducer) for producer in makers.running):
-            makers.take_on([MonitoringProducer], self._make)
-        self.consumers: list[Any] = found.running
-        self.producers: list[Any] = makers.running
-        self.failed = found.failed + makers.failed
-        if _TWISTED in sys.modules and not twisted:
-            log.warning(
-                "a plugin has imported %s, but Twisted's reactor does not run here: what it asks of it is never done; "
-                "moksha.hub.reactor has callLater, callInThread and callFromThread",
-                _TWISTED,
-            )
-
-    def _make(self, kind: Any) -> Any:
-        """Construct a consumer or producer; one that is not to run leaves no subscriptions behind."""
-        before, one = len(self._subscriptions), None
-        try:
-            one = kind(self)
-        except Exception as error:
-            key = getattr(kind, "config_key", None)
-            if not isinstance(key, str) or self.config.get(key):
-                raise
-            # A constructor that goes on where that of its base has stopped: nobody needs to know.
-            log.debug("%s is disabled, and its constructor failed: %r", kind, error)
-        finally:
-            if not getattr(one, "_initialized", False):
-                for callback in self._subscriptions.cut(before):
-                    self._inboxes.pop(callback, None)
-        return one
-
-    # ---------------------------------------------------------------- for consumers and producers
-
-    @property
-    def topics(self) -> dict[str, list[Callback]]:
-        """Who wants each topic that is subscribed to."""
-        return self._subscriptions.topics
-
-    @property
-    def num_consumers(self) -> int:
-        """How many consumers run."""
-        return len(self.consumers)
-
-    @property
-    def num_producers(self) -> int:
-        """How many producers run."""
-        return len(self.producers)
-
-    def subscribe(self, topic: str, callback: Callback) -> None:
-        """Have a callback called with each message of a topic, in the thread that receives.
-
-        Args:
-            topic: The beginning of the topics.
-            callback: Takes an object with ``topic`` and ``body`` as text. It should not take its
-                time; a consumer does its work elsewhere.
-        """
-        owner = getattr(callback, "__self__", None)
-        if isinstance(owner, Consumer) and callback == owner._consume_json and owner._takes_as_usual():
-            self._inboxes[callback] = owner.incoming
-            owner.incoming.on_room = self._wake
-        self._subscriptions.add(topic, callback)
-        self._wake()
-
-    def unsubscribe(self, callback: Callback) -> None:
-        """Call a callback no more."""
-        self._subscriptions.remove(callback)
-        self._inboxes.pop(callback, None)
-        self._wake()
-
-    def send_message(self, topic: Any, message: Any, jsonify: bool = True) -> None:
-        """Publish a message at the addresses of this hub.
-
-        Args:
-            topic: The full topic, or a list of them.
-            message: The envelope.
-            jsonify: Whether it has still to become JSON.
-
-        Raises:
-            ConfigError: The hub has no address to publish at.
-            MessageError: The message is too large, or its topic is no text.
-        """
-        text = encoding.dumps(message) if jsonify else message
-        limit = _settings.get(self.config, "max_message_size")
-        for one in [topic] if isinstance(topic, str) else topic:
-            try:
-                frame, body = one.encode(), text if isinstance(text, bytes) else text.encode()
-            except UnicodeEncodeError as error:
-                raise MessageError(f"{error.object[:100]!r} can't be written in UTF-8", "utf-8") from error
-            if len(frame) + len(body) > limit:
-                raise MessageError(f"it has more than {limit} bytes", "size")
-            self._open_publisher().send(frame, body)
-
-    def inject(self, topic: str, body: Any) -> None:
-        """Give a message that did not come over the bus to those who want it, as if it had.
-
-        Args:
-            topic: The full topic.
-            body: The envelope; anything else is put into one.
-
-        Raises:
-            MessageError: It would be refused of anybody, or there is no room for it.
-        """
-        is_envelope = isinstance(body, dict) and body.get("topic") == topic and "msg" in body
-        data = _wire.encode(body if is_envelope else {"topic": topic, "msg": body}, topic)
-        if len(self._injected) >= _INJECTED:
-            raise MessageError("too many messages wait to be handled", "full")
-        self._injected.append(("a client", topic.encode(), data))
-        self._wake()
-
-    def _open_publisher(self) -> publisher.Publisher:
-        with self._publishing:
-            if self._publisher is None:
-                if not self._outbound:
-                    raise ConfigError(
-                        "this hub has no address to publish at: give it a name in endpoints and set name, or set "
-                        "zmq_publish_endpoints; or publish with fedmsg.publish()"
-                    )
-                if self._outcome is not None:
-                    raise ConfigError("this hub has stopped")
-                self._publisher = publisher.open_bound(self.config, "zmq_publish_endpoints", self._outbound)
-            return self._publisher
-
-    # ---------------------------------------------------------------- starting
-
-    def start(self) -> Hub:
-        """Begin to receive; returns when the hub runs.
-
-        Raises:
-            RefusedAtStart: Consumers or producers are enabled, and none of them can be started.
-            AddressInUse: An address is taken.
-            ConfigError: The configuration can't work, or the hub has stopped.
-        """
-        if self._stopping.is_set():
-            raise ConfigError("this hub has stopped, and does not start again: make another one")
-        if self._thread is not None:
-            return self
-        try:
-            return self._start()
-        except BaseException:
-            # Whatever has been constructed may have threads of its own, which would outlive us.
-            self.stop()
-            raise
-
-    def _start(self) -> Hub:
-        self._prepare()
-        if self._outbound and self._inbound.bound:
-            self._open_publisher()
-        kept = [(consumer, self._first(consumer)) for consumer in self.consumers if isinstance(consumer, Consumer)]
         self._thread = threading.Thread(target=self._run, name="fedmsg-hub", daemon=True)
+        self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._calling: Callback | None = None
+        self._beat = 0.0
+
+    # ---------------------------------------------------------------- for the hub
+
+    def start(self) -> None:
+        """Begin to receive; returns when it does.
+
+        Raises:
+            AddressInUse: An address is taken.
+            ConfigError: Something is no address.
+        """
         self._thread.start()
         problem = self._ready.get()
         if problem is not None:
             self._thread.join()
-            self._close_publisher()
             raise problem
-        for consumer, first in kept:
-            consumer.incoming.put_first(first)
-            self._start_workers(consumer)
-        for producer in self.producers:
-            start = getattr(producer, "_start", None)
-            if start is not None:
-                start()
-        return self
 
-    def _prepare(self) -> None:
-        # One that only tells how the others are is no reason to run.
-        idle = not self.consumers and all(isinstance(producer, MonitoringProducer) for producer in self.producers)
-        if self.failed and idle:
-            raise RefusedAtStart(f"none of the consumers and producers can be started: {'; '.join(self.failed)}")
-        if idle:
-            log.warning("no consumer and no producer is enabled: this hub has nothing to do")
-        for one in (*self.consumers, *self.producers):
-            prepare = getattr(one, "_prepare", None)
-            if prepare is not None:
-                prepare()
-        curve.prepare(self.config, _settings.get(self.config, "endpoints") or {})
+    @property
+    def running(self) -> bool:
+        """Whether it receives."""
+        return self._thread.is_alive()
 
-    def _first(self, consumer: Consumer) -> list[Any]:
-        """Give what a consumer has to handle before anything else."""
-        folder = _settings.get(self.config, "state_directory") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-        leftovers = self._leftovers[id(consumer)] = Leftovers(folder or None, type(consumer))
-        kept = leftovers.load()
-        if kept:
-            log.info("%s first handles %d messages left from the last time", type(consumer).__name__, len(kept))
-        dead = consumer._handling.dead.exhume() if self._retry_dead_letters else []
-        if dead:
-            log.info("%s tries %d messages again that could not be handled", type(consumer).__name__, len(dead))
-        return [*kept, *dead]
+    def well(self) -> bool:
+        """Whether it goes round."""
+        return self.running and time.monotonic() - self._beat < _UNWELL
 
-    def _start_workers(self, consumer: Consumer) -> None:
-        count = 1 if self._blocking or consumer._in_order else _settings.get(self.config, "moksha.workers_per_consumer")
-        workers = Workers(consumer, count)
-        self._workers.append(workers)
-        early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_early", None)
-        workers.start(early)
+    def is_in(self, thread: threading.Thread) -> bool:
+        """Whether this is its thread."""
+        return thread is self._thread
 
-    # ---------------------------------------------------------------- the loop
+    def wake(self) -> None:
+        """Have it look for what has changed: subscriptions, room in a queue, whether to go on."""
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.wake()
+
+    def inject(self, frames: Frames) -> None:
+        """Hand on a message that did not come by the sockets.
+
+        Raises:
+            MessageError: There is no room for it.
+        """
+        if len(self.injected) >= INJECTED:
+            raise MessageError("too many messages wait to be handled", "full")
+        self.injected.append(frames)
+        self.wake()
+
+    def stop(self) -> None:
+        """Receive no more."""
+        self._stopping.set()
+        self.wake()
+
+    def wait(self, until: float) -> list[str]:
+        """Wait for its end; say what keeps it.
+
+        Args:
+            until: How long, on the clock of `time.monotonic`.
+        """
+        if self._thread is threading.current_thread() or not self._thread.is_alive():
+            return []
+        self._thread.join(max(0.0, until - time.monotonic()))
+        return [f"the callback {self._calling!r} has not come back"] if self._thread.is_alive() else []
+
+    # ---------------------------------------------------------------- in its thread
 
     def _run(self) -> None:
         try:
             receiver = BatchReceiver(
-                self.config, self._inbound.endpoints, (), passive=self._inbound.bound, refusals=self.refusals
+                self._config, self._inbound.endpoints, (), passive=self._inbound.bound, refusals=self._refusals
             )
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
             self._ready.put(error)
@@ -333,7 +153,7 @@ class Hub:
                 self._ready.put(None)
                 self._receive(receiver)
             except BaseException as error:
-                self._failure = error
+                self.failure = error
                 log.exception("the hub's loop ended")
             finally:
                 self._receiver = None
@@ -344,19 +164,20 @@ class Hub:
             self._beat = time.monotonic()
             self._follow_subscriptions(receiver)
             if self._has_room():
-                receiver.wait(0.0 if self._injected else _TICK)
+                receiver.wait(0.0 if self.injected else _TICK)
                 # Between the look and here only workers have been at the queues, and they make room.
-                batch = [self._injected.popleft() for _ in range(min(len(self._injected), most))]
+                batch = [self.injected.popleft() for _ in range(min(len(self.injected), most))]
                 batch += receiver.read(most - len(batch))
                 if batch:
                     self._dispatch(batch)
+                    self.handed_on(len(batch))
             else:
                 receiver.rest(_TICK)
 
     def _has_room(self) -> bool:
         if self._blocking:
-            return not any(inbox.unfinished for inbox in list(self._inboxes.values()))
-        return not any(inbox.full for inbox in list(self._inboxes.values()))
+            return not any(inbox.unfinished for inbox in list(self.inboxes.values()))
+        return not any(inbox.full for inbox in list(self.inboxes.values()))
 
     def _follow_subscriptions(self, receiver: BatchReceiver) -> None:
         wanted = self._subscriptions.prefixes
@@ -377,15 +198,17 @@ class Hub:
                 groups[taker].append(message)
         calls: list[tuple[Callback, Message]] = []
         for taker, messages in groups.items():
-            inbox = self._inboxes.get(taker)
+            inbox = self.inboxes.get(taker)
             if inbox is not None:
                 inbox.put_many(messages)
             else:
                 calls += [(taker, message) for message in messages]
         # After the queues: a callback may do anything, and may even stop the hub.
         for taker, message in calls:
-            self._calling = taker
-            self._call(taker, message)
+            # One before may have withdrawn it.
+            if taker in who_wants(message.frame):
+                self._calling = taker
+                self._call(taker, message)
         self._calling = None
 
     def _call(self, taker: Callback, message: Message) -> None:
@@ -395,175 +218,6 @@ class Hub:
                 message.envelope()
             taker(message.text())
         except MessageError as error:
-            self.refusals.add(message.address, error)
+            self._refusals.add(message.address, error)
         except (Exception, SystemExit):
             log.exception("a callback failed on a message with the topic %a", message.frame[:300])
-
-    def _wake(self) -> None:
-        receiver = self._receiver
-        if receiver is not None:
-            receiver.wake()
-
-    # ---------------------------------------------------------------- how it is
-
-    @property
-    def running(self) -> bool:
-        """Whether it receives."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def well(self) -> bool:
-        """Whether its loop goes round."""
-        return self.running and time.monotonic() - self._beat < _UNWELL
-
-    def report(self) -> dict[str, Any]:
-        """Give the monitoring report; the counters in it start again at zero."""
-        return {
-            "consumers": [consumer.__json__() for consumer in self.consumers],
-            "producers": [producer.__json__() for producer in self.producers],
-        }
-
-    # ---------------------------------------------------------------- stopping
-
-    def stop(self, timeout: float | None = None) -> Outcome:
-        """Receive no more, let the consumers work on for a while, keep what is left. A second call does nothing.
-
-        Args:
-            timeout: Seconds for all of it; ``stop_timeout`` when not given.
-
-        Returns:
-            What became of the messages.
-
-        Raises:
-            Exception: The hub had ended with it before.
-        """
-        limit = float(_settings.get(self.config, "stop_timeout") if timeout is None else timeout)
-        if not self._ending.acquire(blocking=False):
-            # A thread that is itself waited for can't wait for the end.
-            if not self._is_one_of_ours(threading.current_thread()):
-                self._stopped.wait(2 * limit)
-            return self._outcome or Outcome({}, True, [])
-        try:
-            self._outcome = self._stop(time.monotonic(), limit)
-        finally:
-            self._stopped.set()
-        if self._failure is not None:
-            raise self._failure
-        return self._outcome
-
-    def _stop(self, start: float, limit: float) -> Outcome:
-        self.stop_by = start + limit
-        self._stopping.set()
-        self._wake()
-        for producer in self.producers:
-            self._call_stop(producer)
-        stuck = self._end_loop(start + 0.4 * limit)
-        stuck += self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
-        for consumer in self.consumers:
-            self._call_stop(consumer)
-            if isinstance(consumer, Consumer):
-                consumer._close()
-        for producer in self.producers:
-            if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
-                stuck.append(f"{type(producer).__name__} is still in its poll()")
-        for line in stuck:
-            log.error("%s", line)
-        outcome = self._keep_rest(stuck)
-        self._close_publisher()
-        return outcome
-
-    #: The name that it has in moksha.
-    close = stop
-
-    @staticmethod
-    def _call_stop(one: Any) -> None:
-        try:
-            one.stop()
-        except (Exception, SystemExit):
-            log.exception("%s failed in stop()", type(one).__name__)
-        if isinstance(one, PollingProducer):
-            # It may have a stop() of its own that says nothing to the one below it.
-            PollingProducer.stop(one)
-
-    def _is_one_of_ours(self, thread: threading.Thread) -> bool:
-        producers = [producer._thread for producer in self.producers if isinstance(producer, PollingProducer)]
-        return thread in [self._thread, *producers] or any(workers.has(thread) for workers in self._workers)
-
-    def _end_loop(self, until: float) -> list[str]:
-        """Wait for the loop; say what keeps it."""
-        if self._thread is None or self._thread is threading.current_thread():
-            return []
-        self._thread.join(max(0.0, until - time.monotonic()))
-        return [f"the callback {self._calling!r} has not come back"] if self._thread.is_alive() else []
-
-    def _end_workers(self, soon: float, late: float) -> list[str]:
-        """Let the workers finish what waits until soon, and what they have in hand until late."""
-        for workers in self._workers:
-            workers.end()
-        for workers in self._workers:
-            workers.wait(soon)
-        for workers in self._workers:
-            workers.cut()
-        stuck = []
-        for workers in self._workers:
-            if not workers.wait(late):
-                stuck += workers.abandon()
-        return stuck
-
-    def _keep_rest(self, stuck: list[str]) -> Outcome:
-        left: dict[str, int] = {}
-        kept = True
-        for workers in self._workers:
-            consumer, rest = workers.consumer, workers.rest()
-            leftovers = self._leftovers[id(consumer)]
-            name = type(consumer).__name__
-            if rest:
-                left[name] = len(rest)
-            try:
-                # Those that were only to be tried again stay where they are.
-                dead = consumer._handling.dead
-                again = [item for item in rest if isinstance(item, KeptMessage) and item.origin is dead]
-                rest = [item for item in rest if item not in again] if again else rest
-                dead.put_back(again)
-                lost = leftovers.save(rest) if leftovers else len(rest)
-            except OSError as error:
-                log.error("state_directory: what %s had not handled can't be kept: %s", name, error)
-                lost = len(rest)
-            kept = kept and not lost
-        return Outcome(left, kept, stuck)
-
-    def _close_publisher(self) -> None:
-        with self._publishing:
-            if self._publisher is not None:
-                publisher.close(self._publisher)
-                self._publisher = None
-
-    def __enter__(self) -> Hub:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def __del__(self) -> None:
-        if getattr(self, "_thread", None) is not None and self._outcome is None and self.running:
-            warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
-
-
-class RunningHub(Hub):
-    """A hub that runs as soon as it is made.
-
-    Args:
-        config: The configuration.
-        consumers: The classes of consumers to run; the installed ones when not given.
-        producers: The same for producers.
-    """
-
-    def __init__(self, config: Mapping[str, Any], consumers: Any = None, producers: Any = None) -> None:
-        super().__init__(config, consumers, producers)
-        self.start()
-
-
-def provide_moksha() -> None:
-    """Have ours found under the names of moksha, from which plugins of 1.x import their base classes."""
-    moksha.register(Hub, RunningHub)

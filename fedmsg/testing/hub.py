@@ -25,7 +25,6 @@ from fedmsg.testing.catcher import Catcher
 from fedmsg.testing.failures import Failure, Failures
 from fedmsg.testing.surroundings import configured, credentials
 from fedmsg.transport import publisher
-from fedmsg.transport.batches import Frames
 
 __all__ = ["HubRunner"]
 
@@ -47,11 +46,11 @@ class _CountingHub(Hub):
         self.arrived = 0
         self._news = news
         super().__init__(*args, **kw)
+        self._loop.handed_on = self._count
 
-    def _dispatch(self, batch: list[Frames]) -> None:
-        super()._dispatch(batch)
+    def _count(self, messages: int) -> None:
         with self._news:
-            self.arrived += len(batch)
+            self.arrived += messages
             self._news.notify_all()
 
 

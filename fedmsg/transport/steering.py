@@ -8,6 +8,7 @@ whoever steers need not know which of them runs.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 
@@ -72,14 +73,19 @@ class Steering:
         with self._lock:
             if not self.stopping:
                 self._carried = self._sum(self._asked(b"PAUSE"))
-                self._socket.send(b"TERMINATE")
+                self._tell()
 
     def stop(self) -> None:
         """Make the loop return for good."""
         with self._lock:
             self.stopping = True
             if not self._socket.closed:
-                self._socket.send(b"TERMINATE")
+                self._tell()
+
+    def _tell(self) -> None:
+        # One that has ended by itself is past being told.
+        with contextlib.suppress(zmq.Again):
+            self._socket.send(b"TERMINATE")
 
     def close(self) -> None:
         """Close the socket; a second call does nothing."""

@@ -152,7 +152,7 @@ HOSTILE = [
     b'{"consumers": {}, "producers": []}',
     b'{"consumers": [[]]}',
     b"[" * 100_000,
-    b'{"consumers": [], "producers": [], "deep": ' + b"[" * 9000 + b"]" * 9000 + b"}",
+    b'{"consumers": [], "producers": [], "deep": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     b"9" * 5000,
 ]
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from fedmsg.testing import Process, free_address, run
+from tests.cli.test_embedded_commands import embed
 from tests.datagrepper_server import message
 from tests.publisher import Publisher
 
@@ -269,3 +270,12 @@ def test_signatures_are_checked_as_configured(tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text(f"config = {config!r}\n")
     ended = run(["fedmsg-trigger", "--command", "true"], env={"FEDMSG_CONFIG": str(tmp_path / "config.py")})
     assert (ended.returncode, ended.stderr.count("\n")) == (7, 1)
+
+
+def test_inside_another_program() -> None:
+    """As programs embed it that put their own messages in the place of the bus: it runs all, and returns."""
+    messages = [{"topic": "a.b.c.d"}, {"topic": "a.b.c.e", "msg_id": "2026-1"}]
+    argv = ("fedmsg-trigger", "--topic", "a.b", "--wait-for", "1000", "--command", "echo $FEDMSG_TOPIC $FEDMSG_MSG_ID")
+    status, published, printed, others = embed(*argv, messages=messages)
+    assert (status, published, printed) == (None, [], "")
+    assert others == ['asked for {"topic": "a.b"}', "a.b.c.d", "a.b.c.e 2026-1"]

@@ -35,8 +35,8 @@ class Server:
     """
 
     def __init__(self, repository: Path, bus: Bus, loop: str) -> None:
-        # A development mode complains of whatever is left open or never awaited.
-        command = [sys.executable, "-X", "dev", "-W", "error", "-m", "uvicorn", "--loop", loop, "--port", "0"]
+        # Warnings complain of what is left open or never awaited.
+        command = [sys.executable, "-W", "error", "-m", "uvicorn", "--loop", loop, "--port", "0"]
         self.process = Process(
             [*command, "--app-dir", str(repository / "docs" / "howto"), "asyncio_app:app"], env=bus.environ
         )

@@ -362,6 +362,21 @@ def test_a_callback_that_fails_is_logged_and_called_again(feed: Feed, caplog: py
     assert caplog.text.count("a callback failed") == 2
 
 
+def test_a_callback_that_withdraws_itself_is_called_no_more(feed: Feed) -> None:
+    got: list[Any] = []
+
+    def once(message: Any) -> None:
+        got.append(message)
+        hub.unsubscribe(once)
+
+    with hub_of(feed, taker()) as hub:
+        hub.subscribe("", once)
+        for number in range(100):
+            feed.send("shop", number)
+        until(lambda: len(hub.consumers[0].taken) == 100)
+        assert len(got) == 1
+
+
 def test_the_callback_of_a_topic_that_two_subscriptions_match_is_called_once(feed: Feed) -> None:
     got: list[Any] = []
     with hub_of(feed, taker()) as hub:

@@ -18,7 +18,7 @@ import zmq
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import AddressInUse, ConfigError, RefusedAtStart
 from fedmsg.hub import Hub, PollingProducer
-from fedmsg.hub.loop import _INJECTED
+from fedmsg.hub.loop import INJECTED
 from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.websocket import for_hub
 from fedmsg.testing import Process, command_path, free_address, free_port, run
@@ -177,7 +177,7 @@ def test_clients_of_a_hub_hear_what_it_receives() -> None:
         assert "" not in runner.hub.topics
         with client(server, f"{TOPIC}.order") as listener:
             assert "" in runner.hub.topics
-            until(lambda: runner.hub._subscribed >= {b""})
+            until(lambda: runner.hub._loop._subscribed >= {b""})
             sent = runner.publish(f"{TOPIC}.order", {"id": 1})
             runner.publish(f"{TOPIC}.other", {"id": 2})
             runner.publish(f"{TOPIC}.order", {"id": 3})
@@ -189,7 +189,7 @@ def test_clients_of_a_hub_hear_what_it_receives() -> None:
 def test_clients_get_only_what_is_validly_signed() -> None:
     with HubRunner(Shop, config={f"{WEBSOCKET}.port": 0}, sign=True) as runner, for_hub(runner.hub) as server:
         with client(server, "") as listener:
-            until(lambda: runner.hub._subscribed >= {b""})
+            until(lambda: runner.hub._loop._subscribed >= {b""})
             runner.publish(TOPIC, {"id": 1}, sign=False)
             runner.publish(TOPIC, {"id": 2}, sign=True)
             assert listener.hear()["body"]["msg"] == {"id": 2}
@@ -248,7 +248,7 @@ def test_what_clients_say_is_bounded() -> None:
 
     with HubRunner(Busy, config=config) as runner, for_hub(runner.hub) as server, client(server, "a") as speaker:
         until(lambda: server.counts.get("full"), meanwhile=lambda: speaker.say(TOPIC, 1))
-        assert len(runner.hub._injected) <= _INJECTED
+        assert len(runner.hub._loop.injected) <= INJECTED
         go_on.set()
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmsg.consumers._irc.backoff import Turnstile
@@ -60,8 +60,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         Wiretap(server.port) as wire,
         User(server.port, "ann", "#news") as ann,
     ):
-        bot = read({"network": "127.0.0.1", "port": wire.port, "channel": "news", "nickname": "bot", "line_rate": 0})
-        client = Client(bot, Turnstile(0), SOON)
+        entry = {"network": "127.0.0.1", "port": wire.port, "channel": "news", "nickname": "bot", "line_rate": 0}
+        # Neither side asks the other whether it is still there.
+        client = Client(read({**entry, "timeout": 3600}), Turnstile(0), SOON)
         client.start()
         consumer = IRCBotConsumer(StandIn())
         consumer.add_irc_client(client)
@@ -91,32 +92,45 @@ def everything_since(ground: Ground, lines: int, heard: int) -> list[str]:
     return texts
 
 
-@given(st.lists(hostile, min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_a_program_has_a_client_say(ground: Ground, said: list[str]) -> None:
-    lines, heard = len(ground.wire.lines()) - 1, len(ground.ann.heard)
-    for text in said:
-        ground.client.msg("#news", text)
-    texts = everything_since(ground, lines, heard)
-    # A message of nothing but blanks is none.
-    assert bool(texts) == any(text.translate({0: " ", 1: " "}).strip() for text in said)
+def often(full_size: bool) -> settings:
+    return settings(max_examples=3000 if full_size else 60, deadline=None)
 
 
-@given(topic=hostile, said=hostile, link=hostile, pretty=st.booleans(), terse=st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_comes_over_the_bus(
-    *, ground: Ground, topic: str, said: str, link: str, pretty: bool, terse: bool
-) -> None:
-    lines, heard = len(ground.wire.lines()) - 1, len(ground.ann.heard)
-    body = {"topic": topic, "msg": {"message": said, "link": link, said: [topic]}, "username": said, "timestamp": 1}
-    announcement = {**body, "topic": "org.fedoraproject.dev.announce.announcement"}
-    for envelope in (body, announcement):
-        text = ground.consumer.prettify(topic, envelope, pretty=pretty, terse=terse)
-        # The only control characters are those of its own colours.
-        assert not re.search(r"[\x00-\x01\x04-\x1f\x7f-\x9f]", text)
-        ground.client.notice("#news", text)
-    texts = everything_since(ground, lines, heard)
-    assert len(texts) >= 2
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_what_a_program_has_a_client_say(ground: Ground, full_size: bool) -> None:
+    @given(st.lists(hostile, min_size=1, max_size=5))
+    @often(full_size)
+    def check(said: list[str]) -> None:
+        lines, heard = len(ground.wire.lines()) - 1, len(ground.ann.heard)
+        for text in said:
+            ground.client.msg("#news", text)
+        texts = everything_since(ground, lines, heard)
+        # A message of nothing but blanks is none.
+        assert bool(texts) == any(text.translate({0: " ", 1: " "}).strip() for text in said)
+
+    check()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_what_comes_over_the_bus(ground: Ground, full_size: bool) -> None:
+    @given(hostile, hostile, hostile, st.sampled_from([(True, True), (True, False), (False, True), (False, False)]))
+    @often(full_size)
+    def check(topic: str, said: str, link: str, form: tuple[bool, bool]) -> None:
+        lines, heard = len(ground.wire.lines()) - 1, len(ground.ann.heard)
+        msg = {"message": said, "link": link, said: [topic]}
+        body = {"topic": topic, "msg": msg, "username": said, "timestamp": 1}
+        announcement = {**body, "topic": "org.fedoraproject.dev.announce.announcement"}
+        for envelope in (body, announcement):
+            text = ground.consumer.prettify(topic, envelope, pretty=form[0], terse=form[1])
+            # The only control characters are those of its own colours.
+            assert not re.search(r"[\x00-\x01\x04-\x1f\x7f-\x9f]", text)
+            ground.client.notice("#news", text)
+        texts = everything_since(ground, lines, heard)
+        assert len(texts) >= 2
+
+    check()
 
 
 # ---------------------------------------------------------------- servers

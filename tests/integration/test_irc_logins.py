@@ -17,7 +17,7 @@ from fedmsg.consumers._irc.backoff import Turnstile
 from fedmsg.consumers._irc.client import Client
 from fedmsg.consumers._irc.session import Pace
 from fedmsg.consumers._irc.settings import read
-from tests.certificates import Holder, authority, put
+from tests.certificates import Holder, authority, key, put, usage
 from tests.irc_services import ACCOUNT, PASSWORD, server_with_services
 from tests.ircd import Ircd, User, Wiretap, wait_for
 
@@ -49,9 +49,12 @@ class Proof:
     """A server with a certificate for 127.0.0.1, and the file of its authority."""
 
     def __init__(self, folder: Path) -> None:
-        ca = authority()
-        for_address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        leaf = Holder("irc.test", ca, extensions=[(for_address, False)])
+        # Newer Pythons insist on these.
+        own_key = x509.SubjectKeyIdentifier.from_public_key(key(1).public_key())
+        ca = authority(key_number=1, extensions=[(own_key, False), usage(key_cert_sign=True)])
+        its_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(key(1).public_key())
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        leaf = Holder("irc.test", ca, extensions=[(address, False), (its_key, False)])
         self.ca = str(put(folder / "ca.crt", ca.pem))
         self.other_ca = str(put(folder / "other.crt", authority("Other CA").pem))
         certificate = put(folder / "irc.crt", leaf.pem), put(folder / "irc.key", leaf.key_pem)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from fedmsg.testing import Process, free_port
-from tests.hubs import until
+from tests.hubs import install, until
 from tests.interop.lane import Lane, open_lane
-from tests.interop.sides import NAMES, Side
+from tests.interop.sides import NAMES, Side, write_config
 
 PREFIX = "org.fedoraproject"
 
@@ -181,3 +181,152 @@ def test_consumers_from_pypi_see_the_same(sides: dict[str, Side], tmp_path: Path
         name: "\n".join(process.out + process.err).count("KeyError: 'group'") for name, process in running.items()
     }
     assert failures == dict.fromkeys(NAMES, 1)
+
+
+# ---------------------------------------------------------------- consumers as the documentation shows them
+
+# A line for each thing that happens in a consumer: its name, what, and the message.
+WRITTEN = """
+import json, os
+from fedmsg.consumers import FedmsgConsumer
+import moksha.hub.reactor
+
+def say(who, what, message):
+    if not isinstance(message, dict):
+        message = {"topic": message.topic, "body": json.loads(message.body), "text": type(message.body) is str}
+    os.write(1, (json.dumps(["said", who, what, message], sort_keys=True) + "\\n").encode())
+
+class Base(FedmsgConsumer):
+    config_key = "written.enabled"
+    def consume(self, message):
+        say(type(self).__name__, "consume", message)
+
+class One(Base):
+    topic = "org.fedoraproject.dev.interop.shop"
+
+class Text(Base):
+    topic = "org.fedoraproject.dev.interop.shop"
+    jsonify = False
+
+class Several(Base):
+    topic = ["org.fedoraproject.dev.interop.news*", "org.fedoraproject.dev.interop.shop.order"]
+
+class Overlapping(Base):
+    topic = ["org.fedoraproject.dev.interop.*", "org.fedoraproject.dev.interop.shop"]
+
+class Every(Base):
+    topic = "*"
+
+class Off(Base):
+    config_key = "written.off"
+    topic = "*"
+
+class Hooked(Base):
+    topic = "org.fedoraproject.dev.interop.shop"
+    def pre_consume(self, message):
+        say("Hooked", "pre", message)
+    def post_consume(self, message):
+        say("Hooked", "post", message)
+
+class Failing(Base):
+    topic = "org.fedoraproject.dev.interop.shop"
+    def pre_consume(self, message):
+        raise ValueError("before")
+    def consume(self, message):
+        say("Failing", "consume", message)
+        raise ValueError("in it")
+    def post_consume(self, message):
+        say("Failing", "post", message)
+
+class Reacting(Base):
+    topic = "org.fedoraproject.dev.interop.shop.order"
+    def consume(self, message):
+        moksha.hub.reactor.reactor.callFromThread(say, "Reacting", "called", message)
+
+class Calling(Base):
+    topic = "org.fedoraproject.dev.interop.news"
+    def __init__(self, hub):
+        super(Calling, self).__init__(hub)
+        hub.subscribe("org.fedoraproject.dev.interop.once", self.once)
+    def once(self, message):
+        say("Calling", "once", message)
+        self.hub.unsubscribe(self.once)
+"""
+
+
+# How many lines each has said in the end.
+EXPECTED = {
+    "One": 52, "Text": 52, "Several": 3, "Overlapping": 58, "Every": 58, "Off": 0, "Hooked": 3 * 52, "Failing": 2 * 52,
+    "Reacting": 1, "Calling": 2 + 1,
+}  # fmt: skip
+
+
+def happened(process: Process, who: str) -> list[Any]:
+    """Give what a consumer has said, in its order, without the greetings."""
+    lines = [json.loads(line) for line in list(process.out) if line.startswith('["said"')]
+    return [[what, message] for _, name, what, message in lines if name == who and "hello" not in str(message)]
+
+
+def test_consumers_as_the_documentation_shows_them(sides: dict[str, Side], tmp_path: Path) -> None:
+    names = re.findall(r"class (\w+)\(Base\)", WRITTEN)
+    points = [f"{name.lower()} = written:{name}" for name in names]
+    plugin = install(tmp_path / "plugin", "written", {"written.py": WRITTEN}, {"moksha.consumer": points})
+    sent: list[tuple[str, Any]] = [
+        *((f"shop.{number}", {"n": number, "é": [None, 1e22]}) for number in range(50)),
+        ("shop.order", "text"),
+        ("shopping", {}),
+        ("news", 1),
+        ("newspaper", [2]),
+        ("other", None),
+        ("once", 1),
+        ("once", 2),
+        ("last", 3),
+    ]
+    with ExitStack() as stack:
+        lane = stack.enter_context(open_lane(sides["ours"], tmp_path / "bus", **{"written.enabled": True}))
+        running = stack.enter_context(hubs(sides, lane, [plugin], {name: {} for name in NAMES}))
+        for process in running.values():
+            process.wait_for('"Every"', meanwhile=lambda: lane.greeter.publish("hello", "hello", "interop"))
+        for topic, msg in sent:
+            lane.greeter.publish(topic, msg, "interop")
+        until(lambda: all(complete(process) for process in running.values()))
+        assert running["ours"].stop() == 0
+    ours, its = ({name: happened(running[side], name) for name in names} for side in NAMES)
+    for name in names:
+        if name == "Overlapping":
+            # Where two topics of a consumer match, it delivers twice.
+            its[name] = without_doubles(its[name])
+        elif name == "Calling":
+            # The callback and the consumer are called in two threads.
+            ours[name], its[name] = sorted(ours[name], key=str), sorted(its[name], key=str)
+        assert ours[name] == its[name], name
+    assert {name: len(ours[name]) for name in names} == EXPECTED
+
+
+def complete(process: Process) -> bool:
+    """Whether all has happened: each consumer has a thread of its own, and one of them gets more at 1.1.7."""
+    there = all(len(happened(process, name)) >= count for name, count in EXPECTED.items())
+    return there and happened(process, "Overlapping")[-1][1]["body"]["msg"] == 3
+
+
+def without_doubles(values: list[Any]) -> list[Any]:
+    """Give values without those that are the same as the one before."""
+    return [value for value, before in zip(values, [None, *values[:-1]], strict=True) if value != before]
+
+
+# ---------------------------------------------------------------- consumers on a stand-in
+
+
+def test_consumers_on_a_stand_in_do_the_same(sides: dict[str, Side], tmp_path: Path) -> None:
+    write_config(tmp_path, {})
+    ours, peers = ([json.loads(line) for line in sides[name].ask(tmp_path, "standin.py")] for name in NAMES)
+    differences = [(our, its) for our, its in zip(ours, peers, strict=True) if our != its]
+    # It stumbles over a message without a topic; what that one says is wrapped on both sides.
+    wrapped = {"body": {"msg": {"a": 1}, "topic": None}}
+    assert differences == [
+        (
+            ["validate", ["RuntimeWarning", "Failed to authn message."], wrapped, []],
+            ["validate", ["KeyError", "'topic'"], wrapped, []],
+        )
+    ]
+    assert len(ours) > 60

@@ -21,7 +21,8 @@ import pytest
 
 import fedmsg.meta
 from fedmsg import _settings
-from fedmsg.testing import Bus, Process, run
+from fedmsg.hub import moksha
+from fedmsg.testing import Bus, HubRunner, Process, run
 from tests.structure import source
 
 DOCS = source.REPOSITORY / "docs"
@@ -33,8 +34,8 @@ COMMANDS = sorted(
 # Whichever test comes first builds the pages, which takes a while on a busy machine.
 pytestmark = pytest.mark.timeout(300)
 
-# Groups of entry points and a module, whose names look like settings.
-NO_SETTINGS = {"moksha.consumer", "moksha.producer", "moksha.stream", "moksha.hub"}
+# Groups of entry points and modules, whose names look like settings.
+NO_SETTINGS = {"moksha.consumer", "moksha.producer", "moksha.stream", "moksha.hub", "moksha.common"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=source.relative)
 every_command = pytest.mark.parametrize("command", COMMANDS)
@@ -198,12 +199,21 @@ def test_tutorial_shell_commands(bus: Bus) -> None:
 
 
 def test_readme_python(bus: Bus) -> None:
-    (_, publish), (_, listen) = blocks(source.REPOSITORY / "README.rst", "python")
+    (_, publish), (_, listen), _ = blocks(source.REPOSITORY / "README.rst", "python")
     with Process([sys.executable, "-c", listen], env=bus.environ) as listener:
         listener.wait_for(
             "org.fedoraproject.dev.shop.order.placed {'order': 1017}",
             meanwhile=lambda: run([sys.executable, "-c", publish], env=bus.environ),
         )
+
+
+def test_readme_consumer(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"__name__": "packing"}
+    exec([text for _, text in blocks(source.REPOSITORY / "README.rst", "python")][2], names)
+    with HubRunner(names["Packer"]) as hub:
+        hub.publish("org.fedoraproject.dev.shop.order.placed", {"order": 1017})
+        hub.wait_until_handled()
+    assert capsys.readouterr().out == "packing 1017\n"
 
 
 def test_forking_server_example(bus: Bus, tmp_path: Path) -> None:
@@ -254,3 +264,17 @@ def test_the_plugin_of_the_howto(monkeypatch: pytest.MonkeyPatch) -> None:
     unittest.defaultTestLoader.loadTestsFromTestCase(names["TestOrder"]).run(result)
     assert result.errors + result.failures == []
     assert result.testsRun - len(result.skipped) == 4
+
+
+def test_the_consumer_of_the_howto(tmp_path: Path) -> None:
+    code = dict(blocks(DOCS / "howto" / "consumer.rst", "python"))
+    for name in ("shop_biller.py", "test_shop_biller.py", "shop_clock.py", "test_shop_clock.py"):
+        (tmp_path / name).write_text(code[name], encoding="utf-8")
+    done = run([sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"], cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
+
+
+def test_every_module_of_moksha_is_told() -> None:
+    text = (DOCS / "howto" / "moving-consumers.rst").read_text(encoding="utf-8")
+    assert [name for name in moksha._MODULES if name != "moksha" and f"``{name}``" not in text] == []

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,11 +100,24 @@ def test_passwords_are_not_told() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_an_https_address_does_not_lead_to_http() -> None:
-    # What refuses is the same as for certificates: no adapter.
-    limit = _http.Limit(1)
-    with limit, pytest.raises(HttpError, match="can't be asked"):
-        _http._get(f"https://127.0.0.1:{free_port()}", None, 1.0, 10, "text/plain")
+def test_an_https_address_does_not_lead_to_http(
+    server: DatagrepperServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it would lead to there is an answer, but everybody on the way could read along or change it."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.use_tls(tmp_path)))
+    assert _http.get_json(f"{server.url}/id", {"id": "2026-1"})["i"] == 1
+    with DatagrepperServer(server.messages) as plain:
+        server.misbehave = says(302, b"", Location=f"{plain.url}/id?id=2026-1")
+        with pytest.raises(HttpError, match="leads to one that is not"):
+            _http.get_json(server.url)
+        assert plain.asked == []
+
+
+def test_a_server_that_nobody_vouches_for(server: DatagrepperServer, tmp_path: Path) -> None:
+    server.use_tls(tmp_path)
+    with pytest.raises(HttpError, match=r"can't be asked: .*certificate"):
+        _http.get_json(server.url)
+    assert server.asked == []
 
 
 # ---------------------------------------------------------------- servers that take their time

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pygments
 from pygments.formatters.irc import IRCFormatter
 from pygments.lexers.data import JsonLexer
@@ -11,6 +13,9 @@ __all__ = ["paint"]
 
 _LEXER, _FORMATTER = JsonLexer(), IRCFormatter()
 
+# Bold, italic, underlined: what was cut off is no JSON to the lexer, and would be in italics.
+_OTHER_FORMATS = re.compile("[\x02\x0f\x16\x1d\x1f]")
+
 
 def paint(text: str) -> str:
     """Colour JSON.
@@ -18,4 +23,4 @@ def paint(text: str) -> str:
     Args:
         text: The JSON, on one line.
     """
-    return pygments.highlight(text, _LEXER, _FORMATTER).strip()
+    return _OTHER_FORMATS.sub("", pygments.highlight(text, _LEXER, _FORMATTER)).strip()

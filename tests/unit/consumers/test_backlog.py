@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -214,6 +215,20 @@ def test_pages_without_anything(server: DatagrepperServer) -> None:
     assert server.pages == [1, 2]
 
 
+def test_a_page_without_end(server: DatagrepperServer) -> None:
+    def misbehave(handler: Handler, query: Query, number: int) -> bool:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while not server.stopped.is_set():
+                handler.wfile.write(b" " * 1_000_000)
+        return True
+
+    server.misbehave = misbehave
+    with pytest.raises(HttpError, match="more than"):
+        list(asking(server, retries=0).results(T, END))
+
+
 DEEP: Any = []
 for _ in range(500):
     DEEP = [DEEP]
@@ -340,6 +355,14 @@ def test_the_last_one_is_not_handled_again(server: DatagrepperServer, tmp_path: 
 def test_the_one_in_work_is_handled_again(server: DatagrepperServer, tmp_path: Path) -> None:
     begun(tmp_path, 240, "pre")
     assert Consumer(tmp_path, server).run() == [*range(240, 250)]
+
+
+def test_messages_without_an_id_from_a_source_of_ones_own(tmp_path: Path) -> None:
+    begun(tmp_path, 240)
+    with Consumer(tmp_path, None) as consumer:
+        own = [{"topic": "a.b", "msg": {}}, {"topic": "a.b", "msg": {}}]
+        catch_up = CatchUp("Printer", consumer.status, lambda then, now: own)
+        assert list(catch_up.messages(consumer.text)) == own
 
 
 def test_unless_it_is_to_be_skipped(server: DatagrepperServer, tmp_path: Path) -> None:

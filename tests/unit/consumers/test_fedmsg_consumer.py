@@ -208,10 +208,14 @@ def test_what_is_no_envelope_is_wrapped(body: str) -> None:
 
 
 def test_as_text_it_stays_text() -> None:
-    consumer = type("Text", (Door,), {"jsonify": False})(Hub())
+    hub = Hub()
+    consumer = type("Text", (Door,), {"jsonify": False})(hub)
+    ((_, callback),) = hub.subscribed
     sent = ZMQMessage("t", '{"topic": "t", "msg": 1}')
-    consumer._consume_json(sent)
+    callback(sent)
     assert consumer.incoming.get() is sent
+    callback(ZMQMessage("t", '{"topic": "t", "msg": 1}'))
+    assert consumer.incoming.qsize() == 1
 
 
 def test_in_blocking_mode_it_is_handled_at_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -214,8 +214,10 @@ for number in itertools.count():
 
 @pytest.mark.soak
 def test_whenever_it_is_killed_there_is_a_whole_file(tmp_path: Path, full_size: bool) -> None:
-    for _ in range(100 if full_size else 3):
-        with subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+    for turn in range(100 if full_size else 3):
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLED, tmp_path / str(turn)], stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             path = Path(process.stdout.readline().strip())
             assert process.stdout.readline() == "now\n"

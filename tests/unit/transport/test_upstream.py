@@ -26,12 +26,17 @@ LOCAL = "tcp://127.0.0.1:*"
 
 
 class Publisher:
-    """A plain PUB, bound."""
+    """A plain PUB, bound.
+
+    Args:
+        address: Where.
+    """
 
     def __init__(self, address: str = LOCAL) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.IPV6, int("[" in address))
         self._socket.bind(address)
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
@@ -80,7 +85,9 @@ def test_statistics_are_carried_over_when_the_loop_is_left(names_that_are_found_
         endpoints = {"one": one.address, "late": late.address.replace("127.0.0.1", "localhost")}
         with forwarder(endpoints) as running, Witness(running.outbound) as witness:
             arrives(witness, one, b"one")
-            arrives(witness, one, b"begin")
+            # Said once, after all that may still be under way.
+            one.say(b"begin", b"{}")
+            until(lambda: [b"begin", b"{}"] in witness.frames)
             before, seen = running.statistics(), len(witness.frames)
             names_that_are_found_late()
             arrives(witness, late, b"late")
@@ -130,6 +137,19 @@ def test_a_name_that_is_found_late(
     assert [line for line in caplog.messages if "can't be found" in line] == [
         f"{name}: host 'localhost' can't be found ([Errno {socket.EAI_AGAIN}] not yet), trying again"
     ]
+
+
+def test_other_kinds_of_addresses(tmp_path: Path) -> None:
+    with (
+        Publisher("tcp://[::1]:*") as one,
+        Publisher(f"ipc://{tmp_path}/bus") as other,
+        forwarder({"one": one.address, "other": other.address}) as running,
+        Witness(running.outbound) as witness,
+    ):
+        arrives(witness, one, b"one")
+        arrives(witness, other, b"other")
+        assert running._upstream is not None
+        assert sorted(running._upstream.connected) == sorted([one.address, other.address])
 
 
 def test_an_endpoint_that_comes_up_later_and_one_that_restarts() -> None:
