@@ -228,7 +228,7 @@ class Hub:
         self._loop.start()
         for consumer, first in kept:
             consumer.incoming.put_first(first)
-            self._start_workers(consumer)
+            self._start_workers(consumer, len(first))
         for producer in self.producers:
             start = getattr(producer, "_hub_start", None)
             if start is not None:
@@ -260,14 +260,14 @@ class Hub:
             log.info("%s tries %d messages again that could not be handled", type(consumer).__name__, len(dead))
         return [*kept, *dead]
 
-    def _start_workers(self, consumer: Consumer) -> None:
+    def _start_workers(self, consumer: Consumer, kept: int) -> None:
         count = (
             1 if self._blocking or consumer._hub_in_order else _settings.get(self.config, "moksha.workers_per_consumer")
         )
         workers = Workers(consumer, count)
         self._workers.append(workers)
         early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_hub_early", None)
-        workers.start(early)
+        workers.start(early, kept)
 
     # ---------------------------------------------------------------- the loop
 
