@@ -98,9 +98,9 @@ class Hub:
         provide_moksha()
         twisted = _TWISTED in sys.modules
         found = roster.Roster()
-        found.take_on(roster.installed("moksha.consumer") if consumers is None else consumers, self._make)
+        found.take_on(found.installed("moksha.consumer") if consumers is None else consumers, self._make)
         makers = roster.Roster()
-        acting = roster.installed("moksha.producer", "moksha.stream") if producers is None else producers
+        acting = makers.installed("moksha.producer", "moksha.stream") if producers is None else producers
         makers.take_on(acting, self._make)
         # Some plugins bring it along as one of theirs.
         if not any(isinstance(producer, MonitoringProducer) for producer in makers.running):
