@@ -66,13 +66,27 @@ class FedmsgConsumer(Consumer):
         self.status_lock = memory.lock
         self.datagrepper_url: str | None = _settings.get(config, "datagrepper_url")
         self.skip_last_message: bool = _settings.get(config, "skip_last_message")
-        self.name_to_seq_id: dict[str, int] = {self.replay_name: -1} if self.replay_name else {}
-        self._gaps = Gaps(config, self.name_to_seq_id, self._is_valid, hub) if self.replay_name else None
+        self.name_to_seq_id: dict[str, int] = {}
+        self._gaps: Gaps | None = None
+        if self.replay_name:
+            self._look_for_gaps(hub, self.replay_name)
         super().__init__(hub)
         limit = _settings.get(config, "max_seen_ids") if self.validate_signatures else 0
         if limit:
             # Each consumer has a memory of its own: a hub hands each message to several.
             self._handling.seen = Seen(limit)
+
+    def _look_for_gaps(self, hub: Any, name: str) -> None:
+        config = hub.config
+        if not (_settings.get(config, "replay_endpoints") or {}).get(name):
+            # Those who wrote it need not be those who run it.
+            self.log.warning(
+                "%s does not notice what is missing from %s: replay_endpoints has no address for it",
+                type(self).__name__, name,
+            )  # fmt: skip
+            return
+        self.name_to_seq_id[name] = -1
+        self._gaps = Gaps(config, self.name_to_seq_id, self.topic, self._is_valid, hub)
 
     def _prepare(self) -> None:
         """See that what is to be checked can be checked.
@@ -137,7 +151,21 @@ class FedmsgConsumer(Consumer):
             raise MessageError(str(error), error.kind) from error
 
     def _is_valid(self, envelope: dict[str, Any]) -> bool:
-        return not self.validate_signatures or fedmsg.crypto.validate(envelope, **self.hub.config)
+        """Whether a replayed message may be handled; it is looked at like any other.
+
+        Raises:
+            MessageError: It may not, and why.
+        """
+        message = self._wrapped(envelope)
+        try:
+            self.validate(message)
+        except RuntimeWarning as warning:
+            raise MessageError(str(warning), "invalid") from warning
+        except Exception as error:
+            self.log.exception("validate() failed")
+            raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
+        self._admit(message)
+        return True
 
     # ---------------------------------------------------------------- what it remembers
 
@@ -203,22 +231,21 @@ class FedmsgConsumer(Consumer):
 
     # ---------------------------------------------------------------- messages on their way
 
-    def _due(self, message: Any) -> Iterable[Any]:
+    def _due(self, message: Any, item: Any) -> Iterable[Any]:
         """Give the messages to handle now that one has come: none when it came before, more when there was a gap."""
-        if self._memory.status is None and self._gaps is None:
+        gaps = self._gaps if self._gaps is not None and self._gaps.concern(item) else None
+        if self._memory.status is None and gaps is None:
             return (message,)
-        return self._after_looking_back(message)
+        return self._after_looking_back(message, gaps)
 
-    def _after_looking_back(self, message: Any) -> Iterator[Any]:
+    def _after_looking_back(self, message: Any, gaps: Gaps | None) -> Iterator[Any]:
         envelope = _as_dict(message)["body"]
         if not isinstance(envelope, dict):
             yield message
-        elif self._memory.has_brought(envelope):
             return
-        elif self._gaps is None:
-            yield message
-        else:
-            for one in self._gaps.fill(envelope):
+        # What the catch-up has brought has a number like any other, or the next one would seem to follow a gap.
+        for one in gaps.fill(envelope) if gaps is not None else (envelope,):
+            if not self._memory.has_brought(one):
                 yield message if one is envelope else self._wrapped(one)
 
     def _do_work(self, message: Any, item: Any = None) -> bool:
@@ -232,8 +259,8 @@ class FedmsgConsumer(Consumer):
         return handled
 
     @property
-    def _in_order(self) -> bool:
-        return self._gaps is not None
+    def _service(self) -> str | None:
+        return self.replay_name if self._gaps is not None else None
 
     def totals(self) -> dict[str, int]:
         """What has become of its messages since it started, by kind, and how many wait."""

@@ -152,9 +152,9 @@ class Consumer:
         """Called when the hub starts: what the consumer needs and is not there raises here."""
 
     @property
-    def _in_order(self) -> bool:
-        """Whether one worker alone has to handle its messages."""
-        return False
+    def _service(self) -> str | None:
+        """The name in ``endpoints`` of whose messages it has to see every one, in order, whatever their topics."""
+        return None
 
     def _end(self) -> None:
         """Called when the hub begins to stop: what waits for something waits no more."""
@@ -201,7 +201,7 @@ class Consumer:
             return None
         if self.blocking_mode:
             self.incoming.received += 1
-            outcomes = [self._do_work(one) for one in self._due(message)]
+            outcomes = [self._do_work(one) for one in self._due(message, message)]
             return all(outcomes)
         self.incoming.put(message)
         return None
@@ -219,11 +219,16 @@ class Consumer:
         except MessageError as error:
             self._refuse(item, error)
             return
-        for one in self._due(message):
+        for one in self._due(message, item):
             self._do_work(one, item if one is message else None)
 
-    def _due(self, message: Any) -> Iterable[Any]:
-        """Give the messages to handle now that one has come."""
+    def _due(self, message: Any, item: Any) -> Iterable[Any]:  # noqa: ARG002 - for subclasses
+        """Give the messages to handle now that one has come.
+
+        Args:
+            message: What `consume` gets.
+            item: What it was made from, which may say by what address it has come.
+        """
         return (message,)
 
     def _open(self, item: Any) -> Any:
