@@ -35,6 +35,9 @@ class Shop(Feed):
         super().__init__(replay_endpoints={NAME: free_address()}, timeout=10, **settings)
         self.store = ListStore()
 
+    def __enter__(self) -> Shop:
+        return self
+
     def miss(self, *said: Any, word: str = "shop") -> None:
         """Store messages that nobody gets."""
         for one in said:
@@ -52,6 +55,9 @@ class Shop(Feed):
 
 class SigningShop(Shop):
     """One that signs, as a store does that signs what it has numbered."""
+
+    def __enter__(self) -> SigningShop:
+        return self
 
     def finished(self, message: dict[str, Any]) -> dict[str, Any]:
         numbered = {**message, "seq_id": len(self.store.messages) + 1}
