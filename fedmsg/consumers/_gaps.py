@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
@@ -15,6 +16,8 @@ from fedmsg.replay.gaps import GapFiller
 from fedmsg.transport import addresses
 
 __all__ = ["Gaps"]
+
+log = logging.getLogger("fedmsg.consumers")
 
 
 class Gaps:
@@ -61,9 +64,23 @@ class Gaps:
     def fill(self, envelope: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Give the envelopes to handle now, in order: those that were missing, and this one unless it came before."""
         with self._lock:
-            for one in self._filler.fill(self._name, envelope):
-                if self._topics.match(one["topic"]):
-                    yield one
+            try:
+                for one in self._filler.fill(self._name, envelope):
+                    if self._topics.match(one["topic"]):
+                        yield one
+            except GeneratorExit:
+                self._tell_of_the_rest(envelope["seq_id"])
+                raise
+
+    def _tell_of_the_rest(self, number: int) -> None:
+        """Tell of what is missing before a message when the hub stops in the middle of it."""
+        last = self._filler.numbers[self._name]
+        if (lost := number - 1 - last) > 0:
+            self._filler.counts["lost"] += lost
+            log.error(
+                "%d messages of %s are lost, of the numbers %d to %d: the hub stopped before they were handled",
+                lost, self._name, last + 1, number - 1,
+            )  # fmt: skip
 
     def totals(self) -> dict[str, int]:
         """What became of what was missing."""

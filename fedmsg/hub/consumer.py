@@ -26,7 +26,15 @@ _LONGEST_DELAY = 60.0
 
 
 class Interrupted(BaseException):
-    """A worker is to stop before a message has had all its tries; the message is to be kept."""
+    """A worker is to stop before a message has had all its tries; the message is to be kept.
+
+    Args:
+        first: What else is to be kept, and comes before it.
+    """
+
+    def __init__(self, *first: Any) -> None:
+        super().__init__(*first)
+        self.first = first
 
 
 class _Handling:
@@ -41,6 +49,7 @@ class _Handling:
         delay: Seconds before that.
         dead: Where messages go whose handling failed for good.
         stopping: Set when the hub stops.
+        cut: Set when it waits no longer for what is left to do.
         lock: Held to change a counter.
         totals: What became of messages, by kind.
         reported: How many had come in at the last report.
@@ -53,6 +62,7 @@ class _Handling:
         self.delay: float = _settings.get(config, "consume_retry_delay")
         self.dead = DeadLetters(_settings.get(config, "dead_letter_directory"), kind)
         self.stopping = threading.Event()
+        self.cut = threading.Event()
         self.lock = threading.Lock()
         self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
         self.reported = 0
@@ -220,7 +230,15 @@ class Consumer:
             self._refuse(item, error)
             return
         for one in self._due(message, item):
-            self._do_work(one, item if one is message else None)
+            if one is message:
+                self._do_work(one, item)
+                continue
+            if self._handling.cut.is_set():
+                raise Interrupted(one)
+            try:
+                self._do_work(one)
+            except Interrupted:
+                raise Interrupted(one) from None
 
     def _due(self, message: Any, item: Any) -> Iterable[Any]:  # noqa: ARG002 - for subclasses
         """Give the messages to handle now that one has come.

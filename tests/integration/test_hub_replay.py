@@ -15,7 +15,7 @@ import pytest
 
 from fedmsg import crypto
 from fedmsg.exceptions import RefusedAtStart
-from fedmsg.hub import Hub
+from fedmsg.hub import Hub, Outcome
 from fedmsg.testing import free_address
 from tests.certificates import Bench
 from tests.hubs import PREFIX, Feed, Taker, envelope, taker, until
@@ -304,6 +304,66 @@ def test_dead_letters_that_are_tried_again_open_no_gap(shop: Shop, tmp_path: Pat
         until(lambda: len(hub.consumers[0].taken) >= 4)
         until(lambda: hub.consumers[0].incoming.unfinished == 0)
         assert hub.consumers[0].said == [2, 5, 9, 10]
+
+
+# ---------------------------------------------------------------- stopping
+
+
+def test_a_stop_in_the_middle_of_a_gap_keeps_or_tells(
+    shop: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+
+    def consume(self: Taker, message: Any) -> None:
+        Taker.consume(self, message)
+        if message["body"]["msg"] == 5:
+            go_on.wait()
+
+    kind = taker(topic=f"{PREFIX}.shop", replay_name=NAME, consume=consume)
+    config = {**shop.config, "state_directory": str(tmp_path)}
+    with Hub(config, [kind], []) as hub:
+        shop.wait()
+        shop.sell(1)
+        shop.miss(*range(2, 60))
+        shop.sell(60, 61)
+        consumer = hub.consumers[0]
+        until(lambda: len(consumer.taken) >= 5)
+        outcomes: list[Outcome] = []
+        stopping = threading.Thread(target=lambda: outcomes.append(hub.stop(1.0)))
+        stopping.start()
+        consumer._handling.cut.wait()
+        go_on.set()
+        stopping.join()
+        assert outcomes == [Outcome({"Made": 3}, True, [])]
+        assert consumer.said == [1, 2, 3, 4, 5]
+        assert consumer.totals()["lost"] == 53
+    assert "53 messages of feed are lost, of the numbers 7 to 59: the hub stopped" in caplog.text
+    with Hub(config, [kind], []) as hub:
+        until(lambda: len(hub.consumers[0].taken) >= 3)
+        assert hub.consumers[0].said == [6, 60, 61]
+
+
+def test_a_replayed_message_that_waits_for_another_try_is_kept(shop: Shop, tmp_path: Path) -> None:
+    failing = threading.Event()
+    failing.set()
+
+    def consume(self: Taker, message: Any) -> None:
+        if message["body"]["msg"] == 2 and failing.is_set():
+            raise ValueError
+        Taker.consume(self, message)
+
+    kind = taker(topic=f"{PREFIX}.shop", replay_name=NAME, consume=consume)
+    config = {**shop.config, "state_directory": str(tmp_path), "consume_retries": 3, "consume_retry_delay": 60}
+    with Hub(config, [kind], []) as hub:
+        shop.wait()
+        shop.sell(1)
+        shop.miss(2)
+        shop.sell(3)
+        until(lambda: hub.report()["consumers"][0]["exceptions"])
+    failing.clear()
+    with Hub(config, [kind], []) as hub:
+        until(lambda: len(hub.consumers[0].taken) >= 2)
+        assert hub.consumers[0].said == [2, 3]
 
 
 # ---------------------------------------------------------------- settings
