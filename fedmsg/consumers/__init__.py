@@ -85,6 +85,12 @@ class FedmsgConsumer(Consumer):
                 type(self).__name__, name,
             )  # fmt: skip
             return
+        if not (_settings.get(config, "endpoints") or {}).get(name):
+            self.log.warning(
+                "%s does not notice what is missing from %s: it is not in endpoints, and what comes by another address "
+                "may be of any service",
+                type(self).__name__, name,
+            )  # fmt: skip
         self.name_to_seq_id[name] = -1
         self._gaps = Gaps(config, self.name_to_seq_id, self.topic, self._is_valid, hub)
 

@@ -382,6 +382,15 @@ def test_without_an_address_to_ask_it_says_so_and_works(caplog: pytest.LogCaptur
     assert "Made does not notice what is missing from feed: replay_endpoints has no address for it" in caplog.text
 
 
+def test_a_service_that_nobody_listens_to_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    with Feed(replay_endpoints={"web": free_address()}) as feed, consumer_of(feed, topic="", replay_name="web") as one:
+        for number in (1, 5, 3):
+            feed.send("shop", number, seq_id=number)
+        until(lambda: len(one.taken) >= 3)
+        assert one.said == [1, 5, 3]
+    assert "Made does not notice what is missing from web: it is not in endpoints" in caplog.text
+
+
 def test_an_address_that_is_none_is_refused() -> None:
     with Feed(replay_endpoints={NAME: "nonsense"}) as feed:
         kind = taker(topic=f"{PREFIX}.shop", replay_name=NAME)
