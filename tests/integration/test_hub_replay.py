@@ -18,6 +18,7 @@ from fedmsg.exceptions import RefusedAtStart
 from fedmsg.hub import Hub, Outcome
 from fedmsg.testing import free_address
 from tests.certificates import Bench
+from tests.datagrepper_server import DatagrepperServer
 from tests.hubs import PREFIX, Feed, Taker, envelope, taker, until
 from tests.unit.replay.stores import ListStore, serving
 
@@ -304,6 +305,27 @@ def test_dead_letters_that_are_tried_again_open_no_gap(shop: Shop, tmp_path: Pat
         until(lambda: len(hub.consumers[0].taken) >= 4)
         until(lambda: hub.consumers[0].incoming.unfinished == 0)
         assert hub.consumers[0].said == [2, 5, 9, 10]
+
+
+def test_what_a_catch_up_has_brought_is_no_gap(shop: Shop, tmp_path: Path) -> None:
+    kind = taker(topic=f"{PREFIX}.shop", replay_name=NAME)
+    with DatagrepperServer() as server:
+        config = {**shop.config, "status_directory": str(tmp_path), "datagrepper_url": server.url}
+        with Hub(config, [kind], []) as hub:
+            shop.wait("shop")
+            shop.sell(1)
+            until(lambda: hub.consumers[0].totals()["handled"] == 1)
+        shop.wait_until_gone()
+        shop.miss(2, 3, 4)
+        server.messages += shop.store.messages[2:3]
+        with Hub(config, [kind], []) as hub:
+            shop.wait()
+            until(lambda: len(hub.consumers[0].taken) >= 1)
+            # The second of them has been brought. Numbers begin with the first.
+            shop.publish(*shop.store.messages[1:4])
+            until(lambda: len(hub.consumers[0].taken) >= 3)
+            until(lambda: hub.consumers[0].incoming.unfinished == 0)
+            assert hub.consumers[0].said == [3, 2, 4]
 
 
 # ---------------------------------------------------------------- stopping
