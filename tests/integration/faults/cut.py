@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fedmsg import aio
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.core import FedMsgContext
 from fedmsg.hub import Hub
@@ -114,6 +116,22 @@ class Scene:
         for link in self.links:
             link.close()
         self.store.close()
+
+
+class AioScene(Scene):
+    """The same with one who listens from a loop of asyncio."""
+
+    def _listen(self) -> None:
+        asyncio.run(self._hear())
+
+    async def _hear(self) -> None:
+        async with aio.FedMsgContext(**self.mine) as context:
+            self.counts = context.gaps
+            async with aclosing(context.tail_messages()) as messages:
+                async for *_, message in messages:
+                    self.got.append(message)
+                    if message["topic"].endswith(".last"):
+                        return
 
 
 class HubScene(Scene):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.cut import Scene, check_all, scene, signing_of
+from tests.integration.faults.cut import AioScene, Scene, check_all, scene, signing_of
 from tests.integration.faults.ground import until, until_more
 
 
@@ -40,6 +40,27 @@ def test_a_cut_listener(
         assert made.server.stop() == 0, made.server.report()
     figures(
         f"cut for {cut_for} messages, {'signed' if signing else 'unsigned'}, {database_url.partition(':')[0]}",
+        sent=arrived, arrived=arrived, lost=0, exits=0, remarks=f"{made.counts['replayed']} replayed",
+    )  # fmt: skip
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_a_cut_listener_in_a_loop(
+    signing: dict[str, Any], sqlite_url: str, tmp_path: Path, figures: Figures, full_size: bool
+) -> None:
+    cut_for = 10_000 if full_size else 2_000
+    ivl = 5000 if full_size else 300
+    with scene(AioScene, sqlite_url, tmp_path, zmq_heartbeat_ivl=ivl, **signing) as made:
+        made.cut()
+        made.until_stored(cut_for)
+        made.mend()
+        until_more(made.got, cut_for)
+        arrived = check_all(made.got, made.finish())
+        assert made.counts["replayed"] > 0
+        assert made.counts["lost"] == 0
+    figures(
+        f"aio cut for {cut_for} messages, {'signed' if signing else 'unsigned'}",
         sent=arrived, arrived=arrived, lost=0, exits=0, remarks=f"{made.counts['replayed']} replayed",
     )  # fmt: skip
 
