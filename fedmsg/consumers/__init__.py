@@ -242,15 +242,15 @@ class FedmsgConsumer(Consumer):
         gaps = self._gaps if self._gaps is not None and self._gaps.concern(item) else None
         if self._memory.status is None and gaps is None:
             return (message,)
-        return self._after_looking_back(message, gaps)
+        return self._after_looking_back(message, gaps, given=message is item)
 
-    def _after_looking_back(self, message: Any, gaps: Gaps | None) -> Iterator[Any]:
+    def _after_looking_back(self, message: Any, gaps: Gaps | None, *, given: bool) -> Iterator[Any]:
         envelope = _as_dict(message)["body"]
         if not isinstance(envelope, dict):
             yield message
             return
         # What the catch-up has brought has a number like any other, or the next one would seem to follow a gap.
-        for one in gaps.fill(envelope) if gaps is not None else (envelope,):
+        for one in gaps.fill(envelope, wanted=given) if gaps is not None else (envelope,):
             if not self._memory.has_brought(one):
                 yield message if one is envelope else self._wrapped(one)
 

@@ -61,12 +61,17 @@ class Gaps:
         """
         return not isinstance(item, Message) or item.address in self._addresses
 
-    def fill(self, envelope: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Give the envelopes to handle now, in order: those that were missing, and this one unless it came before."""
+    def fill(self, envelope: dict[str, Any], *, wanted: bool) -> Iterator[dict[str, Any]]:
+        """Give the envelopes to handle now, in order: those that were missing, and this one unless it came before.
+
+        Args:
+            envelope: What has come.
+            wanted: Whether it is to be handled whatever its topic.
+        """
         with self._lock:
             try:
                 for one in self._filler.fill(self._name, envelope):
-                    if self._topics.match(one["topic"]):
+                    if (wanted and one is envelope) or self._topics.match(one["topic"]):
                         yield one
             except GeneratorExit:
                 self._tell_of_the_rest(envelope["seq_id"])

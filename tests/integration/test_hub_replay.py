@@ -131,6 +131,21 @@ def test_all_numbers_count_and_some_topics_are_handled(shop: Shop) -> None:
         assert counts(consumer) == {"handled": 4, "refused": 0, "replayed": 2, "lost": 0}
 
 
+def test_what_is_put_in_by_hand_is_wanted_whatever_its_topic(shop: Shop) -> None:
+    with consumer_of(shop) as consumer:
+        shop.sell(1)
+        until(lambda: consumer.taken)
+        shop.miss(2)
+        for made in (
+            envelope("elsewhere", 3, seq_id=3),
+            {"topic": None, "msg": 4},
+            envelope("elsewhere", "old", seq_id=3),
+        ):
+            consumer._consume({"topic": made["topic"], "body": made})
+        until(lambda: consumer.incoming.unfinished == 0)
+        assert consumer.said == [1, 2, 3, 4]
+
+
 def test_with_strict_topics_it_is_the_whole_topic(shop: Shop) -> None:
     with consumer_of(shop, {"zmq_strict": True}) as consumer:
         shop.sell(1)
