@@ -342,13 +342,14 @@ class FedMsgContext:
 
         def finish(numbered: dict[str, Any]) -> dict[str, Any]:
             nonlocal body
-            finished = self._finished(numbered, hook)
-            body = _wire.encode(finished, envelope["topic"])
+            # Counted only now: a signal handler may have published in the meantime.
+            finished = self._finished({**numbered, "i": self._i + 1}, hook)
+            body = _wire.encode(finished, name)
             _wire.check_size(len(frame) + len(body), self._max_size)
             return finished
 
         def send() -> None:
-            self._i = envelope["i"]
+            self._i += 1
             try:
                 outlet.send(frame, body)
             except NotListening as error:

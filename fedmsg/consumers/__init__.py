@@ -147,12 +147,9 @@ class FedmsgConsumer(Consumer):
         return {**config, "max_message_age": limit + waited}
 
     def _admit(self, message: Any) -> None:
-        seen = self._handling.seen
-        if seen is None:
-            return
         body = message["body"] if isinstance(message, dict) else json.loads(message.body)
         try:
-            seen.add(body.get("msg_id"))
+            self._handling.seen.add(body.get("msg_id"))
         except Refused as error:
             raise MessageError(str(error), error.kind) from error
 

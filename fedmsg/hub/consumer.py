@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import logging
 import threading
 import time
@@ -205,7 +204,8 @@ class Consumer:
         """
         try:
             self.validate(message)
-            self._admit(message)
+            if self._handling.seen is not None:
+                self._admit(message)
         except (RuntimeWarning, MessageError) as warning:
             self.log.warning("Received invalid message %s", warning)
             return None
@@ -224,7 +224,7 @@ class Consumer:
         """
         try:
             message = self._open(item)
-            if isinstance(item, Message):
+            if self._handling.seen is not None and isinstance(item, Message):
                 self._admit(message)
         except MessageError as error:
             self._refuse(item, error)
@@ -260,12 +260,16 @@ class Consumer:
             return item
         # One that is malformed is refused, whoever was going to decode it.
         body = item.envelope()
-        message = {"topic": item.frame.decode("utf-8", "replace"), "body": body} if self.jsonify else item.text()
+        kept = item if isinstance(item, KeptMessage) else None
+        if self.jsonify:
+            message: Any = {"topic": kept.topic() if kept else body["topic"], "body": body}
+        else:
+            message = item.text()
         try:
-            if not isinstance(item, KeptMessage):
+            if kept is None:
                 self.validate(message)
-            elif not item.checked:
-                self._validate_as_of(message, item.since)
+            elif not kept.checked:
+                self._validate_as_of(message, kept.since)
         except RuntimeWarning as warning:
             raise MessageError(str(warning), "invalid") from warning
         except Exception as error:
@@ -284,7 +288,7 @@ class Consumer:
         self.validate(message)
 
     def _admit(self, message: Any) -> None:
-        """Called once for each message that is valid, before it is handled.
+        """Called once for each valid message, where it matters which have been seen.
 
         Raises:
             MessageError: It is not to be handled all the same.
@@ -330,15 +334,16 @@ class Consumer:
         if not isinstance(item, Message):
             # What a try changes in the message, neither the next one nor a file is to see.
             kept = _copy(message) if handling.retries or handling.dead else message
-        for tries in itertools.count(1):
-            error = self._failure(message)
-            if error is None:
-                return True
+        error = self._failure(message)
+        tries = 1
+        while error is not None:
             if tries > handling.retries or (message := self._once_more(kept, tries)) is None:
                 if handling.dead and handling.dead.add(kept, error, tries):
                     handling.count("dead")
-                break
-        return False
+                return False
+            error = self._failure(message)
+            tries += 1
+        return True
 
     def _failure(self, message: Any) -> BaseException | None:
         """Have a message handled; the exception, if that has failed."""
