@@ -22,7 +22,7 @@ def signing(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3000)
 def test_a_cut_hub(signing: dict[str, Any], sqlite_url: str, tmp_path: Path, figures: Figures, full_size: bool) -> None:
     cut_for = 10_000 if full_size else 2_000
     ivl = 5000 if full_size else 300

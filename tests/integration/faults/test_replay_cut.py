@@ -45,7 +45,7 @@ def test_a_cut_listener(
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3000)
 def test_a_cut_listener_in_a_loop(
     signing: dict[str, Any], sqlite_url: str, tmp_path: Path, figures: Figures, full_size: bool
 ) -> None:
