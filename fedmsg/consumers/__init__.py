@@ -66,13 +66,33 @@ class FedmsgConsumer(Consumer):
         self.status_lock = memory.lock
         self.datagrepper_url: str | None = _settings.get(config, "datagrepper_url")
         self.skip_last_message: bool = _settings.get(config, "skip_last_message")
-        self.name_to_seq_id: dict[str, int] = {self.replay_name: -1} if self.replay_name else {}
-        self._hub_gaps = Gaps(config, self.name_to_seq_id, self._hub_is_valid, hub) if self.replay_name else None
+        self.name_to_seq_id: dict[str, int] = {}
+        self._hub_gaps: Gaps | None = None
+        if self.replay_name:
+            self._hub_look_for_gaps(hub, self.replay_name)
         super().__init__(hub)
         limit = _settings.get(config, "max_seen_ids") if self.validate_signatures else 0
         if limit:
             # Each consumer has a memory of its own: a hub hands each message to several.
             self._hub_handling.seen = Seen(limit)
+
+    def _hub_look_for_gaps(self, hub: Any, name: str) -> None:
+        config = hub.config
+        if not (_settings.get(config, "replay_endpoints") or {}).get(name):
+            # Those who wrote it need not be those who run it.
+            self.log.warning(
+                "%s does not notice what is missing from %s: replay_endpoints has no address for it",
+                type(self).__name__, name,
+            )  # fmt: skip
+            return
+        if not (_settings.get(config, "endpoints") or {}).get(name):
+            self.log.warning(
+                "%s does not notice what is missing from %s: it is not in endpoints, and what comes by another address "
+                "may be of any service",
+                type(self).__name__, name,
+            )  # fmt: skip
+        self.name_to_seq_id[name] = -1
+        self._hub_gaps = Gaps(config, self.name_to_seq_id, self.topic, self._hub_is_valid, hub)
 
     def _hub_prepare(self) -> None:
         """See that what is to be checked can be checked.
@@ -134,7 +154,21 @@ class FedmsgConsumer(Consumer):
             raise MessageError(str(error), error.kind) from error
 
     def _hub_is_valid(self, envelope: dict[str, Any]) -> bool:
-        return not self.validate_signatures or fedmsg.crypto.validate(envelope, **self.hub.config)
+        """Whether a replayed message may be handled; it is looked at like any other.
+
+        Raises:
+            MessageError: It may not, and why.
+        """
+        message = self._hub_wrapped(envelope)
+        try:
+            self.validate(message)
+        except RuntimeWarning as warning:
+            raise MessageError(str(warning), "invalid") from warning
+        except Exception as error:
+            self.log.exception("validate() failed")
+            raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
+        self._hub_admit(message)
+        return True
 
     # ---------------------------------------------------------------- what it remembers
 
@@ -200,22 +234,21 @@ class FedmsgConsumer(Consumer):
 
     # ---------------------------------------------------------------- messages on their way
 
-    def _hub_due(self, message: Any) -> Iterable[Any]:
+    def _hub_due(self, message: Any, item: Any) -> Iterable[Any]:
         """Give the messages to handle now that one has come: none when it came before, more when there was a gap."""
-        if self._hub_memory.status is None and self._hub_gaps is None:
+        gaps = self._hub_gaps if self._hub_gaps is not None and self._hub_gaps.concern(item) else None
+        if self._hub_memory.status is None and gaps is None:
             return (message,)
-        return self._hub_after_looking_back(message)
+        return self._hub_after_looking_back(message, gaps, given=message is item)
 
-    def _hub_after_looking_back(self, message: Any) -> Iterator[Any]:
+    def _hub_after_looking_back(self, message: Any, gaps: Gaps | None, *, given: bool) -> Iterator[Any]:
         envelope = _as_dict(message)["body"]
         if not isinstance(envelope, dict):
             yield message
-        elif self._hub_memory.has_brought(envelope):
             return
-        elif self._hub_gaps is None:
-            yield message
-        else:
-            for one in self._hub_gaps.fill(envelope):
+        # What the catch-up has brought has a number like any other, or the next one would seem to follow a gap.
+        for one in gaps.fill(envelope, wanted=given) if gaps is not None else (envelope,):
+            if not self._hub_memory.has_brought(one):
                 yield message if one is envelope else self._hub_wrapped(one)
 
     def _do_work(self, message: Any, item: Any = None) -> bool:
@@ -229,8 +262,8 @@ class FedmsgConsumer(Consumer):
         return handled
 
     @property
-    def _hub_in_order(self) -> bool:
-        return self._hub_gaps is not None
+    def _hub_service(self) -> str | None:
+        return self.replay_name if self._hub_gaps is not None else None
 
     def _hub_totals(self) -> dict[str, int]:
         return {**super()._hub_totals(), **(self._hub_gaps.totals() if self._hub_gaps is not None else {})}

@@ -25,7 +25,15 @@ _LONGEST_DELAY = 60.0
 
 
 class Interrupted(BaseException):
-    """A worker is to stop before a message has had all its tries; the message is to be kept."""
+    """A worker is to stop before a message has had all its tries; the message is to be kept.
+
+    Args:
+        first: What else is to be kept, and comes before it.
+    """
+
+    def __init__(self, *first: Any) -> None:
+        super().__init__(*first)
+        self.first = first
 
 
 class _Handling:
@@ -40,6 +48,7 @@ class _Handling:
         delay: Seconds before that.
         dead: Where messages go whose handling failed for good.
         stopping: Set when the hub stops.
+        cut: Set when it waits no longer for what is left to do.
         lock: Held to change a counter.
         totals: What became of messages, by kind.
         reported: How many had come in at the last report.
@@ -52,6 +61,7 @@ class _Handling:
         self.delay: float = _settings.get(config, "consume_retry_delay")
         self.dead = DeadLetters(_settings.get(config, "dead_letter_directory"), kind)
         self.stopping = threading.Event()
+        self.cut = threading.Event()
         self.lock = threading.Lock()
         self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
         self.reported = 0
@@ -152,9 +162,9 @@ class Consumer:
         """Called when the hub starts: what the consumer needs and is not there raises here."""
 
     @property
-    def _hub_in_order(self) -> bool:
-        """Whether one worker alone has to handle its messages."""
-        return False
+    def _hub_service(self) -> str | None:
+        """The name in ``endpoints`` of whose messages it has to see every one, in order, whatever their topics."""
+        return None
 
     def _hub_end(self) -> None:
         """Called when the hub begins to stop: what waits for something waits no more."""
@@ -202,7 +212,7 @@ class Consumer:
             return None
         if self.blocking_mode:
             self.incoming.received += 1
-            outcomes = [self._do_work(one) for one in self._hub_due(message)]
+            outcomes = [self._do_work(one) for one in self._hub_due(message, message)]
             return all(outcomes)
         self.incoming.put(message)
         return None
@@ -220,11 +230,24 @@ class Consumer:
         except MessageError as error:
             self._hub_refuse(item, error)
             return
-        for one in self._hub_due(message):
-            self._do_work(one, item if one is message else None)
+        for one in self._hub_due(message, item):
+            if one is message:
+                self._do_work(one, item)
+                continue
+            if self._hub_handling.cut.is_set():
+                raise Interrupted(one)
+            try:
+                self._do_work(one)
+            except Interrupted:
+                raise Interrupted(one) from None
 
-    def _hub_due(self, message: Any) -> Iterable[Any]:
-        """Give the messages to handle now that one has come."""
+    def _hub_due(self, message: Any, item: Any) -> Iterable[Any]:  # noqa: ARG002 - for subclasses
+        """Give the messages to handle now that one has come.
+
+        Args:
+            message: What `consume` gets.
+            item: What it was made from, which may say by what address it has come.
+        """
         return (message,)
 
     def _hub_open(self, item: Any) -> Any:

@@ -40,6 +40,7 @@ _CONSUMER = {
     "dropped": "Messages left out because the queue was full",
     "retried": "Further tries of messages whose handling had failed",
     "dead": "Messages that went to the dead letters",
+    "replayed": "Messages missing in a gap that replay has filled",
     "lost": "Messages missing in a gap that replay could not fill",
     "waiting": "Messages that wait for the consumer",
 }

@@ -161,6 +161,8 @@ class Hub:
         if isinstance(owner, Consumer) and owner._hub_takes_as_usual(callback):
             self._loop.inboxes[callback] = owner.incoming
             owner.incoming.on_room = self._loop.wake
+            if owner._hub_service is not None:
+                self._subscriptions.add_service(owner._hub_service, callback)
         self._subscriptions.add(topic, callback)
         self._loop.wake()
 
@@ -261,9 +263,8 @@ class Hub:
         return [*kept, *dead]
 
     def _start_workers(self, consumer: Consumer, kept: int) -> None:
-        count = (
-            1 if self._blocking or consumer._hub_in_order else _settings.get(self.config, "moksha.workers_per_consumer")
-        )
+        alone = self._blocking or consumer._hub_service is not None
+        count = 1 if alone else _settings.get(self.config, "moksha.workers_per_consumer")
         workers = Workers(consumer, count)
         self._workers.append(workers)
         early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_hub_early", None)

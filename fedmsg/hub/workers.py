@@ -126,8 +126,8 @@ class Workers:
             hand.since = time.monotonic()
             try:
                 handle(item)
-            except Interrupted:
-                hand.aside.append(item)
+            except Interrupted as stop:
+                hand.aside += [*stop.first, item]
                 continue
             except BaseException:
                 # A thread of a hub ends when the hub does. Nothing else ends it.
@@ -177,6 +177,7 @@ class Workers:
     def cut(self) -> None:
         """Let the threads end with the message in hand."""
         self._cut = True
+        self.consumer._hub_handling.cut.set()
 
     def abandon(self) -> list[str]:
         """Take leave of threads whose message never ends; say which messages these are."""
