@@ -193,9 +193,12 @@ class FedMsgContext:
     def __del__(self) -> None:
         if getattr(self, "_closed", True):
             return
-        if not self._kept and self._generation == process.generation:
-            warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
-        self.destroy()
+        try:
+            if not self._kept and self._generation == process.generation:
+                warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
+        finally:
+            # The warning may be an error, and closing it not the less needed.
+            self.destroy()
 
     @property
     def context(self) -> options.Context:
@@ -339,13 +342,14 @@ class FedMsgContext:
 
         def finish(numbered: dict[str, Any]) -> dict[str, Any]:
             nonlocal body
-            finished = self._finished(numbered, hook)
-            body = _wire.encode(finished, envelope["topic"])
+            # Counted only now: a signal handler may have published in the meantime.
+            finished = self._finished({**numbered, "i": self._i + 1}, hook)
+            body = _wire.encode(finished, name)
             _wire.check_size(len(frame) + len(body), self._max_size)
             return finished
 
         def send() -> None:
-            self._i = envelope["i"]
+            self._i += 1
             try:
                 outlet.send(frame, body)
             except NotListening as error:

@@ -31,13 +31,14 @@ def start(function: Callable[[], T], *, daemon: bool = False) -> Future[T]:
         daemon: Whether the interpreter may end before it does.
     """
     outcome: Future[T] = Future()
-    threading.Thread(target=_run, args=(function, outcome), name="fedmsg-aio", daemon=daemon).start()
+    threading.Thread(target=_run, args=([function], outcome), name="fedmsg-aio", daemon=daemon).start()
     return outcome
 
 
-def _run(function: Callable[[], T], outcome: Future[T]) -> None:
+def _run(functions: list[Callable[[], T]], outcome: Future[T]) -> None:
     try:
-        result = function()
+        # Whoever waits for the outcome is then the only one to hold what the function belongs to.
+        result = functions.pop()()
     except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is waited for
         outcome.set_exception(error)
     else:

@@ -283,7 +283,7 @@ class CatchUp:
         count = 0
         try:
             for one, envelope in _in_its_place(last, self._stream()):
-                if envelope["msg_id"] != skipped and self._claim(one, envelope):
+                if self._claim(one, envelope, skipped):
                     count += 1
                     yield envelope
         finally:
@@ -316,10 +316,13 @@ class CatchUp:
                 if one.is_over:
                     self._note.remove(one)
 
-    def _claim(self, one: Range | None, envelope: Envelope) -> bool:
+    def _claim(self, one: Range | None, envelope: Envelope, skipped: str | None) -> bool:
         """Take a message for the catch-up, unless it was handled before or came live."""
-        msg_id: str = envelope["msg_id"]
-        before = self._status.handled
+        msg_id, before = envelope.get("msg_id"), self._status.handled
+        if not isinstance(msg_id, str):
+            return True  # from a source of somebody's own
+        if msg_id == skipped:
+            return False
         with self._lock:
             if msg_id in self._given or msg_id in self._live or (one is not None and msg_id in one.done):
                 return False
@@ -383,7 +386,7 @@ def _in_its_place(
         return
     is_due = True
     for one, envelope in stream:
-        if envelope["msg_id"] == last.msg_id:
+        if envelope.get("msg_id") == last.msg_id:
             is_due = False
         elif is_due and envelope.get("timestamp", 0) > (last.timestamp or 0):
             yield None, last.body
@@ -394,7 +397,7 @@ def _in_its_place(
 
 
 def _written(status: StatusFile) -> float | None:
-    """When a status was written last, for one whose message has a time in the future."""
+    """When a status was written last, for one whose message tells no time or one in the future."""
     try:
         return int(os.stat(status.path).st_mtime)
     except OSError:

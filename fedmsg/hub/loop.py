@@ -133,6 +133,9 @@ class Loop:
         if self._thread is threading.current_thread() or not self._thread.is_alive():
             return []
         self._thread.join(max(0.0, until - time.monotonic()))
+        # It may have a batch in hand that it is about to put on the queues. Only a callback can keep it for long.
+        while self._thread.is_alive() and self._calling is None and time.monotonic() < until + _UNWELL:
+            self._thread.join(0.01)
         return [f"the callback {self._calling!r} has not come back"] if self._thread.is_alive() else []
 
     # ---------------------------------------------------------------- in its thread

@@ -300,6 +300,10 @@ class Server:
             return connection.respond(http.HTTPStatus.FORBIDDEN, "Pages of this site may not connect.\n")
         return None
 
+    def _note_defect(self, what: str, error: Exception) -> None:
+        self._seldom.say("defect", f"{what}: {error!r}")
+        log.debug("%s", what, exc_info=error)
+
     async def _attend(self, connection: ServerConnection) -> None:
         address = connection.remote_address
         client = Client(connection, f"{address[0]}:{address[1]}" if address else "?", connection.transport.abort)
@@ -311,6 +315,9 @@ class Server:
                 await self._hear(client, connection, frame)
         except ConnectionClosed:
             pass
+        except Exception as error:  # noqa: BLE001 - told there
+            # The library would tell it to its own log, which nobody reads.
+            self._note_defect(f"the client {client.name} can't be served", error)
         finally:
             self._leave(client)
             self._clients.remove(client)
@@ -347,13 +354,19 @@ class Server:
             raise MessageError(f"it has more than {self._limits.topics} subscriptions", "subscriptions")
         log.debug("the client %s subscribes to %a", client.name, topic)
         if not before:
-            self._wanted(True)
+            self._tell_hub(wanted=True)
 
     def _leave(self, client: Client) -> None:
         before = self._audience.prefixes
         self._audience.leave(client)
         if before and not self._audience.prefixes:
-            self._wanted(False)
+            self._tell_hub(wanted=False)
+
+    def _tell_hub(self, *, wanted: bool) -> None:
+        try:
+            self._wanted(wanted)
+        except Exception as error:  # noqa: BLE001 - told there
+            self._note_defect("the hub can't be told whether messages are wanted", error)
 
     def _pass_on(self, inject: Inject, topic: str, body: Any) -> None:
         try:
@@ -380,10 +393,16 @@ class Server:
         if lost:
             self._seldom.say("overrun", f"{lost} messages came faster than they can be passed on, and are left out")
         for topic, body in messages:
-            clients = self._audience.of(topic)
-            if clients and (text := self._checked(topic, body)) is not None:
-                for client in clients:
-                    self._clients.put(client, text)
+            try:
+                self._pass_out(topic, body)
+            except Exception as error:  # noqa: BLE001 - told there
+                self._note_defect(f"a message with the topic {topic} can't be passed on", error)
+
+    def _pass_out(self, topic: str, body: str | bytes) -> None:
+        clients = self._audience.of(topic)
+        if clients and (text := self._checked(topic, body)) is not None:
+            for client in clients:
+                self._clients.put(client, text)
 
     def _checked(self, topic: str, body: str | bytes) -> str | None:
         """Give a message as clients get it; None for one that they should not get."""

@@ -54,6 +54,7 @@ class Workers:
         self._hands = [_Hand() for _ in range(count)]
         # What is to be handled before anything that arrives, by one thread, while the others wait.
         self._early: Callable[[], Iterator[Any]] | None = None
+        self._kept = 0
         self._begun = threading.Event()
         name = f"fedmsg-{type(consumer).__name__}"
         self._threads = [
@@ -61,13 +62,15 @@ class Workers:
             for number, hand in enumerate(self._hands)
         ]
 
-    def start(self, early: Callable[[], Iterator[Any]] | None = None) -> None:
+    def start(self, early: Callable[[], Iterator[Any]] | None = None, kept: int = 0) -> None:
         """Start working.
 
         Args:
-            early: Makes what is to be handled first.
+            early: Makes what is to be handled before what waits.
+            kept: How many of those that wait are older than that, and come before it.
         """
         self._early = early
+        self._kept = kept
         if early is None:
             self._begun.set()
         for thread in self._threads:
@@ -76,11 +79,14 @@ class Workers:
     # ---------------------------------------------------------------- in a thread
 
     def _run(self, hand: _Hand, first: bool) -> None:
+        inbox = self.consumer.incoming
         if first and self._early is not None:
+            hand.batch, hand.at = inbox.take(self._kept, 0.0) if self._kept else [], 0
+            if hand.batch and not self._finish_batch(hand):
+                return
             self._handle_early(hand)
             self._begun.set()
         self._begun.wait()
-        inbox = self.consumer.incoming
         most = 1
         while not self._cut:
             hand.batch = inbox.take(self._share(most), 0.0 if self._ending else 0.5)
@@ -90,15 +96,21 @@ class Workers:
                     return
                 continue
             start = time.monotonic()
-            done = self._work_through(hand, self.consumer._handle)
+            if not self._finish_batch(hand):
+                return
             most = min(2 * most, self._most) if time.monotonic() - start < _SOON else max(most // 2, 1)
-            with self._leaving:
-                if self._abandoned:
-                    return
-                rest, hand.batch = hand.batch[done:], []
-                inbox.task_done(done)
-                if rest:
-                    inbox.give_back(rest)
+
+    def _finish_batch(self, hand: _Hand) -> bool:
+        """Handle a batch, and give back what the stop has cut off; False when the hub has left this thread behind."""
+        done = self._work_through(hand, self.consumer._hub_handle)
+        with self._leaving:
+            if self._abandoned:
+                return False
+            rest, hand.batch = hand.batch[done:], []
+            self.consumer.incoming.task_done(done)
+            if rest:
+                self.consumer.incoming.give_back(rest)
+        return True
 
     def _share(self, most: int) -> int:
         """Say how many messages one of several workers may take without leaving another idle."""
@@ -144,7 +156,7 @@ class Workers:
     def end(self) -> None:
         """Let the threads end when nothing is left to do."""
         self._ending = True
-        self.consumer._end()
+        self.consumer._hub_end()
         self.consumer.incoming.wake()
 
     def wait(self, until: float) -> bool:

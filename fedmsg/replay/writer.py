@@ -96,21 +96,26 @@ class Writer:
                 pass
 
     def _do(self, job: _Job) -> bool:
-        """Do one job; False when that was left to the caller further up the stack."""
+        """Do a job, and what comes in meanwhile; False when that was left to the caller further up the stack."""
         with self._lock:
             if self._inside:
                 self._deferred.append(job)
                 return False
             self._inside = True
             try:
-                if self._finishes:
-                    self.store.add(job.envelope, job.finish)
-                else:
-                    job.finish(self.store.add(job.envelope))
-                job.send()
+                self._store_and_send(job)
+                while self._deferred:
+                    self._store_and_send(self._deferred.popleft())
             finally:
                 self._inside = False
         return True
+
+    def _store_and_send(self, job: _Job) -> None:
+        if self._finishes:
+            self.store.add(job.envelope, job.finish)
+        else:
+            job.finish(self.store.add(job.envelope))
+        job.send()
 
     def shut(self) -> None:
         """Send what was left over, and close a store that was opened here."""

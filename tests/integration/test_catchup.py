@@ -24,17 +24,21 @@ PRINTER = """
 import os, time
 from fedmsg.consumers import FedmsgConsumer
 
+def say(line):
+    # In one go, since the log goes there too.
+    os.write(1, f"{line}\\n".encode())
+
 class Printer(FedmsgConsumer):
     topic = ["org.fedoraproject.dev.shop.*"]
     config_key = "test.enabled"
 
     def consume(self, message):
         number = message["body"]["i"]
-        print("begun", number, flush=True)
+        say(f"begun {number}")
         if str(number) == os.environ.get("HANG_AT"):
             time.sleep(1000)
         time.sleep(float(os.environ.get("PAUSE", "0")))
-        print("handled", number, flush=True)
+        say(f"handled {number}")
 """
 
 #: When the first message was published; the last ones are of now.
@@ -308,3 +312,22 @@ def test_what_is_not_validly_signed_is_left_out_and_leaves_no_trace(tmp_path: Pa
         # The next start goes on from the last one that was valid.
         noted = json.loads(scene.missing.with_name("Printer").read_bytes())
         assert noted["message"]["body"] == signed[4]
+
+
+def test_what_a_stop_has_left_comes_before_what_was_missed(tmp_path: Path) -> None:
+    with Scene(tmp_path / "scene", state_directory=str(tmp_path / "state"), stop_timeout=1) as scene:
+        with scene.hub(PAUSE="0.3") as hub:
+            scene.feed.wait("shop.")
+            scene.pass_by(*range(20))
+            # Known to the hub alone: a message that is lost now can't come from elsewhere.
+            scene.server.messages = [one for one in scene.server.messages if one["i"] != 19]
+            hub.wait_for("handled 0")
+            assert hub.stop() == 0
+            before = scene.take(hub)
+            assert 0 < len(before) < 19
+        scene.feed.wait_until_gone()
+        scene.pass_by(*range(20, 25))
+        with scene.hub() as hub:
+            hub.wait_for("handled 24")
+            assert hub.stop() == 0
+            assert before + scene.take(hub) == [*range(25)]

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedmsg.testing import Process
+import fedmsg.commands.hub
+from fedmsg.testing import Process, run
 from tests.hubs import PREFIX, Feed, HubProcess, install, until
 
 # Written as for fedmsg 1.x.
@@ -81,6 +84,10 @@ class Tick(PollingProducer):
     def poll(self):
         say("Tick", self.hub.num_producers)
 
+class Never(PollingProducer):
+    def __init__(self, hub):
+        raise ValueError("not this one")
+
 class Stream(Producer):
     def __init__(self, hub):
         super().__init__(hub)
@@ -89,6 +96,7 @@ class Stream(Producer):
         say("Stream", "stopped")
 
 both = [First, Second]
+makers = (Tick, Stream)
 """
 
 CONSUMERS = {
@@ -166,8 +174,14 @@ def test_what_is_installed_and_enabled_runs(feed: Feed, start: Start, number: in
 
 
 @pytest.mark.parametrize("arguments", [(), ("--with-consumers", "plugin:First")])
-def test_producers_run_beside_them(feed: Feed, folder: Path, start: Start, arguments: tuple[str, ...]) -> None:
-    install(folder, "ticking", {}, PRODUCERS)
+@pytest.mark.parametrize(
+    "points", [PRODUCERS, {"moksha.producer": ["all = plugin:makers"]}, {"moksha.stream": ["all = plugin:makers"]}],
+    ids=["classes", "a collection", "streams"],
+)  # fmt: skip
+def test_producers_run_beside_them(
+    folder: Path, start: Start, points: dict[str, list[str]], arguments: tuple[str, ...]
+) -> None:
+    install(folder, "ticking", {}, points)
     hub = start("First", arguments=arguments).wait_ready()
     until(lambda: len(said(hub, "Tick")) >= 3)
     assert said(hub, "Stream") == ["Hub"]
@@ -222,6 +236,14 @@ def test_if_none_starts_it_ends_with_7_and_one_line(start: Start) -> None:
     assert "none of the consumers and producers can be started: plugin:Broken: FileNotFoundError" in line
 
 
+def test_a_producer_that_does_not_start_is_no_better(folder: Path, start: Start) -> None:
+    install(folder, "never", {}, {"moksha.producer": ["never = plugin:Never"]})
+    hub = start()
+    assert hub.wait() == 7
+    (line,) = hub.err
+    assert "none of the consumers and producers can be started: plugin:Never: ValueError: not this one" in line
+
+
 def test_a_disabled_one_may_fail_unnoticed(start: Start) -> None:
     hub = start().wait_ready()
     hub.wait_for("no consumer and no producer is enabled: this hub has nothing to do")
@@ -241,6 +263,21 @@ def test_a_plugin_that_can_not_be_imported_is_left_out(feed: Feed, folder: Path,
     for name in ("exits", "raises", "gone"):
         assert told(hub).count(f"The plugin {name} = {name}:Some of moksha.consumer is left out") == 1
     assert "Traceback" not in told(hub)
+
+
+def test_if_there_is_no_other_it_ends_with_7_and_one_line(folder: Path, start: Start) -> None:
+    points = {"moksha.consumer": ["wrong = wrong:Some", "odd = wrong:odd", "odder = wrong:odder"]}
+    install(
+        folder,
+        "wrong",
+        {"wrong.py": "odd, odder = [{}, []], 5\ndef __getattr__(name): raise OSError('no disk')"},
+        points,
+    )
+    hub = start()
+    assert hub.wait() == 7
+    (line,) = hub.err
+    assert "none of the consumers and producers can be started: wrong:Some: OSError: no disk; ?:{}: TypeError" in line
+    assert "?:5: TypeError: 'int' object is not callable" in line
 
 
 def test_without_an_authority_it_ends_with_7_and_one_line(start: Start, tmp_path: Path) -> None:
@@ -314,6 +351,24 @@ def test_with_a_state_directory_the_rest_is_kept_and_the_status_is_0(
     assert handled + said(again, "Slow") == list(range(30))
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_in_time_however_busy_it_is(feed: Feed, start: Start, number: int) -> None:
+    hub = start("Slow").wait_ready()
+    feed.wait()
+    for count in range(5000):
+        feed.send("shop", count)
+    until(lambda: said(hub, "Slow"))
+    began = time.monotonic()
+    assert hub.stop(number) == 8
+    # stop_timeout is 5 s; the rest of the time goes by on a machine that has more to do.
+    assert time.monotonic() - began < 15
+    (line,) = hub.err
+    handled = len(said(hub, "Slow"))
+    left = int(re.findall(r"messages not handled: (\d+) by Slow", line)[0])
+    # What it had received, all of it is counted.
+    assert 0 < left <= 5000 - handled
+
+
 def test_an_exit_in_consume_ends_nothing(feed: Feed, start: Start) -> None:
     hub = start("Exiting").wait_ready()
     feed.wait()
@@ -343,6 +398,42 @@ def test_the_watchdog_is_reassured(start: Start) -> None:
 
     until(reassured)
     assert hub.stop() == 0
+
+
+# ---------------------------------------------------------------- what programs touch
+
+
+# Calls it as the tests of others do.
+LIMITS = """
+import fedmsg.commands.hub as hub
+
+def setrlimit(which, limits):
+    print(which == hub.resource.RLIMIT_NOFILE, limits, flush=True)
+    raise {error}
+
+hub.resource.setrlimit = setrlimit
+command = hub.HubCommand()
+command.set_rlimit_nofiles()
+command.set_rlimit_nofiles(limit=99)
+"""
+
+
+@pytest.mark.parametrize("error", ["ValueError('no')", "OSError('no')"])
+def test_open_files_that_are_not_allowed_are_one_warning(error: str) -> None:
+    ended = run([sys.executable, "-c", LIMITS.format(error=error)])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    told = ended.stdout.splitlines()
+    assert [line for line in told if "WARNING" not in line] == ["True (4096, 4096)", "True (99, 99)"]
+    assert [line.split("] ")[-1] for line in told if "WARNING" in line] == [
+        "4096 open files are not allowed: no",
+        "99 open files are not allowed: no",
+    ]
+
+
+def test_its_flag_has_the_name_that_programs_set() -> None:
+    flags = {names[0]: options["dest"] for names, options in fedmsg.commands.hub.HubCommand.extra_args}
+    assert flags["--with-consumers"] == "explicit_hub_consumers"
+    assert flags["--websocket-server-port"] == "moksha.livesocket.websocket.port"
 
 
 # ---------------------------------------------------------------- dead letters

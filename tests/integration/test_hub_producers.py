@@ -80,7 +80,7 @@ def test_one_that_dies_is_polled_no_more() -> None:
     with Hub({}, [], [ticker(work=work)]) as hub:
         producer = own(hub)
         until(lambda: producer.die)
-        until(lambda: not producer._thread.is_alive())
+        until(lambda: not producer._hub_thread.is_alive())
         assert len(producer.polls) == 3
 
 
@@ -253,6 +253,26 @@ def test_what_is_too_big_is_not_sent(address: str) -> None:
             hub.send_message("a.b", {"text": "x" * 100})
         with pytest.raises(MessageError, match="UTF-8"):
             hub.send_message("a.\ud800", {})
+
+
+def test_a_full_queue_keeps_nobody_from_publishing(address: str, listener: Listener) -> None:
+    go = threading.Event()
+
+    def consume(self: Taker, message: Any) -> None:
+        go.wait(30)
+
+    settings = {"zmq_publish_endpoints": address, "post_init_sleep": 20, "consumer_queue_limit": 1}
+    with Feed(**settings) as feed, Hub(feed.config, [taker(consume=consume)], []) as hub:
+        feed.wait()
+        for number in range(5000):
+            feed.send("shop", number)
+        until(lambda: hub.consumers[0].incoming.full)
+        for number in range(100):
+            hub.send_message("a.b", {"n": number})
+        assert [json.loads(body)["n"] for _, body in listener.take(100)] == list(range(100))
+        assert hub.well()
+        go.set()
+        until(lambda: hub.consumers[0].totals()["handled"] == 5000)
 
 
 def test_an_address_that_is_taken_is_said(address: str) -> None:

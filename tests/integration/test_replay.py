@@ -225,9 +225,10 @@ def test_a_signal_handler_may_publish_at_any_moment(sqlite_url: str) -> None:
             context.publish("signal", modname="shop")
 
         before = signal.signal(signal.SIGALRM, handle)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
         try:
-            for _ in range(200):
+            for number in range(200):
+                # Once for each message, and each time later.
+                signal.setitimer(signal.ITIMER_REAL, 0.00001 * (number + 1))
                 context.publish("order", modname="shop")
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -237,6 +238,7 @@ def test_a_signal_handler_may_publish_at_any_moment(sqlite_url: str) -> None:
     assert sent > 0
     assert len([message for message in stored if message["topic"].endswith(".signal")]) == sent
     assert numbers(stored) == list(range(1, 202 + sent))
+    assert [message["i"] for message in stored] == numbers(stored)
 
 
 def test_a_finaliser_may_publish_in_the_middle_of_storing(sqlite_url: str) -> None:

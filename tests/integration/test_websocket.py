@@ -223,6 +223,30 @@ def test_what_the_hub_does_not_take_is_logged(error: Exception, caplog: pytest.L
     assert repr(error.args[0])[1:-1] in caplog.text
 
 
+def test_a_defect_is_told_and_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    def wanted(yes: bool) -> None:
+        raise RuntimeError("out of order" if yes else "and again")
+
+    def check(envelope: Any) -> bool:
+        if envelope["i"] == 1:
+            raise ZeroDivisionError
+        return True
+
+    with Server({f"{KEY}.port": 0}, wanted=wanted) as running:
+        with client(running, TOPIC) as listener:
+            give(running, i=1)
+            assert listener.numbers(1) == [1]
+        until(lambda: running.clients == 0)
+        assert running.counts == {"defect": 2}
+    assert "out of order" in caplog.text
+    with server() as running, client(running, TOPIC) as listener:
+        running._check = check
+        give(running, i=1)
+        give(running, i=2)
+        assert listener.numbers(1) == [2]
+        assert running.counts == {"defect": 1}
+
+
 # ------------------------------------------------------------------ limits
 
 

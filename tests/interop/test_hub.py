@@ -254,6 +254,13 @@ class Calling(Base):
 """
 
 
+# How many lines each has said in the end.
+EXPECTED = {
+    "One": 52, "Text": 52, "Several": 3, "Overlapping": 58, "Every": 58, "Off": 0, "Hooked": 3 * 52, "Failing": 2 * 52,
+    "Reacting": 1, "Calling": 2 + 1,
+}  # fmt: skip
+
+
 def happened(process: Process, who: str) -> list[Any]:
     """Give what a consumer has said, in its order, without the greetings."""
     lines = [json.loads(line) for line in list(process.out) if line.startswith('["said"')]
@@ -282,20 +289,24 @@ def test_consumers_as_the_documentation_shows_them(sides: dict[str, Side], tmp_p
             process.wait_for('"Every"', meanwhile=lambda: lane.greeter.publish("hello", "hello", "interop"))
         for topic, msg in sent:
             lane.greeter.publish(topic, msg, "interop")
-        until(lambda: all(happened(process, "Every")[-1:] and happened(process, "Every")[-1][1]["body"]["msg"] == 3
-                          for process in running.values()))  # fmt: skip
-        until(lambda: all(happened(process, "Reacting") for process in running.values()))
-        until(lambda: all(len(happened(process, "Hooked")) == 3 * 52 for process in running.values()))
+        until(lambda: all(complete(process) for process in running.values()))
         assert running["ours"].stop() == 0
     ours, its = ({name: happened(running[side], name) for name in names} for side in NAMES)
     for name in names:
-        # Where two topics of a consumer match, it delivers twice.
-        assert ours[name] == (its[name] if name != "Overlapping" else without_doubles(its[name])), name
-    assert len(its["Overlapping"]) > len(ours["Overlapping"])
-    assert {name: len(ours[name]) for name in names} == {
-        "One": 52, "Text": 52, "Several": 3, "Overlapping": len(sent), "Every": len(sent), "Off": 0, "Hooked": 3 * 52,
-        "Failing": 2 * 52, "Reacting": 1, "Calling": 2 + 1,
-    }  # fmt: skip
+        if name == "Overlapping":
+            # Where two topics of a consumer match, it delivers twice.
+            its[name] = without_doubles(its[name])
+        elif name == "Calling":
+            # The callback and the consumer are called in two threads.
+            ours[name], its[name] = sorted(ours[name], key=str), sorted(its[name], key=str)
+        assert ours[name] == its[name], name
+    assert {name: len(ours[name]) for name in names} == EXPECTED
+
+
+def complete(process: Process) -> bool:
+    """Whether all has happened: each consumer has a thread of its own, and one of them gets more at 1.1.7."""
+    there = all(len(happened(process, name)) >= count for name, count in EXPECTED.items())
+    return there and happened(process, "Overlapping")[-1][1]["body"]["msg"] == 3
 
 
 def without_doubles(values: list[Any]) -> list[Any]:

@@ -22,7 +22,7 @@ import pytest
 import fedmsg.meta
 from fedmsg import _settings
 from fedmsg.hub import moksha
-from fedmsg.testing import Bus, Process, run
+from fedmsg.testing import Bus, HubRunner, Process, run
 from tests.structure import source
 
 DOCS = source.REPOSITORY / "docs"
@@ -199,12 +199,21 @@ def test_tutorial_shell_commands(bus: Bus) -> None:
 
 
 def test_readme_python(bus: Bus) -> None:
-    (_, publish), (_, listen) = blocks(source.REPOSITORY / "README.rst", "python")
+    (_, publish), (_, listen), _ = blocks(source.REPOSITORY / "README.rst", "python")
     with Process([sys.executable, "-c", listen], env=bus.environ) as listener:
         listener.wait_for(
             "org.fedoraproject.dev.shop.order.placed {'order': 1017}",
             meanwhile=lambda: run([sys.executable, "-c", publish], env=bus.environ),
         )
+
+
+def test_readme_consumer(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"__name__": "packing"}
+    exec([text for _, text in blocks(source.REPOSITORY / "README.rst", "python")][2], names)
+    with HubRunner(names["Packer"]) as hub:
+        hub.publish("org.fedoraproject.dev.shop.order.placed", {"order": 1017})
+        hub.wait_until_handled()
+    assert capsys.readouterr().out == "packing 1017\n"
 
 
 def test_forking_server_example(bus: Bus, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def test_other_ways_of_working(settings: dict[str, Any]) -> None:
         assert sorted(msg["order"] for _, msg in hub.sent) == list(range(wanted))
 
 
-def test_a_full_queue_that_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_that_drops() -> None:
     go_on = threading.Event()
 
     class Slow(Quiet):
@@ -332,7 +333,7 @@ def test_a_constructor_that_fails() -> None:
         pass
 
 
-def test_a_hub_that_can_not_start(tmp_path: Path) -> None:
+def test_a_hub_that_can_not_start() -> None:
     with pytest.raises(RefusedAtStart), HubRunner(Quiet, sign=True, config={"ca_cert_location": "/nowhere/ca.crt"}):
         pass
     with pytest.raises(ConfigError, match="consumer_queue_limit"), HubRunner(config={"consumer_queue_limit": "few"}):
@@ -340,17 +341,20 @@ def test_a_hub_that_can_not_start(tmp_path: Path) -> None:
 
 
 def test_a_consumer_that_does_not_come_back() -> None:
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     class Stuck(Quiet):
         """Waits for ever."""
 
         def consume(self, message: Any) -> None:
+            begun.set()
             go_on.wait(30)
 
     hub = HubRunner(Stuck, config={"stop_timeout": 0.1}).start()
     hub.publish(ORDER)
     hub.publish(ORDER)
+    hub._wait_until_received(time.monotonic() + 10)
+    assert begun.wait(10)
     where = r"(?s)Stuck has not handled 2 messages in time.*in consume.*go_on\.wait"
     with pytest.raises(TimeoutError, match=where):
         hub.wait_until_handled(0.1)
@@ -412,6 +416,8 @@ def test_a_producer_that_does_not_poll() -> None:
 def test_the_configuration_is_that_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "machine.py").write_text("config = {'environment': 'prod', 'of.this.machine': True}")
     monkeypatch.setenv("FEDMSG_CONFIG", str(tmp_path / "machine.py"))
+    # Whatever a test before this one has loaded.
+    monkeypatch.setitem(vars(fedmsg.config), "__cache", {})
 
     class Asking(Quiet):
         """Looks at the configuration in each of the ways there are."""

@@ -142,7 +142,7 @@ def signing(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3000)
 def test_a_cut_listener(
     signing: dict[str, Any], database_url: str, tmp_path: Path, figures: Figures, full_size: bool
 ) -> None:

@@ -134,7 +134,7 @@ Attack = Callable[[str, int], object]
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("attack", [ask_nonsense, ask_and_go, say_half], ids=lambda attack: attack.__name__)
 def test_strangers(attack: Attack, tmp_path: Path, figures: Figures, full_size: bool) -> None:
     times, warm = (10_000, 2_000) if full_size else (300, 300)
@@ -165,7 +165,7 @@ def test_connections_that_are_left_half_way(tmp_path: Path, full_size: bool) -> 
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(3000)
 def test_those_who_ask_and_do_not_read(tmp_path: Path, figures: Figures, full_size: bool) -> None:
     """Answers that nobody takes are bounded all together, and others get theirs."""
     size = 500_000

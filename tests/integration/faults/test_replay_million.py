@@ -19,7 +19,7 @@ SLACK = 16 * 1024
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 def test_a_long_gap(database_url: str, tmp_path: Path, figures: Figures, full_size: bool) -> None:
     count = 1_000_000 if full_size else 20_000
     store = sqlstore.connect(database_url)

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ WRITERS = 3
 
 
 def start(url: str, name: str, settings: dict[str, Any]) -> Process:
-    config = {"name": name, "endpoints": {name: [free_address()]}, "persistent_store": url, "post_init_sleep": 0}
+    # Several, since somebody else may take a free one before this does.
+    endpoints = {name: [free_address() for _ in range(5)]}
+    config = {"name": name, "endpoints": endpoints, "persistent_store": url, "post_init_sleep": 0}
     return Process([sys.executable, str(PROGRAM), json.dumps({**config, **settings}), "0", "tell"], stdin=True)
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3000)
 def test_killed_writers(database_url: str, tmp_path: Path, figures: Figures, full_size: bool) -> None:
     rounds = 100 if full_size else 4
     bench = Bench(tmp_path)
@@ -37,15 +40,16 @@ def test_killed_writers(database_url: str, tmp_path: Path, figures: Figures, ful
     store = sqlstore.connect(database_url)
     confirmed: dict[int, int] = {}
     for number in range(rounds):
-        writers = [start(database_url, name, signing if number % 2 else {}) for _ in range(WRITERS)]
-        for writer in writers:
-            # Each at another place of its work.
-            until_more(writer.out, 1 + number % 7)
-            writer.popen.send_signal(signal.SIGKILL)
-        for writer in writers:
-            writer.wait()
-            confirmed[writer.popen.pid] = len(writer.out)
-            writer.close()
+        with ExitStack() as stack:
+            settings = signing if number % 2 else {}
+            writers = [stack.enter_context(start(database_url, name, settings)) for _ in range(WRITERS)]
+            for writer in writers:
+                # Each at another place of its work.
+                until_more(writer.out, 1 + number % 7)
+                writer.popen.send_signal(signal.SIGKILL)
+            for writer in writers:
+                writer.wait()
+                confirmed[writer.popen.pid] = len(writer.out)
     there = list(store.iter({}))
     store.close()
     assert [message["seq_id"] for message in there] == list(range(1, len(there) + 1))

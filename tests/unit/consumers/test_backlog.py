@@ -357,6 +357,14 @@ def test_the_one_in_work_is_handled_again(server: DatagrepperServer, tmp_path: P
     assert Consumer(tmp_path, server).run() == [*range(240, 250)]
 
 
+def test_messages_without_an_id_from_a_source_of_ones_own(tmp_path: Path) -> None:
+    begun(tmp_path, 240)
+    with Consumer(tmp_path, None) as consumer:
+        own = [{"topic": "a.b", "msg": {}}, {"topic": "a.b", "msg": {}}]
+        catch_up = CatchUp("Printer", consumer.status, lambda then, now: own)
+        assert list(catch_up.messages(consumer.text)) == own
+
+
 def test_unless_it_is_to_be_skipped(server: DatagrepperServer, tmp_path: Path) -> None:
     begun(tmp_path, 240, "pre")
     assert Consumer(tmp_path, server, skip_last=True).run() == [*range(241, 250)]
