@@ -167,7 +167,8 @@ class FedmsgConsumer(Consumer):
         except Exception as error:
             self.log.exception("validate() failed")
             raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
-        self._admit(message)
+        if self._handling.seen is not None:
+            self._admit(message)
         return True
 
     # ---------------------------------------------------------------- what it remembers
