@@ -158,7 +158,7 @@ class HubScene(Scene):
 
         own = {"listening.enabled": True, "moksha.workers_per_consumer": 4, "name": None}
         with Hub({**self.mine, **own}, [Listening], []) as self.hub:
-            self.counts = self.hub.consumers[0]._gaps._filler.counts
+            self.counts = self.hub.consumers[0]._hub_gaps._filler.counts
             done.wait()
 
 
