@@ -80,13 +80,14 @@ def lazy(name: str) -> ModuleType:
         raise MissingExtra(row.feature, row.extra) from error
 
 
-def load(group: str) -> list[tuple[str, Any]]:
+def load(group: str, failed: list[str] | None = None) -> list[tuple[str, Any]]:
     """Load the plugins that installed distributions declare for a group of entry points.
 
     A plugin that can't be loaded is named in the log and left out.
 
     Args:
         group: The group, for example ``"fedmsg.meta"``.
+        failed: Gets a line for each that can't be loaded.
 
     Returns:
         Pairs of entry point name and loaded object, in the order of the names, which
@@ -100,6 +101,8 @@ def load(group: str) -> list[tuple[str, Any]]:
         except (Exception, SystemExit) as error:
             what = f"The plugin {entry.name} = {entry.value} of {group}"
             log.error(_LEFT_OUT, what, error, exc_info=log.isEnabledFor(logging.DEBUG))
+            if failed is not None:
+                failed.append(f"{entry.value}: {type(error).__name__}: {error}")
     return loaded
 
 

@@ -56,6 +56,10 @@ class KeptMessage(Message):
         self.checked = checked
         self.since = since
 
+    def topic(self) -> str:
+        """Its topic, also where its body is no envelope."""
+        return self.frame.decode("utf-8", "replace")
+
     def envelope(self) -> Any:
         """Decode it.
 

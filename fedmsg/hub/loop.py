@@ -68,6 +68,8 @@ class Loop:
         self._blocking = bool(_settings.get(config, "moksha.blocking_mode"))
         self._receiver: BatchReceiver | None = None
         self._subscribed: set[bytes] = set()
+        # Who has to see all that comes by an address, whatever its topic.
+        self._whole: dict[str, tuple[Callback, ...]] = {}
         self._thread = threading.Thread(target=self._run, name="fedmsg-hub", daemon=True)
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -133,15 +135,16 @@ class Loop:
         if self._thread is threading.current_thread() or not self._thread.is_alive():
             return []
         self._thread.join(max(0.0, until - time.monotonic()))
+        # It may have a batch in hand that it is about to put on the queues. Only a callback can keep it for long.
+        while self._thread.is_alive() and self._calling is None and time.monotonic() < until + _UNWELL:
+            self._thread.join(0.01)
         return [f"the callback {self._calling!r} has not come back"] if self._thread.is_alive() else []
 
     # ---------------------------------------------------------------- in its thread
 
     def _run(self) -> None:
         try:
-            receiver = BatchReceiver(
-                self._config, self._inbound.endpoints, (), passive=self._inbound.bound, refusals=self._refusals
-            )
+            receiver = self._open()
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
             self._ready.put(error)
             return
@@ -157,6 +160,15 @@ class Loop:
                 log.exception("the hub's loop ended")
             finally:
                 self._receiver = None
+
+    def _open(self) -> BatchReceiver:
+        endpoints, services = self._inbound.endpoints, self._subscriptions.services
+        # Of an address under two names it is the first that counts, as for the receiver.
+        names = {address: name for name, address in reversed(endpoints)}
+        self._whole = {address: services[name] for address, name in names.items() if name in services}
+        return BatchReceiver(
+            self._config, endpoints, (), whole=services, passive=self._inbound.bound, refusals=self._refusals
+        )
 
     def _receive(self, receiver: BatchReceiver) -> None:
         most = 1 if self._blocking else _BATCH
@@ -193,6 +205,8 @@ class Loop:
         groups: dict[Callback, list[Message]] = defaultdict(list)
         for address, frame, data in batch:
             takers = who_wants(frame)
+            if address in self._whole:
+                takers = tuple(dict.fromkeys((*takers, *self._whole[address])))
             message = Message(address, frame, data, len(takers))
             for taker in takers:
                 groups[taker].append(message)

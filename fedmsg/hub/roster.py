@@ -9,23 +9,9 @@ from typing import Any
 
 from fedmsg import _plugins
 
-__all__ = ["Roster", "installed"]
+__all__ = ["Roster"]
 
 log = logging.getLogger("fedmsg.hub")
-
-
-def installed(*groups: str) -> list[Any]:
-    """Give the classes that installed distributions declare.
-
-    Args:
-        groups: The groups of entry points; an entry may be one class or a collection of them.
-    """
-    found: list[Any] = []
-    for group in groups:
-        for _, loaded in _plugins.load(group):
-            found += [loaded] if isinstance(loaded, type) or not isinstance(loaded, Iterable) else list(loaded)
-    # One class may be declared twice, and is still one consumer.
-    return list(dict.fromkeys(found))
 
 
 class Roster:
@@ -33,12 +19,25 @@ class Roster:
 
     Attributes:
         running: The instances that are ready.
-        failed: What could not be constructed, as lines for a person.
+        failed: What could not be imported or constructed, as lines for a person.
     """
 
     def __init__(self) -> None:
         self.running: list[Any] = []
         self.failed: list[str] = []
+
+    def installed(self, *groups: str) -> list[Any]:
+        """Give the classes that installed distributions declare.
+
+        Args:
+            groups: The groups of entry points; an entry may be one class or a collection of them.
+        """
+        found: list[Any] = []
+        for group in groups:
+            for _, loaded in _plugins.load(group, self.failed):
+                found += [loaded] if isinstance(loaded, type) or not isinstance(loaded, Iterable) else list(loaded)
+        # One class may be declared twice, and is still one consumer. What is no class can't always be hashed.
+        return list({id(one): one for one in found}.values())
 
     def take_on(self, classes: Iterable[Any], make: Callable[[Any], Any]) -> None:
         """Make an instance of each class and keep those that are ready to run.

@@ -79,9 +79,11 @@ class _Connection:
 
     def look(self, now: float) -> None:
         """Find out whether it has taken anything since the last look."""
-        unsent, acked = self.waiting(), self._tcp()[0]
+        unsent = self.waiting()
+        # As a rule nothing waits, and nothing more has to be asked.
+        acked = self._tcp()[0] if unsent else self._acked
         # Without TCP there is only the amount to tell by.
-        if unsent == 0 or acked != self._acked or (acked < 0 and unsent != self.unsent):
+        if not unsent or acked != self._acked or (acked < 0 and unsent != self.unsent):
             self.moved = now
         self.unsent, self._acked = unsent, acked
 

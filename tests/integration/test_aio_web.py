@@ -34,20 +34,26 @@ class Server:
         port: Where it listens.
     """
 
-    def __init__(self, repository: Path, bus: Bus, loop: str) -> None:
-        # Warnings complain of what is left open or never awaited.
-        command = [sys.executable, "-W", "error", "-m", "uvicorn", "--loop", loop, "--port", "0"]
+    def __init__(self, repository: Path, bus: Bus, *options: str, workers: int = 1) -> None:
+        # Warnings complain of what is left open or never awaited; with workers, of uvicorn's own socket too.
+        severity = "error" if workers == 1 else "ignore"
+        command = [sys.executable, "-W", severity, "-m", "uvicorn", *options, "--port", "0"]
         self.process = Process(
             [*command, "--app-dir", str(repository / "docs" / "howto"), "asyncio_app:app"], env=bus.environ
         )
         try:
             line = self.process.wait_for("Uvicorn running on", stream="err")
+            until(lambda: self.started() == workers, what="all workers started")
         except BaseException:
             self.process.close()
             raise
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
         assert found is not None, line
         self.port = int(found[1])
+
+    def started(self) -> int:
+        """Count the workers that serve."""
+        return sum("Application startup complete" in line for line in self.process.err)
 
     def order(self, number: int) -> int:
         """Place an order; gives the status."""
@@ -150,7 +156,7 @@ def witness(bus: Bus) -> Iterator[Witness]:
 
 @pytest.fixture
 def server(repository: Path, bus: Bus, loop: str) -> Iterator[Server]:
-    with Server(repository, bus, loop) as running:
+    with Server(repository, bus, "--loop", loop) as running:
         yield running
 
 
@@ -192,6 +198,17 @@ def test_orders_reach_the_bus_and_everybody_who_watches(server: Server, witness:
             # Who watches is told that this is the end.
             assert second.wait_for_end()
             assert third.wait_for_end()
+
+
+def test_workers_open_sockets_of_their_own(repository: Path, witness: Witness, bus: Bus) -> None:
+    with Server(repository, bus, "--workers", "3", workers=3) as server:
+        accepted = order_many(server, itertools.count(), 100)
+        witness.wait_for(len(accepted), "placed")
+        server.stop()
+    bodies = witness.bodies("placed")
+    assert sorted(body["msg"]["n"] for body in bodies) == sorted(accepted)
+    # Each counts its own.
+    assert len({body["i"] for body in bodies}) < len(bodies)
 
 
 def test_those_who_leave_leave_nothing_behind(server: Server, witness: Witness) -> None:

@@ -265,6 +265,21 @@ def test_a_plugin_that_can_not_be_imported_is_left_out(feed: Feed, folder: Path,
     assert "Traceback" not in told(hub)
 
 
+def test_if_there_is_no_other_it_ends_with_7_and_one_line(folder: Path, start: Start) -> None:
+    points = {"moksha.consumer": ["wrong = wrong:Some", "odd = wrong:odd", "odder = wrong:odder"]}
+    install(
+        folder,
+        "wrong",
+        {"wrong.py": "odd, odder = [{}, []], 5\ndef __getattr__(name): raise OSError('no disk')"},
+        points,
+    )
+    hub = start()
+    assert hub.wait() == 7
+    (line,) = hub.err
+    assert "none of the consumers and producers can be started: wrong:Some: OSError: no disk; ?:{}: TypeError" in line
+    assert "?:5: TypeError: 'int' object is not callable" in line
+
+
 def test_without_an_authority_it_ends_with_7_and_one_line(start: Start, tmp_path: Path) -> None:
     hub = start("First", validate_signatures=True, ca_cert_location=str(tmp_path / "none"))
     assert hub.wait() == 7

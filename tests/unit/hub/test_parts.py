@@ -18,6 +18,7 @@ from fedmsg.hub.moksha import asbool
 from fedmsg.hub.reactor import Reactor
 from fedmsg.hub.roster import Roster
 from fedmsg.hub.subscriptions import Subscriptions, prefix
+from tests.unit.fresh import python
 
 # ---------------------------------------------------------------- topics
 
@@ -227,6 +228,29 @@ def test_switches_of_moksha() -> None:
     assert [asbool(word) for word in ("false", "No", "off", "0", False, 0, None)] == [False] * 7
     with pytest.raises(ValueError, match="String is not true/false: 'perhaps'"):
         asbool("perhaps")
+
+
+# As the tests of a plugin begin, which imports it before there is a hub.
+PROVIDED = """
+import importlib.util, sys
+import fedmsg.hub
+fedmsg.hub.provide_moksha()
+before = sys.modules["moksha.hub"]
+fedmsg.hub.provide_moksha()
+import moksha.hub.reactor
+from moksha.hub.api import Consumer
+print(Consumer is fedmsg.hub.Consumer, sys.modules["moksha.hub"] is before)
+try:
+    import moksha.wsgi
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_the_names_of_moksha_can_be_had_without_a_hub() -> None:
+    first, second = python(PROVIDED)
+    assert first == "True True"
+    assert second.startswith("moksha.wsgi needs moksha and Twisted, and this hub runs without them")
 
 
 # ---------------------------------------------------------------- who is constructed
