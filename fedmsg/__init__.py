@@ -10,7 +10,8 @@
     for name, endpoint, topic, msg in fedmsg.tail_messages(mute=True):
         print(topic, msg["msg"])
 
-The functions here keep a `fedmsg.core.FedMsgContext` for each thread.
+The functions here keep a `fedmsg.core.FedMsgContext` for each thread. What one thread tells `init` holds
+for all that tell it nothing.
 """
 
 from __future__ import annotations
@@ -30,23 +31,41 @@ __all__ = ["destroy", "init", "publish", "tail_messages"]
 
 #: What belongs to one thread; its ``__context`` is the context in use.
 __local = threading.local()
+# What was last told, and the configuration that it goes with: one that is loaded afresh begins afresh.
+_told: tuple[object, dict[str, Any]] = (None, {})
 
 
 def init(**config: Any) -> core.FedMsgContext:
     """Load the configuration, change it as told, and open this thread's context.
 
     Args:
-        config: Settings that win over the configuration files.
+        config: Settings that win over the configuration files. Without any, it takes those that another
+            thread has given.
 
     Raises:
         ValueError: The thread has a context already; `destroy` it first.
     """
     if getattr(__local, "__context", None) is not None:
         raise ValueError("fedmsg already initialized")
+    return _open(config, add=not config)
+
+
+def _open(config: dict[str, Any], *, add: bool) -> core.FedMsgContext:
+    """Open this thread's context.
+
+    Args:
+        config: Settings that win over the configuration files.
+        add: Whether they are added to what was told before.
+    """
+    global _told
     loaded = _submodule("config").load_config()
+    before, told = _told
+    if add and before is loaded:
+        config = {**told, **config}
     context: core.FedMsgContext = _submodule("core").FedMsgContext(**{**loaded, **config})
     context._kept = True
     __local.__context = context
+    _told = (loaded, config)
     return context
 
 
@@ -72,7 +91,7 @@ def publish(
     """
     context = getattr(__local, "__context", None)
     if context is None:
-        context = init(**config)
+        context = _open(config, add=True)
     context.publish(topic, msg, modname, pre_fire_hook)
 
 
@@ -89,7 +108,7 @@ def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Iter
     """
     context = getattr(__local, "__context", None)
     if context is None:
-        context = init(**config)
+        context = _open(config, add=True)
     received: Iterator[Received] = context.tail_messages(topic, passive)
     return received
 

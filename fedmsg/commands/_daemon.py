@@ -19,12 +19,14 @@ __all__ = ["run_hub"]
 log = logging.getLogger("fedmsg.commands")
 
 
-def run_hub(make: Callable[[], Hub], what: str) -> None:
+def run_hub(make: Callable[[], Hub], what: str, *, websocket: bool = False) -> None:
     """Run a hub until SIGTERM or SIGINT.
 
     Args:
         make: Makes the hub, not started yet.
         what: What it does, for the log and the service manager: ``running 3 consumers``.
+        websocket: Whether it serves WebSockets, where these are configured. Others that read the same
+            configuration would only be in the way of the one that does.
 
     Raises:
         RefusedAtStart: Consumers or producers are enabled, and none can be started.
@@ -33,7 +35,7 @@ def run_hub(make: Callable[[], Hub], what: str) -> None:
     """
     with StopSignals() as stop:
         hub = make()
-        with hub, _served(hub):
+        with hub, _served(hub, websocket=websocket):
             what = f"{what}, {hub.num_consumers} consumers and {hub.num_producers} producers"
             log.info("%s", what)
             systemd.notify(f"READY=1\nSTATUS={what}")
@@ -47,20 +49,20 @@ def _is_well(hub: Hub, what: str) -> bool:
     """Ask the loop itself, and tell the service manager how far it is."""
     if not hub.well():
         return False
-    handled = sum(consumer.totals()["handled"] for consumer in hub.consumers if isinstance(consumer, Consumer))
+    handled = sum(consumer._hub_totals()["handled"] for consumer in hub.consumers if isinstance(consumer, Consumer))
     systemd.notify(f"STATUS={what}, {handled} messages so far")
     return True
 
 
 @contextmanager
-def _served(hub: Hub) -> Iterator[None]:
+def _served(hub: Hub, *, websocket: bool) -> Iterator[None]:
     """Serve what is configured beside the hub: WebSockets, figures for Prometheus."""
 
     def collect() -> Iterator[figures.Figure]:
         return chain(figures.of_consumers_and_producers(hub), figures.of_refusals(hub.refusals.counts))
 
     with ExitStack() as stack:
-        if _settings.get(hub.config, "moksha.livesocket.websocket.port") is not None:
+        if websocket and _settings.get(hub.config, "moksha.livesocket.websocket.port") is not None:
             stack.enter_context(_plugins.lazy("websocket").for_hub(hub))
         if _settings.get(hub.config, "metrics_port") is not None:
             stack.enter_context(_plugins.lazy("metrics").Exporter(hub.config, collect))

@@ -37,8 +37,8 @@ class Report:
         """Tell it wherever that is configured, for as long as the block lasts.
 
         Raises:
-            AddressInUse: The address or port to tell it at is taken.
-            ConfigError: It is none of this machine.
+            AddressInUse: The port to tell it to Prometheus at is taken.
+            ConfigError: An address is none of this machine.
         """
         config = self._command.config
         with ExitStack() as stack:

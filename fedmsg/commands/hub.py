@@ -85,6 +85,7 @@ class HubCommand(BaseCommand):
         _daemon.run_hub(
             lambda: Hub(self.config, consumers, retry_dead_letters=self.config["retry_dead_letters"]),
             "running",
+            websocket=True,
         )
 
     def _explicit_consumers(self) -> list[Any] | None:

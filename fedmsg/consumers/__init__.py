@@ -60,21 +60,41 @@ class FedmsgConsumer(Consumer):
         self.log.info("  enabled by config  - %s", name)
         if self.validate_signatures is None:
             self.validate_signatures = bool(_settings.get(config, "validate_signatures"))
-        self._memory = memory = Memory(config, type(self).__name__, self.topic, self.log)
+        self._hub_memory = memory = Memory(config, type(self).__name__, self.topic, self.log)
         self.status_directory: str | None = _settings.get(config, "status_directory")
         self.status_filename = str(memory.status.path) if memory.status is not None else None
         self.status_lock = memory.lock
         self.datagrepper_url: str | None = _settings.get(config, "datagrepper_url")
         self.skip_last_message: bool = _settings.get(config, "skip_last_message")
-        self.name_to_seq_id: dict[str, int] = {self.replay_name: -1} if self.replay_name else {}
-        self._gaps = Gaps(config, self.name_to_seq_id, self._is_valid, hub) if self.replay_name else None
+        self.name_to_seq_id: dict[str, int] = {}
+        self._hub_gaps: Gaps | None = None
+        if self.replay_name:
+            self._hub_look_for_gaps(hub, self.replay_name)
         super().__init__(hub)
         limit = _settings.get(config, "max_seen_ids") if self.validate_signatures else 0
         if limit:
             # Each consumer has a memory of its own: a hub hands each message to several.
-            self._handling.seen = Seen(limit)
+            self._hub_handling.seen = Seen(limit)
 
-    def _prepare(self) -> None:
+    def _hub_look_for_gaps(self, hub: Any, name: str) -> None:
+        config = hub.config
+        if not (_settings.get(config, "replay_endpoints") or {}).get(name):
+            # Those who wrote it need not be those who run it.
+            self.log.warning(
+                "%s does not notice what is missing from %s: replay_endpoints has no address for it",
+                type(self).__name__, name,
+            )  # fmt: skip
+            return
+        if not (_settings.get(config, "endpoints") or {}).get(name):
+            self.log.warning(
+                "%s does not notice what is missing from %s: it is not in endpoints, and what comes by another address "
+                "may be of any service",
+                type(self).__name__, name,
+            )  # fmt: skip
+        self.name_to_seq_id[name] = -1
+        self._hub_gaps = Gaps(config, self.name_to_seq_id, self.topic, self._hub_is_valid, hub)
+
+    def _hub_prepare(self) -> None:
         """See that what is to be checked can be checked.
 
         Raises:
@@ -103,38 +123,52 @@ class FedmsgConsumer(Consumer):
         if self.validate_signatures:
             if body["topic"] != topic:
                 raise RuntimeWarning("Topic envelope mismatch.")
-            if not fedmsg.crypto.validate(body, **self._settings_as_of()):
+            if not fedmsg.crypto.validate(body, **self._hub_settings_as_of()):
                 raise RuntimeWarning("Failed to authn message.")
         # Those of a broker: nobody has signed them.
         if "headers" in message:
             body["headers"] = message["headers"]
 
-    def _validate_as_of(self, message: Any, since: float) -> None:
+    def _hub_validate_as_of(self, message: Any, since: float) -> None:
         # By a thread's own variable, since consumers have a validate() of their own with one argument.
-        self._handling.came.since = since
+        self._hub_handling.came.since = since
         try:
             self.validate(message)
         finally:
-            del self._handling.came.since
+            del self._hub_handling.came.since
 
-    def _settings_as_of(self) -> dict[str, Any]:
+    def _hub_settings_as_of(self) -> dict[str, Any]:
         """Give the configuration to check a message with, which may have waited in a file since it came."""
         config: dict[str, Any] = self.hub.config
         limit = config.get("max_message_age")
         if not limit:
             return config
-        waited = max(0.0, time.time() - getattr(self._handling.came, "since", time.time()))
+        waited = max(0.0, time.time() - getattr(self._hub_handling.came, "since", time.time()))
         return {**config, "max_message_age": limit + waited}
 
-    def _admit(self, message: Any) -> None:
+    def _hub_admit(self, message: Any) -> None:
         body = message["body"] if isinstance(message, dict) else json.loads(message.body)
         try:
-            self._handling.seen.add(body.get("msg_id"))
+            self._hub_handling.seen.add(body.get("msg_id"))
         except Refused as error:
             raise MessageError(str(error), error.kind) from error
 
-    def _is_valid(self, envelope: dict[str, Any]) -> bool:
-        return not self.validate_signatures or fedmsg.crypto.validate(envelope, **self.hub.config)
+    def _hub_is_valid(self, envelope: dict[str, Any]) -> bool:
+        """Whether a replayed message may be handled; it is looked at like any other.
+
+        Raises:
+            MessageError: It may not, and why.
+        """
+        message = self._hub_wrapped(envelope)
+        try:
+            self.validate(message)
+        except RuntimeWarning as warning:
+            raise MessageError(str(warning), "invalid") from warning
+        except Exception as error:
+            self.log.exception("validate() failed")
+            raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
+        self._hub_admit(message)
+        return True
 
     # ---------------------------------------------------------------- what it remembers
 
@@ -152,8 +186,8 @@ class FedmsgConsumer(Consumer):
         Args:
             data: ``message`` and ``status``.
         """
-        if self._memory.status is not None:
-            self._memory.save({**data, "message": _as_dict(data["message"])})
+        if self._hub_memory.status is not None:
+            self._hub_memory.save({**data, "message": _as_dict(data["message"])})
 
     def get_datagrepper_results(self, then: float, now: float) -> Iterator[dict[str, Any]]:
         """Ask the configured datagrepper for the messages of a time.
@@ -168,7 +202,7 @@ class FedmsgConsumer(Consumer):
         Raises:
             HttpError: In the generator: it does not answer.
         """
-        return self._memory.results(then, now)
+        return self._hub_memory.results(then, now)
 
     def _backlog(self, data: str | bytes) -> None:
         """Put what has passed since a status was written on the queue.
@@ -176,23 +210,23 @@ class FedmsgConsumer(Consumer):
         Args:
             data: The text of the status file.
         """
-        for envelope in self._memory.since(data):
+        for envelope in self._hub_memory.since(data):
             self.incoming.put({"topic": envelope["topic"], "body": envelope})
 
-    def _early(self) -> Iterator[Any]:
-        for envelope in self._memory.missed():
-            message = self._wrapped(envelope)
+    def _hub_early(self) -> Iterator[Any]:
+        for envelope in self._hub_memory.missed():
+            message = self._hub_wrapped(envelope)
             try:
                 self.validate(message)
             except RuntimeWarning as warning:
                 self.log.warning("Received invalid message %s", warning)
-                self._handling.count("refused")
+                self._hub_handling.count("refused")
                 # No status: where to go on next time is not for a forger to say.
-                self._memory.forget(envelope)
+                self._hub_memory.forget(envelope)
             else:
                 yield message
 
-    def _wrapped(self, envelope: dict[str, Any]) -> Any:
+    def _hub_wrapped(self, envelope: dict[str, Any]) -> Any:
         """Give an envelope in the shape that `consume` gets."""
         if self.jsonify:
             return {"topic": envelope["topic"], "body": envelope}
@@ -200,23 +234,22 @@ class FedmsgConsumer(Consumer):
 
     # ---------------------------------------------------------------- messages on their way
 
-    def _due(self, message: Any) -> Iterable[Any]:
+    def _hub_due(self, message: Any, item: Any) -> Iterable[Any]:
         """Give the messages to handle now that one has come: none when it came before, more when there was a gap."""
-        if self._memory.status is None and self._gaps is None:
+        gaps = self._hub_gaps if self._hub_gaps is not None and self._hub_gaps.concern(item) else None
+        if self._hub_memory.status is None and gaps is None:
             return (message,)
-        return self._after_looking_back(message)
+        return self._hub_after_looking_back(message, gaps, given=message is item)
 
-    def _after_looking_back(self, message: Any) -> Iterator[Any]:
+    def _hub_after_looking_back(self, message: Any, gaps: Gaps | None, *, given: bool) -> Iterator[Any]:
         envelope = _as_dict(message)["body"]
         if not isinstance(envelope, dict):
             yield message
-        elif self._memory.has_brought(envelope):
             return
-        elif self._gaps is None:
-            yield message
-        else:
-            for one in self._gaps.fill(envelope):
-                yield message if one is envelope else self._wrapped(one)
+        # What the catch-up has brought has a number like any other, or the next one would seem to follow a gap.
+        for one in gaps.fill(envelope, wanted=given) if gaps is not None else (envelope,):
+            if not self._hub_memory.has_brought(one):
+                yield message if one is envelope else self._hub_wrapped(one)
 
     def _do_work(self, message: Any, item: Any = None) -> bool:
         # A subclass with hooks of its own need not know that there is a status.
@@ -229,24 +262,23 @@ class FedmsgConsumer(Consumer):
         return handled
 
     @property
-    def _in_order(self) -> bool:
-        return self._gaps is not None
+    def _hub_service(self) -> str | None:
+        return self.replay_name if self._hub_gaps is not None else None
 
-    def totals(self) -> dict[str, int]:
-        """What has become of its messages since it started, by kind, and how many wait."""
-        return {**super().totals(), **(self._gaps.totals() if self._gaps is not None else {})}
+    def _hub_totals(self) -> dict[str, int]:
+        return {**super()._hub_totals(), **(self._hub_gaps.totals() if self._hub_gaps is not None else {})}
 
-    def _end(self) -> None:
-        super()._end()
-        self._memory.end()
+    def _hub_end(self) -> None:
+        super()._hub_end()
+        self._hub_memory.end()
 
     def stop(self) -> None:
         """Called when the hub stops, after the last message."""
-        self._close()
+        self._hub_close()
 
-    def _close(self) -> None:
+    def _hub_close(self) -> None:
         if self._initialized:
-            self._memory.close()
+            self._hub_memory.close()
 
 
 def _as_dict(message: Any) -> dict[str, Any]:

@@ -89,9 +89,9 @@ class IRCBotConsumer(FedmsgConsumer):
 
     # ---------------------------------------------------------------- clients
 
-    def _prepare(self) -> None:
+    def _hub_prepare(self) -> None:
         """Start to connect, now that there is a hub that runs."""
-        super()._prepare()
+        super()._hub_prepare()
         if _settings.get(self.hub.config, "validate_signatures"):
             fedmsg.crypto.checker(self.hub.config)
         turnstile = Turnstile(self._pace.apart)
@@ -135,10 +135,10 @@ class IRCBotConsumer(FedmsgConsumer):
         self.unsaid = sum(client.waiting for client in self._own)
         super().stop()
 
-    def totals(self) -> dict[str, int]:
-        """What has become of its messages since it started; also how many wait to be said, and were left out."""
+    def _hub_totals(self) -> dict[str, int]:
+        """Add how many messages wait to be said, and how many were left out."""
         waiting, left_out = (sum(getattr(one, name) for one in self._own) for name in ("waiting", "left_out"))
-        return {**super().totals(), "backlog": waiting, "left_out": left_out}
+        return {**super()._hub_totals(), "backlog": waiting, "left_out": left_out}
 
     # ---------------------------------------------------------------- filters
 
@@ -276,6 +276,9 @@ def _warn(config: Mapping[str, Any], bots: list[settings.Bot]) -> None:
     for number, entry in enumerate(_settings.get(config, "irc") or (), 1):
         if not entry.get("channel"):
             log.error("irc: the entry %d has no channel, and is left out", number)
+            continue
+        for line in settings.unknown(entry):
+            log.warning("irc: the entry for %r: %s", entry["channel"], line)
     for bot in bots:
         if bot.secrets and not bot.ssl:
             log.warning("%s: a password is sent without encryption; set ssl to True", bot.name)

@@ -51,14 +51,14 @@ class SigningRelayConsumer(RelayConsumer):
         elif not crypto.uses_gnupg(hub.config):
             log.error(_NO_CERTIFICATE)
 
-    def _prepare(self) -> None:
+    def _hub_prepare(self) -> None:
         """See that messages can be signed.
 
         Raises:
             MissingKey: No certificate is named.
             RefusedAtStart: What is to be checked can't be checked.
         """
-        super()._prepare()
+        super()._hub_prepare()
         if not self.hub.config.get("certname") and not crypto.uses_gnupg(self.hub.config):
             raise MissingKey(_NO_CERTIFICATE)
 

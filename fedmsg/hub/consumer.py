@@ -25,7 +25,15 @@ _LONGEST_DELAY = 60.0
 
 
 class Interrupted(BaseException):
-    """A worker is to stop before a message has had all its tries; the message is to be kept."""
+    """A worker is to stop before a message has had all its tries; the message is to be kept.
+
+    Args:
+        first: What else is to be kept, and comes before it.
+    """
+
+    def __init__(self, *first: Any) -> None:
+        super().__init__(*first)
+        self.first = first
 
 
 class _Handling:
@@ -40,6 +48,7 @@ class _Handling:
         delay: Seconds before that.
         dead: Where messages go whose handling failed for good.
         stopping: Set when the hub stops.
+        cut: Set when it waits no longer for what is left to do.
         lock: Held to change a counter.
         totals: What became of messages, by kind.
         reported: How many had come in at the last report.
@@ -52,6 +61,7 @@ class _Handling:
         self.delay: float = _settings.get(config, "consume_retry_delay")
         self.dead = DeadLetters(_settings.get(config, "dead_letter_directory"), kind)
         self.stopping = threading.Event()
+        self.cut = threading.Event()
         self.lock = threading.Lock()
         self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
         self.reported = 0
@@ -67,7 +77,8 @@ class _Handling:
 class Consumer:
     """Handles messages of some topics: a subclass has a ``topic`` and a method `consume`.
 
-    A hub makes one instance and runs `consume` in threads of its own.
+    A hub makes one instance and runs `consume` in threads of its own. Names that begin with ``_hub_`` are the
+    hub's, all others that are not described here are free.
 
     Args:
         hub: The hub; something that has only ``config`` will do for tests.
@@ -108,9 +119,9 @@ class Consumer:
         )
         self.N: int = _settings.get(config, "moksha.workers_per_consumer")
         self.headcount_out = 0
-        self._handling = _Handling(config, type(self))
+        self._hub_handling = _Handling(config, type(self))
         self._exception_count = 0
-        self._times: deque[float] = deque(maxlen=1024)
+        self._hub_times: deque[float] = deque(maxlen=1024)
         subscribe = getattr(hub, "subscribe", None)
         if subscribe is not None:
             for topic in as_topics(self.topic):
@@ -147,24 +158,24 @@ class Consumer:
     def stop(self) -> None:
         """Called when the hub stops, after the last message."""
 
-    def _prepare(self) -> None:
+    def _hub_prepare(self) -> None:
         """Called when the hub starts: what the consumer needs and is not there raises here."""
 
     @property
-    def _in_order(self) -> bool:
-        """Whether one worker alone has to handle its messages."""
-        return False
+    def _hub_service(self) -> str | None:
+        """The name in ``endpoints`` of whose messages it has to see every one, in order, whatever their topics."""
+        return None
 
-    def _end(self) -> None:
+    def _hub_end(self) -> None:
         """Called when the hub begins to stop: what waits for something waits no more."""
-        self._handling.stopping.set()
+        self._hub_handling.stopping.set()
 
-    def _close(self) -> None:
+    def _hub_close(self) -> None:
         """Called when the hub has stopped, even if `stop` was overridden."""
 
     # ---------------------------------------------------------------- messages on their way
 
-    def _takes_as_usual(self, callback: Any) -> bool:
+    def _hub_takes_as_usual(self, callback: Any) -> bool:
         """Whether messages for a callback may be put on the queue unread.
 
         Args:
@@ -194,39 +205,52 @@ class Consumer:
         """
         try:
             self.validate(message)
-            if self._handling.seen is not None:
-                self._admit(message)
+            if self._hub_handling.seen is not None:
+                self._hub_admit(message)
         except (RuntimeWarning, MessageError) as warning:
             self.log.warning("Received invalid message %s", warning)
             return None
         if self.blocking_mode:
             self.incoming.received += 1
-            outcomes = [self._do_work(one) for one in self._due(message)]
+            outcomes = [self._do_work(one) for one in self._hub_due(message, message)]
             return all(outcomes)
         self.incoming.put(message)
         return None
 
-    def _handle(self, item: Any) -> None:
+    def _hub_handle(self, item: Any) -> None:
         """Do all there is to do with what was waiting; only `Interrupted` gets out.
 
         Raises:
             Interrupted: The hub stops, and the message should be kept.
         """
         try:
-            message = self._open(item)
-            if self._handling.seen is not None and isinstance(item, Message):
-                self._admit(message)
+            message = self._hub_open(item)
+            if self._hub_handling.seen is not None and isinstance(item, Message):
+                self._hub_admit(message)
         except MessageError as error:
-            self._refuse(item, error)
+            self._hub_refuse(item, error)
             return
-        for one in self._due(message):
-            self._do_work(one, item if one is message else None)
+        for one in self._hub_due(message, item):
+            if one is message:
+                self._do_work(one, item)
+                continue
+            if self._hub_handling.cut.is_set():
+                raise Interrupted(one)
+            try:
+                self._do_work(one)
+            except Interrupted:
+                raise Interrupted(one) from None
 
-    def _due(self, message: Any) -> Iterable[Any]:
-        """Give the messages to handle now that one has come."""
+    def _hub_due(self, message: Any, item: Any) -> Iterable[Any]:  # noqa: ARG002 - for subclasses
+        """Give the messages to handle now that one has come.
+
+        Args:
+            message: What `consume` gets.
+            item: What it was made from, which may say by what address it has come.
+        """
         return (message,)
 
-    def _open(self, item: Any) -> Any:
+    def _hub_open(self, item: Any) -> Any:
         """Give what `consume` gets.
 
         Raises:
@@ -246,7 +270,7 @@ class Consumer:
             if kept is None:
                 self.validate(message)
             elif not kept.checked:
-                self._validate_as_of(message, kept.since)
+                self._hub_validate_as_of(message, kept.since)
         except RuntimeWarning as warning:
             raise MessageError(str(warning), "invalid") from warning
         except Exception as error:
@@ -255,7 +279,7 @@ class Consumer:
             raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
         return message
 
-    def _validate_as_of(self, message: Any, since: float) -> None:  # noqa: ARG002 - for subclasses
+    def _hub_validate_as_of(self, message: Any, since: float) -> None:  # noqa: ARG002 - for subclasses
         """Call `validate` for a message that came some time ago.
 
         Args:
@@ -264,15 +288,15 @@ class Consumer:
         """
         self.validate(message)
 
-    def _admit(self, message: Any) -> None:
+    def _hub_admit(self, message: Any) -> None:
         """Called once for each valid message, where it matters which have been seen.
 
         Raises:
             MessageError: It is not to be handled all the same.
         """
 
-    def _refuse(self, item: Message, error: MessageError) -> None:
-        self._handling.count("refused")
+    def _hub_refuse(self, item: Message, error: MessageError) -> None:
+        self._hub_handling.count("refused")
         refusals = getattr(self.hub, "refusals", None)
         if refusals is not None:
             refusals.add(item.address, error)
@@ -288,41 +312,41 @@ class Consumer:
             Interrupted: The hub stops, and the message should be kept.
         """
         start = time.perf_counter()
-        self._hook(self.pre_consume, message)
-        handled = self._try(message, item)
-        self._hook(self.post_consume, message)
-        with self._handling.lock:
+        self._hub_hook(self.pre_consume, message)
+        handled = self._hub_try(message, item)
+        self._hub_hook(self.post_consume, message)
+        with self._hub_handling.lock:
             self.headcount_out += 1
-            self._handling.totals["handled" if handled else "failed"] += 1
-            self._times.append(time.perf_counter() - start)
+            self._hub_handling.totals["handled" if handled else "failed"] += 1
+            self._hub_times.append(time.perf_counter() - start)
         return handled
 
-    def _hook(self, hook: Any, message: Any) -> None:
+    def _hub_hook(self, hook: Any, message: Any) -> None:
         try:
             hook(message)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - logged there
-            self._note_failure(message, error, hook.__name__)
+            self._hub_note_failure(message, error, hook.__name__)
 
-    def _try(self, message: Any, item: Any) -> bool:
-        handling = self._handling
+    def _hub_try(self, message: Any, item: Any) -> bool:
+        handling = self._hub_handling
         kept = item
         if not isinstance(item, Message):
             # What a try changes in the message, neither the next one nor a file is to see.
             kept = _copy(message) if handling.retries or handling.dead else message
-        error = self._failure(message)
+        error = self._hub_failure(message)
         tries = 1
         while error is not None:
-            if tries > handling.retries or (message := self._once_more(kept, tries)) is None:
+            if tries > handling.retries or (message := self._hub_once_more(kept, tries)) is None:
                 if handling.dead and handling.dead.add(kept, error, tries):
                     handling.count("dead")
                 return False
-            error = self._failure(message)
+            error = self._hub_failure(message)
             tries += 1
         return True
 
-    def _failure(self, message: Any) -> BaseException | None:
+    def _hub_failure(self, message: Any) -> BaseException | None:
         """Have a message handled; the exception, if that has failed."""
         try:
             self.consume(message)
@@ -330,29 +354,29 @@ class Consumer:
             raise
         # A cancelled coroutine is no Exception, and no reason to lose a message either.
         except BaseException as error:  # noqa: BLE001 - logged there
-            self._note_failure(message, error, "consume")
+            self._hub_note_failure(message, error, "consume")
             return error
         return None
 
-    def _once_more(self, kept: Any, tries: int) -> Any:
+    def _hub_once_more(self, kept: Any, tries: int) -> Any:
         """Wait, and give the message as it was; None when it is not valid any more.
 
         Raises:
             Interrupted: The hub stops.
         """
         # Doubling goes on no further than a limit that is reached before.
-        delay = min(self._handling.delay * 2.0 ** min(tries - 1, 30), _LONGEST_DELAY)
-        if self._handling.stopping.wait(delay):
+        delay = min(self._hub_handling.delay * 2.0 ** min(tries - 1, 30), _LONGEST_DELAY)
+        if self._hub_handling.stopping.wait(delay):
             raise Interrupted
-        self._handling.count("retried")
+        self._hub_handling.count("retried")
         try:
-            return self._open(kept) if isinstance(kept, Message) else _copy(kept)
+            return self._hub_open(kept) if isinstance(kept, Message) else _copy(kept)
         except MessageError as error:
             self.log.warning("a message is not tried again: %s", error)
             return None
 
-    def _note_failure(self, message: Any, error: BaseException, where: str) -> None:
-        with self._handling.lock:
+    def _hub_note_failure(self, message: Any, error: BaseException, where: str) -> None:
+        with self._hub_handling.lock:
             self._exception_count += 1
         self.log.error("%s failed in %s() on message %s", type(self).__name__, where, name_of(message), exc_info=error)
 
@@ -361,34 +385,42 @@ class Consumer:
     @property
     def headcount_in(self) -> int:
         """How many messages have come in since the last report."""
-        return self.incoming.received - self._handling.reported
+        return self.incoming.received - self._hub_handling.reported
 
     def __json__(self) -> dict[str, Any]:
         """The consumer's row of the monitoring report; the counters in it start again at zero."""
         received = self.incoming.received
-        with self._handling.lock:
+        with self._hub_handling.lock:
             row = {
                 "backlog": self.incoming.qsize(),
                 "exceptions": self._exception_count,
-                "headcount_in": received - self._handling.reported,
+                "headcount_in": received - self._hub_handling.reported,
                 "headcount_out": self.headcount_out,
                 "initialized": self._initialized,
                 "jsonify": self.jsonify,
                 "module": type(self).__module__,
                 "name": type(self).__name__,
-                "times": [*self._times],
+                "times": [*self._hub_times],
                 "topic": self.topic,
-                "totals": self.totals(),
+                "totals": self._hub_totals(),
             }
             self._exception_count = self.headcount_out = 0
-            self._handling.reported = received
-            self._times.clear()
+            self._hub_handling.reported = received
+            self._hub_times.clear()
         return row
 
     def totals(self) -> dict[str, int]:
         """What has become of its messages since it started, by kind, and how many wait."""
+        return self._hub_totals()
+
+    def _hub_totals(self) -> dict[str, int]:
         inbox = self.incoming
-        return {"received": inbox.received, "dropped": inbox.dropped, "waiting": inbox.qsize(), **self._handling.totals}
+        return {
+            "received": inbox.received,
+            "dropped": inbox.dropped,
+            "waiting": inbox.qsize(),
+            **self._hub_handling.totals,
+        }
 
 
 def _copy(message: Any) -> Any:

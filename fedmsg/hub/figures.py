@@ -40,6 +40,7 @@ _CONSUMER = {
     "dropped": "Messages left out because the queue was full",
     "retried": "Further tries of messages whose handling had failed",
     "dead": "Messages that went to the dead letters",
+    "replayed": "Messages missing in a gap that replay has filled",
     "lost": "Messages missing in a gap that replay could not fill",
     "waiting": "Messages that wait for the consumer",
 }
@@ -54,7 +55,7 @@ def of_consumers_and_producers(hub: Any) -> Iterator[Figure]:
     """Give the figures of all consumers and producers.
 
     Args:
-        hub: Something with ``consumers`` and ``producers``, each of which has ``totals()``.
+        hub: Something with ``consumers`` and ``producers``, ours or derived from ours.
     """
     yield from _of("consumer", hub.consumers, _CONSUMER)
     yield from _of("producer", hub.producers, _PRODUCER)
@@ -63,7 +64,7 @@ def of_consumers_and_producers(hub: Any) -> Iterator[Figure]:
 def _of(role: str, ones: Iterable[Any], texts: Mapping[str, str]) -> Iterator[Figure]:
     for one in ones:
         labels = {role: type(one).__name__, "module": type(one).__module__}
-        for kind, value in one.totals().items():
+        for kind, value in one._hub_totals().items():
             text = texts.get(kind, f"The total of {kind}")
             yield Figure(f"{role}_{kind}", text, value, labels, grows=kind not in _NOW)
 

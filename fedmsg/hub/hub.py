@@ -158,9 +158,11 @@ class Hub:
                 time; a consumer does its work elsewhere.
         """
         owner = getattr(callback, "__self__", None)
-        if isinstance(owner, Consumer) and owner._takes_as_usual(callback):
+        if isinstance(owner, Consumer) and owner._hub_takes_as_usual(callback):
             self._loop.inboxes[callback] = owner.incoming
             owner.incoming.on_room = self._loop.wake
+            if owner._hub_service is not None:
+                self._subscriptions.add_service(owner._hub_service, callback)
         self._subscriptions.add(topic, callback)
         self._loop.wake()
 
@@ -230,7 +232,7 @@ class Hub:
             consumer.incoming.put_first(first)
             self._start_workers(consumer, len(first))
         for producer in self.producers:
-            start = getattr(producer, "_start", None)
+            start = getattr(producer, "_hub_start", None)
             if start is not None:
                 start()
         return self
@@ -243,7 +245,7 @@ class Hub:
         if idle:
             log.warning("no consumer and no producer is enabled: this hub has nothing to do")
         for one in (*self.consumers, *self.producers):
-            prepare = getattr(one, "_prepare", None)
+            prepare = getattr(one, "_hub_prepare", None)
             if prepare is not None:
                 prepare()
         curve.prepare(self.config, _settings.get(self.config, "endpoints") or {})
@@ -255,16 +257,17 @@ class Hub:
         kept = leftovers.load()
         if kept:
             log.info("%s first handles %d messages left from the last time", type(consumer).__name__, len(kept))
-        dead = consumer._handling.dead.exhume() if self._retry_dead_letters else []
+        dead = consumer._hub_handling.dead.exhume() if self._retry_dead_letters else []
         if dead:
             log.info("%s tries %d messages again that could not be handled", type(consumer).__name__, len(dead))
         return [*kept, *dead]
 
     def _start_workers(self, consumer: Consumer, kept: int) -> None:
-        count = 1 if self._blocking or consumer._in_order else _settings.get(self.config, "moksha.workers_per_consumer")
+        alone = self._blocking or consumer._hub_service is not None
+        count = 1 if alone else _settings.get(self.config, "moksha.workers_per_consumer")
         workers = Workers(consumer, count)
         self._workers.append(workers)
-        early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_early", None)
+        early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_hub_early", None)
         workers.start(early, kept)
 
     # ---------------------------------------------------------------- the loop
@@ -326,9 +329,9 @@ class Hub:
         for consumer in self.consumers:
             self._call_stop(consumer)
             if isinstance(consumer, Consumer):
-                consumer._close()
+                consumer._hub_close()
         for producer in self.producers:
-            if isinstance(producer, PollingProducer) and not producer._wait(start + limit):
+            if isinstance(producer, PollingProducer) and not producer._hub_wait(start + limit):
                 stuck.append(f"{type(producer).__name__} is still in its poll()")
         for line in stuck:
             log.error("%s", line)
@@ -350,7 +353,7 @@ class Hub:
             PollingProducer.stop(one)
 
     def _is_one_of_ours(self, thread: threading.Thread) -> bool:
-        producers = [producer._thread for producer in self.producers if isinstance(producer, PollingProducer)]
+        producers = [producer._hub_thread for producer in self.producers if isinstance(producer, PollingProducer)]
         ours = self._loop.is_in(thread) or thread in producers
         return ours or any(workers.has(thread) for workers in self._workers)
 
@@ -379,7 +382,7 @@ class Hub:
                 left[name] = len(rest)
             try:
                 # Those that were only to be tried again stay where they are.
-                dead = consumer._handling.dead
+                dead = consumer._hub_handling.dead
                 again = [item for item in rest if isinstance(item, KeptMessage) and item.origin is dead]
                 rest = [item for item in rest if item not in again] if again else rest
                 dead.put_back(again)

@@ -68,6 +68,8 @@ class Loop:
         self._blocking = bool(_settings.get(config, "moksha.blocking_mode"))
         self._receiver: BatchReceiver | None = None
         self._subscribed: set[bytes] = set()
+        # Who has to see all that comes by an address, whatever its topic.
+        self._whole: dict[str, tuple[Callback, ...]] = {}
         self._thread = threading.Thread(target=self._run, name="fedmsg-hub", daemon=True)
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -142,9 +144,7 @@ class Loop:
 
     def _run(self) -> None:
         try:
-            receiver = BatchReceiver(
-                self._config, self._inbound.endpoints, (), passive=self._inbound.bound, refusals=self._refusals
-            )
+            receiver = self._open()
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
             self._ready.put(error)
             return
@@ -160,6 +160,15 @@ class Loop:
                 log.exception("the hub's loop ended")
             finally:
                 self._receiver = None
+
+    def _open(self) -> BatchReceiver:
+        endpoints, services = self._inbound.endpoints, self._subscriptions.services
+        # Of an address under two names it is the first that counts, as for the receiver.
+        names = {address: name for name, address in reversed(endpoints)}
+        self._whole = {address: services[name] for address, name in names.items() if name in services}
+        return BatchReceiver(
+            self._config, endpoints, (), whole=services, passive=self._inbound.bound, refusals=self._refusals
+        )
 
     def _receive(self, receiver: BatchReceiver) -> None:
         most = 1 if self._blocking else _BATCH
@@ -196,6 +205,8 @@ class Loop:
         groups: dict[Callback, list[Message]] = defaultdict(list)
         for address, frame, data in batch:
             takers = who_wants(frame)
+            if address in self._whole:
+                takers = tuple(dict.fromkeys((*takers, *self._whole[address])))
             message = Message(address, frame, data, len(takers))
             for taker in takers:
                 groups[taker].append(message)

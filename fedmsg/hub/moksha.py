@@ -87,6 +87,8 @@ def register(hub: type, running_hub: type) -> None:
         vars(module).update(names)
         if name in {"moksha.hub", "moksha.hub.hub"}:
             vars(module).update(MokshaHub=hub, CentralMokshaHub=running_hub)
+        elif name == "moksha.hub.api":
+            vars(module).update(MokshaHub=hub)
         above, _, last = name.rpartition(".")
         if above:
             setattr(made[above], last, module)

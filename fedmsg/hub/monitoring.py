@@ -10,6 +10,7 @@ report, so nobody else may ask for one; :mod:`fedmsg.hub.metrics` has counters o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -21,7 +22,7 @@ from typing import Any
 import zmq
 
 from fedmsg import _settings, encoding
-from fedmsg.exceptions import ConfigError
+from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
 from fedmsg.hub import _ipc
 from fedmsg.hub.producer import PollingProducer
 from fedmsg.transport import options, process
@@ -42,30 +43,40 @@ _PATIENCE = 2.0
 
 
 class Bulletin:
-    """The socket on which reports go out; one thread at a time uses it.
+    """The socket on which reports go out; threads share it.
+
+    Several daemons may have been given one address, which 1.x let pass: one of them has it, and
+    the others do their work all the same.
 
     Args:
         config: The configuration.
 
     Attributes:
-        address: Where it is, once it is open; None when it is closed.
+        address: Where it is, once it is open; None when it is closed, and while somebody else has the address.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.address: str | None = None
         self._config = config
         self._lock = threading.Lock()
+        self._closed = False
         self._socket: Socket | None = None
         self._file: _ipc.File | None = None
         self._generation = process.generation
 
     def open(self) -> None:
-        """Bind the configured address.
+        """Bind the configured address; where somebody else has it, say so and wait for it to become free.
 
         Raises:
-            AddressInUse: Somebody else has it.
             ConfigError: It is no address, or not one to bind.
         """
+        with self._lock:
+            try:
+                self._open()
+            except AddressInUse as error:
+                log.error("%s: nothing is reported until it is free; give each daemon one of its own", error)
+
+    def _open(self) -> None:
         address, mode = str(self._config[_KEY]), _mode(self._config)
         self._generation = process.generation
         context = process.acquire(_settings.get(self._config, "io_threads"))
@@ -73,8 +84,9 @@ class Bulletin:
         try:
             self.address = self._bind(self._socket, address, mode)
         except BaseException:
-            self.close()
+            self._release()
             raise
+        log.info("reporting at %s", self.address)
 
     def _bind(self, socket: Socket, address: str, mode: int | None) -> str:
         path = address.removeprefix("ipc://")
@@ -88,18 +100,26 @@ class Bulletin:
     def post(self, text: str) -> None:
         """Send a report to whoever listens; after closing, to nobody."""
         with self._lock:
+            if self._socket is None and not self._closed:
+                with contextlib.suppress(FedmsgError):
+                    self._open()
             if self._socket is not None:
                 self._socket.send(text.encode())
 
     def close(self) -> None:
         """Close the socket and remove its file; a second call does nothing."""
         with self._lock:
-            socket, self._socket, self.address = self._socket, None, None
+            self._closed = True
+            self._release()
+
+    def _release(self) -> None:
+        socket, self._socket, self.address = self._socket, None, None
+        file, self._file = self._file, None
         if socket is None or self._generation != process.generation:
             return
         socket.close(0)
-        if self._file is not None:
-            self._file.remove()
+        if file is not None:
+            file.remove()
         process.release(self._generation)
 
 
@@ -149,10 +169,9 @@ class Monitor:
         return self._bulletin.address
 
     def start(self) -> Monitor:
-        """Bind the address and begin; returns when that is done.
+        """Bind the address, if nobody else has it, and begin; returns when that is done.
 
         Raises:
-            AddressInUse: Somebody else has the address.
             ConfigError: It is no address, or not one to bind.
         """
         if not self._wanted or self._thread is not None:
@@ -164,7 +183,6 @@ class Monitor:
             self._thread.join()
             self._thread = None
             raise self._problem
-        log.info("reporting at %s", self.address)
         return self
 
     def close(self) -> None:
@@ -248,15 +266,13 @@ class MonitoringProducer(PollingProducer):
         super().__init__(hub)
         self._bulletin = Bulletin(hub.config)
 
-    def _prepare(self) -> None:
-        """Bind the address.
+    def _hub_prepare(self) -> None:
+        """Bind the address, if nobody else has it.
 
         Raises:
-            AddressInUse: Somebody else has it.
             ConfigError: It is no address, or not one to bind.
         """
         self._bulletin.open()
-        self.log.info("reporting at %s", self._bulletin.address)
 
     def poll(self) -> None:
         """Send a report."""

@@ -38,7 +38,7 @@ class Producer:
         """Publish a message through the hub."""
         self.hub.send_message(topic, message)
 
-    def _start(self) -> None:
+    def _hub_start(self) -> None:
         """Called when the hub runs."""
 
     def stop(self) -> None:
@@ -55,6 +55,9 @@ class Producer:
 
     def totals(self) -> dict[str, int]:
         """What it has done since it started, by kind."""
+        return self._hub_totals()
+
+    def _hub_totals(self) -> dict[str, int]:
         return {}
 
 
@@ -74,42 +77,42 @@ class PollingProducer(Producer):
     def __init__(self, hub: Any) -> None:
         super().__init__(hub)
         self._last_ran: float | None = None
-        self._polls = 0
-        self._failures = 0
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._hub_polls = 0
+        self._hub_failures = 0
+        self._hub_ended = threading.Event()
+        self._hub_thread: threading.Thread | None = None
 
     def poll(self) -> Any:
         """Do the work; every polling producer has its own."""
         raise NotImplementedError(f"{type(self).__name__} has no poll()")
 
-    def _start(self) -> None:
+    def _hub_start(self) -> None:
         """Begin to poll."""
-        self._thread = threading.Thread(target=self._run, name=f"fedmsg-{type(self).__name__}", daemon=True)
-        self._thread.start()
+        self._hub_thread = threading.Thread(target=self._hub_run, name=f"fedmsg-{type(self).__name__}", daemon=True)
+        self._hub_thread.start()
 
-    def _pause(self) -> float:
+    def _hub_pause(self) -> float:
         frequency = self.frequency
         return frequency.total_seconds() if isinstance(frequency, timedelta) else float(frequency or 0)
 
-    def _run(self) -> None:
+    def _hub_run(self) -> None:
         if self.now and not self.die:
             self._poll()
-        while not self.die and not self._ended.wait(self._pause()):
+        while not self.die and not self._hub_ended.wait(self._hub_pause()):
             self._poll()
 
     def _poll(self) -> None:
         """Poll once; whatever comes of it, the next poll comes too."""
-        self._polls += 1
+        self._hub_polls += 1
         try:
             self.poll()
         except BaseException:
             # This thread ends with the hub; no poll ends it.
             self._exception_count += 1
-            self._failures += 1
+            self._hub_failures += 1
             self.log.exception("%s failed in poll()", type(self).__name__)
             # Without a pause between polls, one that always fails would do nothing but fill the log.
-            self._ended.wait(0.0 if self._pause() else 1.0)
+            self._hub_ended.wait(0.0 if self._hub_pause() else 1.0)
         else:
             self._exception_count = 0
         self._last_ran = time.time()
@@ -117,28 +120,27 @@ class PollingProducer(Producer):
     def stop(self) -> None:
         """Poll no more; one that runs is waited for until ``stop_timeout`` of the hub."""
         self.die = True
-        self._ended.set()
+        self._hub_ended.set()
 
-    def _wait(self, until: float) -> bool:
+    def _hub_wait(self, until: float) -> bool:
         """Wait for the last poll to end; whether it has.
 
         Args:
             until: How long, on the clock of `time.monotonic`.
         """
-        if self._thread is None or self._thread is threading.current_thread():
+        if self._hub_thread is None or self._hub_thread is threading.current_thread():
             return True
-        self._thread.join(max(0.0, until - time.monotonic()))
-        return not self._thread.is_alive()
+        self._hub_thread.join(max(0.0, until - time.monotonic()))
+        return not self._hub_thread.is_alive()
 
     def __json__(self) -> dict[str, Any]:
         """The producer's row of the monitoring report."""
         return {
             **super().__json__(),
-            "frequency": self._pause() if isinstance(self.frequency, timedelta) else self.frequency,
+            "frequency": self._hub_pause() if isinstance(self.frequency, timedelta) else self.frequency,
             "now": self.now,
             "last_ran": self._last_ran,
         }
 
-    def totals(self) -> dict[str, int]:
-        """What it has done since it started, by kind."""
-        return {"polls": self._polls, "failures": self._failures}
+    def _hub_totals(self) -> dict[str, int]:
+        return {"polls": self._hub_polls, "failures": self._hub_failures}

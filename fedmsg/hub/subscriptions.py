@@ -41,6 +41,7 @@ class Subscriptions:
         self._strict = strict
         self._lock = threading.Lock()
         self._wanted: list[tuple[bytes, str, Callback]] = []
+        self._services: dict[Callback, str] = {}
         self._remembered: dict[bytes, tuple[Callback, ...]] = {}
 
     @property
@@ -61,6 +62,26 @@ class Subscriptions:
         with self._lock:
             self._wanted.append((prefix(topic).encode(), topic, callback))
             self._remembered = {}
+
+    def add_service(self, name: str, callback: Callback) -> None:
+        """Note that somebody who wants some topics has to see all messages of a service.
+
+        Args:
+            name: Its name in ``endpoints``.
+            callback: Who has to.
+        """
+        with self._lock:
+            self._services = {**self._services, callback: name}
+
+    @property
+    def services(self) -> dict[str, tuple[Callback, ...]]:
+        """Who has to see all messages of each service."""
+        wanted = {row[2] for row in self._wanted}
+        found: dict[str, tuple[Callback, ...]] = {}
+        for callback, name in self._services.items():
+            if callback in wanted:
+                found[name] = (*found.get(name, ()), callback)
+        return found
 
     def remove(self, callback: Callback) -> None:
         """Forget all topics that somebody wants."""

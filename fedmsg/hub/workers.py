@@ -102,7 +102,7 @@ class Workers:
 
     def _finish_batch(self, hand: _Hand) -> bool:
         """Handle a batch, and give back what the stop has cut off; False when the hub has left this thread behind."""
-        done = self._work_through(hand, self.consumer._handle)
+        done = self._work_through(hand, self.consumer._hub_handle)
         with self._leaving:
             if self._abandoned:
                 return False
@@ -126,8 +126,8 @@ class Workers:
             hand.since = time.monotonic()
             try:
                 handle(item)
-            except Interrupted:
-                hand.aside.append(item)
+            except Interrupted as stop:
+                hand.aside += [*stop.first, item]
                 continue
             except BaseException:
                 # A thread of a hub ends when the hub does. Nothing else ends it.
@@ -156,7 +156,7 @@ class Workers:
     def end(self) -> None:
         """Let the threads end when nothing is left to do."""
         self._ending = True
-        self.consumer._end()
+        self.consumer._hub_end()
         self.consumer.incoming.wake()
 
     def wait(self, until: float) -> bool:
@@ -177,6 +177,7 @@ class Workers:
     def cut(self) -> None:
         """Let the threads end with the message in hand."""
         self._cut = True
+        self.consumer._hub_handling.cut.set()
 
     def abandon(self) -> list[str]:
         """Take leave of threads whose message never ends; say which messages these are."""

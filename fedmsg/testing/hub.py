@@ -288,7 +288,7 @@ class HubRunner:
     @property
     def handled(self) -> int:
         """How many messages the consumers have handled well."""
-        return sum(consumer.totals()["handled"] for consumer in self.consumers if isinstance(consumer, Consumer))
+        return sum(consumer._hub_totals()["handled"] for consumer in self.consumers if isinstance(consumer, Consumer))
 
     @property
     def refused(self) -> dict[str, int]:

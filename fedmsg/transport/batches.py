@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import selectors
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import zmq
@@ -33,6 +33,7 @@ class BatchReceiver(Receiver):
         config: The configuration.
         endpoints: Pairs of name and address; an address is connected once.
         topics: Prefixes to subscribe to.
+        whole: Names whose endpoints are subscribed to as a whole.
         passive: Bind the addresses instead of connecting to them.
         refusals: Where refused messages are counted and told of.
     """
@@ -43,6 +44,7 @@ class BatchReceiver(Receiver):
         endpoints: Iterable[tuple[str, str]],
         topics: Iterable[str] = ("",),
         *,
+        whole: Container[str] = (),
         passive: bool = False,
         refusals: Refusals | None = None,
     ) -> None:
@@ -52,7 +54,7 @@ class BatchReceiver(Receiver):
         # Nobody may ring when it is gone: its number may be that of another file by then.
         self._ringing = threading.Lock()
         try:
-            super().__init__(config, endpoints, topics, passive=passive, refusals=refusals)
+            super().__init__(config, endpoints, topics, whole=whole, passive=passive, refusals=refusals)
         except BaseException:
             self._close_bell()
             raise

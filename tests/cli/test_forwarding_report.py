@@ -17,7 +17,7 @@ from fedmsg.commands._forwarding import ForwardingCommand
 from fedmsg.commands._forwarding_report import Report
 from fedmsg.commands.gateway import GatewayCommand
 from fedmsg.commands.relay import RelayCommand, SigningRelayCommand
-from fedmsg.testing import Bus, free_address, free_port
+from fedmsg.testing import Bus, Process, free_address, free_port
 from tests.certificates import Bench
 from tests.gateways import GatewayBus
 from tests.integration.faults.ground import Witness, stuck_subscriber, until
@@ -135,14 +135,26 @@ def read(port: int) -> dict[str, Any]:
     return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
 
 
-@pytest.mark.parametrize("key", ["moksha.monitoring.socket", "metrics_port"])
-def test_an_address_to_report_at_that_is_taken_is_status_6(key: str) -> None:
+def test_a_port_for_prometheus_that_is_taken_is_status_6() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
-        port = holder.getsockname()[1]
-        with Bus({key: port if key == "metrics_port" else f"tcp://127.0.0.1:{port}"}) as bus:
+        with Bus({"metrics_port": holder.getsockname()[1]}) as bus:
             ended = bus.run("fedmsg-relay")
     assert ended.returncode == 6
     assert len(ended.stderr.splitlines()) == 1
-    assert key in ended.stderr
+    assert "metrics_port" in ended.stderr
+
+
+def test_daemons_that_share_a_monitoring_socket_all_run() -> None:
+    """At 1.x they do; one of them reports, and the next when that one has ended."""
+    shared = {"moksha.monitoring.socket": free_address(), "fedmsg.consumers.dummy.enabled": True}
+    with GatewayBus(**shared) as bus, bus.start_gateway() as gateway, Process(["fedmsg-hub"], env=bus.environ) as hub:
+        hub.wait_for(f"{shared['moksha.monitoring.socket']} can't be bound: Address already in use")
+        asked = bus.run("fedmsg-check", "-c", "GatewayConsumer")
+        assert asked.returncode == 0, asked.stderr
+        assert gateway.stop() == 0
+        hub.wait_for("reporting at")
+        asked = bus.run("fedmsg-check", "-c", "DummyConsumer")
+        assert asked.returncode == 0, asked.stderr
+        assert hub.stop() == 0

@@ -137,6 +137,14 @@ def test_it_can_be_monitored(ircd: Ircd, ann: User) -> None:
         assert process.stop() == 0
 
 
+def test_it_leaves_the_port_for_websockets_to_the_hub(ircd: Ircd) -> None:
+    """Both may read one configuration."""
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        port = hub.getsockname()[1]
+        with speaking("fedmsg-irc", entry(ircd), **{"moksha.livesocket.websocket.port": port}) as (_, process):
+            assert process.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "status", "reason"),
     [

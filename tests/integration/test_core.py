@@ -405,6 +405,39 @@ def test_a_thread_has_a_context_of_its_own_that_ends_with_it(
     assert subscriber.receive()["i"] == 1
 
 
+def test_what_one_thread_tells_init_holds_for_the_others(initialized: FedMsgContext, subscriber: Subscriber) -> None:
+    """A consumer says in its constructor how it publishes, and does so in a thread of its hub."""
+    names: list[str] = []
+
+    def work() -> None:
+        fedmsg.publish(topic="t", modname="m")
+        names.append(fedmsg.__dict__["__local"].__dict__["__context"].c["name"])
+        fedmsg.destroy()
+        names.append(fedmsg.init().c["name"])
+        fedmsg.destroy()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert names == ["me.here"] * 2
+    assert subscriber.receive()["i"] == 1
+
+
+def test_what_init_was_told_holds_after_destroy_and_until_it_is_told_something_else(
+    initialized: FedMsgContext, address: str, subscriber: Subscriber
+) -> None:
+    fedmsg.destroy()
+    fedmsg.publish(topic="t", modname="m")
+    assert subscriber.receive()["i"] == 1
+    fedmsg.destroy()
+    other = fedmsg.init(name="other.here", endpoints={"other.here": [address]})
+    assert other.c["post_init_sleep"] != initialized.c["post_init_sleep"]
+    fedmsg.destroy()
+    # A configuration that is loaded afresh begins afresh.
+    vars(fedmsg.config)["__cache"] = {}
+    assert fedmsg.init(mute=True).c["name"] != "other.here"
+
+
 def test_tail_messages_of_the_module() -> None:
     try:
         with pytest.raises(ConfigError, match="nonsense"):

@@ -9,11 +9,13 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fedmsg import encoding
+from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import ConfigError
 from fedmsg.hub import Consumer, Hub, Outcome, PollingProducer, ZMQMessage
 from fedmsg.hub.subscriptions import as_topics
@@ -171,6 +173,27 @@ def test_a_consumer_needs_not_be_one_of_fedmsg(feed: Feed) -> None:
         sent = feed.send("shop")
         until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].taken == [{"topic": sent["topic"], "body": sent}]
+
+
+OLD = {"_backlog", "_consume", "_consume_json", "_do_work", "_exception_count", "_initialized", "_last_ran", "_poll"}
+
+
+@pytest.mark.parametrize("kind", [FedmsgConsumer, PollingProducer])
+def test_subclasses_share_their_private_names_with_nothing_but_those_of_1_x(kind: type) -> None:
+    stand_in = SimpleNamespace(config={"my.key": True})
+    made = type("Made", (kind,), {"config_key": "my.key", "topic": []})(stand_in)
+    names = {name for place in (made, *kind.__mro__[:-1]) for name in vars(place)}
+    assert {name for name in names if name.startswith("_") and not name.startswith(("__", "_hub_"))} <= OLD
+    made.stop()
+
+
+def test_what_a_consumer_has_of_its_own_is_in_nobodys_way(feed: Feed) -> None:
+    mine = ("_handle", "_open", "_close", "_end", "_try", "_prepare", "_start", "_run", "_wait", "_memory", "totals")
+    kind = taker(topic=f"{PREFIX}.shop", **dict.fromkeys(mine, "mine"))
+    with hub_of(feed, kind) as hub:
+        feed.send("shop")
+        until(lambda: hub.consumers[0].taken)
+        assert hub.report()["consumers"][0]["totals"]["received"] == 1
 
 
 @pytest.mark.parametrize("name", ["_consume", "_consume_json"])

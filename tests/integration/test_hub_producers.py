@@ -80,7 +80,7 @@ def test_one_that_dies_is_polled_no_more() -> None:
     with Hub({}, [], [ticker(work=work)]) as hub:
         producer = own(hub)
         until(lambda: producer.die)
-        until(lambda: not producer._thread.is_alive())
+        until(lambda: not producer._hub_thread.is_alive())
         assert len(producer.polls) == 3
 
 

@@ -311,7 +311,7 @@ def test_what_failed_to_start_is_stopped(feed: Feed) -> None:
     def prepare(self: Taker) -> None:
         raise OSError("not today")
 
-    hub = Hub(feed.config, [taker(stop=stop, _prepare=prepare)], [])
+    hub = Hub(feed.config, [taker(stop=stop, _hub_prepare=prepare)], [])
     with pytest.raises(OSError, match="not today"):
         hub.start()
     assert ended == ["consumer"]
@@ -409,8 +409,8 @@ def test_the_wait_doubles(feed: Feed) -> None:
 
     hub = Hub({**feed.config, "consume_retries": 9, "consume_retry_delay": 0.5}, [Fragile], [])
     (consumer,) = hub.consumers
-    consumer._handling.stopping = Stopping()
-    consumer._handle({"topic": "t", "body": {"msg": {"name": "x", "fails": 99}}})
+    consumer._hub_handling.stopping = Stopping()
+    consumer._hub_handle({"topic": "t", "body": {"msg": {"name": "x", "fails": 99}}})
     assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
 
 

@@ -416,6 +416,8 @@ def test_a_producer_that_does_not_poll() -> None:
 def test_the_configuration_is_that_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "machine.py").write_text("config = {'environment': 'prod', 'of.this.machine': True}")
     monkeypatch.setenv("FEDMSG_CONFIG", str(tmp_path / "machine.py"))
+    # Whatever a test before this one has loaded.
+    monkeypatch.setitem(vars(fedmsg.config), "__cache", {})
 
     class Asking(Quiet):
         """Looks at the configuration in each of the ways there are."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["Bot", "compile_filters", "read"]
+__all__ = ["Bot", "compile_filters", "read", "unknown"]
 
 #: What stands for text in which there is nothing to mistake for protocol.
 _WORD = re.compile(r"[^\s,:\x00-\x20][^\s,\x00-\x20]*")
@@ -92,23 +92,36 @@ def compile_filters(filters: Mapping[str, Any] | None) -> dict[str, list[re.Patt
         The compiled ones, under both keys.
 
     Raises:
-        ConfigError: One can't be compiled, or there is another key.
+        ConfigError: One can't be compiled.
     """
-    wrong = sorted(map(str, set(filters or {}) - {"topic", "body"}))
-    if wrong:
-        raise ConfigError(f"filters: {wrong[0]!r} is unknown; write 'topic' or 'body'")
     found: dict[str, list[re.Pattern[str]]] = {"topic": [], "body": []}
-    for key, expressions in (filters or {}).items():
+    for key, compiled in found.items():
+        expressions = (filters or {}).get(key)
         for expression in [expressions] if isinstance(expressions, str) else expressions or ():
             try:
-                found[key].append(re.compile(expression))
+                compiled.append(re.compile(expression))
             except (re.error, TypeError) as error:
                 raise ConfigError(f"filters: {expression!r} is no regular expression: {error}") from error
     return found
 
 
+def unknown(entry: Mapping[str, Any]) -> list[str]:
+    """Say which keys of an entry that can be read count for nothing, as lines for a person.
+
+    Args:
+        entry: The dict from the configuration.
+    """
+    lines = [
+        f"{key!r} is unknown and counts for nothing; known are: {', '.join(sorted(_READERS))}"
+        for key in entry
+        if _reader_of(key)[1] is None
+    ]
+    more = sorted(map(str, set(entry.get("filters") or ()) - {"topic", "body"}))
+    return lines + [f"filters: {key!r} is unknown and counts for nothing; write 'topic' or 'body'" for key in more]
+
+
 def read(entry: Mapping[str, Any]) -> Bot:
-    """Read an entry that has a channel.
+    """Read an entry that has a channel. Keys that nobody knows are left to `unknown`, as 1.x let them pass.
 
     Args:
         entry: The dict from the configuration.
@@ -121,7 +134,6 @@ def read(entry: Mapping[str, Any]) -> Bot:
     for key, value in entry.items():
         name, reader = _reader_of(key)
         if reader is None:
-            faults.append(f"{key!r} is unknown; write one of: {', '.join(sorted(_READERS))}")
             continue
         try:
             if value is not None:

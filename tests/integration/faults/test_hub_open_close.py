@@ -27,7 +27,7 @@ class Ticker(PollingProducer):
 
     def poll(self) -> None:
         """Fail now and then."""
-        if self._polls % 3 == 0:
+        if self._hub_polls % 3 == 0:
             raise ValueError("no")
 
 

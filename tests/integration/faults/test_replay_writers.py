@@ -24,7 +24,9 @@ WRITERS = 3
 
 
 def start(url: str, name: str, settings: dict[str, Any]) -> Process:
-    config = {"name": name, "endpoints": {name: [free_address()]}, "persistent_store": url, "post_init_sleep": 0}
+    # Several, since somebody else may take a free one before this does.
+    endpoints = {name: [free_address() for _ in range(5)]}
+    config = {"name": name, "endpoints": endpoints, "persistent_store": url, "post_init_sleep": 0}
     return Process([sys.executable, str(PROGRAM), json.dumps({**config, **settings}), "0", "tell"], stdin=True)
 
 

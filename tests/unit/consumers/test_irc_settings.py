@@ -62,7 +62,6 @@ def test_the_port_with_tls(more: dict[str, Any], port: int) -> None:
         ("make_pretty", "yes", "write True or False"),
         ("make_short", "yes", "write True or False"),
         ("backlog", 0, "0 is not a whole number from 1"),
-        ("filters", {"topics": []}, "'topics' is unknown; write 'topic' or 'body'"),
         ("filters", {"topic": ["("]}, "'(' is no regular expression"),
         ("filters", {"topic": [5]}, "5 is no regular expression"),
         ("nickserv_password", "a\r\nQUIT", "can't be in it"),
@@ -70,7 +69,6 @@ def test_the_port_with_tls(more: dict[str, Any], port: int) -> None:
         ("ssl_ca", "/nowhere", "no certificates can be read from /nowhere: No such file"),
         ("ssl_ca", __file__, "no certificates can be read from"),
         ("sasl_username", "x", "go together"),
-        ("chanel", "x", "'chanel' is unknown; write one of: backlog, channel, "),
     ],
 )
 def test_what_is_refused(key: str, value: Any, reason: str) -> None:
@@ -80,9 +78,20 @@ def test_what_is_refused(key: str, value: Any, reason: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_unknown_is_told_and_counts_for_nothing() -> None:
+    """1.x let it pass."""
+    entry = {"channel": "news", "colour": "blue", "filters": {"topics": ["a"], "body": ["b"]}}
+    bot = settings.read(entry)
+    assert bot == settings.read({"channel": "news", "filters": {"body": ["b"]}})
+    colour, topics = settings.unknown(entry)
+    assert colour.startswith("'colour' is unknown and counts for nothing; known are: backlog, channel, ")
+    assert topics == "filters: 'topics' is unknown and counts for nothing; write 'topic' or 'body'"
+    assert settings.unknown({"channel": "news", "sasl_password_file": "x", "filters": None}) == []
+
+
 def test_all_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        settings.read({"channel": "news", "port": 0, "nickname": "a b", "no": 1})
+        settings.read({"channel": "news", "port": 0, "nickname": "a b", "line_rate": "x"})
     assert str(caught.value).startswith("the entry of 'irc' for 'news' can't be used: port: ")
     assert str(caught.value).count(";") >= 2
 

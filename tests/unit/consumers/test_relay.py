@@ -66,7 +66,7 @@ def test_a_signing_relay_sends_a_signed_copy(tmp_path: Path) -> None:
     hub = Hub(**{**bench.config, "certname": None, "certnames": {"signing_relay": "shell.test"}})
     consumer = SigningRelayConsumer(hub)
     assert hub.config["certname"] == "shell.test"
-    consumer._prepare()
+    consumer._hub_prepare()
     message = copy.deepcopy(MESSAGE)
     consumer.consume(message)
     assert message == MESSAGE
@@ -84,11 +84,11 @@ def test_a_signing_relay_without_a_certificate_says_so(certnames: Any, caplog: p
     ]
     assert consumer._initialized
     with pytest.raises(MissingKey, match="signing_relay"):
-        consumer._prepare()
+        consumer._hub_prepare()
 
 
 def test_a_signing_relay_with_gnupg_needs_no_certificate(caplog: pytest.LogCaptureFixture) -> None:
-    SigningRelayConsumer(Hub(crypto_backend="gpg"))._prepare()
+    SigningRelayConsumer(Hub(crypto_backend="gpg"))._hub_prepare()
     assert caplog.messages == []
 
 

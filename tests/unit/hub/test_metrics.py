@@ -68,8 +68,8 @@ def test_figures_of_consumers_and_producers() -> None:
     hub = Rows()
     shop, clock = hub.consumers[0], hub.producers[0]
     shop.incoming.put_many([1, 2, 3])
-    shop._handling.count("handled")
-    clock._polls, clock._failures = 5, 2
+    shop._hub_handling.count("handled")
+    clock._hub_polls, clock._hub_failures = 5, 2
     with exporter(figures.of_consumers_and_producers(hub)) as running:
         found = samples(running)
     labels = f"consumer=Shop module={__name__}"

@@ -22,6 +22,7 @@ from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.hub import _ipc
 from fedmsg.hub.monitoring import Monitor
 from fedmsg.testing import free_address
+from tests.integration.faults.ground import until
 
 SOON = 0.02
 KEY = "moksha.monitoring.socket"
@@ -182,7 +183,7 @@ def test_what_a_dead_process_left_is_replaced(tmp_path: Path, reader: Reader) ->
 
 
 @pytest.mark.parametrize("kind", ["ours", "bare", "datagrams", "busy"])
-def test_what_is_in_use_is_left_alone(tmp_path: Path, kind: str) -> None:
+def test_what_is_in_use_is_left_alone(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "monitoring"
     config = {KEY: f"ipc://{path}"}
     with (
@@ -197,9 +198,13 @@ def test_what_is_in_use_is_left_alone(tmp_path: Path, kind: str) -> None:
         if kind == "busy":
             client.connect(str(path))
         before = path.stat().st_ino
-        with pytest.raises(AddressInUse, match=rf"{KEY}: ipc://{path} can't be bound: Address already in use"):
-            Monitor(config, nothing).start()
+        asked = iter(range(10**9))
+        with Monitor(config, lambda: {"consumers": [next(asked)]}, every=SOON) as monitor:
+            until(lambda: next(asked) > 9)
+            assert monitor.address is None
         assert path.stat().st_ino == before
+    (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert said.startswith(f"{KEY}: ipc://{path} can't be bound: Address already in use: nothing is reported until")
 
 
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
@@ -246,10 +251,27 @@ def test_of_many_that_start_at_once_one_gets_the_address(tmp_path: Path) -> None
         assert not path.exists()
 
 
-def test_a_taken_port() -> None:
-    taken = free_address()
-    with Monitor({KEY: taken}, nothing), pytest.raises(AddressInUse, match=f"{KEY}: {taken} can't be bound"):
-        Monitor({KEY: taken}, nothing).start()
+@pytest.mark.parametrize("kind", ["tcp", "ipc"])
+def test_an_address_that_several_daemons_share(
+    tmp_path: Path, reader: Reader, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first has it, and when that one has ended another does."""
+    shared = free_address() if kind == "tcp" else f"ipc://{tmp_path / 'monitoring'}"
+
+    def says(name: str) -> Callable[[], dict[str, Any]]:
+        return lambda: {"consumers": [{"name": name}]}
+
+    read = reader(shared)
+    first = Monitor({KEY: shared}, says("first"), every=SOON)
+    with first, Monitor({KEY: shared}, says("second"), every=SOON) as second:
+        while read()["consumers"] != [{"name": "first"}]:
+            pass
+        assert (first.address, second.address) == (shared, None)
+        first.close()
+        while read()["consumers"] != [{"name": "second"}]:
+            pass
+        assert (first.address, second.address, second.failures) == (None, shared, 0)
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
 
 
 @pytest.mark.parametrize(
