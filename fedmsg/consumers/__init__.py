@@ -249,7 +249,8 @@ class FedmsgConsumer(Consumer):
             return
         # What the catch-up has brought has a number like any other, or the next one would seem to follow a gap.
         for one in gaps.fill(envelope, wanted=given) if gaps is not None else (envelope,):
-            if not self._hub_memory.has_brought(one):
+            # Whoever puts a message in by hand, as `_backlog` does, wants it handled.
+            if (given and one is envelope) or not self._hub_memory.has_brought(one):
                 yield message if one is envelope else self._hub_wrapped(one)
 
     def _do_work(self, message: Any, item: Any = None) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from fedmsg import crypto
-from fedmsg.testing import Process
+from fedmsg.consumers import FedmsgConsumer
+from fedmsg.testing import HubRunner, Process
 from tests.certificates import Holder, authority, put
 from tests.datagrepper_server import DatagrepperServer, Handler, Query, message
 from tests.hubs import Feed, HubProcess, until
@@ -331,3 +332,27 @@ def test_what_a_stop_has_left_comes_before_what_was_missed(tmp_path: Path) -> No
             hub.wait_for("handled 24")
             assert hub.stop() == 0
             assert before + scene.take(hub) == [*range(25)]
+
+
+class Keeper(FedmsgConsumer):
+    """Keeps the numbers of what it has handled."""
+
+    topic = "org.fedoraproject.dev.shop"
+    config_key = "test.enabled"
+
+    def __init__(self, hub: Any) -> None:
+        self.numbers: list[int] = []
+        super().__init__(hub)
+
+    def consume(self, message: Any) -> None:
+        self.numbers.append(message["body"]["i"])
+
+
+def test_what_a_program_asks_for_itself_is_handled(tmp_path: Path) -> None:
+    with DatagrepperServer(message(number, BEGIN + number) for number in range(10)) as server:
+        settings = {"status_directory": str(tmp_path), "datagrepper_url": server.url}
+        with HubRunner(Keeper, config=settings) as runner:
+            keeper = runner.hub.consumers[0]
+            last = message(4, BEGIN + 4)
+            keeper._backlog(json.dumps({"message": {"topic": last["topic"], "body": last}, "status": "post"}))
+            until(lambda: keeper.numbers == [*range(5, 10)])
