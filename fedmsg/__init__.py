@@ -65,7 +65,8 @@ def _open(config: dict[str, Any], *, add: bool) -> core.FedMsgContext:
     context: core.FedMsgContext = _submodule("core").FedMsgContext(**{**loaded, **config})
     context._kept = True
     __local.__context = context
-    _told = (loaded, config)
+    # Not to publish is a wish for one context, which may only listen.
+    _told = (loaded, {key: value for key, value in config.items() if key != "mute"})
     return context
 
 

@@ -167,7 +167,8 @@ class FedmsgConsumer(Consumer):
         except Exception as error:
             self.log.exception("validate() failed")
             raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
-        self._hub_admit(message)
+        if self._hub_handling.seen is not None:
+            self._hub_admit(message)
         return True
 
     # ---------------------------------------------------------------- what it remembers

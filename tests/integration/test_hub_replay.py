@@ -368,7 +368,7 @@ def test_a_stop_in_the_middle_of_a_gap_keeps_or_tells(
         outcomes: list[Outcome] = []
         stopping = threading.Thread(target=lambda: outcomes.append(hub.stop(1.0)))
         stopping.start()
-        consumer._handling.cut.wait()
+        consumer._hub_handling.cut.wait()
         go_on.set()
         stopping.join()
         assert outcomes == [Outcome({"Made": 3}, True, [])]
