@@ -11,6 +11,15 @@ config = {
     #     "fedmsg.consumers.gateway.enabled": False,
     #     "fedmsg.consumers.ircbot.enabled": False,
     #
+    # A hub receives from all endpoints. It can be told other addresses, separated by commas or
+    # as a list, and whether to "connect" to them, as it does when not told, or to "bind" them.
+    #     "zmq_subscribe_endpoints": None,
+    #     "zmq_subscribe_method": None,
+    #
+    # Where it publishes what consumers send by hub.send_message(), and not by fedmsg.publish(): the
+    # first of these addresses that is free. When not set, at the endpoints of its name.
+    #     "zmq_publish_endpoints": None,
+    #
     # How many messages may wait for one consumer, and what happens when there are that many:
     # "block" receives no more until there is room, for all consumers of the hub; "drop" leaves
     # out the oldest that wait, and counts them. A consumer class may have its own.

@@ -202,6 +202,13 @@ _ROWS = [
             "Whether the message in work at a crash is left out at the next start.", "hub"),
     Setting("status_directory", TEXT, None, "A folder in which each consumer notes the message it is at.", "hub",
             in_conf=False),
+    Setting("zmq_publish_endpoints", LINES, None,
+            "Where a hub publishes what its consumers send through it; the first free address is bound.",
+            "hub", in_conf=False),
+    Setting("zmq_subscribe_endpoints", LINES, None, "Where a hub receives from, instead of all endpoints.", "hub",
+            in_conf=False),
+    Setting("zmq_subscribe_method", TEXT, None, "Whether it connects to those addresses or binds them.", "hub",
+            in_conf=False, choices=("connect", "bind")),
     Setting("state_directory", TEXT, None,
             "A folder for messages that are left when a hub stops, handled first at its next start, and for the number "
             "of a relay's subscribers; $STATE_DIRECTORY when not set.", "hub", in_conf=False),

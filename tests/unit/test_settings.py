@@ -46,6 +46,7 @@ gpg_home null | gpg_signing_key null | gpg_keys {}
 curve_key null | curve_servers {} | curve_publishers null | curve_subscribers null
 logging {"version": 1, "formatters": {"bare": {"format": "[%(asctime)s][%(name)10s %(levelname)7s] %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}}, "handlers": {"console": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "level": "INFO", "formatter": "bare"}}, "loggers": {"fedmsg": {"level": "INFO", "propagate": false, "handlers": ["console"]}, "moksha": {"level": "INFO", "propagate": false, "handlers": ["console"]}}}
 meta_processors ["/etc/fedmsg.meta.d"]
+zmq_publish_endpoints null | zmq_subscribe_endpoints null | zmq_subscribe_method null
 state_directory null | consumer_queue_limit 10000 | consumer_queue_policy "block" | consume_retries 0
 consume_retry_delay 1.0 | dead_letter_directory null | moksha.monitoring.socket.mode null
 moksha.livesocket.websocket.interface null | moksha.livesocket.websocket.client2server false
