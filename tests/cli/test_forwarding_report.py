@@ -38,6 +38,8 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     def made(kind: type[ForwardingCommand], bus: Bus, *arguments: str) -> ForwardingCommand:
         monkeypatch.setattr("sys.argv", [kind.name, *arguments])
         monkeypatch.setenv("FEDMSG_CONFIG", bus.environ["FEDMSG_CONFIG"])
+        # The logging of this process is that of the tests, and stays so.
+        monkeypatch.setattr("fedmsg.commands.dictConfig", lambda config: None)
         # Nothing has been loaded yet.
         monkeypatch.setattr(fedmsg.config, "__cache", {})
         return kind()
