@@ -49,8 +49,6 @@ class BatchReceiver(Receiver):
         refusals: Refusals | None = None,
     ) -> None:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        # A number that was closed may by now be another file's.
-        self._ringing = threading.Lock()
         # Nobody may ring when it is gone: its number may be that of another file by then.
         self._ringing = threading.Lock()
         try:
