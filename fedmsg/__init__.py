@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fedmsg import aio, config, core, encoding, exceptions, utils  # noqa: F401 - what __getattr__ finds
-    from fedmsg.transport.receiver import Received
+    from fedmsg.transport.zmq.source import Received
 
 __all__ = ["destroy", "init", "publish", "tail_messages"]
 

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from fedmsg import _settings, _wire, crypto, encoding, utils
+from fedmsg import _wire, crypto, encoding, utils
+from fedmsg._util.ratelimit import RejectionLog
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, MessageError, MissingEndpoint, NotListening, ValidationError
 from fedmsg.replay import client, gaps, writer
-from fedmsg.transport import addresses, curve, options, process, publisher
-from fedmsg.transport.receiver import Received, Receiver
-from fedmsg.transport.refusals import Refusals
+from fedmsg.transport.zmq import addresses, contexts, curve, publisher, sockets
+from fedmsg.transport.zmq.source import Received, Receiver
 
 __all__ = ["FedMsgContext", "ValidationError"]
 
@@ -50,7 +51,7 @@ class FedMsgContext:
         c: The context's own copy of the configuration, with the resolved ``name``.
         hostname: The short name of this machine.
         log: Its logger.
-        refusals: How many received messages were refused, by kind: ``refusals.counts``.
+        rejections: How many received messages were refused, by kind: ``rejections.counts``.
         gaps: What was missed by those that listen to services in ``replay_endpoints``:
             ``gaps["lost"]`` messages for good, see `fedmsg.replay.gaps.GapFiller`.
 
@@ -80,7 +81,7 @@ class FedMsgContext:
     def _prepare(self, config: Mapping[str, Any]) -> None:
         """Do what only looks at the configuration, and at who is calling."""
         self.log = logging.getLogger("fedmsg")
-        self.refusals = Refusals(self.log)
+        self.rejections = RejectionLog(self.log)
         self.gaps: Counter[str] = Counter()
         self.hostname = socket.gethostname().split(".", 1)[0]
         self.c = self._resolve(config)
@@ -88,13 +89,13 @@ class FedMsgContext:
         self._lost = 0
         self._outlet: publisher.Publisher | None = None
         self._closed = True  # until it is open
-        self._generation = process.generation
+        self._generation = contexts.generation
         # A context that its thread closes at the end need not complain of being forgotten.
         self._kept = False
         self._writer: writer.Writer | None = None
-        self._prefix = str(_settings.get(self.c, "topic_prefix"))
-        self._environment = str(_settings.get(self.c, "environment"))
-        self._max_size: int = _settings.get(self.c, "max_message_size")
+        self._prefix = str(settings.get(self.c, "topic_prefix"))
+        self._environment = str(settings.get(self.c, "environment"))
+        self._max_size: int = settings.get(self.c, "max_message_size")
         self._topics: dict[tuple[str, str], tuple[str, bytes]] = {}
 
     def _start(self) -> None:
@@ -107,8 +108,8 @@ class FedMsgContext:
 
     def _resolve(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Our own copy of the configuration, with the name and its endpoints filled in."""
-        own = _settings.accept(config)
-        own["endpoints"] = endpoints = dict(_settings.get(own, "endpoints") or {})
+        own = settings.accept(config)
+        own["endpoints"] = endpoints = dict(settings.get(own, "endpoints") or {})
         if own.get("active"):
             own["name"] = own.get("name") or RELAY
         elif not own.get("name"):
@@ -121,23 +122,23 @@ class FedMsgContext:
     # ---------------------------------------------------------------- opening and closing
 
     def _open(self) -> None:
-        self._generation = process.generation
-        self._context = process.acquire(_settings.get(self.c, "io_threads"))
+        self._generation = contexts.generation
+        self._context = contexts.acquire(settings.get(self.c, "io_threads"))
         try:
             self._outlet = self._open_outlet()
             self._writer = self._open_writer()
         except BaseException:
             self._close_outlet()
-            process.release(self._generation)
+            contexts.release(self._generation)
             raise
         self._closed = False
-        if process.generation and "multiprocessing.util" in sys.modules:
+        if contexts.generation and "multiprocessing.util" in sys.modules:
             # A child of multiprocessing ends without running what atexit has registered.
             sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
 
     def _open_outlet(self) -> publisher.Publisher | None:
         config, name = self.c, self.c["name"]
-        if config.get("mute") or not _settings.get(config, "zmq_enabled"):
+        if config.get("mute") or not settings.get(config, "zmq_enabled"):
             return None
         if config.get("active"):
             relays = addresses.as_list(config.get(name))
@@ -150,13 +151,13 @@ class FedMsgContext:
         return None
 
     def _open_writer(self) -> writer.Writer | None:
-        if self._outlet is None or not _settings.get(self.c, "persistent_store"):
+        if self._outlet is None or not settings.get(self.c, "persistent_store"):
             return None
         return writer.open_writer(self.c, signed=self._signer is not None)
 
     def _open_signer(self) -> crypto.Signer | None:
         config = self.c
-        if config.get("mute") or not _settings.get(config, "sign_messages"):
+        if config.get("mute") or not settings.get(config, "sign_messages"):
             return None
         if not config.get("active") and not config["endpoints"].get(config["name"]):
             return None  # nothing will be sent
@@ -168,13 +169,13 @@ class FedMsgContext:
             return
         self._closed = True
         _live.discard(self)
-        if self._generation != process.generation:
+        if self._generation != contexts.generation:
             return  # its sockets belong to the process that forked this one
         if self._writer is not None:
             writer.close(self._writer)
             self._writer = None
         self._close_outlet()
-        process.release(self._generation)
+        contexts.release(self._generation)
 
     def _close_outlet(self) -> None:
         if self._outlet is not None:
@@ -194,20 +195,20 @@ class FedMsgContext:
         if getattr(self, "_closed", True):
             return
         try:
-            if not self._kept and self._generation == process.generation:
+            if not self._kept and self._generation == contexts.generation:
                 warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
         finally:
             # The warning may be an error, and closing it not the less needed.
             self.destroy()
 
     @property
-    def context(self) -> options.Context:
-        """The ZeroMQ context, one for the whole process."""
+    def context(self) -> sockets.Context:
+        """The ZeroMQ context, one for the whole contexts."""
         self._follow_fork()
         return self._context
 
     @property
-    def publisher(self) -> options.Socket | None:
+    def publisher(self) -> sockets.Socket | None:
         """The socket that messages are published on; None where there is none."""
         self._follow_fork()
         return self._outlet.socket if self._outlet is not None else None
@@ -219,7 +220,7 @@ class FedMsgContext:
 
     def _follow_fork(self) -> None:
         """In a child of ``fork``, open what the child uses instead of its parent's."""
-        if self._generation != process.generation and not self._closed:
+        if self._generation != contexts.generation and not self._closed:
             self._open()
 
     # ---------------------------------------------------------------- publishing
@@ -246,7 +247,7 @@ class FedMsgContext:
             TypeError: ``msg`` holds something that can't become JSON.
             ConfigError: This context has no address to publish at.
         """
-        if self._generation != process.generation:
+        if self._generation != contexts.generation:
             self._follow_fork()
         if self._outlet is None:
             raise self._why_silent()
@@ -363,7 +364,7 @@ class FedMsgContext:
     def _why_silent(self) -> Exception:
         if self._closed:
             return ConfigError("this context is closed; open another one to publish")
-        if not _settings.get(self.c, "zmq_enabled"):
+        if not settings.get(self.c, "zmq_enabled"):
             return AttributeError("Unable to publish non-zeromq msg without moksha-hub initialization.")
         name = self.c["name"]
         if self.c.get("mute"):
@@ -403,7 +404,7 @@ class FedMsgContext:
 
     def _sources(self) -> list[tuple[str, str]]:
         """The names and addresses that are listened to, each fit to be."""
-        if not _settings.get(self.c, "zmq_enabled"):
+        if not settings.get(self.c, "zmq_enabled"):
             raise ConfigError("zmq_enabled is false: there is nothing to listen to")
         endpoints = [
             (name, addresses.check(address, f"endpoints[{name!r}]"))
@@ -415,11 +416,11 @@ class FedMsgContext:
 
     def _checker(self) -> crypto.Check | None:
         """What answers whether a message is valid; None where that isn't asked."""
-        return crypto.checker(self.c) if _settings.get(self.c, "validate_signatures") else None
+        return crypto.checker(self.c) if settings.get(self.c, "validate_signatures") else None
 
     def _replayed(self, endpoints: list[tuple[str, str]]) -> set[str]:
         """Those of these names of whose messages every one has to be seen, to know which are missing."""
-        replayed = {name for name, _ in endpoints if name in (_settings.get(self.c, "replay_endpoints") or {})}
+        replayed = {name for name, _ in endpoints if name in (settings.get(self.c, "replay_endpoints") or {})}
         for name in replayed:
             client.address_of(name, self.c)
         return replayed
@@ -433,7 +434,7 @@ class FedMsgContext:
         validate: crypto.Check | None,
     ) -> Receiver:
         return Receiver(
-            self.c, sources, [topic], whole=whole, validate=validate, passive=passive, refusals=self.refusals
+            self.c, sources, [topic], whole=whole, validate=validate, passive=passive, rejections=self.rejections
         )
 
     @staticmethod
@@ -445,7 +446,7 @@ class FedMsgContext:
         self, open_receiver: Callable[[], Receiver], replayed: set[str], topic: str, validate: crypto.Check | None
     ) -> Iterator[Received]:
         """Listen, and ask for what is missing of these services."""
-        filler = gaps.GapFiller(self.c, replayed, validate=validate, refusals=self.refusals, counts=self.gaps)
+        filler = gaps.GapFiller(self.c, replayed, validate=validate, rejections=self.rejections, counts=self.gaps)
         with open_receiver() as receiver:
             for received in receiver:
                 name, address, _, message = received

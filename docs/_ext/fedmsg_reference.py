@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, ClassVar
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from fedmsg import _settings, exceptions
+from fedmsg import exceptions
+from fedmsg.config import settings
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -106,15 +107,15 @@ class Settings(Generated):
 
     def text(self) -> str:
         """Write a section for each part of the table, in the order of the table."""
-        sections: defaultdict[str, list[_settings.Setting]] = defaultdict(list)
-        for row in _settings.TABLE.values():
+        sections: defaultdict[str, list[settings.Setting]] = defaultdict(list)
+        for row in settings.TABLE.values():
             sections[row.section].append(row)
         lines = []
         for section, rows in sections.items():
             lines += [SECTIONS[section], "-" * len(SECTIONS[section]), "", *map(self.setting, rows)]
         return "\n".join(lines)
 
-    def setting(self, row: _settings.Setting) -> str:
+    def setting(self, row: settings.Setting) -> str:
         """Write the entry of one setting."""
         default = "made from ``topic_prefix``" if row.derived else f"``{row.default!r}``"
         lines = [

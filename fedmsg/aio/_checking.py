@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedmsg import _settings, crypto
+from fedmsg import crypto
 from fedmsg.aio._threads import in_thread
+from fedmsg.config import settings
 
 __all__ = ["Checking"]
 
@@ -30,7 +31,7 @@ class Checking:
     def __init__(self, config: Mapping[str, Any], make: Callable[[], crypto.Check | None]) -> None:
         locations = (str(config.get(key)) for key in ("ca_cert_location", "crl_location"))
         far_away = any(location.startswith(("http:", "https:")) for location in locations)
-        checked = _settings.get(config, "validate_signatures")
+        checked = settings.get(config, "validate_signatures")
         self.may_block = bool(checked) and (far_away or crypto.accepts_gnupg(config))
         self._make = make
         self._check = None if self.may_block else make()

@@ -16,19 +16,20 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from fedmsg import _settings, core, crypto, utils
+from fedmsg import core, crypto, utils
+from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.aio._checking import Checking
 from fedmsg.aio._coroutines import like_a_coroutine_function
 from fedmsg.aio._healing import heal
 from fedmsg.aio._listening import tail, tail_checked_in_threads
 from fedmsg.aio._threads import call_in_loop, in_thread, outcome_of, start
 from fedmsg.aio._waiting import Waiter
+from fedmsg.config import settings
 from fedmsg.core import Hook
 from fedmsg.exceptions import ConfigError, UsageError
-from fedmsg.transport import options, process
-from fedmsg.transport.publisher import Hindrance, Publisher
-from fedmsg.transport.receiver import Received
-from fedmsg.transport.refusals import Refusals
+from fedmsg.transport.zmq import contexts, sockets
+from fedmsg.transport.zmq.publisher import Hindrance, Publisher
+from fedmsg.transport.zmq.source import Received
 
 __all__ = ["FedMsgContext"]
 
@@ -76,7 +77,7 @@ class FedMsgContext:
         is_open: Whether it can be published through.
         log: Its logger.
         hostname: The short name of this machine.
-        refusals: How many received messages were refused, by kind: ``refusals.counts``.
+        rejections: How many received messages were refused, by kind: ``rejections.counts``.
         gaps: What was missed by those that listen to services in ``replay_endpoints``.
 
     Raises:
@@ -134,7 +135,7 @@ class FedMsgContext:
     def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is loop:
             return
-        forked = self._core._generation != process.generation
+        forked = self._core._generation != contexts.generation
         if self._loop is not None and not self._loop.is_closed() and not forked:
             raise UsageError("this context is used in another event loop: open one in each")
         self._loop = loop
@@ -161,7 +162,7 @@ class FedMsgContext:
             # It may be opened this very moment; how that ends is told where it is waited for.
             self._opening.exception()
         if self._under_way is not None:
-            wait({self._under_way}, _settings.get(self._core.c, "zmq_linger") / 1000)
+            wait({self._under_way}, settings.get(self._core.c, "zmq_linger") / 1000)
         self._core.destroy()
 
     def closes_by_itself(self) -> None:
@@ -210,12 +211,12 @@ class FedMsgContext:
         return self._core.hostname
 
     @property
-    def context(self) -> options.Context | None:
+    def context(self) -> sockets.Context | None:
         """The ZeroMQ context, one for the whole process; None before it is opened."""
         return self._core.context if self.is_open else None
 
     @property
-    def publisher(self) -> options.Socket | None:
+    def publisher(self) -> sockets.Socket | None:
         """The socket that messages are published on; None where there is none."""
         return self._core.publisher
 
@@ -225,9 +226,9 @@ class FedMsgContext:
         return self._core.lost
 
     @property
-    def refusals(self) -> Refusals:
-        """How many received messages were refused, by kind: ``refusals.counts``."""
-        return self._core.refusals
+    def rejections(self) -> RejectionLog:
+        """How many received messages were refused, by kind: ``rejections.counts``."""
+        return self._core.rejections
 
     @property
     def gaps(self) -> Counter[str]:
@@ -280,7 +281,7 @@ class FedMsgContext:
             now = time.monotonic()
         if not self.is_open or self._loop is not loop:
             await self.open()
-        if own._generation != process.generation:
+        if own._generation != contexts.generation:
             own._follow_fork()
         outlet = own._outlet
         if outlet is None:

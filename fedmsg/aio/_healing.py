@@ -15,7 +15,7 @@ from fedmsg.aio._checking import Checking
 from fedmsg.aio._threads import in_thread
 from fedmsg.exceptions import FedmsgError
 from fedmsg.replay import client, gaps
-from fedmsg.transport.receiver import Received
+from fedmsg.transport.zmq.source import Received
 
 __all__ = ["heal"]
 
@@ -40,7 +40,7 @@ async def heal(
         checking: How replayed messages are checked.
     """
     check = await checking.check()
-    filler = gaps.GapFiller(context.c, names, validate=check, refusals=context.refusals, counts=context.gaps)
+    filler = gaps.GapFiller(context.c, names, validate=check, rejections=context.rejections, counts=context.gaps)
     pause = time.monotonic() + _SLICE
     async with aclosing(messages):
         async for received in messages:

@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncGenerator, Callable
 
 from fedmsg import crypto
+from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.aio._checking import Checking
 from fedmsg.aio._threads import in_thread
 from fedmsg.aio._waiting import readable
 from fedmsg.exceptions import ValidationError
-from fedmsg.transport.receiver import Received, Receiver
-from fedmsg.transport.refusals import Refusals
+from fedmsg.transport.zmq.source import Received, Receiver
 
 __all__ = ["tail", "tail_checked_in_threads"]
 
@@ -66,7 +66,7 @@ async def tail_checked_in_threads(
                 batch.append(received)
                 if len(batch) < _BATCH:
                     continue
-            for one in await _checked(batch, check, receiver.refusals):
+            for one in await _checked(batch, check, receiver.rejections):
                 yield one
             batch = []
             if received is None and receiver.idle:
@@ -75,12 +75,12 @@ async def tail_checked_in_threads(
                 await asyncio.sleep(0)
 
 
-async def _checked(batch: list[Received], check: crypto.Check | None, refusals: Refusals) -> list[Received]:
+async def _checked(batch: list[Received], check: crypto.Check | None, rejections: RejectionLog) -> list[Received]:
     """Give those of a batch that are valid."""
     if not batch or check is None:
         return batch
     answers = await in_thread(lambda: [check(envelope) for _, _, _, envelope in batch], daemon=True)
     for (_, address, _, envelope), valid in zip(batch, answers, strict=True):
         if not valid:
-            refusals.add(address, ValidationError(envelope))
+            rejections.add(address, ValidationError(envelope))
     return [one for one, valid in zip(batch, answers, strict=True) if valid]

@@ -30,9 +30,10 @@ from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar
 
 import fedmsg.config
-from fedmsg import _plugins, _settings
+from fedmsg._util import plugins
 from fedmsg.commands import _options, _process, _shared
 from fedmsg.commands._options import Declaration
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, UsageError, WorkLeft
 
 __all__ = ["BaseCommand", "Declaration", "dictConfig"]
@@ -153,7 +154,7 @@ class BaseCommand:
             SystemExit: It failed, with the status that says how.
         """
         with _process.reporting(self._prog, debug=self._debug):
-            if self.needs_zmq and not _settings.get(self.config, "zmq_enabled"):
+            if self.needs_zmq and not settings.get(self.config, "zmq_enabled"):
                 raise ConfigError(f"{self._prog} needs ZeroMQ, and zmq_enabled is False; set it to True")
             if self.prints_data and sys.stdout is None:
                 raise UsageError("standard output is closed: there is nowhere to print to")
@@ -166,7 +167,7 @@ class BaseCommand:
                 return 0
 
     def _run_in_background(self) -> Any:
-        _plugins.lazy("daemon").detach(self.config.get("pidfile"))
+        plugins.lazy("daemon").detach(self.config.get("pidfile"))
         # Nobody sees standard error any more.
         with _process.reporting(self._prog, debug=self._debug, log=self.log):
             return self.run()

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 
-from fedmsg import _plugins, _settings
+from fedmsg._util import plugins
+from fedmsg.commands._signals import StopSignals
+from fedmsg.config import settings
 from fedmsg.exceptions import WorkLeft
-from fedmsg.hub import Consumer, Hub, Outcome, figures
-from fedmsg.transport import systemd
-from fedmsg.transport.stop import StopSignals
+from fedmsg.hub import Consumer, Hub, Outcome
+from fedmsg.monitoring import figures, systemd
 
 __all__ = ["run_hub"]
 
@@ -59,13 +60,13 @@ def _served(hub: Hub, *, websocket: bool) -> Iterator[None]:
     """Serve what is configured beside the hub: WebSockets, figures for Prometheus."""
 
     def collect() -> Iterator[figures.Figure]:
-        return chain(figures.of_consumers_and_producers(hub), figures.of_refusals(hub.refusals.counts))
+        return chain(figures.of_consumers_and_producers(hub), figures.of_rejections(hub.rejections.counts))
 
     with ExitStack() as stack:
-        if websocket and _settings.get(hub.config, "moksha.livesocket.websocket.port") is not None:
-            stack.enter_context(_plugins.lazy("websocket").for_hub(hub))
-        if _settings.get(hub.config, "metrics_port") is not None:
-            stack.enter_context(_plugins.lazy("metrics").Exporter(hub.config, collect))
+        if websocket and settings.get(hub.config, "moksha.livesocket.websocket.port") is not None:
+            stack.enter_context(plugins.lazy("websocket").for_hub(hub))
+        if settings.get(hub.config, "metrics_port") is not None:
+            stack.enter_context(plugins.lazy("metrics").Exporter(hub.config, collect))
         yield
 
 

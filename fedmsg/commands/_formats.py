@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedmsg import _plugins, encoding, utils
+from fedmsg import encoding, utils
+from fedmsg._util import plugins
+from fedmsg._util.text import safe_block, safe_line
 from fedmsg.commands import _terse
 from fedmsg.exceptions import UsageError
 
@@ -71,7 +73,7 @@ def _json(envelope: Envelope) -> str:
 def _paint_line(envelope: Envelope) -> str:
     if _is_too_much(envelope):
         return _json(envelope)
-    painted: str = _plugins.lazy("colour").paint_json(_json(envelope))
+    painted: str = plugins.lazy("colour").paint_json(_json(envelope))
     return painted.rstrip("\n")
 
 
@@ -108,7 +110,7 @@ def _really_pretty(envelope: Envelope) -> str:
 def _paint(envelope: Envelope) -> str:
     if _is_too_much(envelope):
         return _really_pretty(envelope)
-    painted: str = _plugins.lazy("colour").paint_json(_really_pretty(envelope)[1:])
+    painted: str = plugins.lazy("colour").paint_json(_really_pretty(envelope)[1:])
     return "\n" + painted.rstrip("\n")
 
 
@@ -119,7 +121,6 @@ def _without_credentials(envelope: Envelope) -> dict[str, Any]:
 def _queried(query: str) -> Formatter:
     def show(envelope: Envelope) -> str:
         # One line for each message: a value with a newline in it could forge the next one.
-        safe_line = _plugins.lazy("text").safe_line
         return ", ".join(safe_line(str(value)) for value in utils.dict_query(envelope, query).values())
 
     return show
@@ -139,5 +140,5 @@ def _cowsay(config: Mapping[str, Any]) -> Formatter:
 
 def _harmless(text: str) -> str:
     """Make a text safe to show in which lines may break."""
-    safe: str = _plugins.lazy("text").safe_block(text)
+    safe: str = safe_block(text)
     return safe

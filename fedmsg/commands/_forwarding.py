@@ -9,10 +9,11 @@ from typing import Any
 
 from fedmsg import utils
 from fedmsg.commands import BaseCommand, _relay_checks
+from fedmsg.commands._signals import StopSignals
 from fedmsg.exceptions import ConfigError, FedmsgError, WorkLeft
-from fedmsg.transport import addresses, systemd
-from fedmsg.transport.forwarder import Forwarder, Outcome
-from fedmsg.transport.stop import StopSignals
+from fedmsg.monitoring import systemd
+from fedmsg.transport.zmq import addresses
+from fedmsg.transport.zmq.forwarder import Forwarder, Outcome
 
 __all__ = ["ForwardingCommand"]
 

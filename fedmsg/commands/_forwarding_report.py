@@ -8,10 +8,12 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
 
-from fedmsg import _plugins, _settings
+from fedmsg._util import plugins
 from fedmsg.commands._forwarding import ForwardingCommand
-from fedmsg.hub import figures, monitoring
-from fedmsg.transport.forwarder import Forwarder, Statistics
+from fedmsg.config import settings
+from fedmsg.hub import monitoring
+from fedmsg.monitoring import figures
+from fedmsg.transport.zmq.forwarder import Forwarder, Statistics
 
 __all__ = ["Report"]
 
@@ -43,8 +45,8 @@ class Report:
         config = self._command.config
         with ExitStack() as stack:
             stack.enter_context(monitoring.Monitor(config, lambda: {"consumers": [self.row()], "producers": []}))
-            if _settings.get(config, "metrics_port") is not None:
-                stack.enter_context(_plugins.lazy("metrics").Exporter(config, self.figures))
+            if settings.get(config, "metrics_port") is not None:
+                stack.enter_context(plugins.lazy("metrics").Exporter(config, self.figures))
             yield
 
     def row(self) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class Report:
             "headcount_out": now.messages_out - before.messages_out,
             "times": [],
             "totals": {"received": now.messages_in, "passed_on": now.messages_out, "refused": now.refused},
-            "refused": dict(forwarder.refusals.counts),
+            "refused": dict(forwarder.rejections.counts),
             "subscribers": subscribers,
             "stuck": [one._asdict() for one in stuck[:_SHOWN]],
             "stuck_count": len(stuck),
@@ -94,4 +96,4 @@ class Report:
             *self._command.figures(),
         ]
         own = (figures.Figure(name, text, value, {}, grows) for name, text, value, grows in numbers)
-        return chain(own, figures.of_refusals(self._forwarder.refusals.counts))
+        return chain(own, figures.of_rejections(self._forwarder.rejections.counts))

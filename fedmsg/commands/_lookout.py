@@ -11,9 +11,10 @@ from typing import Any
 
 import zmq
 
-from fedmsg import _settings, _wire
+from fedmsg import _wire
+from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
-from fedmsg.transport import curve, options, process
+from fedmsg.transport.zmq import contexts, curve, sockets
 
 __all__ = ["Lookout"]
 
@@ -34,9 +35,9 @@ class Lookout:
 
     def __init__(self, config: Mapping[str, Any], name: str, addresses: Sequence[str], topic: str) -> None:
         self._closed = True
-        self._context = process.acquire(_settings.get(config, "io_threads"))
-        self._generation = process.generation
-        self._socket = options.subscriber(self._context, config)
+        self._context = contexts.acquire(settings.get(config, "io_threads"))
+        self._generation = contexts.generation
+        self._socket = sockets.subscriber(self._context, config)
         self._closed = False
         # Asked for before anything can happen.
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -44,7 +45,7 @@ class Lookout:
             self._socket.subscribe(topic.encode())
             curve.as_client(self._socket, config, name)
             for address in addresses:
-                options.connect(self._socket, address, f"endpoints[{name!r}]")
+                sockets.connect(self._socket, address, f"endpoints[{name!r}]")
         except BaseException:
             self.close()
             raise
@@ -76,13 +77,13 @@ class Lookout:
 
     def close(self) -> None:
         """Close the socket; a second call does nothing."""
-        if self._closed or self._generation != process.generation:
+        if self._closed or self._generation != contexts.generation:
             return
         self._closed = True
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
-        process.release(self._generation)
+        contexts.release(self._generation)
 
     def __enter__(self) -> Lookout:
         return self

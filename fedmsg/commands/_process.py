@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from fedmsg import _plugins
+from fedmsg._util.text import safe_line
 from fedmsg.exceptions import FedmsgError, WorkLeft
 
 __all__ = ["BUG", "end_quietly_when_output_is_gone", "interruptible", "one_line", "reporting"]
@@ -30,7 +30,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 def one_line(text: str) -> str:
     """Make one line of a text that may quote what others wrote; no control character is left in it."""
     joined = "; ".join(filter(None, (line.strip() for line in text.splitlines())))
-    cleaned: str = _plugins.lazy("text").safe_line(joined)
+    cleaned: str = safe_line(joined)
     return cleaned
 
 

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedmsg import _settings, _wire, crypto, encoding
+from fedmsg import _wire, crypto, encoding
+from fedmsg.config import settings
 from fedmsg.exceptions import GpgBinaryError, MessageError, MissingKey, RefusedAtStart, ValidationError
 
 __all__ = ["Check", "checking", "signing"]
@@ -26,7 +27,7 @@ def checking(config: Mapping[str, Any]) -> Check:
         RefusedAtStart: Signatures can't be checked.
     """
     is_valid = crypto.checker(config)
-    limit: int = _settings.get(config, "max_message_size")
+    limit: int = settings.get(config, "max_message_size")
 
     def check(frame: bytes, body: bytes) -> bytes:
         _wire.check_size(len(frame) + len(body), limit)
@@ -59,7 +60,7 @@ def signing(config: Mapping[str, Any], check: Check | None) -> Check:
         )
     else:
         signer = crypto.Signer({**config, "certname": certname})
-    limit: int = _settings.get(config, "max_message_size")
+    limit: int = settings.get(config, "max_message_size")
 
     def sign(frame: bytes, body: bytes) -> bytes:
         if check is not None:

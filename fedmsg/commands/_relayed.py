@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import fedmsg.core
-from fedmsg import _settings
+from fedmsg.config import settings
 from fedmsg.exceptions import FedmsgError, MessageError, PossiblyLost, UsageError, WorkLeft
-from fedmsg.transport import addresses
+from fedmsg.transport.zmq import addresses
 
 __all__ = ["Publish", "publishing"]
 
@@ -57,7 +57,7 @@ def publishing(
         except (FedmsgError, KeyboardInterrupt) as error:
             failure = error
     if context.lost:
-        lost = PossiblyLost(context.lost, ", ".join(addresses.as_list(_settings.get(config, "relay_inbound"))))
+        lost = PossiblyLost(context.lost, ", ".join(addresses.as_list(settings.get(config, "relay_inbound"))))
         if isinstance(failure, FedmsgError):
             # What was lost before outweighs what could not be sent after it.
             lost.args = (f"{lost}; then {failure}",)

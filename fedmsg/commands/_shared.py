@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from fedmsg import _settings
 from fedmsg.commands import _options
+from fedmsg.config import settings
 
 __all__ = ["LateFlags", "declarations", "version"]
 
@@ -20,7 +20,7 @@ _PASSING = frozenset([_DEBUG, _LOG_LEVEL, _ALLOW_INSECURE])
 def declarations() -> list[_options.Declaration]:
     """Declare the flags that every command has: settings that have one, and a few more."""
     flags: list[_options.Declaration] = []
-    for row in _settings.TABLE.values():
+    for row in settings.TABLE.values():
         if row.flag is not None and row.type == "true or false":
             flags.append(([row.flag], {"dest": row.name, "action": "store_true", "help": row.help}))
         elif row.flag is not None:
@@ -50,7 +50,7 @@ def declarations() -> list[_options.Declaration]:
     ]
 
 
-def _reader(row: _settings.Setting) -> Callable[[str], Any]:
+def _reader(row: settings.Setting) -> Callable[[str], Any]:
     """Make the function that reads the value of a setting's flag."""
 
     def read(text: str) -> Any:

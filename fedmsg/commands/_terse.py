@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedmsg import _plugins, meta
+from fedmsg import meta
+from fedmsg._util.text import safe_line
 
 __all__ = ["choose"]
 
@@ -45,7 +46,7 @@ def _plain(envelope: Envelope, config: Mapping[str, Any]) -> str:
 
 def _harmless(text: str) -> str:
     short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-    line: str = _plugins.lazy("text").safe_line(short)
+    line: str = safe_line(short)
     return line
 
 

@@ -14,11 +14,10 @@ from typing import Any, NoReturn
 import click
 import zmq
 
-from fedmsg import _settings
 from fedmsg.commands import _process
-from fedmsg.config import load_config
+from fedmsg.config import load_config, settings
 from fedmsg.exceptions import FedmsgError
-from fedmsg.transport import options
+from fedmsg.transport.zmq import sockets
 
 __all__ = ["check"]
 
@@ -80,9 +79,9 @@ def _wait_for_report(timeout: int) -> tuple[dict[str, Any], str]:
     deadline = time.monotonic() + timeout
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, _settings.get(config, "max_message_size"))
+        socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
         socket.subscribe(b"")
-        options.connect(socket, endpoint, _KEY)
+        sockets.connect(socket, endpoint, _KEY)
         while socket.poll(int(1000 * max(0, min(deadline - time.monotonic(), 3600)))):
             found = _read(socket.recv_multipart()[-1])
             if found is not None:

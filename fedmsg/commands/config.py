@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from fedmsg import _plugins, _settings
+from fedmsg._util import plugins
 from fedmsg.commands import _options, _process, _shared
-from fedmsg.config import _layers, _merge, _show
+from fedmsg.config import _layers, _merge, _show, settings
 from fedmsg.exceptions import ConfigError, UsageError
 
 __all__ = ["config"]
@@ -109,7 +109,7 @@ def _structured(value: Any, format_: str | None) -> str:
     """Write a value as JSON or YAML."""
     if format_ != "yaml":
         return _show.to_json(value)
-    text: str = _plugins.lazy("yaml").dump(_show.plain(value))
+    text: str = plugins.lazy("yaml").dump(_show.plain(value))
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -171,14 +171,14 @@ def _check(answer: _layers.Answer) -> None:
 
 def _faults(answer: _layers.Answer) -> Iterator[str]:
     """Look more closely at the values that could be read."""
-    for name, row in _settings.TABLE.items():
+    for name, row in settings.TABLE.items():
         if name in answer.config:
             for fault in row.kind.faults(answer.config[name]):
                 yield f"{_layers.source_of(answer.origins[name])}: {name}: {fault}"
 
 
 def _explain(query: str | None) -> None:
-    rows = {query: _settings.TABLE[query]} if query in _settings.TABLE else {} if query else _settings.TABLE
+    rows = {query: settings.TABLE[query]} if query in settings.TABLE else {} if query else settings.TABLE
     if query and not rows:
         raise UsageError(f"{query!r} is not a setting of fedmsg itself; a plugin may have it")
     for name, row in rows.items():

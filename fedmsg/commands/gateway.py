@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fedmsg import _settings
 from fedmsg.commands import Declaration
 from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
-from fedmsg.transport import addresses
-from fedmsg.transport.forwarder import Forwarder
-from fedmsg.transport.upstream import Upstream
+from fedmsg.transport.zmq import addresses
+from fedmsg.transport.zmq.forwarder import Forwarder
+from fedmsg.transport.zmq.upstream import Upstream
 
 __all__ = ["GatewayCommand", "gateway"]
 
@@ -41,7 +41,7 @@ class GatewayCommand(ForwardingCommand):
 
     def forwarder(self) -> Forwarder:
         """Make a forwarder that listens to all endpoints."""
-        port = _settings.get(self.config, "fedmsg.consumers.gateway.port")
+        port = settings.get(self.config, "fedmsg.consumers.gateway.port")
         endpoints = [
             (name, address)
             for name, several in (self.config.get("endpoints") or {}).items()
@@ -54,7 +54,7 @@ class GatewayCommand(ForwardingCommand):
             self.config,
             [],
             [f"tcp://*:{port}"],
-            limit=_settings.get(self.config, "fedmsg.consumers.gateway.high_water_mark"),
+            limit=settings.get(self.config, "fedmsg.consumers.gateway.high_water_mark"),
             check=self.check(),
             upstream=self._upstream,
             outbound_key="fedmsg.consumers.gateway.port",

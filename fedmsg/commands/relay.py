@@ -6,10 +6,11 @@ from __future__ import annotations
 import inspect
 from typing import Any, ClassVar
 
-from fedmsg import _settings, utils
+from fedmsg import utils
 from fedmsg.commands import Declaration, _relay_checks
 from fedmsg.commands._forwarding import ForwardingCommand
-from fedmsg.transport.forwarder import Forwarder
+from fedmsg.config import settings
+from fedmsg.transport.zmq.forwarder import Forwarder
 
 __all__ = ["RelayCommand", "SigningRelayCommand", "relay", "signing_relay"]
 
@@ -79,7 +80,7 @@ class RelayCommand(ForwardingCommand):
         return Forwarder(
             self.config,
             *self._addresses(),
-            limit=_settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
+            limit=settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
             check=self.check(),
         )
 

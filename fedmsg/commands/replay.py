@@ -6,12 +6,14 @@ from __future__ import annotations
 import sys
 from typing import Any, ClassVar
 
-from fedmsg import _plugins, _settings, _wire
+from fedmsg import _wire
+from fedmsg._util import plugins
 from fedmsg.commands import BaseCommand, Declaration, _relayed
 from fedmsg.commands._lookout import Lookout
 from fedmsg.commands._process import one_line
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, HttpError, PossiblyLost, UsageError, WorkLeft
-from fedmsg.transport import addresses
+from fedmsg.transport.zmq import addresses
 
 __all__ = ["ReplayCommand", "replay"]
 
@@ -87,9 +89,9 @@ class ReplayCommand(BaseCommand):
     def _fetch(self, msg_id: str) -> tuple[str, str, Any]:
         """Give modname, topic and content of a message of the past."""
         url = (self.config["datagrepper_url"] or _DATAGREPPER).rstrip("/").removesuffix("/raw")
-        patience = max(_PATIENCE, _settings.get(self.config, "timeout"))
+        patience = max(_PATIENCE, settings.get(self.config, "timeout"))
         try:
-            found = _plugins.lazy("http").get_json(f"{url}/id", {"id": msg_id}, patience)
+            found = plugins.lazy("http").get_json(f"{url}/id", {"id": msg_id}, patience)
         except HttpError as error:
             if error.status in {None, 200}:
                 raise
@@ -113,14 +115,14 @@ class ReplayCommand(BaseCommand):
 
     def _publish_and_watch(self, modname: str, topic: str, msg: Any) -> None:
         config = self.config
-        outbound = addresses.as_list((_settings.get(config, "endpoints") or {}).get(_OUTBOUND))
+        outbound = addresses.as_list((settings.get(config, "endpoints") or {}).get(_OUTBOUND))
         if not outbound:
             raise ConfigError(
                 f"endpoints[{_OUTBOUND!r}] is not set, so the message can't be seen to come by: "
                 "set it to the address of the relay, or use --no-confirm"
             )
-        prefix, environment = _settings.get(config, "topic_prefix"), _settings.get(config, "environment")
-        whole, timeout = _wire.full_topic(prefix, environment, modname, topic), _settings.get(config, "timeout")
+        prefix, environment = settings.get(config, "topic_prefix"), settings.get(config, "environment")
+        whole, timeout = _wire.full_topic(prefix, environment, modname, topic), settings.get(config, "timeout")
         with Lookout(config, _OUTBOUND, outbound, whole) as lookout:
             lookout.wait_connected(timeout)
             msg_id = self._publish(modname, topic, msg)

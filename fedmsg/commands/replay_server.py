@@ -7,12 +7,12 @@ import threading
 import time
 from typing import Any, ClassVar
 
-from fedmsg import _settings
 from fedmsg.commands import BaseCommand, Declaration
+from fedmsg.commands._signals import StopSignals
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
+from fedmsg.monitoring import systemd
 from fedmsg.replay import ReplayContext
-from fedmsg.transport import systemd
-from fedmsg.transport.stop import StopSignals
 
 __all__ = ["ReplayServerCommand", "replay_server"]
 
@@ -58,7 +58,7 @@ class ReplayServerCommand(BaseCommand):
             stop.wait_and_watch(thread.is_alive, lambda: self._is_well(server))
             systemd.notify("STOPPING=1")
             server.stop()
-            thread.join(float(_settings.get(self.config, "stop_timeout")))
+            thread.join(float(settings.get(self.config, "stop_timeout")))
             self.log.info(
                 "stopped after %d answers with %d messages", server.counts["answered"], server.counts["messages"]
             )
@@ -74,7 +74,7 @@ class ReplayServerCommand(BaseCommand):
             self._failure = error
 
     def _whose(self) -> str:
-        named: dict[str, Any] = _settings.get(self.config, "replay_endpoints") or {}
+        named: dict[str, Any] = settings.get(self.config, "replay_endpoints") or {}
         name = self.config.get("name")
         if name:
             return str(name)

@@ -7,8 +7,8 @@ import sys
 from typing import Any, ClassVar
 
 import fedmsg.core
-from fedmsg import _settings
 from fedmsg.commands import BaseCommand, Declaration, _filters, _formats
+from fedmsg.config import settings
 
 __all__ = ["TailCommand", "tail"]
 
@@ -122,7 +122,7 @@ class TailCommand(BaseCommand):
     def _warn_when_unchecked(self) -> None:
         """Tell a person at a terminal, not a script, that anybody may have sent what is shown."""
         at_terminal = any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
-        if at_terminal and not _settings.get(self.config, "validate_signatures"):
+        if at_terminal and not settings.get(self.config, "validate_signatures"):
             print(
                 f"{self.name}: signatures are not checked; set validate_signatures to True in the configuration",
                 file=sys.stderr,

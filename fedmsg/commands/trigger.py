@@ -11,11 +11,11 @@ import threading
 from typing import Any, ClassVar
 
 import fedmsg.core
-from fedmsg import _settings
 from fedmsg.commands import BaseCommand, Declaration, _filters
 from fedmsg.commands._process import one_line
 from fedmsg.commands._shell import Shell
 from fedmsg.commands._waiting import Waiting
+from fedmsg.config import settings
 from fedmsg.exceptions import WorkLeft
 
 __all__ = ["TriggerCommand", "trigger"]
@@ -125,7 +125,7 @@ class TriggerCommand(BaseCommand):
             self.log.error("You must provide a --command to run.")
             sys.exit(1)
         wanted = _filters.by_topic(config)
-        limit: int = _settings.get(config, "consumer_queue_limit")
+        limit: int = settings.get(config, "consumer_queue_limit")
         matches: Waiting[Envelope] = Waiting(float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit)
         self._shell.check()
         worker = threading.Thread(target=self._work, args=(matches,), name=self.name, daemon=True)
@@ -140,7 +140,7 @@ class TriggerCommand(BaseCommand):
                 matches.end()
                 worker.join()
             except BaseException:  # a signal, usually
-                self._stop(worker, matches, float(_settings.get(config, "stop_timeout")))
+                self._stop(worker, matches, float(settings.get(config, "stop_timeout")))
                 raise
 
     def _stop(self, worker: threading.Thread, matches: Waiting[Envelope], limit: float) -> None:

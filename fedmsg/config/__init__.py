@@ -17,8 +17,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedmsg import _settings
 from fedmsg.config import _files, _layers, _parser, _show, _trust
+from fedmsg.config import settings as known
 from fedmsg.exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = ["FedmsgConfig", "build_parser", "conf", "defaults", "load_config"]
 log = logging.getLogger(__name__)
 
 #: The defaults of :func:`load_config`.
-defaults: dict[str, Any] = _settings.defaults()
+defaults: dict[str, Any] = known.defaults()
 
 # The last answer of load_config; {} means that nothing is loaded. Programs and tests put
 # other dicts here, so it is looked up at every call. _answered is the question to it.
@@ -187,10 +187,10 @@ class FedmsgConfig(dict[str, Any]):
         Raises:
             ConfigError: A file can't be used, or values are not valid. It is a ValueError.
         """
-        values = _settings.conf_defaults()
+        values = known.conf_defaults()
         values.update(_file_values() if settings is None else settings)
         bad = []
-        for name, row in _settings.TABLE.items():
+        for name, row in known.TABLE.items():
             if row.in_conf:
                 try:
                     values[name] = row.validator(values[name])

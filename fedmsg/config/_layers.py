@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fedmsg import _plugins, _settings
-from fedmsg.config import _files, _merge, _nearest, _trust, _words
+from fedmsg._util import plugins
+from fedmsg.config import _files, _merge, _nearest, _trust, _words, settings
 from fedmsg.exceptions import ConfigError
 
 __all__ = ["Answer", "Question", "gather", "misspelt", "refuse", "source_of"]
@@ -101,7 +101,7 @@ def _stack(reader: _files.Reader, question: Question) -> tuple[dict[str, Any], _
     origins: _merge.Origins = {}
     if not question.disable_defaults:
         # The one default that files are merged into; any other dict of theirs replaces it.
-        config["logging"], origins["logging"] = _settings.get({}, "logging"), _merge.DEFAULT
+        config["logging"], origins["logging"] = settings.get({}, "logging"), _merge.DEFAULT
     for source in reader.sources:
         try:
             _merge.lay_over(config, origins, source.values, _merge.Origin(source.layer, source.path))
@@ -119,7 +119,7 @@ def _check(config: dict[str, Any], origins: _merge.Origins) -> list[ConfigError]
     """Turn the values of known keys into what the code works with, and give what is wrong with them."""
     problems = []
     for name, value in config.items():
-        row = _settings.TABLE.get(name)
+        row = settings.TABLE.get(name)
         if row is None:
             continue
         try:
@@ -140,7 +140,7 @@ def source_of(origins: Any) -> str:
     return " and ".join(dict.fromkeys(source_of(inner) for inner in origins.values()))
 
 
-def _bad_value(row: _settings.Setting, value: Any, reason: str, source: str) -> ConfigError:
+def _bad_value(row: settings.Setting, value: Any, reason: str, source: str) -> ConfigError:
     shown = "a secret" if row.secret else _words.value_words(value)
     if row.name == "endpoints" and not isinstance(value, dict) and value is not None:
         # Programs look for the first words, which therefore come before the rest.
@@ -153,12 +153,12 @@ def _complete(config: dict[str, Any], origins: _merge.Origins, question: Questio
     """Add the defaults, and put known keys into the order of the table."""
     if question.disable_defaults:
         return config
-    ordered = _settings.defaults()
+    ordered = settings.defaults()
     for name in ordered:
         origins.setdefault(name, _merge.DEFAULT)
     ordered.update(config)
     if ordered.get("topic_prefix_re") is None and isinstance(ordered["topic_prefix"], str):
-        ordered["topic_prefix_re"] = _settings.derive_topic_prefix_re(ordered["topic_prefix"])
+        ordered["topic_prefix_re"] = settings.derive_topic_prefix_re(ordered["topic_prefix"])
         origins["topic_prefix_re"] = _merge.DERIVED
     return ordered
 
@@ -172,7 +172,7 @@ def misspelt(values: Mapping[str, Any], path: str) -> list[str]:
     """
     found = []
     for name in values:
-        near = None if name in _settings.TABLE else _nearest.nearest(name, _settings.TABLE)
+        near = None if name in settings.TABLE else _nearest.nearest(name, settings.TABLE)
         if near:
             shown = _words.value_words(name)
             found.append(f"{_words.path_words(path)}: nothing reads the key {shown}; did you mean {near!r}?")
@@ -185,7 +185,7 @@ def _look_up(config: dict[str, Any], origins: _merge.Origins) -> list[str]:
     if not domains:
         return []
     notes = []
-    dns = _plugins.lazy("dns")
+    dns = plugins.lazy("dns")
     for domain in domains:
         origin = _merge.Origin(f"SRV records of {domain}")
         try:

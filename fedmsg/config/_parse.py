@@ -6,7 +6,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from fedmsg import _plugins
+from fedmsg._util import plugins
 from fedmsg.config import _words
 from fedmsg.exceptions import ConfigError
 
@@ -64,7 +64,7 @@ def _parse_yaml(data: bytes, path: str) -> dict[str, Any]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _error(path, data.count(b"\n", 0, error.start) + 1, "it is not UTF-8") from error
-    yaml = _plugins.lazy("yaml")
+    yaml = plugins.lazy("yaml")
     try:
         values = yaml.load(text)
     except yaml.NotYaml as error:

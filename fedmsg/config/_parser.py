@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedmsg import _settings
-from fedmsg._settings import kinds
+from fedmsg.config import settings
+from fedmsg.config.settings import kinds
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +54,7 @@ def build(
 def _common_flags() -> list[Declaration]:
     """Declare the flags that every command has."""
     flags: list[Declaration] = []
-    for row in _settings.TABLE.values():
+    for row in settings.TABLE.values():
         if row.flag is None:
             continue
         # A per cent sign would begin a placeholder.

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fedmsg.crypto
-from fedmsg import _settings, encoding
+from fedmsg import encoding
+from fedmsg.config import settings
 from fedmsg.consumers._gaps import Gaps
 from fedmsg.consumers._memory import Memory
 from fedmsg.consumers.status import POST, PRE
@@ -59,33 +60,33 @@ class FedmsgConsumer(Consumer):
             return
         self.log.info("  enabled by config  - %s", name)
         if self.validate_signatures is None:
-            self.validate_signatures = bool(_settings.get(config, "validate_signatures"))
+            self.validate_signatures = bool(settings.get(config, "validate_signatures"))
         self._hub_memory = memory = Memory(config, type(self).__name__, self.topic, self.log)
-        self.status_directory: str | None = _settings.get(config, "status_directory")
+        self.status_directory: str | None = settings.get(config, "status_directory")
         self.status_filename = str(memory.status.path) if memory.status is not None else None
         self.status_lock = memory.lock
-        self.datagrepper_url: str | None = _settings.get(config, "datagrepper_url")
-        self.skip_last_message: bool = _settings.get(config, "skip_last_message")
+        self.datagrepper_url: str | None = settings.get(config, "datagrepper_url")
+        self.skip_last_message: bool = settings.get(config, "skip_last_message")
         self.name_to_seq_id: dict[str, int] = {}
         self._hub_gaps: Gaps | None = None
         if self.replay_name:
             self._hub_look_for_gaps(hub, self.replay_name)
         super().__init__(hub)
-        limit = _settings.get(config, "max_seen_ids") if self.validate_signatures else 0
+        limit = settings.get(config, "max_seen_ids") if self.validate_signatures else 0
         if limit:
             # Each consumer has a memory of its own: a hub hands each message to several.
             self._hub_handling.seen = Seen(limit)
 
     def _hub_look_for_gaps(self, hub: Any, name: str) -> None:
         config = hub.config
-        if not (_settings.get(config, "replay_endpoints") or {}).get(name):
+        if not (settings.get(config, "replay_endpoints") or {}).get(name):
             # Those who wrote it need not be those who run it.
             self.log.warning(
                 "%s does not notice what is missing from %s: replay_endpoints has no address for it",
                 type(self).__name__, name,
             )  # fmt: skip
             return
-        if not (_settings.get(config, "endpoints") or {}).get(name):
+        if not (settings.get(config, "endpoints") or {}).get(name):
             self.log.warning(
                 "%s does not notice what is missing from %s: it is not in endpoints, and what comes by another address "
                 "may be of any service",

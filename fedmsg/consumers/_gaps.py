@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
-from fedmsg import _settings
+from fedmsg.config import settings
 from fedmsg.consumers.backlog import Topics
-from fedmsg.hub.message import Message
 from fedmsg.replay import client
 from fedmsg.replay.gaps import GapFiller
-from fedmsg.transport import addresses
+from fedmsg.transport.base import Delivery
+from fedmsg.transport.zmq import addresses
 
 __all__ = ["Gaps"]
 
@@ -28,7 +28,7 @@ class Gaps:
         numbers: The service with its last number; kept up to date.
         topics: What the consumer listens to. It sees all messages of the service, and handles these.
         validate: Answers whether a replayed envelope may be handled.
-        hub: The hub, whose ``refusals`` count what is refused.
+        hub: The hub, whose ``rejections`` count what is refused.
 
     Raises:
         MissingReplayEndpoint: There is no address to ask for what is missing.
@@ -45,10 +45,12 @@ class Gaps:
     ) -> None:
         (self._name,) = numbers
         client.address_of(self._name, config)
-        own = (_settings.get(config, "endpoints") or {}).get(self._name)
+        own = (settings.get(config, "endpoints") or {}).get(self._name)
         self._addresses = frozenset(addresses.as_list(own))
-        self._topics = Topics(topics, strict=_settings.get(config, "zmq_strict"))
-        self._filler = GapFiller(config, numbers=numbers, validate=validate, refusals=getattr(hub, "refusals", None))
+        self._topics = Topics(topics, strict=settings.get(config, "zmq_strict"))
+        self._filler = GapFiller(
+            config, numbers=numbers, validate=validate, rejections=getattr(hub, "rejections", None)
+        )
         # `_consume` may be called by any thread.
         self._lock = threading.RLock()
 
@@ -59,7 +61,7 @@ class Gaps:
             item: As it came. Other services have numbers of their own, and of one out of a file nobody knows
                 what was handled since; what is no `Message` was given to the consumer by hand.
         """
-        return not isinstance(item, Message) or item.address in self._addresses
+        return not isinstance(item, Delivery) or item.address in self._addresses
 
     def fill(self, envelope: dict[str, Any], *, wanted: bool) -> Iterator[dict[str, Any]]:
         """Give the envelopes to handle now, in order: those that were missing, and this one unless it came before.

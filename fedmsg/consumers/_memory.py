@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from fedmsg import _settings
+from fedmsg.config import settings
 from fedmsg.consumers.backlog import CatchUp, Datagrepper, Topics
 from fedmsg.consumers.status import POST, StatusFile
 
@@ -32,8 +32,8 @@ class Memory:
     """
 
     def __init__(self, config: Mapping[str, Any], name: str, topics: str | Iterable[str], log: logging.Logger) -> None:
-        directory, url = _settings.get(config, "status_directory"), _settings.get(config, "datagrepper_url")
-        matching = Topics(topics, strict=_settings.get(config, "zmq_strict"))
+        directory, url = settings.get(config, "status_directory"), settings.get(config, "datagrepper_url")
+        matching = Topics(topics, strict=settings.get(config, "zmq_strict"))
         self.status = StatusFile(directory, name, log, remember=bool(url)) if directory else None
         self._datagrepper = Datagrepper(url, matching, log=log) if url else None
         # Before the first message replaces it.
@@ -44,7 +44,7 @@ class Memory:
                 name,
                 self.status,
                 self._datagrepper.results if self._datagrepper is not None else None,
-                skip_last=bool(_settings.get(config, "skip_last_message")),
+                skip_last=bool(settings.get(config, "skip_last_message")),
                 log=log,
             )
 

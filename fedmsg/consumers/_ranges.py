@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedmsg.hub.files import replace
+from fedmsg._util.files import replace
 
 __all__ = ["Note", "Range", "told"]
 

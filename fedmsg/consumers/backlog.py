@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from fedmsg import _plugins, _wire
+from fedmsg import _wire
+from fedmsg._util import plugins
+from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.consumers._ranges import Note, Range
 from fedmsg.consumers.status import PRE, Status, StatusFile
 from fedmsg.crypto.utils import fix_datagrepper_message
 from fedmsg.exceptions import HttpError, MessageError
-from fedmsg.transport.refusals import Refusals
 
 __all__ = ["CatchUp", "Datagrepper", "Topics"]
 
@@ -106,7 +107,7 @@ class Datagrepper:
         self._retries = retries
         self._delay = delay
         self._log = log or logging.getLogger(__name__)
-        self._refusals = Refusals(self._log)
+        self._rejections = RejectionLog(self._log)
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._request: Any = None
@@ -154,7 +155,7 @@ class Datagrepper:
         raise AssertionError("the last attempt returns or raises")
 
     def _ask(self, query: list[tuple[str, Any]]) -> Any:
-        http = _plugins.lazy("http")
+        http = plugins.lazy("http")
         with self._lock:
             if self._stopped.is_set():
                 raise _Stopped("it was stopped")
@@ -176,9 +177,9 @@ class Datagrepper:
             if not isinstance(envelope.get("msg_id"), str):
                 raise MessageError("it has no msg_id", "envelope")
         except MessageError as error:
-            self._refusals.add(self.url, error)
+            self._rejections.add(self.url, error)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            self._refusals.add(self.url, MessageError(f"it is no message: {error}", "envelope"))
+            self._rejections.add(self.url, MessageError(f"it is no message: {error}", "envelope"))
         else:
             return envelope
         return None

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from fedmsg import _settings
+from fedmsg.config import settings
 from fedmsg.consumers import FedmsgConsumer
-from fedmsg.transport import publisher
+from fedmsg.transport.zmq import publisher
 
 __all__ = ["GatewayConsumer"]
 
@@ -44,10 +44,10 @@ class GatewayConsumer(FedmsgConsumer):
             raise
 
     def _open_port(self, config: Mapping[str, Any]) -> None:
-        self.port: int = _settings.get(config, "fedmsg.consumers.gateway.port")
+        self.port: int = settings.get(config, "fedmsg.consumers.gateway.port")
         limits = {
             "high_water_mark": 0,
-            "publish_high_water_mark": _settings.get(config, "fedmsg.consumers.gateway.high_water_mark"),
+            "publish_high_water_mark": settings.get(config, "fedmsg.consumers.gateway.high_water_mark"),
             # Nobody is waited for: a gateway may have no listener for hours.
             "post_init_sleep": 0,
         }

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import fedmsg.crypto
-from fedmsg import _plugins, _settings, meta
+from fedmsg import meta
+from fedmsg._util import plugins
+from fedmsg.config import settings
 from fedmsg.consumers import FedmsgConsumer
-from fedmsg.consumers._irc import forms, links, settings, text
-from fedmsg.consumers._irc.backoff import Turnstile
-from fedmsg.consumers._irc.client import Client
-from fedmsg.consumers._irc.session import Pace
+from fedmsg.irc import configuration, forms, links, text
+from fedmsg.irc.backoff import Turnstile
+from fedmsg.irc.client import Client
+from fedmsg.irc.session import Pace
 
 __all__ = ["IRCBotConsumer", "ircprettify", "mirc_colors", "read_all"]
 
@@ -78,7 +80,7 @@ class IRCBotConsumer(FedmsgConsumer):
         self.irc_clients: list[Any] = []
         self.die = False
         self.unsaid = 0
-        self._bots: list[settings.Bot] = []
+        self._bots: list[configuration.Bot] = []
         self._own: list[Client] = []
         self._shorteners: dict[int, links.Shortener] = {}
         super().__init__(hub)
@@ -92,7 +94,7 @@ class IRCBotConsumer(FedmsgConsumer):
     def _hub_prepare(self) -> None:
         """Start to connect, now that there is a hub that runs."""
         super()._hub_prepare()
-        if _settings.get(self.hub.config, "validate_signatures"):
+        if settings.get(self.hub.config, "validate_signatures"):
             fedmsg.crypto.checker(self.hub.config)
         turnstile = Turnstile(self._pace.apart)
         for bot in self._bots:
@@ -125,7 +127,7 @@ class IRCBotConsumer(FedmsgConsumer):
         """Say what waits as far as there is time, and goodbye."""
         self.die = True
         until = getattr(self.hub, "stop_by", None)
-        limit = float(_settings.get(self.hub.config, "stop_timeout"))
+        limit = float(settings.get(self.hub.config, "stop_timeout"))
         until = time.monotonic() + limit if until is None else until
         for client in self._own:
             client.stop(until - time.monotonic() - _TO_SPARE)
@@ -151,7 +153,7 @@ class IRCBotConsumer(FedmsgConsumer):
         Raises:
             ConfigError: One is not a regular expression.
         """
-        return settings.compile_filters(filters)
+        return configuration.compile_filters(filters)
 
     def apply_filters(self, filters: Mapping[str, Any] | None, topic: str, msg: Any) -> bool:
         """Say whether a message is to be told.
@@ -187,7 +189,7 @@ class IRCBotConsumer(FedmsgConsumer):
     def _doubt(self, topic: str, msg: Any) -> str:
         """Say in brackets why a message is not to be trusted; nothing when it is, or when nothing is checked."""
         config = self.hub.config
-        if not _settings.get(config, "validate_signatures"):
+        if not settings.get(config, "validate_signatures"):
             return ""
         if "signature" not in msg:
             return "(unsigned)"
@@ -217,7 +219,7 @@ class IRCBotConsumer(FedmsgConsumer):
             message: The message, with ``topic`` and ``body``.
         """
         topic, body = message["topic"], message["body"]
-        method = _settings.get(self.hub.config, "irc_method")
+        method = settings.get(self.hub.config, "irc_method")
         doubt: str | None = None
         said: dict[_Form, str] = {}
         for client in self.irc_clients:
@@ -253,7 +255,7 @@ class _Form:
         return hash(self._key)
 
 
-def read_all(config: Mapping[str, Any]) -> list[settings.Bot]:
+def read_all(config: Mapping[str, Any]) -> list[configuration.Bot]:
     """Read the setting ``irc``, leaving out entries without a channel, and load what the bots need.
 
     Args:
@@ -262,22 +264,22 @@ def read_all(config: Mapping[str, Any]) -> list[settings.Bot]:
     Raises:
         ConfigError: An entry can't be used, or a library is missing.
     """
-    bots = [settings.read(entry) for entry in _settings.get(config, "irc") or () if entry.get("channel")]
+    bots = [configuration.read(entry) for entry in settings.get(config, "irc") or () if entry.get("channel")]
     # Better now than when the first message comes.
     if bots:
-        _plugins.lazy("irc")
+        plugins.lazy("irc")
     if any(bot.pretty and not bot.terse for bot in bots):
-        _plugins.lazy("irc_json")
+        plugins.lazy("irc_json")
     return bots
 
 
-def _warn(config: Mapping[str, Any], bots: list[settings.Bot]) -> None:
+def _warn(config: Mapping[str, Any], bots: list[configuration.Bot]) -> None:
     """Say what is left out, and what is dangerous."""
-    for number, entry in enumerate(_settings.get(config, "irc") or (), 1):
+    for number, entry in enumerate(settings.get(config, "irc") or (), 1):
         if not entry.get("channel"):
             log.error("irc: the entry %d has no channel, and is left out", number)
             continue
-        for line in settings.unknown(entry):
+        for line in configuration.unknown(entry):
             log.warning("irc: the entry for %r: %s", entry["channel"], line)
     for bot in bots:
         if bot.secrets and not bot.ssl:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedmsg import encoding
+from fedmsg._util.files import process_name
 from fedmsg.consumers._handled import Handled
 from fedmsg.consumers._replaced import Replaced
 from fedmsg.exceptions import ConfigError, MessageError
-from fedmsg.hub.files import process_name
 
 __all__ = ["POST", "PRE", "Status", "StatusFile", "parse"]
 

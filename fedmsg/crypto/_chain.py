@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from fedmsg import _plugins
+from fedmsg._util import plugins
 from fedmsg.crypto._base64 import unwrapped
 from fedmsg.crypto._refused import Refused
 
@@ -52,7 +52,7 @@ class Anchors:
     """
 
     def __init__(self, ca: str, crl: str | None, *, allow_sha1: bool) -> None:
-        library = _plugins.lazy("x509")
+        library = plugins.lazy("x509")
         self._load = library.load_certificates
         self._issuers: dict[bytes, list[Certificate]] = defaultdict(list)
         self._anchors: dict[bytes, list[Certificate]] = defaultdict(list)

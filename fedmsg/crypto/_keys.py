@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fedmsg import _plugins
-from fedmsg.crypto import _files
+from fedmsg._util import files, plugins
 from fedmsg.crypto._base64 import wrapped
 from fedmsg.crypto._refused import Refused
 from fedmsg.exceptions import RefusedAtStart
@@ -74,7 +73,7 @@ class _Watched:
         return self._pair
 
     def _read(self) -> KeyPair:
-        library = _plugins.lazy("x509")
+        library = plugins.lazy("x509")
         key_path, certificate_path = self._paths
         where = key_path
         try:
@@ -98,9 +97,9 @@ class _Watched:
         return KeyPair(key, wrapped(found[0].pem.encode()))
 
 
-def _stamp(path: Path) -> _files.Stamp:
+def _stamp(path: Path) -> files.Stamp:
     try:
-        return _files.stamp(path)
+        return files.stamp(path)
     except OSError as error:
         raise RefusedAtStart(f"can't sign with {path}: {error.strerror}") from error
 

@@ -19,8 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmsg import _plugins
-from fedmsg.crypto import _files
+from fedmsg._util import files, plugins
 from fedmsg.crypto._refused import Refused
 from fedmsg.exceptions import RefusedAtStart, UsageError
 
@@ -56,7 +55,7 @@ class Authority:
         self.issued = folder / "issued"
         self._authorities = folder / "authorities"
         self._index_path = folder / "index.json"
-        self._library = _plugins.lazy("x509")
+        self._library = plugins.lazy("x509")
 
     # ---------------------------------------------------------------- what users ask for
 
@@ -108,8 +107,8 @@ class Authority:
         issuer, signing = self._load(which)
         holder: Key = self._library.Key.new(kind=kind)
         made: Certificate = signing.issue(self._library.Wanted(name, days), holder, issuer)
-        _files.replace(key_path, holder.pem, 0o600)
-        _files.replace(path, made.pem.encode())
+        files.replace(key_path, holder.pem, mode=0o600)
+        files.replace(path, made.pem.encode(), mode=0o644)
         index["issued"].append(
             {"name": name, "serial": made.serial, "authority": which, "expires": made.not_after, "revoked": None}
         )
@@ -155,7 +154,7 @@ class Authority:
                 if entry["authority"] == which and entry["revoked"] is not None
             ]
             lists.append(key.list_revoked(issuer, revoked, days))
-        _files.replace(self.crl_path, "".join(lists).encode())
+        files.replace(self.crl_path, "".join(lists).encode(), mode=0o644)
 
     def entries(self, expiring: float | None = None) -> list[Entry]:
         """Give what was issued and what issued it, the first to expire first.
@@ -217,15 +216,15 @@ class Authority:
         key: Key = self._library.Key.new(kind=kind)
         made: Certificate = key.issue(self._library.Wanted(name, days, authority=True), key, None)
         which = f"{made.serial:x}"
-        _files.replace(self._authorities / f"{which}.key", key.pem, 0o600)
-        _files.replace(self._authorities / f"{which}.crt", made.pem.encode())
+        files.replace(self._authorities / f"{which}.key", key.pem, mode=0o600)
+        files.replace(self._authorities / f"{which}.crt", made.pem.encode(), mode=0o644)
         index["authorities"].append(which)
         self._write_index(index)
         self._write_bundle(index["authorities"])
 
     def _write_bundle(self, authorities: list[str]) -> None:
         pems = [(self._authorities / f"{which}.crt").read_bytes() for which in authorities]
-        _files.replace(self.ca_path, b"".join(pems))
+        files.replace(self.ca_path, b"".join(pems), mode=0o644)
 
     def _load(self, which: str) -> tuple[Certificate, Key]:
         path = self._authorities / f"{which}.key"
@@ -245,7 +244,7 @@ class Authority:
         return index
 
     def _write_index(self, index: dict[str, list[Any]]) -> None:
-        _files.replace(self._index_path, (json.dumps(index, indent=1) + "\n").encode(), 0o600)
+        files.replace(self._index_path, (json.dumps(index, indent=1) + "\n").encode(), mode=0o600)
 
 
 def _check_name(name: str) -> None:

@@ -13,7 +13,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedmsg import _plugins, encoding
+from fedmsg import encoding
+from fedmsg._util import plugins
 from fedmsg.crypto import utils
 from fedmsg.crypto._base64 import unwrapped
 from fedmsg.crypto._refused import Refused, tell
@@ -125,7 +126,7 @@ class Context:
     def _verified(
         self, data: str | bytes, signature: str | bytes | None, keyrings: Sequence[str] | None, homedir: str | None
     ) -> tuple[str, ...]:
-        library = _plugins.lazy("gnupg")
+        library = plugins.lazy("gnupg")
         try:
             found: tuple[str, ...] = library.verify(
                 data, signature, homedir or self.homedir, keyrings or self.keyrings or ()
@@ -143,7 +144,7 @@ class Context:
         *,
         clear: bool,
     ) -> bytes:
-        library = _plugins.lazy("gnupg")
+        library = plugins.lazy("gnupg")
         rings = keyrings or self.keyrings or ()
         try:
             made: bytes = library.sign(_bytes(data), fingerprint, homedir or self.homedir, rings, clear=clear)
@@ -269,7 +270,7 @@ def prepare(config: Mapping[str, Any]) -> None:
         RefusedAtStart: They can't: there is no GnuPG, or no keyring.
         MissingExtra: The library is missing.
     """
-    library = _plugins.lazy("gnupg")
+    library = plugins.lazy("gnupg")
     try:
         library.ready(_home(config))
     except library.Failure as error:

@@ -10,8 +10,8 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedmsg import _plugins, _settings
-from fedmsg.crypto import _files
+from fedmsg._util import files, plugins
+from fedmsg.config import settings
 
 __all__ = ["fix_datagrepper_message", "load_certificates", "remember_copies", "validate_policy"]
 
@@ -45,7 +45,7 @@ class _Copy(NamedTuple):
         """Keep a copy for the time when it can't be fetched."""
         if self.path:
             try:
-                _files.replace(self.path, text.encode("ascii"))
+                files.replace(self.path, text.encode("ascii"), mode=0o644)
             except OSError as error:
                 _log.warning("can't keep a copy in %s: %s", self.path, error.strerror)
 
@@ -56,7 +56,7 @@ class _Source:
     def __init__(self, location: str) -> None:
         self.location = location
         self._text: str | None = None
-        self._stamp: _files.Stamp | None = None
+        self._stamp: files.Stamp | None = None
         self._due = 0.0
 
     def read(self, *, afresh: bool) -> str:
@@ -64,7 +64,7 @@ class _Source:
         if self.location.startswith("https:"):
             return self._fetch(afresh=afresh)
         # Taken before the reading, so that a change in between is seen the next time.
-        now = _files.stamp(self.location)
+        now = files.stamp(self.location)
         if self._text is None or afresh or now != self._stamp:
             self._text, self._stamp = _load_certificate(self.location), now
         return self._text
@@ -120,8 +120,8 @@ def remember_copies(config: Mapping[str, Any]) -> None:
     for what, key in (("ca_cert", "ca_cert_location"), ("crl", "crl_location")):
         location = config.get(key)
         if location and location.startswith("https:"):
-            expiry = float(_settings.get(config, f"{what}_cache_expiry") or _Copy().expiry)
-            _copies[location] = _Copy(expiry, _settings.get(config, f"{what}_cache"))
+            expiry = float(settings.get(config, f"{what}_cache_expiry") or _Copy().expiry)
+            _copies[location] = _Copy(expiry, settings.get(config, f"{what}_cache"))
 
 
 def load_certificates(
@@ -172,7 +172,7 @@ def _load_certificate(location: str) -> str:
         IOError: It can't be read, is not ASCII, or is neither an absolute path nor an https address.
     """
     if location.startswith("https:"):
-        content = _plugins.lazy("fetch").fetch(location)
+        content = plugins.lazy("fetch").fetch(location)
     elif os.path.isabs(location):
         content = Path(location).read_bytes()
     else:

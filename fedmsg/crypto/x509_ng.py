@@ -12,7 +12,9 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fedmsg import _plugins, _settings, encoding
+from fedmsg import encoding
+from fedmsg._util import plugins
+from fedmsg.config import settings
 from fedmsg.crypto import _chain, _keys, utils
 from fedmsg.crypto._base64 import unwrapped, wrapped
 from fedmsg.crypto._refused import Refused, tell
@@ -132,7 +134,7 @@ def prepare(config: Mapping[str, Any]) -> None:
         RefusedAtStart: They can't: there is no CA or CRL, or it can't be read.
         MissingExtra: The library is missing.
     """
-    _plugins.lazy("x509")
+    plugins.lazy("x509")
     utils.remember_copies(config)
     try:
         _anchors(config)
@@ -144,7 +146,7 @@ def prepare(config: Mapping[str, Any]) -> None:
 
 def _anchors(config: Mapping[str, Any], *, afresh: bool = False) -> _chain.Anchors:
     """Give the authorities of a configuration as they are now; OSError where there are none."""
-    ca_location, crl_location = _settings.get(config, "ca_cert_location"), config.get("crl_location")
+    ca_location, crl_location = settings.get(config, "ca_cert_location"), config.get("crl_location")
     if not ca_location:
         raise Refused("ca", "ca_cert_location is not set")
     # By this name and with these arguments: tests and programs elsewhere put their own in its place.

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from fedmsg import _plugins
+from fedmsg._util import plugins
 from fedmsg.encoding import _plain
 from fedmsg.exceptions import MissingExtra
 
@@ -63,7 +63,7 @@ class FedMsgEncoder(json.JSONEncoder):
         if isinstance(o, set):
             return list(o)
         if _is_model(o):
-            return _plugins.lazy("sqla").to_json(o)
+            return plugins.lazy("sqla").to_json(o)
         return super().default(o)
 
 
@@ -189,7 +189,7 @@ def _decode_first(body: bytes) -> Any:
     """Decide at the first message how all are decoded: who only publishes never loads orjson."""
     global _decode
     try:
-        _decode = _plugins.lazy("speed").decode
+        _decode = plugins.lazy("speed").decode
     except ImportError as error:
         _decode = _plain.decode
         if not isinstance(error, MissingExtra):  # installed, but not for this Python, or too old
@@ -203,5 +203,5 @@ _decode: Callable[[bytes], Any] = _decode_first
 def __getattr__(name: str) -> ModuleType:
     """Let ``fedmsg.encoding.sqla`` be used without importing it by name."""
     if name == "sqla":
-        return _plugins.lazy(name)
+        return plugins.lazy(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

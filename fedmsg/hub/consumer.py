@@ -11,12 +11,14 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from fedmsg import _settings, encoding
+from fedmsg import encoding
+from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
-from fedmsg.hub.inbox import Inbox
 from fedmsg.hub.kept import DeadLetters, KeptMessage
-from fedmsg.hub.message import Message, ZMQMessage
+from fedmsg.hub.message import ZMQMessage
+from fedmsg.hub.queue import Inbox
 from fedmsg.hub.subscriptions import as_topics
+from fedmsg.transport.base import Delivery
 
 __all__ = ["Consumer", "Interrupted"]
 
@@ -57,9 +59,9 @@ class _Handling:
     """
 
     def __init__(self, config: Mapping[str, Any], kind: type) -> None:
-        self.retries: int = _settings.get(config, "consume_retries")
-        self.delay: float = _settings.get(config, "consume_retry_delay")
-        self.dead = DeadLetters(_settings.get(config, "dead_letter_directory"), kind)
+        self.retries: int = settings.get(config, "consume_retries")
+        self.delay: float = settings.get(config, "consume_retry_delay")
+        self.dead = DeadLetters(settings.get(config, "dead_letter_directory"), kind)
         self.stopping = threading.Event()
         self.cut = threading.Event()
         self.lock = threading.Lock()
@@ -112,12 +114,12 @@ class Consumer:
         # Consumers of 1.x look whether there is a database; a hub has none.
         self.DBSession: Any = None
         self.engine: Any = None
-        self.blocking_mode = bool(_settings.get(config, "moksha.blocking_mode"))
+        self.blocking_mode = bool(settings.get(config, "moksha.blocking_mode"))
         self.incoming = Inbox(
-            self.queue_limit or _settings.get(config, "consumer_queue_limit"),
-            drop=(self.queue_policy or _settings.get(config, "consumer_queue_policy")) == "drop",
+            self.queue_limit or settings.get(config, "consumer_queue_limit"),
+            drop=(self.queue_policy or settings.get(config, "consumer_queue_policy")) == "drop",
         )
-        self.N: int = _settings.get(config, "moksha.workers_per_consumer")
+        self.N: int = settings.get(config, "moksha.workers_per_consumer")
         self.headcount_out = 0
         self._hub_handling = _Handling(config, type(self))
         self._exception_count = 0
@@ -225,7 +227,7 @@ class Consumer:
         """
         try:
             message = self._hub_open(item)
-            if self._hub_handling.seen is not None and isinstance(item, Message):
+            if self._hub_handling.seen is not None and isinstance(item, Delivery):
                 self._hub_admit(message)
         except MessageError as error:
             self._hub_refuse(item, error)
@@ -256,7 +258,7 @@ class Consumer:
         Raises:
             MessageError: It is not to be handled.
         """
-        if not isinstance(item, Message):
+        if not isinstance(item, Delivery):
             # Somebody put it there by hand, or `_consume` did after looking at it.
             return item
         # One that is malformed is refused, whoever was going to decode it.
@@ -265,7 +267,7 @@ class Consumer:
         if self.jsonify:
             message: Any = {"topic": kept.topic() if kept else body["topic"], "body": body}
         else:
-            message = item.text()
+            message = ZMQMessage.of(item)
         try:
             if kept is None:
                 self.validate(message)
@@ -295,11 +297,11 @@ class Consumer:
             MessageError: It is not to be handled all the same.
         """
 
-    def _hub_refuse(self, item: Message, error: MessageError) -> None:
+    def _hub_refuse(self, item: Delivery, error: MessageError) -> None:
         self._hub_handling.count("refused")
-        refusals = getattr(self.hub, "refusals", None)
-        if refusals is not None:
-            refusals.add(item.address, error)
+        rejections = getattr(self.hub, "rejections", None)
+        if rejections is not None:
+            rejections.add(item.address, error)
 
     def _do_work(self, message: Any, item: Any = None) -> bool:
         """Handle a message; whether that went well.
@@ -332,7 +334,7 @@ class Consumer:
     def _hub_try(self, message: Any, item: Any) -> bool:
         handling = self._hub_handling
         kept = item
-        if not isinstance(item, Message):
+        if not isinstance(item, Delivery):
             # What a try changes in the message, neither the next one nor a file is to see.
             kept = _copy(message) if handling.retries or handling.dead else message
         error = self._hub_failure(message)
@@ -370,7 +372,7 @@ class Consumer:
             raise Interrupted
         self._hub_handling.count("retried")
         try:
-            return self._hub_open(kept) if isinstance(kept, Message) else _copy(kept)
+            return self._hub_open(kept) if isinstance(kept, Delivery) else _copy(kept)
         except MessageError as error:
             self.log.warning("a message is not tried again: %s", error)
             return None

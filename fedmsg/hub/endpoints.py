@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fedmsg import _settings
-from fedmsg.transport import addresses
+from fedmsg.config import settings
+from fedmsg.transport.zmq import addresses
 
 __all__ = ["Inbound", "inbound", "outbound"]
 
@@ -47,7 +47,7 @@ def inbound(config: Mapping[str, Any]) -> Inbound:
     return Inbound(
         [
             (name, addresses.check(address, f"endpoints[{name!r}]"))
-            for name, several in (_settings.get(config, "endpoints") or {}).items()
+            for name, several in (settings.get(config, "endpoints") or {}).items()
             for address in addresses.as_list(several)
         ]
     )
@@ -63,4 +63,4 @@ def outbound(config: Mapping[str, Any]) -> list[str]:
     if own:
         return own
     name = config.get("name")
-    return addresses.as_list((_settings.get(config, "endpoints") or {}).get(name)) if name else []
+    return addresses.as_list((settings.get(config, "endpoints") or {}).get(name)) if name else []

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from fedmsg import _settings, _wire
+from fedmsg import _wire
+from fedmsg._util.ratelimit import RejectionLog
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, RefusedAtStart
 from fedmsg.hub import endpoints, moksha, roster
 from fedmsg.hub.consumer import Consumer
@@ -22,10 +24,9 @@ from fedmsg.hub.loop import Loop
 from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.outgoing import Outgoing
 from fedmsg.hub.producer import PollingProducer
+from fedmsg.hub.runner import Workers
 from fedmsg.hub.subscriptions import Callback, Subscriptions
-from fedmsg.hub.workers import Workers
-from fedmsg.transport import curve
-from fedmsg.transport.refusals import Refusals
+from fedmsg.transport.zmq import curve
 
 __all__ = ["Hub", "Outcome", "provide_moksha"]
 
@@ -64,7 +65,7 @@ class Hub:
         consumers: The consumers that run.
         producers: The producers that run.
         failed: The consumers and producers that could not be constructed, as lines for a person.
-        refusals: How many messages were refused, by kind.
+        rejections: How many messages were refused, by kind.
         stop_by: When its stop has to be over, on the clock of `time.monotonic`; None before.
     """
 
@@ -79,12 +80,12 @@ class Hub:
         retry_dead_letters: bool = False,
     ) -> None:
         self.config = dict(config)
-        self.refusals = Refusals(log)
-        self._subscriptions = Subscriptions(strict=_settings.get(self.config, "zmq_strict"))
+        self.rejections = RejectionLog(log)
+        self._subscriptions = Subscriptions(strict=settings.get(self.config, "zmq_strict"))
         self._inbound = inbound or endpoints.inbound(self.config)
         self._outbound = endpoints.outbound(self.config) if outbound is None else list(outbound)
         self._outgoing = Outgoing(self.config, self._outbound)
-        self._loop = Loop(self.config, self._inbound, self._subscriptions, self.refusals)
+        self._loop = Loop(self.config, self._inbound, self._subscriptions, self.rejections)
         self._started = False
         self._retry_dead_letters = retry_dead_letters
         self._workers: list[Workers] = []
@@ -94,7 +95,7 @@ class Hub:
         self._ending = threading.Lock()
         self.stop_by: float | None = None
         self._outcome: Outcome | None = None
-        self._blocking = bool(_settings.get(self.config, "moksha.blocking_mode"))
+        self._blocking = bool(settings.get(self.config, "moksha.blocking_mode"))
         provide_moksha()
         twisted = _TWISTED in sys.modules
         found = roster.Roster()
@@ -248,11 +249,11 @@ class Hub:
             prepare = getattr(one, "_hub_prepare", None)
             if prepare is not None:
                 prepare()
-        curve.prepare(self.config, _settings.get(self.config, "endpoints") or {})
+        curve.prepare(self.config, settings.get(self.config, "endpoints") or {})
 
     def _first(self, consumer: Consumer) -> list[Any]:
         """Give what a consumer has to handle before anything else."""
-        folder = _settings.get(self.config, "state_directory") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        folder = settings.get(self.config, "state_directory") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         leftovers = self._leftovers[id(consumer)] = Leftovers(folder or None, type(consumer))
         kept = leftovers.load()
         if kept:
@@ -264,7 +265,7 @@ class Hub:
 
     def _start_workers(self, consumer: Consumer, kept: int) -> None:
         alone = self._blocking or consumer._hub_service is not None
-        count = 1 if alone else _settings.get(self.config, "moksha.workers_per_consumer")
+        count = 1 if alone else settings.get(self.config, "moksha.workers_per_consumer")
         workers = Workers(consumer, count)
         self._workers.append(workers)
         early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_hub_early", None)
@@ -304,7 +305,7 @@ class Hub:
         Raises:
             Exception: The hub had ended with it before.
         """
-        limit = float(_settings.get(self.config, "stop_timeout") if timeout is None else timeout)
+        limit = float(settings.get(self.config, "stop_timeout") if timeout is None else timeout)
         if not self._ending.acquire(blocking=False):
             # A thread that is itself waited for can't wait for the end.
             if not self._is_one_of_ours(threading.current_thread()):

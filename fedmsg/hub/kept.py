@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedmsg import encoding
+from fedmsg._util.files import process_name, replace
 from fedmsg.exceptions import ConfigError
-from fedmsg.hub.files import process_name, replace
-from fedmsg.hub.message import Message
+from fedmsg.transport.base import Delivery
 
 __all__ = ["DeadLetters", "KeptMessage", "Leftovers"]
 
@@ -34,7 +34,7 @@ class Origin(Protocol):
         """Note that one of them is done with."""
 
 
-class KeptMessage(Message):
+class KeptMessage(Delivery):
     """A message from a file, to be handled like any other.
 
     Args:
@@ -76,7 +76,7 @@ def _record(item: Any, *, checked: bool = False, **more: Any) -> str:
         TypeError: It was put in by hand, and can't become JSON.
         ValueError: The same.
     """
-    if isinstance(item, Message):
+    if isinstance(item, Delivery):
         frame, data = item.frame, item.data
         checked = checked or (isinstance(item, KeptMessage) and item.checked)
     else:

@@ -11,15 +11,16 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedmsg import _settings
+from fedmsg._util.ratelimit import RejectionLog
+from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.endpoints import Inbound
-from fedmsg.hub.inbox import Inbox
-from fedmsg.hub.message import Message
+from fedmsg.hub.message import ZMQMessage
+from fedmsg.hub.queue import Inbox
 from fedmsg.hub.subscriptions import Callback, Subscriptions
-from fedmsg.transport.batches import BatchReceiver, Frames
-from fedmsg.transport.refusals import Refusals
+from fedmsg.transport.base import Delivery
+from fedmsg.transport.zmq.batches import BatchReceiver, Frames
 
 __all__ = ["INJECTED", "Loop"]
 
@@ -45,7 +46,7 @@ class Loop:
         config: The configuration.
         inbound: Where to receive from.
         subscriptions: Who wants what.
-        refusals: Where refused messages are counted and told of.
+        rejections: Where refused messages are counted and told of.
 
     Attributes:
         inboxes: The queues of those who have one; others are called.
@@ -55,7 +56,7 @@ class Loop:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], inbound: Inbound, subscriptions: Subscriptions, refusals: Refusals
+        self, config: Mapping[str, Any], inbound: Inbound, subscriptions: Subscriptions, rejections: RejectionLog
     ) -> None:
         self.inboxes: dict[Callback, Inbox] = {}
         self.injected: deque[Frames] = deque()
@@ -64,8 +65,8 @@ class Loop:
         self._config = config
         self._inbound = inbound
         self._subscriptions = subscriptions
-        self._refusals = refusals
-        self._blocking = bool(_settings.get(config, "moksha.blocking_mode"))
+        self._rejections = rejections
+        self._blocking = bool(settings.get(config, "moksha.blocking_mode"))
         self._receiver: BatchReceiver | None = None
         self._subscribed: set[bytes] = set()
         # Who has to see all that comes by an address, whatever its topic.
@@ -167,7 +168,7 @@ class Loop:
         names = {address: name for name, address in reversed(endpoints)}
         self._whole = {address: services[name] for address, name in names.items() if name in services}
         return BatchReceiver(
-            self._config, endpoints, (), whole=services, passive=self._inbound.bound, refusals=self._refusals
+            self._config, endpoints, (), whole=services, passive=self._inbound.bound, rejections=self._rejections
         )
 
     def _receive(self, receiver: BatchReceiver) -> None:
@@ -202,15 +203,15 @@ class Loop:
 
     def _dispatch(self, batch: list[Frames]) -> None:
         who_wants = self._subscriptions.who_wants
-        groups: dict[Callback, list[Message]] = defaultdict(list)
+        groups: dict[Callback, list[Delivery]] = defaultdict(list)
         for address, frame, data in batch:
             takers = who_wants(frame)
             if address in self._whole:
                 takers = tuple(dict.fromkeys((*takers, *self._whole[address])))
-            message = Message(address, frame, data, len(takers))
+            message = Delivery(address, frame, data, len(takers))
             for taker in takers:
                 groups[taker].append(message)
-        calls: list[tuple[Callback, Message]] = []
+        calls: list[tuple[Callback, Delivery]] = []
         for taker, messages in groups.items():
             inbox = self.inboxes.get(taker)
             if inbox is not None:
@@ -225,13 +226,13 @@ class Loop:
                 self._call(taker, message)
         self._calling = None
 
-    def _call(self, taker: Callback, message: Message) -> None:
+    def _call(self, taker: Callback, message: Delivery) -> None:
         try:
             if isinstance(getattr(taker, "__self__", None), Consumer):
                 # It takes messages its own way, and good ones only, like every consumer.
                 message.envelope()
-            taker(message.text())
+            taker(ZMQMessage.of(message))
         except MessageError as error:
-            self._refusals.add(message.address, error)
+            self._rejections.add(message.address, error)
         except (Exception, SystemExit):
             log.exception("a callback failed on a message with the topic %a", message.frame[:300])

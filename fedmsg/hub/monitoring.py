@@ -5,7 +5,7 @@ In a hub that is the work of a producer, in other daemons of a thread.
 
 ``fedmsg-check`` and other people's monitoring read it: one frame with the JSON of
 ``{"consumers": [...], "producers": [...]}``. The counters in it begin again after each
-report, so nobody else may ask for one; :mod:`fedmsg.hub.metrics` has counters of its own.
+report, so nobody else may ask for one; :mod:`fedmsg.monitoring.prometheus` has counters of its own.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from typing import Any
 
 import zmq
 
-from fedmsg import _settings, encoding
+from fedmsg import encoding
+from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
-from fedmsg.hub import _ipc
 from fedmsg.hub.producer import PollingProducer
-from fedmsg.transport import options, process
-from fedmsg.transport.options import Socket
+from fedmsg.monitoring import ipc
+from fedmsg.transport.zmq import contexts, sockets
+from fedmsg.transport.zmq.sockets import Socket
 
 __all__ = ["Bulletin", "Monitor", "MonitoringProducer", "Report"]
 
@@ -61,8 +62,8 @@ class Bulletin:
         self._lock = threading.Lock()
         self._closed = False
         self._socket: Socket | None = None
-        self._file: _ipc.File | None = None
-        self._generation = process.generation
+        self._file: ipc.File | None = None
+        self._generation = contexts.generation
 
     def open(self) -> None:
         """Bind the configured address; where somebody else has it, say so and wait for it to become free.
@@ -78,9 +79,9 @@ class Bulletin:
 
     def _open(self) -> None:
         address, mode = str(self._config[_KEY]), _mode(self._config)
-        self._generation = process.generation
-        context = process.acquire(_settings.get(self._config, "io_threads"))
-        self._socket = options.monitor(context, self._config)
+        self._generation = contexts.generation
+        context = contexts.acquire(settings.get(self._config, "io_threads"))
+        self._socket = sockets.monitor(context, self._config)
         try:
             self.address = self._bind(self._socket, address, mode)
         except BaseException:
@@ -92,10 +93,10 @@ class Bulletin:
         path = address.removeprefix("ipc://")
         # A name in the abstract namespace has no file.
         if path == address or path.startswith("@"):
-            return options.bind(socket, address, _KEY)
-        self._file = _ipc.listen(path, mode, _KEY)
+            return sockets.bind(socket, address, _KEY)
+        self._file = ipc.listen(path, mode, _KEY)
         socket.setsockopt(zmq.USE_FD, self._file.descriptor)
-        return options.bind(socket, address, _KEY)
+        return sockets.bind(socket, address, _KEY)
 
     def post(self, text: str) -> None:
         """Send a report to whoever listens; after closing, to nobody."""
@@ -115,17 +116,17 @@ class Bulletin:
     def _release(self) -> None:
         socket, self._socket, self.address = self._socket, None, None
         file, self._file = self._file, None
-        if socket is None or self._generation != process.generation:
+        if socket is None or self._generation != contexts.generation:
             return
         socket.close(0)
         if file is not None:
             file.remove()
-        process.release(self._generation)
+        contexts.release(self._generation)
 
 
 def _mode(config: Mapping[str, Any]) -> int | None:
     key = f"{_KEY}.mode"
-    text = _settings.get(config, key)
+    text = settings.get(config, key)
     if text is None:
         return None
     try:

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fedmsg import _settings, encoding
+from fedmsg import encoding
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, MessageError
-from fedmsg.transport import publisher
+from fedmsg.transport.zmq import publisher
 
 __all__ = ["Outgoing"]
 
@@ -61,7 +62,7 @@ class Outgoing:
             MessageError: The message is too large, or its topic is no text.
         """
         text = encoding.dumps(message) if jsonify else message
-        limit = _settings.get(self._config, "max_message_size")
+        limit = settings.get(self._config, "max_message_size")
         for topic in topics:
             try:
                 frame, body = topic.encode(), text if isinstance(text, bytes) else text.encode()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fedmsg import _plugins
+from fedmsg._util import plugins
 
 __all__ = ["Roster"]
 
@@ -34,7 +34,7 @@ class Roster:
         """
         found: list[Any] = []
         for group in groups:
-            for _, loaded in _plugins.load(group, self.failed):
+            for _, loaded in plugins.load(group, self.failed):
                 found += [loaded] if isinstance(loaded, type) or not isinstance(loaded, Iterable) else list(loaded)
         # One class may be declared twice, and is still one consumer. What is no class can't always be hashed.
         return list({id(one): one for one in found}.values())

@@ -27,7 +27,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from fedmsg import _plugins
+from fedmsg._util import plugins
 from fedmsg.exceptions import UsageError
 from fedmsg.meta import _declared, _groups, _guard, _index, _summary
 from fedmsg.meta._guard import counts
@@ -130,7 +130,7 @@ def make_processors(**config: Any) -> None:
 def _plugged_in(config: Mapping[str, Any]) -> list[Any]:
     """Make the processors that installed distributions bring."""
     made = []
-    for name, plugin in _plugins.load("fedmsg.meta"):
+    for name, plugin in plugins.load("fedmsg.meta"):
         try:
             made.append(plugin(_, **config))
         # The constructor is somebody else's code, as is the import.

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fedmsg import _plugins, _settings
+from fedmsg._util import plugins
+from fedmsg.config import settings
 from fedmsg.meta import _guard
 from fedmsg.meta._template import BadTemplate, Template
 from fedmsg.meta.base import BaseProcessor
@@ -183,10 +184,10 @@ def load(internationalization_callable: Callable[[str], str], config: Mapping[st
         config: The configuration; ``meta_processors`` says where the files are.
     """
     made: list[BaseProcessor] = []
-    for path in _files(_settings.get(config, "meta_processors") or ()):
+    for path in _files(settings.get(config, "meta_processors") or ()):
         try:
             with open(path, encoding="utf-8") as file:
-                declaration = _plugins.lazy("yaml").load(file.read())
+                declaration = plugins.lazy("yaml").load(file.read())
             made.append(DeclaredProcessor(declaration, internationalization_callable, **config))
         except (OSError, ValueError) as error:
             line = f"{error.line}:" if hasattr(error, "line") else ""

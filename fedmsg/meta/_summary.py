@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from fedmsg import _plugins
+from fedmsg._util.text import safe_line
 from fedmsg.meta import _groups
 
 __all__ = ["cut", "one_line", "summarize"]
@@ -41,7 +41,7 @@ def one_line(text: str, longest: int = LONGEST_LINE) -> str:
         longest: How many characters of it are taken.
     """
     # Cut first: what is harmful gets longer when it is spelt out.
-    line: str = _plugins.lazy("text").safe_line(cut(text, longest))
+    line: str = safe_line(cut(text, longest))
     return line
 
 

@@ -27,7 +27,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fedmsg import _settings
+from fedmsg.config import settings
 from fedmsg.meta import _groups, _guard
 
 __all__ = ["BaseConglomerator", "BaseProcessor", "add_metaclass"]
@@ -89,8 +89,8 @@ class BaseProcessor:
         self._ = internationalization_callable
         if self.topic_prefix_re is None:
             # In conf there may be none; load_config always gives one.
-            self.topic_prefix_re = config.get("topic_prefix_re") or _settings.derive_topic_prefix_re(
-                _settings.get(config, "topic_prefix")
+            self.topic_prefix_re = config.get("topic_prefix_re") or settings.derive_topic_prefix_re(
+                settings.get(config, "topic_prefix")
             )
         self.__prefix__ = re.compile(topic_pattern(self.topic_prefix_re or "", self.__name__.lower()))
         self.conglomerators = list(self.conglomerators or ())

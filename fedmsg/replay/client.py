@@ -11,10 +11,11 @@ from typing import Any
 
 import zmq
 
-from fedmsg import _settings, encoding
+from fedmsg import encoding
+from fedmsg.config import settings
 from fedmsg.exceptions import MissingReplayEndpoint, QueryError, TransportError
 from fedmsg.replay import protocol
-from fedmsg.transport import addresses, options, process
+from fedmsg.transport.zmq import addresses, contexts, sockets
 
 __all__ = ["Client", "address_of", "get_replay"]
 
@@ -26,7 +27,7 @@ def address_of(name: str, config: Mapping[str, Any]) -> str:
         MissingReplayEndpoint: There is none. A KeyError, a ValueError and an IOError.
         ConfigError: It is no address.
     """
-    found = addresses.as_list((_settings.get(config, "replay_endpoints") or {}).get(name))
+    found = addresses.as_list((settings.get(config, "replay_endpoints") or {}).get(name))
     if not found:
         raise MissingReplayEndpoint(f"No appropriate replay endpoint found for {name}")
     return addresses.check(found[0], f"replay_endpoints[{name!r}]")
@@ -44,21 +45,21 @@ class Client:
         MissingReplayEndpoint: No address is configured for the name.
     """
 
-    def __init__(self, name: str, config: Mapping[str, Any], context: options.Context | None = None) -> None:
+    def __init__(self, name: str, config: Mapping[str, Any], context: sockets.Context | None = None) -> None:
         self._closed = True
         self.name = name
         self.address = address_of(name, config)
         self._own = context is None
-        self._generation = process.generation
-        self._context = context if context is not None else process.acquire(_settings.get(config, "io_threads"))
+        self._generation = contexts.generation
+        self._context = context if context is not None else contexts.acquire(settings.get(config, "io_threads"))
         self._closed = False
-        self._socket: options.Socket | None = None
-        self._monitor: options.Socket | None = None
+        self._socket: sockets.Socket | None = None
+        self._monitor: sockets.Socket | None = None
         try:
-            self._socket = options.asker(self._context, config)
+            self._socket = sockets.asker(self._context, config)
             # A question that was under way when its connection broke has to be asked again.
             self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-            options.connect(self._socket, self.address, f"replay_endpoints[{name!r}]")
+            sockets.connect(self._socket, self.address, f"replay_endpoints[{name!r}]")
         except BaseException:
             self.close()
             raise
@@ -105,7 +106,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
-        if self._closed or self._generation != process.generation:
+        if self._closed or self._generation != contexts.generation:
             return
         self._closed = True
         if self._socket is not None:
@@ -114,7 +115,7 @@ class Client:
         if self._monitor is not None:
             self._monitor.close(0)
         if self._own:
-            process.release(self._generation)
+            contexts.release(self._generation)
 
     def __enter__(self) -> Client:
         return self
@@ -131,7 +132,7 @@ class Client:
 
 
 def get_replay(
-    name: str, query: Mapping[str, Any], config: Mapping[str, Any], context: options.Context | None = None
+    name: str, query: Mapping[str, Any], config: Mapping[str, Any], context: sockets.Context | None = None
 ) -> Iterator[dict[str, Any]]:
     """Ask the replay server of a name for messages.
 
@@ -155,7 +156,7 @@ def get_replay(
         TransportError: The server did not answer within ``timeout``. An IOError.
         QueryError: The answer was an error, or nothing that can be read. A ValueError.
     """
-    timeout = float(_settings.get(config, "timeout"))
+    timeout = float(settings.get(config, "timeout"))
     parts = _in_parts(query)
     with Client(name, config, context) as client:
         if parts is not None:

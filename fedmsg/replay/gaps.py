@@ -28,11 +28,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Mu
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
-from fedmsg import _settings, _wire, encoding
+from fedmsg import _wire, encoding
+from fedmsg._util.ratelimit import RejectionLog
+from fedmsg.config import settings
 from fedmsg.exceptions import FedmsgError, MessageError, QueryError, ValidationError
 from fedmsg.replay import client, protocol
-from fedmsg.transport import options
-from fedmsg.transport.refusals import Refusals
+from fedmsg.transport.zmq import sockets
 
 __all__ = ["Ask", "GapFiller", "Message", "check_for_replay"]
 
@@ -80,7 +81,7 @@ class GapFiller:
             to date; when it is given ``names`` is not needed.
         validate: Answers whether a replayed envelope may be passed on; None lets all pass.
         read: Turns a frame of an answer into an envelope, or raises MessageError.
-        refusals: Where replayed messages that are refused are counted and told of.
+        rejections: Where replayed messages that are refused are counted and told of.
         context: The ZeroMQ context for `fill`; that of the process when not given.
         counts: Where to count, when not in a Counter of its own.
 
@@ -99,17 +100,17 @@ class GapFiller:
         numbers: MutableMapping[str, int] | None = None,
         validate: Callable[[dict[str, Any]], bool] | None = None,
         read: Callable[[bytes], dict[str, Any]] = _wire.parse_stored,
-        refusals: Refusals | None = None,
-        context: options.Context | None = None,
+        rejections: RejectionLog | None = None,
+        context: sockets.Context | None = None,
         counts: Counter[str] | None = None,
     ) -> None:
         self.numbers = numbers if numbers is not None else dict.fromkeys(names, -1)
         self.counts: Counter[str] = counts if counts is not None else Counter()
         self._config = config
-        self._timeout = float(_settings.get(config, "timeout"))
+        self._timeout = float(settings.get(config, "timeout"))
         self._validate = validate
         self._read = read
-        self._refusals = refusals if refusals is not None else Refusals(log)
+        self._rejections = rejections if rejections is not None else RejectionLog(log)
         self._context = context
         # How long each server is waited for: less each time that it is silent, so that one that
         # has gone does not hold up a stream with many gaps.
@@ -261,7 +262,7 @@ class GapFiller:
                 if self._validate is not None and not self._validate(envelope):
                     raise ValidationError(envelope)
             except MessageError as error:
-                self._refusals.add(f"the replay server of {name}", error)
+                self._rejections.add(f"the replay server of {name}", error)
             else:
                 before = number
                 yield envelope
@@ -331,7 +332,7 @@ def check_for_replay(
     names_to_seq_id: MutableMapping[str, int],
     msg: Message,
     config: Mapping[str, Any],
-    context: options.Context | None = None,
+    context: sockets.Context | None = None,
     *,
     validate: Callable[[dict[str, Any]], bool] | None = None,
     counts: Counter[str] | None = None,

@@ -23,11 +23,12 @@ from typing import Any
 
 import zmq
 
-from fedmsg import _settings, encoding
+from fedmsg import encoding
+from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError, QueryError
 from fedmsg.replay import protocol, writer
 from fedmsg.replay.client import address_of
-from fedmsg.transport import addresses, options, process
+from fedmsg.transport.zmq import addresses, contexts, sockets
 
 __all__ = ["ReplayContext"]
 
@@ -56,7 +57,7 @@ class ReplayContext:
         config: The configuration.
         store: The store: anything with ``add`` and ``get``.
         hostname: The short name of this machine.
-        context: The ZeroMQ context of the process.
+        context: The ZeroMQ context of the contexts.
         publisher: The socket that questions come in at.
         counts: ``answered`` and ``messages`` that were given out; ``refused`` questions that got
             an error; ``malformed`` ones that could not be answered at all, ``dropped`` answers
@@ -72,8 +73,8 @@ class ReplayContext:
 
     def __init__(self, **config: Any) -> None:
         self._closed = True
-        self.config = config = _settings.accept(config)
-        if not _settings.get(config, "persistent_store"):
+        self.config = config = settings.accept(config)
+        if not settings.get(config, "persistent_store"):
             raise ConfigError("No valid persistent_store config value found.")
         self.hostname = socket.gethostname().split(".", 1)[0]
         self.name = str(config.get("name") or "")
@@ -82,8 +83,8 @@ class ReplayContext:
         if not callable(getattr(self.store, "get", None)):
             raise ConfigError(f"No valid persistent_store config value found: {self.store!r} has no get(query)")
         self.counts: Counter[str] = Counter()
-        self._max: int = _settings.get(config, "replay_max")
-        self._max_bytes: int = _settings.get(config, "replay_max_bytes")
+        self._max: int = settings.get(config, "replay_max")
+        self._max_bytes: int = settings.get(config, "replay_max_bytes")
         self._under_way: list[tuple[zmq.MessageTracker, int]] = []
         self._quiet_until: dict[str, float] = {}
         self._stopping = threading.Event()
@@ -91,15 +92,15 @@ class ReplayContext:
         self._open(address)
 
     def _open(self, address: str) -> None:
-        self._generation = process.generation
-        self.context = process.acquire(_settings.get(self.config, "io_threads"))
+        self._generation = contexts.generation
+        self.context = contexts.acquire(settings.get(self.config, "io_threads"))
         self._waker, self._wake = os.pipe()
         self._closed = False
         try:
-            self.publisher = options.answerer(self.context, self.config)
+            self.publisher = sockets.answerer(self.context, self.config)
             try:
                 key = f"replay_endpoints[{self.name!r}]"
-                self.address = options.bind(self.publisher, addresses.bindable(address), key)
+                self.address = sockets.bind(self.publisher, addresses.bindable(address), key)
             except AddressInUse as error:
                 raise AddressInUse(f"The replay endpoint cannot be bound. {error}") from error
         except BaseException:
@@ -283,7 +284,7 @@ class ReplayContext:
 
     def close(self) -> None:
         """Close the socket; answers under way have ``zmq_linger`` milliseconds left. A second call does nothing."""
-        if self._closed or self._generation != process.generation:
+        if self._closed or self._generation != contexts.generation:
             return
         self._stopping.set()
         self._closed = True
@@ -291,8 +292,8 @@ class ReplayContext:
             self.publisher.close()
         os.close(self._wake)
         os.close(self._waker)
-        process.release(self._generation)
-        if isinstance(_settings.get(self.config, "persistent_store"), str):
+        contexts.release(self._generation)
+        if isinstance(settings.get(self.config, "persistent_store"), str):
             self.store.close()
 
     def __enter__(self) -> ReplayContext:

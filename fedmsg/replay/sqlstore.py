@@ -22,7 +22,7 @@ from sqlalchemy import exc, orm
 from fedmsg import encoding
 from fedmsg.exceptions import ConfigError, QueryError, StoreError
 from fedmsg.replay import protocol
-from fedmsg.transport import process
+from fedmsg.transport.zmq import contexts
 
 __all__ = ["SqlMessage", "SqlStore", "connect"]
 
@@ -463,4 +463,4 @@ def _in_child() -> None:
         store.engine.dispose(close=False)
 
 
-process.after_fork(_in_child)
+contexts.after_fork(_in_child)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The store that a publisher writes to: opened once in a process, and written in order.
+"""The store that a publisher writes to: opened once in a contexts, and written in order.
 
 Contexts of a process that use the same store share one `Writer`. What it stores it sends
 before it stores the next, so that the threads of a process send in the order of the
@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from fedmsg import _plugins, _settings
+from fedmsg._util import plugins
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, FedmsgError, RefusedAtStart
-from fedmsg.transport import process
+from fedmsg.transport.zmq import contexts
 
 __all__ = ["Writer", "close", "open_store", "open_writer"]
 
@@ -148,8 +149,8 @@ def open_store(config: Mapping[str, Any]) -> Any:
         ConfigError: The URL can't be used.
         StoreError: The database can't be used.
     """
-    store = _settings.get(config, "persistent_store")
-    return _plugins.lazy("store").connect(store) if isinstance(store, str) else store
+    store = settings.get(config, "persistent_store")
+    return plugins.lazy("store").connect(store) if isinstance(store, str) else store
 
 
 def open_writer(config: Mapping[str, Any], *, signed: bool) -> Writer:
@@ -164,7 +165,7 @@ def open_writer(config: Mapping[str, Any], *, signed: bool) -> Writer:
         RefusedAtStart: It can't be used for signed messages.
         StoreError: The database can't be used.
     """
-    configured = _settings.get(config, "persistent_store")
+    configured = settings.get(config, "persistent_store")
     key = configured if isinstance(configured, str) else id(configured)
     with _lock:
         writer = _open.get(key)
@@ -198,4 +199,4 @@ def _in_child() -> None:
     _lock = threading.RLock()
 
 
-process.after_fork(_in_child)
+contexts.after_fork(_in_child)

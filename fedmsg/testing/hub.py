@@ -16,7 +16,8 @@ from typing import Any
 
 import zmq
 
-from fedmsg import _settings, _wire, crypto, encoding
+from fedmsg import _wire, crypto, encoding
+from fedmsg.config import settings
 from fedmsg.exceptions import RefusedAtStart, WorkLeft
 from fedmsg.hub import Consumer, Hub, Outcome, PollingProducer, Producer
 from fedmsg.hub.endpoints import Inbound
@@ -24,7 +25,7 @@ from fedmsg.hub.subscriptions import prefix
 from fedmsg.testing.catcher import Catcher
 from fedmsg.testing.failures import Failure, Failures
 from fedmsg.testing.surroundings import configured, credentials
-from fedmsg.transport import publisher
+from fedmsg.transport.zmq import publisher
 
 __all__ = ["HubRunner"]
 
@@ -293,7 +294,7 @@ class HubRunner:
     @property
     def refused(self) -> dict[str, int]:
         """How many messages were refused, by kind: ``{"invalid": 1}`` for one that is not validly signed."""
-        return dict(self.hub.refusals.counts)
+        return dict(self.hub.rejections.counts)
 
     # ---------------------------------------------------------------- start and end
 
@@ -352,12 +353,12 @@ class HubRunner:
             **{one.config_key: True for one in self._classes if getattr(one, "config_key", None)},
             **(credentials(self._certificate, _NAME) if self._certificate else {}),
         }
-        config = {**_settings.defaults(), **self._own, **self._told}
+        config = {**settings.defaults(), **self._own, **self._told}
         config |= {"endpoints": endpoints, "relay_inbound": [inlet], "name": _NAME, "active": False}
         # For who says active and no name.
         config[_NAME] = [inlet]
-        config.setdefault("topic_prefix_re", _settings.derive_topic_prefix_re(config["topic_prefix"]))
-        return _settings.accept(config)
+        config.setdefault("topic_prefix_re", settings.derive_topic_prefix_re(config["topic_prefix"]))
+        return settings.accept(config)
 
     def _await_subscriptions(self, until: float) -> None:
         """Wait until everything that the hub wants has been asked for."""

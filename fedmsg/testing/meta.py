@@ -8,7 +8,8 @@ import unittest
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from fedmsg import _settings, meta
+from fedmsg import meta
+from fedmsg.config import settings
 
 __all__ = ["Base", "ConglomerateBase", "Unspecified", "UnspecifiedType", "skip_on"]
 
@@ -61,7 +62,7 @@ class _WithProcessors(unittest.TestCase):
     def setUp(self) -> None:
         """Make them."""
         self.config: dict[str, Any] = {
-            **_settings.defaults(),
+            **settings.defaults(),
             "topic_prefix": "org.fedoraproject",
             "topic_prefix_re": r"^org\.fedoraproject\.(dev|stg|prod)",
         }

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 import fedmsg.commands.config
-from fedmsg import _settings, _yaml, testing
+from fedmsg import testing
+from fedmsg._util import yaml
+from fedmsg.config import settings
 from tests.unit.configs import write
 
 
@@ -40,7 +42,7 @@ def outcome(*arguments: str, **keywords: Any) -> tuple[int, str, str]:
 def test_without_files_it_prints_the_defaults() -> None:
     status, out, err = outcome()
     assert (status, err) == (0, "")
-    assert json.loads(out) == {**_settings.defaults(), "topic_prefix_re": r"org\.fedoraproject\.[^\W\d_]+"}
+    assert json.loads(out) == {**settings.defaults(), "topic_prefix_re": r"org\.fedoraproject\.[^\W\d_]+"}
     # For people: indented, in the order of the table, other letters escaped as 1.1.7 does.
     assert out.startswith('{\n  "topic_prefix": "org.fedoraproject",\n  "environment": "dev",\n')
 
@@ -59,7 +61,7 @@ def test_yaml() -> None:
     write("fedmsg.d/a.py", "config = {'timeout': 7, 'own': (1, {2}), 'store': object, 'text': 'no'}")
     status, out, err = outcome("--disable-defaults", "--format", "yaml")
     assert (status, err) == (0, "")
-    assert _yaml.load(out) == {"timeout": 7, "own": [1, [2]], "store": "<class 'object'>", "text": "no"}
+    assert yaml.load(out) == {"timeout": 7, "own": [1, [2]], "store": "<class 'object'>", "text": "no"}
 
 
 def test_yaml_can_be_read_back_as_configuration() -> None:
@@ -177,7 +179,7 @@ def test_origin_of_everything() -> None:
     assert rows["endpoints.a"] == f"./fedmsg.d  {one}"
     assert rows["endpoints.b"] == f"~/.fedmsg-config  {two}"
     assert rows["topic_prefix_re"] == "made from topic_prefix"
-    assert {key.partition(".")[0] for key in rows} >= {name.partition(".")[0] for name in _settings.TABLE}
+    assert {key.partition(".")[0] for key in rows} >= {name.partition(".")[0] for name in settings.TABLE}
 
 
 def test_origin_of_one_key() -> None:
@@ -190,7 +192,7 @@ def test_origin_of_one_key() -> None:
     assert outcome("--origin", "--query", "nope", *named) == (1, "", "Key `nope` does not exist in config\n")
 
 
-@pytest.mark.parametrize(("format_", "read"), [("json", json.loads), ("yaml", _yaml.load)])
+@pytest.mark.parametrize(("format_", "read"), [("json", json.loads), ("yaml", yaml.load)])
 def test_origin_for_programs(format_: str, read: Any) -> None:
     path = os.path.abspath(write("my.yaml", "x: 1"))
     found = read(run("--origin", "--format", format_, env={"FEDMSG_CONFIG": path}).stdout)
@@ -258,7 +260,7 @@ def test_a_misspelt_key_is_no_error() -> None:
 def test_explain_one_setting() -> None:
     assert outcome("--explain", "--query", "timeout") == (
         0,
-        f"timeout (number, seconds; default: 2)\n    {_settings.TABLE['timeout'].help}\n",
+        f"timeout (number, seconds; default: 2)\n    {settings.TABLE['timeout'].help}\n",
         "",
     )
 
@@ -267,7 +269,7 @@ def test_explain_everything_even_with_a_broken_configuration() -> None:
     write("fedmsg.d/a.py", "broken")
     status, out, err = outcome("--explain")
     assert (status, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == list(_settings.TABLE)
+    assert [line.split()[0] for line in out.splitlines() if not line.startswith(" ")] == list(settings.TABLE)
 
 
 def test_explain_somebody_elses_setting() -> None:

@@ -246,7 +246,7 @@ def test_bad_frames_end_nothing(publisher: Publisher, full_size: bool) -> None:
     assert memory[-1] - memory[0] < 2_000
     # Told of on standard error, not among the data, and not for each.
     assert 5 < len(tail.err) < 60 + blocks
-    assert all("refused a message from tcp://127.0.0.1:" in line for line in tail.err)
+    assert all("rejected a message from tcp://127.0.0.1:" in line for line in tail.err)
     assert not UNSAFE.search("".join(tail.err))
 
 

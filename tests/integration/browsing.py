@@ -11,7 +11,7 @@ from typing import Any
 
 import websocket
 
-from fedmsg.hub.websocket import Server
+from fedmsg.websocket.server import Server
 from tests.integration.faults.ground import until
 
 TOPIC = "org.fedoraproject.dev.shop"

@@ -21,7 +21,7 @@ import fedmsg.aio
 from fedmsg.aio import FedMsgContext
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, NotListening, RefusedAtStart, UsageError
 from fedmsg.testing import free_address
-from fedmsg.transport.forwarder import Forwarder
+from fedmsg.transport.zmq.forwarder import Forwarder
 from tests.integration.faults.ground import Witness
 from tests.integration.loops import LOOPS, NAMES, begin, connected, hearing, until
 
@@ -386,8 +386,8 @@ async def test_refused_messages_are_counted(address: str, caplog: pytest.LogCapt
                 publisher.send_multipart([b"t"])
                 publisher.send_multipart([b"t", b'{"topic":"t","msg":1}'])
                 await until(lambda: heard)
-    assert listener.refusals.counts == {"json": 1500, "topic": 1500, "frames": 1}
-    assert f"refused a message from {address}: its body is not a JSON object" in caplog.text
+    assert listener.rejections.counts == {"json": 1500, "topic": 1500, "frames": 1}
+    assert f"rejected a message from {address}: its body is not a JSON object" in caplog.text
 
 
 async def test_what_can_not_work_fails_at_the_call() -> None:

@@ -15,7 +15,7 @@ import fedmsg.aio
 from fedmsg.aio import FedMsgContext
 from fedmsg.exceptions import ConfigError
 from fedmsg.testing import free_address
-from fedmsg.transport import process
+from fedmsg.transport.zmq import contexts
 from tests.integration.faults import ground
 from tests.integration.faults.ground import Witness
 from tests.integration.loops import LOOPS, NAMES, connected, hearing, until
@@ -113,7 +113,7 @@ async def test_opening_is_cancelled(settings: dict[str, Any]) -> None:
     await asyncio.wait({task}, timeout=0)
     assert await cancelled(task)
     # Nothing is left of it: the address is free, and the process needs no sockets.
-    assert process._users == 0
+    assert contexts._users == 0
 
 
 async def test_closing_is_cancelled(settings: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ async def test_closing_is_cancelled(settings: dict[str, Any]) -> None:
     assert await cancelled(task)
     with pytest.raises(ConfigError, match="closed"):
         await context.publish(modname="m")
-    await until(lambda: process._users == 0)
+    await until(lambda: contexts._users == 0)
     await context.destroy()
 
 
@@ -194,4 +194,4 @@ async def test_nothing_is_left_behind(address: str, settings: dict[str, Any], fu
         await once(address, settings)
     gc.collect()
     await until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1], what="all closed")
-    assert process._users == 0
+    assert contexts._users == 0

@@ -16,7 +16,7 @@ import fedmsg.aio
 from fedmsg.aio import FedMsgContext
 from fedmsg.exceptions import UsageError
 from fedmsg.testing import Bus, Process, envelopes, free_address
-from fedmsg.transport import process
+from fedmsg.transport.zmq import contexts
 from tests.integration.faults.ground import Witness, until
 
 
@@ -56,7 +56,7 @@ def test_loops_in_several_threads(address: str, settings: dict[str, Any]) -> Non
     assert {len(frames) for frames in witness.frames} == {2}
     expected = [[thread, loop, n] for thread in range(threads) for loop in range(loops) for n in range(20)]
     assert sorted(witness.numbers("t")) == expected
-    assert process._users == 0
+    assert contexts._users == 0
 
 
 def test_a_context_belongs_to_one_loop_at_a_time(settings: dict[str, Any]) -> None:
@@ -71,20 +71,20 @@ def test_a_context_belongs_to_one_loop_at_a_time(settings: dict[str, Any]) -> No
     asyncio.run(context.publish(modname="m"))
     asyncio.run(context.destroy())
     assert context._i == 2
-    assert process._users == 0
+    assert contexts._users == 0
 
 
 def test_a_context_ends_with_its_loop(address: str, settings: dict[str, Any]) -> None:
     with Witness(address) as witness:
         asyncio.run(fedmsg.aio.publish("t", {"n": 1}, modname="m", **settings))
-        assert process._users == 0
+        assert contexts._users == 0
         # Also where nobody shuts the loop down as asyncio.run does.
         loop = asyncio.new_event_loop()
         loop.run_until_complete(fedmsg.aio.publish("t", {"n": 2}, modname="m", **settings))
         loop.close()
         del loop
         gc.collect()
-        assert process._users == 0
+        assert contexts._users == 0
         witness.wait_for(2, "t")
     assert witness.numbers("t") == [1, 2]
 
@@ -99,7 +99,7 @@ def test_a_listener_ends_with_its_loop(settings: dict[str, Any]) -> None:
             await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(anext(messages[0]))), 0.02)
 
     asyncio.run(listen())
-    assert process._users == 0
+    assert contexts._users == 0
 
 
 # ------------------------------------------------------------------ programs

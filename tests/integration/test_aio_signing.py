@@ -98,7 +98,7 @@ async def test_what_is_signed_is_heard_and_what_is_forged_is_not(
                 publisher.send_multipart([topic, body])
                 await until(lambda: heard)
         assert [envelope["msg"] for *_, envelope in heard] == [json.loads(body)["msg"]]
-        assert forged.refusals.counts == {"invalid": 150}
+        assert forged.rejections.counts == {"invalid": 150}
 
 
 async def test_the_hook_runs_in_the_loop_and_what_it_changes_is_signed(

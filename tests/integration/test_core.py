@@ -23,7 +23,7 @@ import fedmsg
 from fedmsg.core import FedMsgContext, ValidationError
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, NotListening, RefusedAtStart
 from fedmsg.testing import free_address
-from fedmsg.transport.forwarder import Forwarder
+from fedmsg.transport.zmq.forwarder import Forwarder
 
 HOST = socket.gethostname().split(".", 1)[0]
 
@@ -499,5 +499,5 @@ def test_refused_messages_are_counted_on_the_context(address: str) -> None:
         assert next(messages)[3]["msg"] == 1
         thread.join()
         messages.close()  # type: ignore[attr-defined]
-        assert listener.refusals.counts == {"json": 1}
+        assert listener.rejections.counts == {"json": 1}
     context.term()

@@ -15,7 +15,7 @@ import zmq.auth
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import NotListening, RefusedAtStart
 from fedmsg.testing import Bus, Process, free_port
-from fedmsg.transport.forwarder import Forwarder
+from fedmsg.transport.zmq.forwarder import Forwarder
 
 
 class Keys:

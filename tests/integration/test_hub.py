@@ -272,7 +272,7 @@ def test_a_validate_of_its_own_may_refuse_and_may_fail(feed: Feed, caplog: pytes
         until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].said == ["good"]
         assert hub.consumers[0].totals()["refused"] == 2
-        assert hub.refusals.counts["invalid"] == 2
+        assert hub.rejections.counts["invalid"] == 2
     assert "I don't like it" in caplog.text
 
 
@@ -478,8 +478,8 @@ def test_what_is_malformed_is_refused_and_counted(feed: Feed, caplog: pytest.Log
         assert [len(consumer.taken) for consumer in hub.consumers] == [1, 1, 1]
         # The first four are told apart when each consumer decodes them.
         assert [consumer.totals()["refused"] for consumer in hub.consumers] == [4, 4, 4]
-        assert hub.refusals.counts == {"frames": 2, "json": 6, "utf-8": 3, "topic": 3}
-    warnings = [record for record in caplog.records if "refused a message" in record.getMessage()]
+        assert hub.rejections.counts == {"frames": 2, "json": 6, "utf-8": 3, "topic": 3}
+    warnings = [record for record in caplog.records if "rejected a message" in record.getMessage()]
     assert len(warnings) == 4
     assert all(feed.address in record.getMessage() for record in warnings)
 
@@ -490,7 +490,7 @@ def test_what_is_too_big_is_refused(feed: Feed) -> None:
         feed.send("shop", "small")
         until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].said == ["small"]
-        assert hub.refusals.counts == {"size": 1}
+        assert hub.rejections.counts == {"size": 1}
 
 
 # ---------------------------------------------------------------- its life

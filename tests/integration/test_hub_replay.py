@@ -273,7 +273,7 @@ def test_replayed_messages_are_checked_like_any_other(tmp_path: Path, caplog: py
         until(lambda: len(consumer.taken) >= 4)
         assert consumer.said == [1, 2, 4, 5]
         assert counts(consumer)["lost"] == 1
-        assert consumer.hub.refusals.counts == {"invalid": 1}
+        assert consumer.hub.rejections.counts == {"invalid": 1}
     assert "the replay server of feed" in caplog.text
 
 
@@ -291,7 +291,7 @@ def test_a_consumers_own_look_counts_for_replayed_ones_too(shop: Shop) -> None:
         shop.sell(3)
         until(lambda: len(consumer.taken) >= 3)
         assert consumer.said == [1, 2, 3]
-        assert consumer.hub.refusals.counts == {"invalid": 2}
+        assert consumer.hub.rejections.counts == {"invalid": 2}
 
 
 # ---------------------------------------------------------------- what comes out of files

@@ -20,9 +20,9 @@ from fedmsg.exceptions import ConfigError, RefusedAtStart
 from fedmsg.hub import Hub, PollingProducer
 from fedmsg.hub.loop import INJECTED
 from fedmsg.hub.monitoring import MonitoringProducer
-from fedmsg.hub.websocket import for_hub
 from fedmsg.testing import Process, command_path, free_address, free_port, run
 from fedmsg.testing.hub import HubRunner
+from fedmsg.websocket.server import for_hub
 from tests.integration.browsing import TOPIC, client, envelope
 from tests.integration.faults.ground import until
 
@@ -198,7 +198,7 @@ def test_clients_get_only_what_is_validly_signed() -> None:
             runner.publish(TOPIC, {"id": 1}, sign=False)
             runner.publish(TOPIC, {"id": 2}, sign=True)
             assert listener.hear()["body"]["msg"] == {"id": 2}
-        assert server.refusals.counts == {"invalid": 1}
+        assert server.rejections.counts == {"invalid": 1}
 
 
 def test_where_signatures_can_not_be_checked_nothing_is_served(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_what_clients_say_is_checked_like_anything_else() -> None:
         client(server, "a") as speaker,
     ):
         speaker.say(TOPIC, {"id": 1})
-        until(lambda: runner.hub.refusals.counts["invalid"])
+        until(lambda: runner.hub.rejections.counts["invalid"])
     assert runner.hub.consumers[0].heard == []
 
 

@@ -59,7 +59,7 @@ def test_the_signed_are_handled_and_the_others_refused(
         assert [message["body"] for message in hub.consumers[0].taken] == good
         assert [json.loads(message.body) for message in hub.consumers[1].taken] == good
         assert [consumer.totals()["refused"] for consumer in hub.consumers] == [4, 4]
-        assert hub.refusals.counts == {"invalid": 8}
+        assert hub.rejections.counts == {"invalid": 8}
     assert "Failed to authn message." in caplog.text
 
 
@@ -70,7 +70,7 @@ def test_the_topic_that_was_signed_has_to_be_that_of_the_frame(feed: Feed, bench
         feed.raw(f"{PREFIX}.other".encode(), json.dumps(message).encode())
         feed.publish(message)
         until(lambda: hub.consumers[0].taken)
-        assert hub.refusals.counts == {"topic": 1}
+        assert hub.rejections.counts == {"topic": 1}
         assert len(hub.consumers[0].taken) == 1
 
 
@@ -164,7 +164,7 @@ def test_each_consumer_gets_a_message_once(feed: Feed, bench: Bench, caplog: pyt
         assert hub.consumers[0].said == hub.consumers[2].said == expected
         assert [json.loads(message.body)["msg"] for message in hub.consumers[1].taken] == expected
         assert [consumer.totals()["refused"] for consumer in hub.consumers] == [3, 3, 3, 0]
-        assert hub.refusals.counts == {"repeated": 6, "invalid": 3}
+        assert hub.rejections.counts == {"repeated": 6, "invalid": 3}
     assert "came before" in caplog.text
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from fedmsg.consumers._irc.backoff import Turnstile
-from fedmsg.consumers._irc.client import Client
-from fedmsg.consumers._irc.session import GOODBYE, Pace
-from fedmsg.consumers._irc.settings import read
+from fedmsg.irc.backoff import Turnstile
+from fedmsg.irc.client import Client
+from fedmsg.irc.configuration import read
+from fedmsg.irc.session import GOODBYE, Pace
 from fedmsg.testing import free_port
 from tests.ircd import Ircd, User, Wiretap, wait_for
 

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmsg.consumers._irc.backoff import Turnstile
-from fedmsg.consumers._irc.client import Client
-from fedmsg.consumers._irc.session import Pace
-from fedmsg.consumers._irc.settings import read
 from fedmsg.consumers.ircbot import IRCBotConsumer
+from fedmsg.irc.backoff import Turnstile
+from fedmsg.irc.client import Client
+from fedmsg.irc.configuration import read
+from fedmsg.irc.session import Pace
 from tests.ircd import Ircd, User, Wiretap, wait_for
 
 SOON = Pace(apart=0.0, reconnect=0.1, rejoin=0.2, nickname=0.2, longest=0.5)

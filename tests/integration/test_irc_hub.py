@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
-from fedmsg.consumers._irc.session import Pace
 from fedmsg.consumers.ircbot import IRCBotConsumer
+from fedmsg.irc.session import Pace
 from fedmsg.testing import HubRunner, free_port
 from tests.ircd import Ircd, User, wait_for
 

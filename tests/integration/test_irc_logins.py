@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fedmsg.consumers._irc.backoff import Turnstile
-from fedmsg.consumers._irc.client import Client
-from fedmsg.consumers._irc.session import Pace
-from fedmsg.consumers._irc.settings import read
+from fedmsg.irc.backoff import Turnstile
+from fedmsg.irc.client import Client
+from fedmsg.irc.configuration import read
+from fedmsg.irc.session import Pace
 from tests.certificates import Holder, authority, key, put, usage
 from tests.irc_services import ACCOUNT, PASSWORD, server_with_services
 from tests.ircd import Ircd, User, Wiretap, wait_for

@@ -14,7 +14,7 @@ import zmq
 
 from fedmsg.core import FedMsgContext
 from fedmsg.testing import free_address
-from fedmsg.transport.forwarder import Forwarder
+from fedmsg.transport.zmq.forwarder import Forwarder
 
 COUNT = 10_000
 

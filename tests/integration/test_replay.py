@@ -362,7 +362,7 @@ def test_replayed_messages_are_checked(sqlite_url: str, tmp_path: Path, caplog: 
     got = numbers(listener.got)
     assert got == [number for number in range(first, start + 7) if number != start + 3]
     assert listener.context.gaps["lost"] == 1
-    assert listener.context.refusals.counts == {"invalid": 1}
+    assert listener.context.rejections.counts == {"invalid": 1}
     assert "1 messages of shop.here are lost" in caplog.text
 
 

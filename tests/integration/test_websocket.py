@@ -15,8 +15,8 @@ import websocket
 from websockets.sync.client import connect
 
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError
-from fedmsg.hub.websocket import Limits, Server
 from fedmsg.testing import free_port
+from fedmsg.websocket.server import Limits, Server
 from tests.integration.browsing import TOPIC, Client, client, envelope, frame, give, raw, shake_hands
 from tests.integration.faults.ground import until
 
@@ -120,7 +120,7 @@ def test_what_is_no_message_goes_to_nobody(topic: str, body: str | bytes, kind: 
         running.deliver(topic, body)
         give(running, i=2)
         assert listener.numbers(1) == [2]
-        assert running.refusals.counts == {kind: 1}
+        assert running.rejections.counts == {kind: 1}
 
 
 def test_without_subscribers_nothing_is_taken_over() -> None:

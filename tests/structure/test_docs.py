@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import fedmsg.meta
-from fedmsg import _settings
+from fedmsg.config import settings
 from fedmsg.hub import moksha
 from fedmsg.testing import Bus, HubRunner, Process, run
 from tests.structure import source
@@ -90,7 +90,7 @@ def text_of(page: Path) -> str:
 
 def test_settings_are_in_the_reference(site: Path) -> None:
     text = text_of(site / "html" / "reference" / "settings.html")
-    assert [name for name, row in _settings.TABLE.items() if name not in text or row.help not in text] == []
+    assert [name for name, row in settings.TABLE.items() if name not in text or row.help not in text] == []
 
 
 @every_command
@@ -130,7 +130,7 @@ def test_settings_that_are_named_are_known(page: Path) -> None:
             r"``((?:zmq|moksha|stomp)[._]\w+|(?:crl|ca_cert)_\w+|\w+_high_water_mark)``", page.read_text("utf-8")
         )
     )
-    assert named - set(_settings.TABLE) - NO_SETTINGS == set()
+    assert named - set(settings.TABLE) - NO_SETTINGS == set()
 
 
 @every_page

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmsg import _plugins
+from fedmsg._util import plugins
 from tests.structure import source
 from tests.structure.test_floors import INSTALLED_AS, WRAPPERS
 
@@ -96,9 +96,9 @@ def test_basic_install_is_small() -> None:
     assert requirements() == {"click", "kitchen", "pygments", "pyyaml", "pyzmq", "six"}
 
 
-@pytest.mark.parametrize("feature", sorted(_plugins._TABLE))
+@pytest.mark.parametrize("feature", sorted(plugins._TABLE))
 def test_the_extra_that_a_feature_asks_for_brings_its_library(feature: str) -> None:
-    row = _plugins._TABLE[feature]
+    row = plugins._TABLE[feature]
     libraries = {INSTALLED_AS.get(name, name) for name, wrappers in WRAPPERS.items() if row.module in wrappers}
     assert row.module in source.modules()
     assert libraries

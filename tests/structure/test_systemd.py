@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmsg import _settings, exceptions
+from fedmsg import exceptions
+from fedmsg.config import settings
 from fedmsg.testing import command_path
 from tests.structure import source
 
@@ -73,7 +74,7 @@ def test_type_and_times(unit: Path) -> None:
     keys = service(unit)
     assert keys["Type"] == "notify"
     assert int(keys["WatchdogSec"]) > 0
-    stop_timeout = _settings.get({}, "stop_timeout")
+    stop_timeout = settings.get({}, "stop_timeout")
     assert stop_timeout < int(keys["TimeoutStopSec"]) <= 2 * stop_timeout
 
 

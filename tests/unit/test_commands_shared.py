@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from fedmsg import _settings
 from fedmsg.commands import _options, _shared
+from fedmsg.config import settings
 from fedmsg.exceptions import UsageError
 
 
@@ -21,12 +21,12 @@ def late(monkeypatch: pytest.MonkeyPatch, arguments: str) -> _shared.LateFlags:
 
 def test_each_setting_with_a_flag_has_it() -> None:
     names = [name for flags, _ in _shared.declarations() for name in flags]
-    assert set(names) >= {row.flag for row in _settings.TABLE.values() if row.flag}
+    assert set(names) >= {row.flag for row in settings.TABLE.values() if row.flag}
     assert names == sorted(set(names), key=names.index)
 
 
-@pytest.mark.parametrize("row", [row for row in _settings.TABLE.values() if row.flag], ids=lambda row: str(row.name))
-def test_the_flag_of_a_setting_says_what_the_setting_says(row: _settings.Setting) -> None:
+@pytest.mark.parametrize("row", [row for row in settings.TABLE.values() if row.flag], ids=lambda row: str(row.name))
+def test_the_flag_of_a_setting_says_what_the_setting_says(row: settings.Setting) -> None:
     keys = next(keys for names, keys in _shared.declarations() if names == [row.flag])
     assert (keys["dest"], keys["help"]) == (row.name, row.help)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import fedmsg.config
-from fedmsg import _settings
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
 from tests.unit.configs import forget, give_away, load, write
 
@@ -31,7 +31,7 @@ def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_files_the_defaults_apply() -> None:
     config = load()
-    assert config == {**_settings.defaults(), "topic_prefix_re": r"org\.fedoraproject\.[^\W\d_]+"}
+    assert config == {**settings.defaults(), "topic_prefix_re": r"org\.fedoraproject\.[^\W\d_]+"}
     assert type(config) is dict
 
 
@@ -206,7 +206,7 @@ def test_logging_is_merged_into_its_default() -> None:
     write("fedmsg.d/a.py", {"logging": {"loggers": {"fedmsg": {"level": "DEBUG"}, "mine": {"level": "INFO"}}}})
     write("fedmsg.d/b.py", {"logging": {"handlers": {"console": {"stream": "ext://sys.stderr"}}}})
     found = load()["logging"]
-    expected = _settings.defaults()["logging"]
+    expected = settings.defaults()["logging"]
     expected["loggers"]["fedmsg"]["level"] = "DEBUG"
     expected["loggers"]["mine"] = {"level": "INFO"}
     expected["handlers"]["console"]["stream"] = "ext://sys.stderr"
@@ -483,7 +483,7 @@ def test_print_config_prints_and_ends(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_defaults_can_be_looked_at() -> None:
-    assert fedmsg.config.defaults == _settings.defaults()
+    assert fedmsg.config.defaults == settings.defaults()
 
 
 EXTRA = [

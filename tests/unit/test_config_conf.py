@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 import fedmsg.config
-from fedmsg import _settings
-from fedmsg.config import FedmsgConfig
+from fedmsg.config import FedmsgConfig, settings
 from fedmsg.exceptions import ConfigError
 from tests.unit.configs import give_away, write
 
@@ -40,8 +39,8 @@ def test_it_loads_when_it_is_asked(ask: Callable[[FedmsgConfig], Any]) -> None:
     conf = FedmsgConfig()
     assert conf == {}
     assert ask(conf) == 2
-    assert conf == _settings.conf_defaults()
-    assert list(conf) == list(_settings.conf_defaults())
+    assert conf == settings.conf_defaults()
+    assert list(conf) == list(settings.conf_defaults())
 
 
 # As at 1.1.7: these see the dict as it is.

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmsg import _settings
+from fedmsg.config import settings
 from fedmsg.config._nearest import nearest
 
-NAMES = list(_settings.TABLE)
+NAMES = list(settings.TABLE)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_one_slip_in_any_known_key_is_seen(data: st.DataObject, name: str, lette
             name[:at] + name[at : at + 2][::-1] + name[at + 2 :],
         ])
     )  # fmt: skip
-    if slip not in _settings.TABLE:
+    if slip not in settings.TABLE:
         assert nearest(slip, NAMES) is not None
 
 

@@ -19,7 +19,8 @@ import dns.resolver
 import dns.rrset
 import pytest
 
-from fedmsg import _dns, _plugins
+from fedmsg._util import dns as own_dns
+from fedmsg._util import plugins
 from fedmsg.config import _layers
 from fedmsg.config._merge import Origin, lines
 from tests.unit.configs import forget, load, write
@@ -83,11 +84,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
 
 
 def test_it_is_reached_by_its_name() -> None:
-    assert _plugins.lazy("dns") is _dns
+    assert plugins.lazy("dns") is own_dns
 
 
 def test_addresses_by_priority_then_weight(server: NameServer) -> None:
-    assert _dns.service_addresses("example.org") == [
+    assert own_dns.service_addresses("example.org") == [
         "tcp://big.example.org:9940",
         "tcp://small.example.org:9940",
         "tcp://slow.example.org:9941",
@@ -107,8 +108,8 @@ def test_addresses_by_priority_then_weight(server: NameServer) -> None:
     ],
 )
 def test_a_failure_has_a_reason(domain: str, reason: str) -> None:
-    with pytest.raises(_dns.LookupFailed, match=reason):
-        _dns.service_addresses(domain)
+    with pytest.raises(own_dns.LookupFailed, match=reason):
+        own_dns.service_addresses(domain)
 
 
 @pytest.mark.usefixtures("server")

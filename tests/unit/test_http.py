@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fedmsg import _http
+from fedmsg._util import http
 from fedmsg.exceptions import HttpError
 from fedmsg.testing import free_port
 from tests.datagrepper_server import DatagrepperServer, Handler, Query, message
@@ -24,13 +24,13 @@ def server() -> Iterator[DatagrepperServer]:
 
 
 def test_json(server: DatagrepperServer) -> None:
-    found = _http.get_json(f"{server.url}/id", {"id": "2026-1"})
+    found = http.get_json(f"{server.url}/id", {"id": "2026-1"})
     assert (found["msg"], found["timestamp"]) == ({"number": 1}, 1.7e9)
     assert server.asked == [("id", {"id": ["2026-1"]})]
 
 
 def test_keys_with_several_values(server: DatagrepperServer) -> None:
-    _http.get_json(f"{server.url}/raw?x=y", [("start", 0), ("end", 1), ("category", "a&b"), ("category", "ü")])
+    http.get_json(f"{server.url}/raw?x=y", [("start", 0), ("end", 1), ("category", "a&b"), ("category", "ü")])
     assert server.asked[0][1] == {"x": ["y"], "start": ["0"], "end": ["1"], "category": ["a&b", "ü"]}
 
 
@@ -44,7 +44,7 @@ def says(status: int, content: Any, **headers: str) -> Callable[[Handler, Query,
 
 def test_text(server: DatagrepperServer) -> None:
     server.misbehave = says(200, "https://da.gd/ü\n".encode())
-    assert _http.get_text(server.url) == "https://da.gd/ü\n"
+    assert http.get_text(server.url) == "https://da.gd/ü\n"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_bad_answers(
 ) -> None:
     server.misbehave = says(status, content, **headers)
     with pytest.raises(HttpError, match=text) as caught:
-        _http.get_json(f"{server.url}/raw", timeout=5, largest=1000 if "1000" in text else 1_000_000)
+        http.get_json(f"{server.url}/raw", timeout=5, largest=1000 if "1000" in text else 1_000_000)
     assert "\n" not in str(caught.value)
     assert caught.value.status in {None, status}
 
@@ -79,24 +79,24 @@ def test_bad_answers(
 def test_text_that_is_none(server: DatagrepperServer) -> None:
     server.misbehave = says(200, b"\xff")
     with pytest.raises(HttpError, match="not UTF-8"):
-        _http.get_text(server.url)
+        http.get_text(server.url)
 
 
 def test_nobody_there() -> None:
     with pytest.raises(HttpError, match="Connection refused") as caught:
-        _http.get_json(f"http://127.0.0.1:{free_port()}/raw")
+        http.get_json(f"http://127.0.0.1:{free_port()}/raw")
     assert caught.value.status is None
 
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "nonsense", "http://[", "http://a b/", "/etc/passwd", ""])
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(HttpError, match="is not an http or https address"):
-        _http.get_json(url)
+        http.get_json(url)
 
 
 def test_passwords_are_not_told() -> None:
     with pytest.raises(HttpError) as caught:
-        _http.get_json(f"http://ann:secret@127.0.0.1:{free_port()}/raw?token=secret#secret")
+        http.get_json(f"http://ann:secret@127.0.0.1:{free_port()}/raw?token=secret#secret")
     assert "secret" not in str(caught.value)
 
 
@@ -105,18 +105,18 @@ def test_an_https_address_does_not_lead_to_http(
 ) -> None:
     """Where it would lead to there is an answer, but everybody on the way could read along or change it."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.use_tls(tmp_path)))
-    assert _http.get_json(f"{server.url}/id", {"id": "2026-1"})["i"] == 1
+    assert http.get_json(f"{server.url}/id", {"id": "2026-1"})["i"] == 1
     with DatagrepperServer(server.messages) as plain:
         server.misbehave = says(302, b"", Location=f"{plain.url}/id?id=2026-1")
         with pytest.raises(HttpError, match="leads to one that is not"):
-            _http.get_json(server.url)
+            http.get_json(server.url)
         assert plain.asked == []
 
 
 def test_a_server_that_nobody_vouches_for(server: DatagrepperServer, tmp_path: Path) -> None:
     server.use_tls(tmp_path)
     with pytest.raises(HttpError, match=r"can't be asked: .*certificate"):
-        _http.get_json(server.url)
+        http.get_json(server.url)
     assert server.asked == []
 
 
@@ -153,11 +153,11 @@ def is_silent(server: DatagrepperServer) -> Callable[[Handler, Query, int], bool
 def test_a_time_out_is_for_all_of_it(server: DatagrepperServer, how: str) -> None:
     server.misbehave = is_silent(server) if how == "silence" else drips(server, head=how == "head")
     with pytest.raises(HttpError, match="does not answer in time"):
-        _http.get_json(server.url, timeout=0.5)
+        http.get_json(server.url, timeout=0.5)
 
 
 def test_it_can_be_cut_short(server: DatagrepperServer) -> None:
-    limit, begun = _http.Limit(60), threading.Event()
+    limit, begun = http.Limit(60), threading.Event()
     drip = drips(server, head=False)
 
     def answer(handler: Handler, query: Query, number: int) -> bool:
@@ -173,14 +173,14 @@ def test_it_can_be_cut_short(server: DatagrepperServer) -> None:
     cutter = threading.Thread(target=cut)
     cutter.start()
     with pytest.raises(HttpError, match="in time"):
-        _http.get_json(server.url, timeout=limit)
+        http.get_json(server.url, timeout=limit)
     cutter.join()
 
 
 def test_nothing_is_left_open(server: DatagrepperServer) -> None:
     before = threading.active_count()
     for _ in range(20):
-        _http.get_json(f"{server.url}/id", {"id": "2026-1"}, timeout=60)
+        http.get_json(f"{server.url}/id", {"id": "2026-1"}, timeout=60)
     # The server's own threads come and go; ours are all joined.
     assert [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)] == []
     assert threading.active_count() <= before + 20

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmsg import _plugins
+from fedmsg._util import plugins
 from fedmsg.encoding import _speed
 from tests.unit.fresh import python
 
@@ -33,29 +33,30 @@ def install(site: Path, distribution: str, entries: str, **modules: str) -> None
 
 
 def test_lazy_imports_on_first_use() -> None:
-    code = "import sys; from fedmsg import _plugins; print('orjson' in sys.modules); print(_plugins.lazy('speed'))"
+    code = "import sys; from fedmsg._util import plugins; print('orjson' in sys.modules); print(plugins.lazy('speed'))"
     before, after = python(code)
     assert before == "False"
     assert "fedmsg.encoding._speed" in after
 
 
 def test_lazy_gives_the_same_module_again() -> None:
-    assert _plugins.lazy("speed") is _speed
-    assert _plugins.lazy("speed") is _speed
+    assert plugins.lazy("speed") is _speed
+    assert plugins.lazy("speed") is _speed
 
 
 def test_lazy_knows_only_its_table() -> None:
     with pytest.raises(KeyError):
-        _plugins.lazy("os")
+        plugins.lazy("os")
 
 
 def test_a_missing_library_is_one_line_that_says_how_to_get_it() -> None:
     code = """
 import sys
 sys.modules["orjson"] = None  # what the import system makes of this is "not installed"
-from fedmsg import _plugins, exceptions
+from fedmsg import exceptions
+from fedmsg._util import plugins
 try:
-    _plugins.lazy("speed")
+    plugins.lazy("speed")
 except exceptions.MissingExtra as error:
     print(error, error.extra, error.exit_status, error.__cause__.name)
 """
@@ -72,9 +73,9 @@ sys.path.insert(0, {str(tmp_path)!r})
 import fedmsg.encoding
 sys.modules[{module!r}] = None
 del fedmsg.encoding._plain
-from fedmsg import _plugins
+from fedmsg._util import plugins
 try:
-    _plugins.lazy("speed")
+    plugins.lazy("speed")
 except ImportError as error:
     print(type(error).__name__, error.name)
 """
@@ -84,7 +85,7 @@ except ImportError as error:
 def test_load_gives_the_objects_in_the_order_of_their_names(site: Path) -> None:
     install(site, "second", "b = plugin_b:Thing", plugin_b="class Thing: pass")
     install(site, "first", "c = plugin_c\na = plugin_c:VALUE.real", plugin_c="VALUE = 7")
-    loaded = _plugins.load(GROUP)
+    loaded = plugins.load(GROUP)
     assert [name for name, _ in loaded] == ["a", "b", "c"]
     assert loaded[0][1] == 7
     assert loaded[1][1].__name__ == "Thing"
@@ -92,7 +93,7 @@ def test_load_gives_the_objects_in_the_order_of_their_names(site: Path) -> None:
 
 
 def test_load_without_plugins() -> None:
-    assert _plugins.load("fedmsg.no_such_group") == []
+    assert plugins.load("fedmsg.no_such_group") == []
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_failing_plugin_is_named_and_left_out(
     name = f"plugin_{reason.partition('(')[0].lower()}"
     install(site, "mixed", f"bad = {name}:Thing\ngood = json:dumps", **{name: text})
     with caplog.at_level(logging.INFO, logger="fedmsg"):
-        loaded = _plugins.load(GROUP)
+        loaded = plugins.load(GROUP)
     assert [entry for entry, _ in loaded] == ["good"]
     [record] = caplog.records
     assert record.levelname == "ERROR"
@@ -124,14 +125,14 @@ def test_the_traceback_of_a_failing_plugin_is_there_for_who_debugs(
 ) -> None:
     install(site, "traced", "bad = plugin_traced", plugin_traced="1 / 0")
     with caplog.at_level(logging.DEBUG, logger="fedmsg"):
-        assert _plugins.load(GROUP) == []
+        assert plugins.load(GROUP) == []
     assert "plugin_traced.py" in caplog.text
 
 
 def test_who_interrupts_is_obeyed(site: Path) -> None:
     install(site, "interrupted", "bad = plugin_interrupted", plugin_interrupted="raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
-        _plugins.load(GROUP)
+        plugins.load(GROUP)
 
 
 def test_a_broken_list_of_entry_points_costs_only_its_own_distribution(
@@ -140,7 +141,7 @@ def test_a_broken_list_of_entry_points_costs_only_its_own_distribution(
     install(site, "broken", "this is no entry point")
     install(site, "whole", "good = json:dumps")
     with caplog.at_level(logging.INFO, logger="fedmsg"):
-        loaded = _plugins.load(GROUP)
+        loaded = plugins.load(GROUP)
     assert [name for name, _ in loaded] == ["good"]
     [record] = caplog.records
     assert record.getMessage().startswith("The entry_points.txt of broken is left out: ")

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from fedmsg import _settings
-from fedmsg.config import _layers
+from fedmsg.config import _layers, settings
 from tests.unit.configs import write
 
 # What one of them does set: signing and checking are never half on.
@@ -24,7 +23,7 @@ COMMENTED_OUT = re.compile(r"^    #     ", re.MULTILINE)
 
 def settings_by_section() -> dict[str, set[str]]:
     sections: dict[str, set[str]] = defaultdict(set)
-    for row in _settings.TABLE.values():
+    for row in settings.TABLE.values():
         if not row.derived:
             sections[row.section].add(row.name)
     return sections
@@ -51,7 +50,7 @@ def test_there_is_one_for_every_section(repository: Path) -> None:
 @pytest.mark.parametrize("section", settings_by_section())
 def test_a_sample_shows_the_defaults_of_its_section(section: str, repository: Path) -> None:
     found = values_in(repository / "fedmsg.d" / f"{section}.py")
-    expected = {name: _settings.get({}, name) for name in settings_by_section()[section]} | SET.get(section, {})
+    expected = {name: settings.get({}, name) for name in settings_by_section()[section]} | SET.get(section, {})
     assert found == expected
     assert {name: type(value) for name, value in found.items()} == {n: type(value) for n, value in expected.items()}
 
@@ -83,5 +82,5 @@ def test_all_samples_together_are_in_order(repository: Path) -> None:
         write(f"fedmsg.d/{path.name}", COMMENTED_OUT.sub("    ", path.read_text(encoding="utf-8")))
     answer = _layers.gather(_layers.Question())
     assert (answer.problems, answer.notes) == ([], [])
-    expected = {**_settings.defaults(), **SET_AT_ALL}
-    assert {name: answer.config[name] for name in _settings.defaults()} == expected
+    expected = {**settings.defaults(), **SET_AT_ALL}
+    assert {name: answer.config[name] for name in settings.defaults()} == expected

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmsg import _settings
-from fedmsg._settings import kinds
+from fedmsg.config import settings
+from fedmsg.config.settings import kinds
 
 _CONF_KEYS = """topic_prefix environment io_threads post_init_sleep timeout print_config high_water_mark zmq_linger
 zmq_enabled zmq_strict zmq_tcp_keepalive zmq_tcp_keepalive_cnt zmq_tcp_keepalive_idle zmq_tcp_keepalive_intvl
@@ -63,34 +63,34 @@ irc [{"channel": "my-fedmsg-channel", "port": 6667, "timeout": 120, "line_rate":
 """  # noqa: E501 one setting is one piece
 
 
-def settings(text: str) -> dict[str, Any]:
+def read_settings(text: str) -> dict[str, Any]:
     """Read settings: name, blank, JSON; separated by lines and bars."""
     pieces = [piece.strip().split(" ", 1) for line in text.split("\n") for piece in line.split(" | ") if piece]
     return {name: json.loads(value) for name, value in pieces}
 
 
-DEFAULTS = settings(_DEFAULTS)
-OTHER_IN_CONF = settings(_OTHER_IN_CONF)
+DEFAULTS = read_settings(_DEFAULTS)
+OTHER_IN_CONF = read_settings(_OTHER_IN_CONF)
 
 
 def test_the_defaults_are_the_published_ones() -> None:
-    assert _settings.defaults() == DEFAULTS
-    assert {name: type(value) for name, value in _settings.defaults().items()} == {
+    assert settings.defaults() == DEFAULTS
+    assert {name: type(value) for name, value in settings.defaults().items()} == {
         name: type(value) for name, value in DEFAULTS.items()
     }
 
 
 def test_conf_has_its_own_keys_in_their_order() -> None:
-    assert list(_settings.conf_defaults()) == CONF_KEYS
+    assert list(settings.conf_defaults()) == CONF_KEYS
     assert len(CONF_KEYS) == 48
 
 
 def test_conf_has_its_own_defaults() -> None:
-    assert _settings.conf_defaults() == {name: DEFAULTS[name] for name in CONF_KEYS} | OTHER_IN_CONF
+    assert settings.conf_defaults() == {name: DEFAULTS[name] for name in CONF_KEYS} | OTHER_IN_CONF
 
 
 def test_topic_prefix_re_is_in_the_table_without_being_a_default() -> None:
-    assert set(_settings.TABLE) - set(DEFAULTS) == {"topic_prefix_re"}
+    assert set(settings.TABLE) - set(DEFAULTS) == {"topic_prefix_re"}
 
 
 def damage(value: Any) -> None:
@@ -105,28 +105,28 @@ def damage(value: Any) -> None:
         value.append("damage")
 
 
-@pytest.mark.parametrize("make", [_settings.defaults, _settings.conf_defaults])
+@pytest.mark.parametrize("make", [settings.defaults, settings.conf_defaults])
 def test_defaults_are_fresh(make: Any) -> None:
     damage(make())
-    assert make() == (DEFAULTS if make is _settings.defaults else {n: DEFAULTS[n] for n in CONF_KEYS} | OTHER_IN_CONF)
+    assert make() == (DEFAULTS if make is settings.defaults else {n: DEFAULTS[n] for n in CONF_KEYS} | OTHER_IN_CONF)
 
 
 def test_get_prefers_what_is_configured() -> None:
-    assert _settings.get({"timeout": 0}, "timeout") == 0
-    assert _settings.get({"relay_inbound": None}, "relay_inbound") is None
+    assert settings.get({"timeout": 0}, "timeout") == 0
+    assert settings.get({"relay_inbound": None}, "relay_inbound") is None
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_get_knows_the_default(name: str) -> None:
-    found = _settings.get({}, name)
+    found = settings.get({}, name)
     assert found == DEFAULTS[name]
     damage(found)
-    assert _settings.get({}, name) == DEFAULTS[name]
+    assert settings.get({}, name) == DEFAULTS[name]
 
 
 def test_get_of_an_unknown_setting_is_a_mistake_in_the_code() -> None:
     with pytest.raises(KeyError, match="nonsense"):
-        _settings.get({}, "nonsense")
+        settings.get({}, "nonsense")
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def test_get_of_an_unknown_setting_is_a_mistake_in_the_code() -> None:
     ],
 )
 def test_topic_prefix_re_is_made_from_the_prefix(config: dict[str, Any], expected: str) -> None:
-    assert _settings.get(config, "topic_prefix_re") == expected
+    assert settings.get(config, "topic_prefix_re") == expected
 
 
-@pytest.mark.parametrize("row", _settings.TABLE.values(), ids=lambda row: row.name)
-def test_a_row_is_complete(row: _settings.Setting) -> None:
+@pytest.mark.parametrize("row", settings.TABLE.values(), ids=lambda row: row.name)
+def test_a_row_is_complete(row: settings.Setting) -> None:
     assert row.help.endswith(".")
     assert row.help[0].isupper()
     assert "\n" not in row.help
@@ -151,8 +151,8 @@ def test_a_row_is_complete(row: _settings.Setting) -> None:
     assert row.kind is kinds.ANYTHING or row.fix.startswith("write ")
 
 
-@pytest.mark.parametrize("row", _settings.TABLE.values(), ids=lambda row: row.name)
-def test_a_default_is_accepted_and_left_as_it_is(row: _settings.Setting) -> None:
+@pytest.mark.parametrize("row", settings.TABLE.values(), ids=lambda row: row.name)
+def test_a_default_is_accepted_and_left_as_it_is(row: settings.Setting) -> None:
     accepted = row.accept(row.fresh_default())
     assert (accepted, type(accepted)) == (row.default, type(row.default))
     if row.in_conf:
@@ -161,7 +161,7 @@ def test_a_default_is_accepted_and_left_as_it_is(row: _settings.Setting) -> None
 
 
 def test_the_flags_that_every_command_has_come_from_the_table() -> None:
-    assert {row.flag: row.name for row in _settings.TABLE.values() if row.flag} == {
+    assert {row.flag: row.name for row in settings.TABLE.values() if row.flag} == {
         "--io-threads": "io_threads",
         "--topic-prefix": "topic_prefix",
         "--post-init-sleep": "post_init_sleep",
@@ -233,7 +233,7 @@ STRICT: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("name", "value", "expected"), STRICT, ids=[f"{name}={v!r}" for name, v, _ in STRICT])
 def test_conf_reads_like_the_peer(name: str, value: Any, expected: Any) -> None:
-    read = _settings.TABLE[name].validator
+    read = settings.TABLE[name].validator
     if isinstance(expected, ValueError):
         with pytest.raises(ValueError) as caught:  # noqa: PT011 the whole text is compared
             read(value)
@@ -245,7 +245,7 @@ def test_conf_reads_like_the_peer(name: str, value: Any, expected: Any) -> None:
 
 def test_relay_inbound_may_be_a_list() -> None:
     # New: the relay binds all of them.
-    assert _settings.TABLE["relay_inbound"].validator(["tcp://a:1", "tcp://b:2"]) == ["tcp://a:1", "tcp://b:2"]
+    assert settings.TABLE["relay_inbound"].validator(["tcp://a:1", "tcp://b:2"]) == ["tcp://a:1", "tcp://b:2"]
 
 
 # What load_config makes of a value. The first half worked at 1.1.7, which looked at nothing here.
@@ -302,7 +302,7 @@ LOOSE: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("name", "value", "expected"), LOOSE, ids=[f"{name}={v!r}" for name, v, _ in LOOSE])
 def test_load_config_takes_what_works_and_refuses_what_can_not(name: str, value: Any, expected: Any) -> None:
-    accept = _settings.TABLE[name].accept
+    accept = settings.TABLE[name].accept
     if isinstance(expected, ValueError):
         with pytest.raises(ValueError) as caught:  # noqa: PT011 the whole text is compared
             accept(value)
@@ -314,7 +314,7 @@ def test_load_config_takes_what_works_and_refuses_what_can_not(name: str, value:
 
 def test_the_list_that_was_given_is_not_the_one_that_is_kept() -> None:
     mine = ["tcp://a:1"]
-    kept = _settings.TABLE["endpoints"].accept({"a": mine})
+    kept = settings.TABLE["endpoints"].accept({"a": mine})
     kept["a"].append("more")
     assert mine == ["tcp://a:1"]
 
@@ -331,7 +331,7 @@ def test_the_list_that_was_given_is_not_the_one_that_is_kept() -> None:
     ],
 )
 def test_the_fix(name: str, fix: str) -> None:
-    assert _settings.TABLE[name].fix == fix
+    assert settings.TABLE[name].fix == fix
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_the_fix(name: str, fix: str) -> None:
     ],
 )
 def test_what_a_closer_look_finds(name: str, value: Any, faults: list[str]) -> None:
-    assert _settings.TABLE[name].kind.faults(value) == faults
+    assert settings.TABLE[name].kind.faults(value) == faults
 
 
 anything = st.recursive(
@@ -359,9 +359,9 @@ anything = st.recursive(
 )
 
 
-@given(name=st.sampled_from(list(_settings.TABLE)), value=anything)
+@given(name=st.sampled_from(list(settings.TABLE)), value=anything)
 def test_whatever_is_configured_is_taken_or_refused_with_a_reason(name: str, value: Any) -> None:
-    row = _settings.TABLE[name]
+    row = settings.TABLE[name]
     for read in (row.accept, row.validator):
         # Anything but a ValueError would end the program with a traceback.
         with contextlib.suppress(ValueError):
@@ -369,9 +369,9 @@ def test_whatever_is_configured_is_taken_or_refused_with_a_reason(name: str, val
     assert all(isinstance(fault, str) for fault in row.kind.faults(value))
 
 
-@given(name=st.sampled_from(list(_settings.TABLE)), value=anything)
+@given(name=st.sampled_from(list(settings.TABLE)), value=anything)
 def test_what_is_taken_is_taken_again_unchanged(name: str, value: Any) -> None:
-    row = _settings.TABLE[name]
+    row = settings.TABLE[name]
     try:
         once = row.accept(value)
     except ValueError:

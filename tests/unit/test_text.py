@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmsg import _text
+from fedmsg._util import text as safe_text
 from tests.unit.fresh import python
 
 # With lone surrogates, which hypothesis leaves out unless told otherwise; much of it control characters.
@@ -39,7 +39,7 @@ class Shown:
     ],
 )
 def test_to_text(value: Any, text: str) -> None:
-    assert _text.to_text(value) == text
+    assert safe_text.to_text(value) == text
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_to_text(value: Any, text: str) -> None:
     ],
 )
 def test_to_bytes(value: Any, data: bytes) -> None:
-    assert _text.to_bytes(value) == data
+    assert safe_text.to_bytes(value) == data
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_to_bytes(value: Any, data: bytes) -> None:
     ],
 )
 def test_as_list(value: Any, texts: list[str]) -> None:
-    assert _text.as_list(value) == texts
+    assert safe_text.as_list(value) == texts
 
 
 def test_as_list_makes_a_list_of_its_own() -> None:
     given_list = ["a"]
-    _text.as_list(given_list).append("b")
+    safe_text.as_list(given_list).append("b")
     assert given_list == ["a"]
 
 
@@ -104,34 +104,34 @@ def test_as_list_makes_a_list_of_its_own() -> None:
     ],
 )
 def test_safe(text: str, line: str | None, block: str | None) -> None:
-    assert _text.safe_line(text) == (text if line is None else line)
-    assert _text.safe_block(text) == (text if block is None else block)
+    assert safe_text.safe_line(text) == (text if line is None else line)
+    assert safe_text.safe_block(text) == (text if block is None else block)
 
 
 @given(TEXTS)
 def test_a_safe_line_is_one_harmless_line(text: str) -> None:
-    safe = _text.safe_line(text)
+    safe = safe_text.safe_line(text)
     assert {unicodedata.category(character) for character in safe} & {"Cc", "Cs", "Zl", "Zp"} == set()
     assert {unicodedata.bidirectional(character) for character in safe} & {"LRE", "LRO", "RLE", "RLO", "PDF"} == set()
     assert {unicodedata.bidirectional(character) for character in safe} & {"LRI", "RLI", "FSI", "PDI"} == set()
     assert len(safe.splitlines()) <= 1
     safe.encode()
-    assert _text.safe_line(safe) == safe
+    assert safe_text.safe_line(safe) == safe
 
 
 @given(TEXTS)
 def test_a_safe_block_is_safe_lines_and_tabs(text: str) -> None:
-    lines = [[_text.safe_line(cell) for cell in line.split("\t")] for line in text.split("\n")]
-    assert _text.safe_block(text) == "\n".join("\t".join(line) for line in lines)
+    lines = [[safe_text.safe_line(cell) for cell in line.split("\t")] for line in text.split("\n")]
+    assert safe_text.safe_block(text) == "\n".join("\t".join(line) for line in lines)
 
 
 def test_what_is_loaded() -> None:
     code = """
 import sys
-from fedmsg import _text
-_text.to_text("a"), _text.to_bytes(b"a"), _text.as_list(["a"]), _text.safe_line("\\x1b")
+from fedmsg._util import text as safe_text
+safe_text.to_text("a"), safe_text.to_bytes(b"a"), safe_text.as_list(["a"]), safe_text.safe_line("\\x1b")
 print("kitchen" in sys.modules)
-_text.to_text(5)
+safe_text.to_text(5)
 print("kitchen" in sys.modules)
 """
     assert python(code) == ["False", "True"]
@@ -139,5 +139,5 @@ print("kitchen" in sys.modules)
 
 def test_no_warning_where_kitchen_is_not_compiled(tmp_path: Path) -> None:
     # An empty cache of byte code: Python has to compile kitchen, and has remarks on it.
-    code = "from fedmsg import _text; print(_text.to_text(5), _text.as_list({6}))"
+    code = "from fedmsg._util import text as safe_text; print(safe_text.to_text(5), safe_text.as_list({6}))"
     assert python(code, "-X", f"pycache_prefix={tmp_path}") == ["5 ['6']"]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmsg import _plugins, _yaml
+from fedmsg._util import plugins, yaml
 
 
 def test_it_is_reached_by_its_name() -> None:
-    assert _plugins.lazy("yaml") is _yaml
+    assert plugins.lazy("yaml") is yaml
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_it_is_reached_by_its_name() -> None:
     ],
 )
 def test_load(text: str, expected: Any) -> None:
-    assert _yaml.load(text) == expected
+    assert yaml.load(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_load(text: str, expected: Any) -> None:
     ],
 )
 def test_what_is_wrong_and_where(text: str, line: int, what: str) -> None:
-    with pytest.raises(_yaml.NotYaml) as caught:
-        _yaml.load(text)
+    with pytest.raises(yaml.NotYaml) as caught:
+        yaml.load(text)
     assert what in str(caught.value)
     assert caught.value.line == line
 
@@ -57,17 +57,17 @@ data = st.recursive(
 
 @given(data)
 def test_what_is_written_can_be_read(value: Any) -> None:
-    assert _yaml.load(_yaml.dump(value)) == value
+    assert yaml.load(yaml.dump(value)) == value
 
 
 def test_keys_keep_their_order_and_letters_are_escaped() -> None:
-    assert _yaml.dump({"b": 1, "a": ["\xe9"]}) == 'b: 1\na:\n- "\\xE9"\n'
+    assert yaml.dump({"b": 1, "a": ["\xe9"]}) == 'b: 1\na:\n- "\\xE9"\n'
 
 
 def line_of_fault(text: str) -> int | None:
     try:
-        _yaml.load(text)
-    except _yaml.NotYaml as error:
+        yaml.load(text)
+    except yaml.NotYaml as error:
         return error.line
     return None
 

@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from fedmsg.testing import Bus, Process, free_address
-from fedmsg.transport.receiver import Receiver
+from fedmsg.transport.zmq.source import Receiver
 from tests.integration.faults import hostile
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.ground import Witness, memory, raw, shake_hands, until
@@ -113,7 +113,7 @@ def test_tail_in_every_format(figures: Figures, full_size: bool) -> None:
     assert [after[i] - before[i] for i in range(len(tails)) if after[i] - before[i] > SLACK] == []
     kinds = {one.kind for one in hostile.small() + hostile.too_big()}
     for tail in tails:
-        refused = [line for line in tail.err if "refused a message" in line]
+        refused = [line for line in tail.err if "rejected a message" in line]
         # One warning for each kind, and now and then another with the number of those left out.
         assert len(kinds) <= len(refused) <= len(kinds) * (2 + total // 20_000)
         assert [line for line in tail.err if line not in refused] == []
@@ -143,9 +143,9 @@ def test_what_is_refused_is_counted_by_reason(caplog: pytest.LogCaptureFixture) 
         with caplog.at_level(logging.WARNING):
             enemy.send([*(one.frames for one in messages), *hostile.odd_but_good()])
             thread.join()
-    assert receiver.refusals.counts == Counter(one.kind for one in messages)
+    assert receiver.rejections.counts == Counter(one.kind for one in messages)
     assert len(taken) == len(hostile.odd_but_good()) + 1
-    assert len(caplog.records) == len(receiver.refusals.counts)
+    assert len(caplog.records) == len(receiver.rejections.counts)
 
 
 @contextmanager

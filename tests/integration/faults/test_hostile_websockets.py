@@ -179,7 +179,7 @@ def test_a_hub(figures: Figures, full_size: bool) -> None:
     assert after - before[0] < SLACK
     assert not [line for line in hub.err if "Traceback" in line]
     # What they do is told of, and not once for each.
-    assert 0 < len([line for line in hub.out if "fedmsg.hub.websocket" in line]) < 200
+    assert 0 < len([line for line in hub.out if "fedmsg.websocket.server" in line]) < 200
     figures(
         "hostile WebSocket clients of a hub", sent=done, arrived=0, lost=0, exits=0,
         memory_before=before[0], memory_after=after, remarks="polite clients got their messages between them",

@@ -14,7 +14,7 @@ import fedmsg
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import ConfigError
 from fedmsg.testing import Bus, free_address
-from fedmsg.transport.forwarder import Forwarder
+from fedmsg.transport.zmq.forwarder import Forwarder
 from tests.integration.faults import ground
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.ground import Witness, until

@@ -253,7 +253,7 @@ def test_what_is_no_message_is_left_out(server: DatagrepperServer, bad: Any, cap
 
     server.misbehave = misbehave
     assert ids(asking(server).results(T, END)) == [7]
-    assert caplog.text.count("refused a message from") == 1
+    assert caplog.text.count("rejected a message from") == 1
 
 
 def test_it_is_stopped_from_elsewhere(server: DatagrepperServer) -> None:

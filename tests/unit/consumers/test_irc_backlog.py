@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import threading
 
-from fedmsg.consumers._irc.backlog import Backlog
-from fedmsg.consumers._irc.backoff import Backoff, Turnstile
+from fedmsg.irc.backlog import Backlog
+from fedmsg.irc.backoff import Backoff, Turnstile
 
 
 def filled(limit: int, messages: int) -> Backlog:

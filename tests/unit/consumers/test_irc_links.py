@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from fedmsg.consumers._irc import links
+from fedmsg.irc import links
 from fedmsg.testing import free_port
 
 LINK = "https://example.org/a/page?with=this&and=that"

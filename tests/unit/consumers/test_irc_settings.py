@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from fedmsg import _settings
-from fedmsg.consumers._irc import settings
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
+from fedmsg.irc import configuration
 
 
 def test_the_defaults() -> None:
-    bot = settings.read({"channel": "news"})
-    assert bot == settings.Bot("#news")
+    bot = configuration.read({"channel": "news"})
+    assert bot == configuration.Bot("#news")
     assert (bot.network, bot.port, bot.ssl, bot.nickname) == ("irc.libera.chat", 6667, False, "fedmsg-bot")
     assert (bot.timeout, bot.rate, bot.pretty, bot.terse, bot.short) == (120.0, 1.0, False, False, False)
 
 
 def test_the_sample_bot_of_conf_is_in_order() -> None:
-    bot = settings.read(_settings.TABLE["irc"].conf_default[0])
+    bot = configuration.read(settings.TABLE["irc"].conf_default[0])
     assert (bot.channel, bot.network, bot.rate) == ("#my-fedmsg-channel", "irc.freenode.net", 0.9)
     assert (bot.pretty, bot.terse, bot.short) == (True, True, True)
     assert bot.filters == {"topic": [], "body": [re.compile("lub-dub")]}
@@ -32,12 +32,12 @@ def test_the_sample_bot_of_conf_is_in_order() -> None:
     ("given", "is_called"), [("news", "#news"), ("#news", "#news"), ("##news", "##news"), ("&news", "&news")]
 )
 def test_channels(given: str, is_called: str) -> None:
-    assert settings.read({"channel": given}).channel == is_called
+    assert configuration.read({"channel": given}).channel == is_called
 
 
 @pytest.mark.parametrize(("more", "port"), [({}, 6697), ({"port": 7000}, 7000), ({"port": "7000"}, 7000)])
 def test_the_port_with_tls(more: dict[str, Any], port: int) -> None:
-    assert settings.read({"channel": "c", "ssl": True, **more}).port == port
+    assert configuration.read({"channel": "c", "ssl": True, **more}).port == port
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_port_with_tls(more: dict[str, Any], port: int) -> None:
 )
 def test_what_is_refused(key: str, value: Any, reason: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        settings.read({"channel": "news", key: value})
+        configuration.read({"channel": "news", key: value})
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -81,17 +81,17 @@ def test_what_is_refused(key: str, value: Any, reason: str) -> None:
 def test_what_is_unknown_is_told_and_counts_for_nothing() -> None:
     """1.x let it pass."""
     entry = {"channel": "news", "colour": "blue", "filters": {"topics": ["a"], "body": ["b"]}}
-    bot = settings.read(entry)
-    assert bot == settings.read({"channel": "news", "filters": {"body": ["b"]}})
-    colour, topics = settings.unknown(entry)
+    bot = configuration.read(entry)
+    assert bot == configuration.read({"channel": "news", "filters": {"body": ["b"]}})
+    colour, topics = configuration.unknown(entry)
     assert colour.startswith("'colour' is unknown and counts for nothing; known are: backlog, channel, ")
     assert topics == "filters: 'topics' is unknown and counts for nothing; write 'topic' or 'body'"
-    assert settings.unknown({"channel": "news", "sasl_password_file": "x", "filters": None}) == []
+    assert configuration.unknown({"channel": "news", "sasl_password_file": "x", "filters": None}) == []
 
 
 def test_all_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        settings.read({"channel": "news", "port": 0, "nickname": "a b", "line_rate": "x"})
+        configuration.read({"channel": "news", "port": 0, "nickname": "a b", "line_rate": "x"})
     assert str(caught.value).startswith("the entry of 'irc' for 'news' can't be used: port: ")
     assert str(caught.value).count(";") >= 2
 
@@ -99,29 +99,29 @@ def test_all_is_said_at_once() -> None:
 def test_two_passwords_that_exclude_each_other() -> None:
     entry = {"channel": "c", "sasl_username": "a", "sasl_password": "b", "server_password": "c"}
     with pytest.raises(ConfigError, match="can't both be used"):
-        settings.read(entry)
+        configuration.read(entry)
 
 
 def test_none_is_the_default() -> None:
-    assert settings.read({"channel": "c", "port": None, "sasl_password": None}) == settings.Bot("#c")
+    assert configuration.read({"channel": "c", "port": None, "sasl_password": None}) == configuration.Bot("#c")
 
 
 def test_a_password_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("sesame\n", encoding="utf-8")
-    bot = settings.read({"channel": "c", "sasl_username": "a", "sasl_password_file": str(tmp_path / "secret")})
+    bot = configuration.read({"channel": "c", "sasl_username": "a", "sasl_password_file": str(tmp_path / "secret")})
     assert bot.sasl_password == "sesame"
     assert bot.secrets
 
 
 def test_passwords_are_not_shown() -> None:
-    bot = settings.Bot("#c", channel_key="s1", sasl_password="s2", nickserv_password="s3", server_password="s4")
+    bot = configuration.Bot("#c", channel_key="s1", sasl_password="s2", nickserv_password="s3", server_password="s4")
     assert not re.search(r"s\d", repr(bot))
 
 
 @pytest.mark.parametrize("nothing", [None, {}, {"topic": None}, {"topic": [], "body": []}])
 def test_filters_may_be_empty(nothing: Any) -> None:
-    assert settings.compile_filters(nothing) == {"topic": [], "body": []}
+    assert configuration.compile_filters(nothing) == {"topic": [], "body": []}
 
 
 def test_a_filter_may_be_a_single_text() -> None:
-    assert settings.compile_filters({"topic": "abc"})["topic"] == [re.compile("abc")]
+    assert configuration.compile_filters({"topic": "abc"})["topic"] == [re.compile("abc")]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmsg.consumers._irc import text
+from fedmsg.irc import text
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=600)
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from fedmsg import _plugins, crypto
+from fedmsg import crypto
+from fedmsg._util import plugins
 from fedmsg.core import FedMsgContext
 from fedmsg.crypto import gpg
 from fedmsg.exceptions import RefusedAtStart
@@ -132,7 +133,7 @@ def test_validate_needs_a_home_and_crypto_knows_one(config: dict[str, Any], mess
     without = {key: value for key, value in config.items() if key != "gpg_home"}
     assert crypto.validate(signed, **without) is False  # nothing is in ~/.gnupg
     Path(os.environ["HOME"], ".gnupg").symlink_to(home.folder)
-    _plugins.lazy("gnupg")._program.cache_clear()
+    plugins.lazy("gnupg")._program.cache_clear()
     assert crypto.validate(signed, **without)
 
 

@@ -18,7 +18,8 @@ import pytest
 from cryptography import x509
 
 from fedmsg import crypto
-from fedmsg.crypto import _files, _keys, utils
+from fedmsg._util import files
+from fedmsg.crypto import _keys, utils
 from fedmsg.exceptions import RefusedAtStart
 from tests.certificates import DAY, Bench, Holder, authority, key, put, usage
 
@@ -209,11 +210,11 @@ def test_a_damaged_file_leaves_the_last_good_one(
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    _files.replace(path, b"one", 0o600)
+    files.replace(path, b"one", mode=0o600)
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"one", 0o600)
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
-        _files.replace(tmp_path / "folder", b"two")
+        files.replace(tmp_path / "folder", b"two")
     assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "folder"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedmsg.hub.inbox import Inbox
+from fedmsg.hub.queue import Inbox
 from tests.hubs import until
 
 

@@ -15,9 +15,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fedmsg.exceptions import AddressInUse, ConfigError
-from fedmsg.hub import Consumer, PollingProducer, figures
-from fedmsg.hub.figures import Figure
-from fedmsg.hub.metrics import Exporter
+from fedmsg.hub import Consumer, PollingProducer
+from fedmsg.monitoring import figures
+from fedmsg.monitoring.figures import Figure
+from fedmsg.monitoring.prometheus import Exporter
 from fedmsg.testing import free_port
 from tests.integration.faults.ground import until
 
@@ -96,7 +97,7 @@ def test_they_are_not_those_of_the_report() -> None:
 
 
 def test_refused_messages_have_their_reasons() -> None:
-    with exporter(figures.of_refusals({"json": 2, 'odd"\n\\': 1})) as running:
+    with exporter(figures.of_rejections({"json": 2, 'odd"\n\\': 1})) as running:
         found = samples(running)
     assert found["fedmsg_refused_total reason=json"] == 2
     assert found['fedmsg_refused_total reason=odd"\n\\'] == 1

@@ -19,8 +19,8 @@ import pytest
 import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError
-from fedmsg.hub import _ipc
 from fedmsg.hub.monitoring import Monitor
+from fedmsg.monitoring import ipc
 from fedmsg.testing import free_address
 from tests.integration.faults.ground import until
 
@@ -148,7 +148,7 @@ def test_a_mode_that_is_none(tmp_path: Path, mode: str) -> None:
 def test_nobody_connects_before_the_mode_is_set(tmp_path: Path) -> None:
     """The system calls say in which order it went."""
     path = tmp_path / "monitoring"
-    program = f"import sys; from fedmsg.hub import _ipc; _ipc.listen({str(path)!r}, 0o600, 'key')"
+    program = f"import sys; from fedmsg.monitoring import ipc; ipc.listen({str(path)!r}, 0o600, 'key')"
     hook = (
         "import os, socket; order = []; chmod, made = os.chmod, socket.socket\n"
         "def watched(*a): order.append('chmod'); chmod(*a)\n"
@@ -230,13 +230,13 @@ def test_of_many_that_start_at_once_one_gets_the_address(tmp_path: Path) -> None
         with socket.socket(socket.AF_UNIX) as stale:
             stale.bind(str(path))
         barrier = threading.Barrier(8)
-        won: list[_ipc.File] = []
+        won: list[ipc.File] = []
         lost: list[AddressInUse] = []
 
-        def start(barrier: threading.Barrier, won: list[_ipc.File], lost: list[AddressInUse]) -> None:
+        def start(barrier: threading.Barrier, won: list[ipc.File], lost: list[AddressInUse]) -> None:
             barrier.wait()
             try:
-                won.append(_ipc.listen(str(path), None, KEY))
+                won.append(ipc.listen(str(path), None, KEY))
             except AddressInUse as error:
                 lost.append(error)
 

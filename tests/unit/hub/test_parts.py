@@ -13,11 +13,12 @@ import pytest
 
 from fedmsg.exceptions import ConfigError, MessageError
 from fedmsg.hub import endpoints
-from fedmsg.hub.message import Message, ZMQMessage
+from fedmsg.hub.message import ZMQMessage
 from fedmsg.hub.moksha import asbool
 from fedmsg.hub.reactor import Reactor
 from fedmsg.hub.roster import Roster
 from fedmsg.hub.subscriptions import Subscriptions, prefix
+from fedmsg.transport.base import Delivery
 from tests.unit.fresh import python
 
 # ---------------------------------------------------------------- topics
@@ -145,25 +146,25 @@ STRANGE: list[Any] = [
 @pytest.mark.parametrize("msg", STRANGE, ids=lambda value: repr(value)[:20])
 def test_each_taker_gets_an_envelope_of_its_own(msg: Any, takers: int) -> None:
     body = json.dumps({"topic": "a", "msg": msg}).encode()
-    message = Message("tcp://127.0.0.1:1", b"a", body, takers)
+    message = Delivery("tcp://127.0.0.1:1", b"a", body, takers)
     copies = [message.envelope() for _ in range(takers)]
     assert [json.dumps(copy).encode() for copy in copies] == [body] * takers
     assert len({id(copy) for copy in copies}) == takers
     assert math.isinf(json.loads(body)["msg"][0]) if isinstance(msg, list) else True
-    text = message.text()
+    text = ZMQMessage.of(message)
     assert (text.topic, text.body) == ("a", body.decode())
 
 
 @pytest.mark.parametrize("takers", [1, 3])
 def test_each_taker_is_told_that_it_is_malformed(takers: int) -> None:
-    message = Message("tcp://127.0.0.1:1", b"a", b"no json", takers)
+    message = Delivery("tcp://127.0.0.1:1", b"a", b"no json", takers)
     for _ in range(takers):
         with pytest.raises(MessageError, match="not JSON"):
             message.envelope()
 
 
 def test_text_that_is_none_can_be_looked_at() -> None:
-    text = Message("tcp://127.0.0.1:1", b"\xff", b"\xfe").text()
+    text = ZMQMessage.of(Delivery("tcp://127.0.0.1:1", b"\xff", b"\xfe"))
     assert text.__json__() == {"topic": "\ufffd", "body": "\ufffd"}
     assert ZMQMessage("a", "b").__json__() == {"topic": "a", "body": "b"}
 

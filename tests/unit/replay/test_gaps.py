@@ -200,7 +200,7 @@ def test_what_was_not_asked_for_is_refused(filler: GapFiller, caplog: pytest.Log
     drive(filler, numbered(3))
     assert numbers(drive(filler, numbered(8), lambda query: bad)) == [7, 8]
     assert filler.counts["lost"] == 3
-    assert "refused a message from the replay server of shop" in caplog.text
+    assert "rejected a message from the replay server of shop" in caplog.text
 
 
 def test_what_is_not_valid_is_refused(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from fedmsg.exceptions import ConfigError
-from fedmsg.transport import addresses
+from fedmsg.transport.zmq import addresses
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmsg.transport.attendance import Attendance
+from fedmsg.transport.zmq.attendance import Attendance
 
 ADDRESS = "tcp://127.0.0.1:4001"
 

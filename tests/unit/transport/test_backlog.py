@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from fedmsg.transport.backlog import Subscribers
+from fedmsg.transport.zmq.subscribers import Subscribers
 from tests.integration.faults.ground import frame, raw, shake_hands, stuck_subscriber, until
 
 Plain = zmq.Socket[bytes]

@@ -14,8 +14,8 @@ import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, TransportError
 from fedmsg.testing import free_address
-from fedmsg.transport.attendance import Attendance
-from fedmsg.transport.forwarder import Forwarder, Outcome
+from fedmsg.transport.zmq.attendance import Attendance
+from fedmsg.transport.zmq.forwarder import Forwarder, Outcome
 from tests.integration.faults.ground import until
 
 LOCAL = "tcp://127.0.0.1:*"
@@ -92,7 +92,7 @@ def test_checked_messages_pass_or_are_counted(sockets: Sockets) -> None:
             publisher.send_multipart(frames)
         assert [subscriber.recv_multipart() for _ in range(2)] == [[b"t", b"11"], [b"t", b"22"]]
         assert running.statistics().refused == 3
-        assert running.refusals.counts == {"bad": 1, "frames": 2}
+        assert running.rejections.counts == {"bad": 1, "frames": 2}
 
 
 @pytest.mark.parametrize("checked", [False, True])
@@ -228,7 +228,7 @@ def received(subscriber: zmq.Socket[bytes], count: int) -> list[int]:
 def test_former_subscribers_are_waited_for(
     checked: bool, sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 60)
+    monkeypatch.setattr("fedmsg.transport.zmq.forwarder.RETURN_WITHIN", 60)
     check = (lambda frame, body: body) if checked else None
     first, second = sockets(zmq.SUB), sockets(zmq.SUB)
     with remembering(tmp_path, outbound, check=check) as running:
@@ -255,7 +255,7 @@ def test_former_subscribers_are_waited_for(
 def test_those_who_do_not_come_back_are_not_waited_for_long(
     sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 0.5)
+    monkeypatch.setattr("fedmsg.transport.zmq.forwarder.RETURN_WITHIN", 0.5)
     Attendance({"state_directory": str(tmp_path)}, outbound).note(5)
     subscriber = sockets(zmq.SUB)
     subscriber.subscribe(b"")
@@ -272,7 +272,7 @@ def test_those_who_do_not_come_back_are_not_waited_for_long(
 def test_a_stop_bounds_the_waiting_and_the_number_stays(
     sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 60)
+    monkeypatch.setattr("fedmsg.transport.zmq.forwarder.RETURN_WITHIN", 60)
     attendance = Attendance({"state_directory": str(tmp_path)}, outbound)
     attendance.note(5)
     running = remembering(tmp_path, outbound).start()
@@ -290,7 +290,7 @@ def test_a_stop_bounds_the_waiting_and_the_number_stays(
 def test_who_comes_back_while_it_stops_is_passed_what_was_held(
     sockets: Sockets, tmp_path: Path, outbound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedmsg.transport.forwarder.RETURN_WITHIN", 60)
+    monkeypatch.setattr("fedmsg.transport.zmq.forwarder.RETURN_WITHIN", 60)
     Attendance({"state_directory": str(tmp_path)}, outbound).note(1)
     running = remembering(tmp_path, outbound).start()
     sent(running, sockets(zmq.XPUB), 10)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fedmsg.transport.loss import HandoverLog
+from fedmsg.transport.zmq.loss import HandoverLog
 
 
 def test_nothing_was_handed_over() -> None:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""fedmsg.transport.news: a lock, and waiting without it."""
+"""fedmsg.transport.zmq.news: a lock, and waiting without it."""
 
 from __future__ import annotations
 
 import threading
 
-from fedmsg.transport.news import News
+from fedmsg.transport.zmq.news import News
 
 
 def test_what_is_told_after_expecting_is_heard() -> None:

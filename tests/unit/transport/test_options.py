@@ -11,8 +11,8 @@ import pytest
 import zmq
 
 from fedmsg.exceptions import ConfigError
-from fedmsg.transport import options
-from fedmsg.transport.options import Context, Socket
+from fedmsg.transport.zmq import sockets
+from fedmsg.transport.zmq.sockets import Context, Socket
 
 Make = Callable[[Context, Mapping[str, Any]], Socket]
 Attach = Callable[[Socket, str, str], object]
@@ -20,10 +20,10 @@ Attach = Callable[[Socket, str, str], object]
 LIMIT = 77
 
 MAKERS: dict[str, Make] = {
-    "connected publisher": lambda context, config: options.publisher(context, config, bound=False),
-    "bound publisher": lambda context, config: options.publisher(context, config, bound=True),
-    "subscriber": options.subscriber,
-    "passive subscriber": lambda context, config: options.subscriber(context, config, bound=True),
+    "connected publisher": lambda context, config: sockets.publisher(context, config, bound=False),
+    "bound publisher": lambda context, config: sockets.publisher(context, config, bound=True),
+    "subscriber": sockets.subscriber,
+    "passive subscriber": lambda context, config: sockets.subscriber(context, config, bound=True),
 }
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
@@ -42,7 +42,7 @@ class Workshop:
 
     def make_pair(self, config: Mapping[str, Any]) -> tuple[Socket, Socket]:
         """Make the sockets of a forwarder."""
-        inbound, outbound = options.forwarder_pair(self._context, config, LIMIT)
+        inbound, outbound = sockets.forwarder_pair(self._context, config, LIMIT)
         return self._sockets.enter_context(inbound), self._sockets.enter_context(outbound)
 
     def close(self) -> None:
@@ -83,13 +83,13 @@ def marks(socket: Socket) -> tuple[object, object]:
 )
 def test_how_many_messages_it_may_hold(workshop: Workshop, kind: str, config: dict[str, int], mark: int) -> None:
     # A publisher receives subscriptions, of which it takes a few at a time.
-    received = options._SUBSCRIPTIONS_AT_ONCE if "publisher" in kind else mark
+    received = sockets._SUBSCRIPTIONS_AT_ONCE if "publisher" in kind else mark
     assert marks(workshop.make(kind, config)) == (mark, received)
 
 
 def test_how_many_messages_a_forwarder_may_hold(workshop: Workshop) -> None:
     inbound, outbound = workshop.make_pair({"receive_high_water_mark": 6})
-    assert (marks(inbound), marks(outbound)) == ((6, 6), (LIMIT, options._SUBSCRIPTIONS_AT_ONCE))
+    assert (marks(inbound), marks(outbound)) == ((6, 6), (LIMIT, sockets._SUBSCRIPTIONS_AT_ONCE))
 
 
 def option_values(socket: Socket) -> dict[str, object]:
@@ -139,8 +139,8 @@ def test_a_forwarder_has_them_on_both_sides(workshop: Workshop) -> None:
     ("kind", "size"),
     [
         # Who only subscribes has no business to send more than a topic.
-        ("connected publisher", options._LONGEST_SUBSCRIPTION),
-        ("bound publisher", options._LONGEST_SUBSCRIPTION),
+        ("connected publisher", sockets._LONGEST_SUBSCRIPTION),
+        ("bound publisher", sockets._LONGEST_SUBSCRIPTION),
         # Checked after receipt: closing the connection would lose what else comes by it.
         ("subscriber", -1),
         ("passive subscriber", 5000),
@@ -155,7 +155,7 @@ def test_the_socket_itself_limits_the_size_where_others_publish_into_us(
 def test_so_does_the_inbound_side_of_a_forwarder(workshop: Workshop) -> None:
     inbound, outbound = workshop.make_pair({"max_message_size": 5000})
     sizes = inbound.getsockopt(zmq.MAXMSGSIZE), outbound.getsockopt(zmq.MAXMSGSIZE)
-    assert sizes == (5000, options._LONGEST_SUBSCRIPTION)
+    assert sizes == (5000, sockets._LONGEST_SUBSCRIPTION)
 
 
 @every_kind
@@ -164,28 +164,28 @@ def test_what_is_queued_may_wait_for_a_connection(workshop: Workshop, kind: str)
     assert workshop.make(kind, {}).getsockopt(zmq.IMMEDIATE) == 0
 
 
-@pytest.mark.parametrize("attach", [options.bind, options.connect])
+@pytest.mark.parametrize("attach", [sockets.bind, sockets.connect])
 @pytest.mark.parametrize(("address", "ipv6"), [("tcp://127.0.0.1:{}", 0), ("tcp://[::1]:{}", 1)])
 def test_ipv6_is_on_for_its_literals_alone(workshop: Workshop, attach: Attach, address: str, ipv6: int) -> None:
     socket = workshop.make("subscriber", {})
-    attach(socket, address.format("*" if attach is options.bind else 9), "key")
+    attach(socket, address.format("*" if attach is sockets.bind else 9), "key")
     assert socket.getsockopt(zmq.IPV6) == ipv6
 
 
-@pytest.mark.parametrize("attach", [options.bind, options.connect])
+@pytest.mark.parametrize("attach", [sockets.bind, sockets.connect])
 def test_what_is_no_address_is_named_with_its_key(workshop: Workshop, attach: Attach) -> None:
     with pytest.raises(ConfigError, match="my_key: 'nonsense' is no address"):
         attach(workshop.make("subscriber", {}), "nonsense", "my_key")
 
 
 def test_bind_tells_the_port(workshop: Workshop) -> None:
-    bound = options.bind(workshop.make("subscriber", {}), "tcp://127.0.0.1:*", "key")
+    bound = sockets.bind(workshop.make("subscriber", {}), "tcp://127.0.0.1:*", "key")
     assert int(bound.removeprefix("tcp://127.0.0.1:")) > 0
 
 
 def test_the_two_ends_of_a_question_hold_little_and_take_what_may_come() -> None:
     with zmq.Context() as context:
-        answerer, asker = options.answerer(context, {}), options.asker(context, {"max_message_size": 5000})
+        answerer, asker = sockets.answerer(context, {}), sockets.asker(context, {"max_message_size": 5000})
         with answerer, asker:
             assert (answerer.type, asker.type) == (zmq.ROUTER, zmq.DEALER)
             for socket, biggest in ((answerer, 1024 * 1024), (asker, 5000)):

@@ -8,37 +8,37 @@ import os
 import pytest
 import zmq
 
-from fedmsg.transport import process
+from fedmsg.transport.zmq import contexts
 
 
 def test_it_is_shared_and_ends_with_its_last_user() -> None:
-    first = process.acquire()
-    second = process.acquire()
+    first = contexts.acquire()
+    second = contexts.acquire()
     assert first is second
-    process.release(process.generation)
+    contexts.release(contexts.generation)
     assert not first.closed
-    process.release(process.generation)
+    contexts.release(contexts.generation)
     assert first.closed
 
 
 def test_another_one_is_made_afterwards() -> None:
-    first = process.acquire()
-    process.release(process.generation)
-    second = process.acquire()
+    first = contexts.acquire()
+    contexts.release(contexts.generation)
+    second = contexts.acquire()
     try:
         assert (second is first, second.closed) == (False, False)
     finally:
-        process.release(process.generation)
+        contexts.release(contexts.generation)
 
 
 def test_the_first_user_says_how_many_threads_it_has() -> None:
-    context = process.acquire(io_threads=3)
+    context = contexts.acquire(io_threads=3)
     try:
         assert context.get(zmq.IO_THREADS) == 3
-        assert process.acquire(io_threads=1).get(zmq.IO_THREADS) == 3
-        process.release(process.generation)
+        assert contexts.acquire(io_threads=1).get(zmq.IO_THREADS) == 3
+        contexts.release(contexts.generation)
     finally:
-        process.release(process.generation)
+        contexts.release(contexts.generation)
 
 
 def in_child(answer: str) -> str:
@@ -59,18 +59,18 @@ def in_child(answer: str) -> str:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_has_its_own_and_leaves_that_of_its_parent_alone() -> None:
-    context = process.acquire()
-    generation = process.generation
+    context = contexts.acquire()
+    generation = contexts.generation
     try:
         expression = (
-            f"(process.generation - {generation}, id(process.acquire()) == {id(context)}, "
+            f"(contexts.generation - {generation}, id(contexts.acquire()) == {id(context)}, "
             # A use from before the fork is not the child's to give up.
-            f"process.release({generation}), process._users)"
+            f"contexts.release({generation}), contexts._users)"
         )
         assert in_child(expression) == "(1, False, None, 1)"
-        assert (process.generation, context.closed) == (generation, False)
+        assert (contexts.generation, context.closed) == (generation, False)
     finally:
-        process.release(generation)
+        contexts.release(generation)
     assert context.closed
 
 
@@ -79,9 +79,9 @@ told: list[str] = []
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_who_has_registered_is_told_in_the_child_alone() -> None:
-    process.after_fork(lambda: told.append("it is a child"))
+    contexts.after_fork(lambda: told.append("it is a child"))
     try:
         assert in_child("told") == "['it is a child']"
     finally:
-        process._after_fork.pop()
+        contexts._after_fork.pop()
     assert told == []

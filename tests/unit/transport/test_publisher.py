@@ -13,8 +13,8 @@ import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError, NotListening
 from fedmsg.testing import free_address
-from fedmsg.transport import process, publisher
-from fedmsg.transport.publisher import Publisher
+from fedmsg.transport.zmq import contexts, publisher
+from fedmsg.transport.zmq.publisher import Publisher
 
 
 class FakeRelay:
@@ -307,7 +307,7 @@ def test_opening_and_closing_leaves_nothing_behind(address: str) -> None:
         assert made.socket is not None
         publisher.close(made)
         assert made.socket is None
-    assert process._users == 0
+    assert contexts._users == 0
 
 
 def test_to_wait_sends_nothing(address: str) -> None:

@@ -14,7 +14,7 @@ import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.testing import free_address
-from fedmsg.transport.receiver import Received, Receiver
+from fedmsg.transport.zmq.source import Received, Receiver
 
 
 def body(topic: str, **changes: Any) -> bytes:
@@ -87,7 +87,7 @@ def test_each_bad_message_is_refused_and_the_next_good_one_comes_through(make: M
             socket.send_multipart([b"good", body("good", i=number)])
         assert [received[3]["i"] for received in take(receiver, len(BAD))] == list(range(len(BAD)))
         kinds = [kind for _frames, kind in BAD]
-        assert receiver.refusals.counts == {kind: kinds.count(kind) for kind in kinds}
+        assert receiver.rejections.counts == {kind: kinds.count(kind) for kind in kinds}
 
 
 def test_what_does_not_validate_is_refused(make: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -97,7 +97,7 @@ def test_what_does_not_validate_is_refused(make: Make, caplog: pytest.LogCapture
         socket.send_multipart([b"a", body("a", msg="bad")])
         socket.send_multipart([b"a", body("a", msg="good")])
         assert take(receiver, 1)[0][3]["msg"] == "good"
-        assert receiver.refusals.counts == {"invalid": 1}
+        assert receiver.rejections.counts == {"invalid": 1}
     assert f"!! invalid message received: from {address}" in caplog.text
 
 

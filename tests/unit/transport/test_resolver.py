@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedmsg.transport.resolver import Resolver
+from fedmsg.transport.zmq.resolver import Resolver
 
 
 def test_numbers_and_paths_are_ready_at_once() -> None:

@@ -10,13 +10,13 @@ import pytest
 import zmq
 
 from fedmsg.exceptions import FedmsgError, TransportError
-from fedmsg.transport.steering import LoopEnd, Steering
+from fedmsg.transport.zmq.proxy_control import LoopEnd, Steering
 
 
 @pytest.fixture
 def steering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steering]:
     """Give the owner's end, with little patience."""
-    monkeypatch.setattr("fedmsg.transport.steering._PATIENCE", 300)
+    monkeypatch.setattr("fedmsg.transport.zmq.proxy_control._PATIENCE", 300)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     made = Steering(context)
     made._context = context  # type: ignore[attr-defined]

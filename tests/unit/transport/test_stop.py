@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmsg.transport.stop import StopSignals
+from fedmsg.commands._signals import StopSignals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmsg.transport import systemd
+from fedmsg.monitoring import systemd
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import zmq.auth
 
 from fedmsg.exceptions import ConfigError, RefusedAtStart
 from fedmsg.testing import free_address, free_port
-from fedmsg.transport import resolver
-from fedmsg.transport.forwarder import Forwarder
-from fedmsg.transport.upstream import Upstream
+from fedmsg.transport.zmq import resolver
+from fedmsg.transport.zmq.forwarder import Forwarder
+from fedmsg.transport.zmq.upstream import Upstream
 from tests.integration.faults.ground import GREETING, Witness, frame, ready, until
 
 LOCAL = "tcp://127.0.0.1:*"
@@ -177,7 +177,7 @@ def test_an_endpoint_that_has_sent_what_is_no_message_is_heard_again(caplog: pyt
             with Publisher(f"tcp://127.0.0.1:{port}") as publisher:
                 arrives(witness, publisher, b"word%d" % len(nonsense))
         assert running._upstream is not None
-        assert running._upstream.refusals.counts == {"connection": 3}
+        assert running._upstream.rejections.counts == {"connection": 3}
     assert "above max_message_size; connecting again" in caplog.text
 
 

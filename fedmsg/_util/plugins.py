@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is imported late: optional libraries on first use, other people's plugins by group.
+
+A third-party library has one module that wraps it. Nobody imports that module at the
+top; it is reached through :func:`lazy`, so that a command which shows no colours does
+not pay for a highlighter, and a missing library is one line instead of a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fedmsg.exceptions import MissingExtra
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["lazy", "load"]
+
+log = logging.getLogger(__name__)
+
+# One line; those who debug get the traceback too.
+_LEFT_OUT = "%s is left out: %r"
+
+
+class _Lazy(NamedTuple):
+    """A row of the table: where a feature lives, how users call it, which extra brings it."""
+
+    module: str
+    feature: str
+    extra: str
+
+
+# What the basic installation brings has an extra here too: naming one that exists makes
+# pip repair an installation from which a library was taken away.
+_TABLE = {
+    "yaml": _Lazy("fedmsg._util.yaml", "a YAML file", "commands"),
+    "colour": _Lazy("fedmsg.commands._colour", "coloured output", "commands"),
+    "dns": _Lazy("fedmsg._util.dns", "looking up endpoints in the DNS", "srv"),
+    "daemon": _Lazy("fedmsg.commands._daemonize", "running as a daemon", "daemon"),
+    "sqla": _Lazy("fedmsg.encoding.sqla", "sending SQLAlchemy models", "sql"),
+    "store": _Lazy("fedmsg.replay.sqlstore", "keeping messages in a database", "sql"),
+    "x509": _Lazy("fedmsg.crypto._cryptography", "signing and checking with certificates", "crypto"),
+    "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
+    "fetch": _Lazy("fedmsg._util.http", "certificates at an https address", "crypto"),
+    "http": _Lazy("fedmsg._util.http", "asking a web server", "consumers"),
+    "irc": _Lazy("fedmsg.irc.library", "the IRC bot", "irc"),
+    "irc_json": _Lazy("fedmsg.irc.json", "coloured JSON in IRC", "irc"),
+    "metrics": _Lazy("fedmsg.monitoring.prometheus", "figures for Prometheus", "metrics"),
+    "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
+    "websocket": _Lazy("fedmsg.websocket.server", "the WebSocket server", "consumers"),
+}
+
+
+def lazy(name: str) -> ModuleType:
+    """Import the module behind a feature, the first time that the feature is used.
+
+    Args:
+        name: A name of the table of features, for example ``"yaml"``.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtra: The library that the module wraps is not installed.
+    """
+    row = _TABLE[name]
+    try:
+        return importlib.import_module(row.module)
+    except ModuleNotFoundError as error:
+        # A missing module of ours or of Python is a defect, and no extra would mend it.
+        missing = (error.name or "").partition(".")[0]
+        if missing == "fedmsg" or missing in sys.stdlib_module_names:
+            raise
+        raise MissingExtra(row.feature, row.extra) from error
+
+
+def load(group: str, failed: list[str] | None = None) -> list[tuple[str, Any]]:
+    """Load the plugins that installed distributions declare for a group of entry points.
+
+    A plugin that can't be loaded is named in the log and left out.
+
+    Args:
+        group: The group, for example ``"fedmsg.meta"``.
+        failed: Gets a line for each that can't be loaded.
+
+    Returns:
+        Pairs of entry point name and loaded object, in the order of the names, which
+        unlike the order of directories on disk is the same on every machine.
+    """
+    loaded = []
+    for entry in sorted(_entries(group), key=lambda entry: (entry.name, entry.value)):
+        try:
+            loaded.append((entry.name, entry.load()))
+        # Importing runs somebody else's code, which may do anything, exit included.
+        except (Exception, SystemExit) as error:
+            what = f"The plugin {entry.name} = {entry.value} of {group}"
+            log.error(_LEFT_OUT, what, error, exc_info=log.isEnabledFor(logging.DEBUG))
+            if failed is not None:
+                failed.append(f"{entry.value}: {type(error).__name__}: {error}")
+    return loaded
+
+
+def _entries(group: str) -> list[EntryPoint]:
+    """Read the entry points of a group, also when one distribution's list of them is broken."""
+    # Costs 30 ms: only those who look for plugins pay for it.
+    from importlib import metadata
+
+    try:
+        return list(metadata.entry_points(group=group))
+    except Exception:
+        log.debug("Some list of entry points is broken: reading them one by one", exc_info=True)
+    entries: list[EntryPoint] = []
+    for distribution in metadata.distributions():
+        try:
+            entries += [entry for entry in distribution.entry_points if entry.group == group]
+        except Exception as error:
+            what = f"The entry_points.txt of {distribution.metadata['Name']}"
+            log.error(_LEFT_OUT, what, error, exc_info=log.isEnabledFor(logging.DEBUG))
+    return entries

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Text, bytes and lists of text: what people configure, and what they are shown."""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from typing import Any, NamedTuple
+
+__all__ = ["as_list", "quoted", "safe_block", "safe_line", "to_bytes", "to_text"]
+
+
+class _Kitchen(NamedTuple):
+    """The functions of kitchen that are used here."""
+
+    to_unicode: Any
+    to_bytes: Any
+    iterate: Any
+
+
+@functools.cache
+def _six() -> Any:
+    """Import six when text is first converted: what only logs has no use for it."""
+    import six
+
+    return six
+
+
+@functools.cache
+def _kitchen() -> _Kitchen:
+    """Import kitchen when it is first needed: it loads an HTTP client, 50 ms and 9 MiB."""
+    with warnings.catch_warnings():
+        # Python compiles kitchen, where the installer did not, with a warning for each
+        # "\*" in a docstring. That is nothing that the user of a command could mend.
+        warnings.simplefilter("ignore")
+        from kitchen.iterutils import iterate
+        from kitchen.text.converters import to_bytes, to_unicode
+    return _Kitchen(to_unicode, to_bytes, iterate)
+
+
+def to_text(value: Any) -> str:
+    """Make text of anything.
+
+    Args:
+        value: Text is returned as it is; bytes are taken as UTF-8, with U+FFFD for what is
+            none; of any other object it is ``str(value)``.
+    """
+    if isinstance(value, (str, bytes)):
+        return str(_six().ensure_text(value, errors="replace"))
+    return str(_kitchen().to_unicode(value))
+
+
+def to_bytes(value: Any) -> bytes:
+    r"""Make UTF-8 of anything.
+
+    Args:
+        value: Bytes are returned as they are; text is encoded, with ``\ud800`` spelt out for
+            a lone surrogate, which has no encoding; any other object is first made text.
+    """
+    if isinstance(value, (str, bytes)):
+        return bytes(_six().ensure_binary(value, errors="backslashreplace"))
+    return bytes(_kitchen().to_bytes(value, errors="backslashreplace"))
+
+
+def as_list(value: Any) -> list[str]:
+    """Make a list of texts of a setting that may be one or several.
+
+    Args:
+        value: Text, or anything to iterate over, or a single other object, or None.
+
+    Returns:
+        One text per item; no item for None.
+    """
+    if value is None:
+        return []
+    # What nearly every configuration has needs no help.
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)):
+        items = _kitchen().iterate(items)
+    return [to_text(item) for item in items]
+
+
+# What acts on a terminal, or breaks a line, or turns the direction of what follows, or
+# can't be encoded: C0, DEL, C1, line and paragraph separator, bidirectional controls, lone
+# surrogates. All of it counts as not printable.
+_REST = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_LINE = "[\x00-\x1f" + _REST + "]"
+_BLOCK = "[\x00-\x08\x0b-\x1f" + _REST + "]"
+# A single character in front of the run is what the search is quick with.
+_IN_LINE = re.compile(_LINE + _LINE + "*")
+_IN_BLOCK = re.compile(_BLOCK + _BLOCK + "*")
+
+
+def safe_line(text: str) -> str:
+    r"""Make one line of text that is harmless on a terminal.
+
+    Args:
+        text: Text from anywhere.
+
+    Returns:
+        The text, with what is not harmless spelt out as Python writes it: ``\x1b``, ``\n``,
+        ``\u202e``. It can be printed to a UTF-8 output.
+    """
+    return text if text.isprintable() else _IN_LINE.sub(_spelt_out, text)
+
+
+def safe_block(text: str) -> str:
+    """Make text of several lines harmless on a terminal: like a line, but tab and newline stay.
+
+    Args:
+        text: Text from anywhere.
+    """
+    return text if text.isprintable() else _IN_BLOCK.sub(_spelt_out, text)
+
+
+def quoted(text: str, limit: int = 300) -> str:
+    """Make text from a stranger fit for a log line: ASCII, one line, cut to a length.
+
+    Args:
+        text: Text from anywhere.
+        limit: How many characters are kept.
+    """
+    return ascii(text[: limit + 1])[1:-1][:limit]
+
+
+def _spelt_out(match: re.Match[str]) -> str:
+    """Write a run of characters as Python would inside quotes."""
+    return ascii(match[0])[1:-1]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a transport offers, be it ZeroMQ or a broker: deliveries, and where they come from and go to."""
+
+from __future__ import annotations
+
+import marshal
+import threading
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from fedmsg import _wire
+from fedmsg.exceptions import MessageError
+
+__all__ = ["Delivery", "Sink", "Source"]
+
+# Decoding holds Python's own lock all the time, so that this one costs next to nothing.
+_decoding = threading.Lock()
+
+
+class Delivery:
+    """One received message, handed to a consumer, which acknowledges it.
+
+    Over ZeroMQ an acknowledgement means nothing; other sources override `ack` and `nack`.
+
+    Args:
+        address: The address it came by.
+        frame: Its topic as it came.
+        data: Its body as it came.
+        takers: How many will ask for the envelope.
+
+    Attributes:
+        position: Its position in a message log; None where there is none.
+    """
+
+    __slots__ = ("_error", "_packed", "address", "data", "frame", "takers")
+
+    position: int | None = None
+
+    def __init__(self, address: str, frame: bytes, data: bytes, takers: int = 1) -> None:
+        self.address = address
+        self.frame = frame
+        self.data = data
+        self.takers = takers
+        self._packed: bytes | None = None
+        self._error: MessageError | None = None
+
+    def envelope(self) -> dict[str, Any]:
+        """Decode and check the envelope, once; each taker gets a copy of its own.
+
+        Raises:
+            MessageError: It is not an envelope, or not one for its topic.
+        """
+        if self.takers == 1:
+            return _wire.parse(self.frame, self.data)
+        with _decoding:
+            if self._error is not None:
+                raise self._error
+            if self._packed is None:
+                try:
+                    # Twice as fast as decoding once more, and four times as fast as a deep copy.
+                    self._packed = marshal.dumps(_wire.parse(self.frame, self.data))
+                except MessageError as error:
+                    self._error = error
+                    raise
+            packed = self._packed
+        envelope: dict[str, Any] = marshal.loads(packed)  # noqa: S302 - of our own making, a few lines up
+        return envelope
+
+    def ack(self) -> None:
+        """Acknowledge it: it was handled, or is a dead letter."""
+
+    def nack(self, error: BaseException | None = None, *, requeue: bool = False) -> None:
+        """Report that it was not handled.
+
+        Args:
+            error: Why.
+            requeue: Whether it is to be delivered again.
+        """
+
+
+class Source(Protocol):
+    """Where deliveries come from; belongs to the thread that opens it."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when something has arrived."""
+
+    def poll(self, limit: int) -> list[Delivery]:
+        """Return what has arrived, at most so many, without waiting."""
+
+    def subscribe(self, prefixes: Iterable[str]) -> None:
+        """Receive topics that begin with these, from now on."""
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counts for status reports and metrics."""
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+
+
+class Sink(Protocol):
+    """Where messages are sent to."""
+
+    def send(self, topic: bytes, body: bytes, *, timeout: float) -> int | None:
+        """Send a message.
+
+        Args:
+            topic: The topic frame.
+            body: The envelope as it goes over the wire.
+            timeout: Seconds to wait at most until it can be sent.
+
+        Returns:
+            Its position, where the other side confirms one.
+
+        Raises:
+            TransportError: It could not be sent in time.
+        """
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counts for status reports and metrics."""
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a forwarding loop is asked and told something while it runs, be it libzmq's or ours.
+
+libzmq's steerable proxy listens to a socket of its own: it answers ``STATISTICS``, stands
+still after ``PAUSE`` and returns after ``TERMINATE``. Loops of ours do the same, so that
+whoever steers need not know which of them runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import threading
+
+import zmq
+
+from fedmsg.exceptions import FedmsgError, TransportError
+from fedmsg.transport.zmq.sockets import Context, Socket
+
+__all__ = ["PER_MESSAGE", "Counts", "LoopEnd", "Steering"]
+
+_ADDRESS = "inproc://fedmsg-control"
+# How long a loop may take to answer, in ms. A pair of sockets and no REQ with its REP: not every
+# release of libzmq answers what is no question.
+_PATIENCE = 1000
+_FIGURES = 8
+
+#: By how much a count of messages grows with one of ours: since 4.3.5 libzmq counts its two frames.
+PER_MESSAGE = 2 if zmq.zmq_version_info() >= (4, 3, 5) else 1
+
+#: Messages in, by ``PER_MESSAGE`` each; bytes in; messages out; bytes out.
+Counts = list[int]
+
+
+class Steering:
+    """The end of whoever owns the loop; any thread may use it.
+
+    Args:
+        context: The context of the sockets that the loop works between.
+
+    Attributes:
+        stopping: Whether the loop has been told to end for good.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.stopping = False
+        self._lock = threading.Lock()
+        # What loops before the present one have counted.
+        self._carried: Counts = [0, 0, 0, 0]
+        self._socket = context.socket(zmq.PAIR)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVTIMEO, _PATIENCE)
+        self._socket.setsockopt(zmq.SNDTIMEO, _PATIENCE)
+        self._socket.bind(_ADDRESS)
+
+    def counts(self) -> Counts:
+        """Ask what has been passed on since the start.
+
+        Raises:
+            TransportError: There is no loop any more.
+            FedmsgError: It does not answer.
+        """
+        with self._lock:
+            return self._sum(self._asked())
+
+    def interrupt(self) -> None:
+        """Make the loop return, so that its thread gets at the sockets; nothing is counted twice or left out.
+
+        Raises:
+            TransportError: There is no loop any more.
+            FedmsgError: It does not answer.
+        """
+        with self._lock:
+            if not self.stopping:
+                self._carried = self._sum(self._asked(b"PAUSE"))
+                self._tell()
+
+    def stop(self) -> None:
+        """Make the loop return for good."""
+        with self._lock:
+            self.stopping = True
+            if not self._socket.closed:
+                self._tell()
+
+    def _tell(self) -> None:
+        # One that has ended by itself is past being told.
+        with contextlib.suppress(zmq.Again):
+            self._socket.send(b"TERMINATE")
+
+    def close(self) -> None:
+        """Close the socket; a second call does nothing."""
+        with self._lock:
+            self._socket.close(0)
+
+    def _asked(self, *before: bytes) -> Counts:
+        """Ask for the figures of the present loop, after something else."""
+        if self._socket.closed:
+            raise TransportError("the forwarder is not running")
+        try:
+            # An answer that came too late is not one to the next question.
+            while self._socket.poll(0):
+                self._socket.recv_multipart()
+            for word in (*before, b"STATISTICS"):
+                self._socket.send(word)
+            frames: list[bytes] = []
+            while len(frames) != _FIGURES:
+                frames = self._socket.recv_multipart()
+        except zmq.ZMQError as error:
+            raise FedmsgError(f"the forwarding loop does not answer: {error.strerror}") from error
+        figures = [struct.unpack("=Q", frame)[0] for frame in frames]
+        return [*figures[:2], *figures[6:]]
+
+    def _sum(self, counts: Counts) -> Counts:
+        return [old + new for old, new in zip(self._carried, counts, strict=True)]
+
+
+class LoopEnd:
+    """The loop's end: a socket for libzmq's proxy, and what a loop of ours does with it.
+
+    Args:
+        context: The same context.
+
+    Attributes:
+        socket: The socket.
+        counts: What a loop of ours has counted; each begins at zero, as libzmq's does.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.counts: Counts = [0, 0, 0, 0]
+        self.socket: Socket = context.socket(zmq.PAIR)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(_ADDRESS)
+
+    def told_to_return(self) -> bool:
+        """Answer what is asked; whether the loop has to return."""
+        paused = False
+        while paused or self.socket.poll(0):
+            word = self.socket.recv()
+            if word == b"TERMINATE":
+                self.counts = [0, 0, 0, 0]
+                return True
+            if word == b"STATISTICS":
+                inwards, outwards = self.counts[:2], self.counts[2:]
+                self.socket.send_multipart([struct.pack("=Q", n) for n in (*inwards, 0, 0, 0, 0, *outwards)])
+            paused = paused or word == b"PAUSE"
+        return False

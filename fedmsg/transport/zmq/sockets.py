@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Sockets made from settings: the one place where a configured value becomes a socket option."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import zmq
+
+from fedmsg import utils
+from fedmsg.config import settings
+from fedmsg.exceptions import AddressInUse, ConfigError
+from fedmsg.transport.zmq import addresses
+
+__all__ = [
+    "Context",
+    "Socket",
+    "answerer",
+    "asker",
+    "bind",
+    "connect",
+    "forwarder_pair",
+    "monitor",
+    "publisher",
+    "subscriber",
+]
+
+#: The types of a context and a socket as this package uses them.
+Context = zmq.Context[zmq.Socket[bytes]]
+Socket = zmq.Socket[bytes]
+
+# Whoever subscribes sends something too: topics. One that is longer than so many bytes ends the
+# connection, because libzmq loses memory for each of many kilobytes that comes and goes.
+_LONGEST_SUBSCRIPTION = 4096
+# Who sends more at once than so many waits until they are read, and is not kept in memory.
+_SUBSCRIPTIONS_AT_ONCE = 100
+# So many reports wait for a reader that doesn't keep up: the next ones say the same better.
+_REPORTS = 10
+
+# A question for stored messages may list a few ten thousand ids.
+_LONGEST_QUESTION = 1024 * 1024
+# One who asks waits for the answer before asking again; another one may have got lost on the way.
+_ANSWERS_AT_ONCE = 2
+# Bytes.
+_ANSWERS_IN_KERNEL = 512 * 1024
+# Milliseconds.
+_STUCK_FOR = 30_000
+
+
+def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
+    """Make the socket that a publisher sends on: an XPUB, which shows who subscribes.
+
+    On the wire an XPUB is a PUB. A connected one is told of each subscription by hand
+    (``ZMQ_XPUB_MANUAL``), so that one that a stopping relay withdraws stays in force until
+    we have read of it: what is sent in between still reaches the relay, which reads on.
+
+    Args:
+        context: The process's context.
+        config: The configuration.
+        bound: Whether it will be bound (many subscribers) or connected (one relay).
+    """
+    socket = context.socket(zmq.XPUB)
+    limit = settings.get(config, "high_water_mark")
+    if bound:
+        limit = limit or settings.get(config, "publish_high_water_mark")
+        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+    else:
+        socket.setsockopt(zmq.XPUB_MANUAL, 1)
+    _common(socket, config, limit)
+    _bound_what_subscribers_say(socket)
+    return socket
+
+
+def subscriber(context: Context, config: Mapping[str, Any], *, bound: bool = False) -> Socket:
+    """Make the socket that messages are received on.
+
+    Args:
+        context: The process's context.
+        config: The configuration.
+        bound: Whether others connect to it; then the socket itself enforces the size limit.
+    """
+    socket = context.socket(zmq.SUB)
+    limit = settings.get(config, "high_water_mark") or settings.get(config, "receive_high_water_mark")
+    _common(socket, config, limit)
+    if bound:
+        socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
+    return socket
+
+
+def forwarder_pair(context: Context, config: Mapping[str, Any], limit: int) -> tuple[Socket, Socket]:
+    """Make the two sockets of a forwarder: an XSUB to publish into, a PUB to subscribe to.
+
+    Args:
+        context: The forwarder's own context.
+        config: The configuration.
+        limit: How many messages one stuck subscriber may hold.
+    """
+    inbound = context.socket(zmq.XSUB)
+    _common(inbound, config, settings.get(config, "receive_high_water_mark"))
+    inbound.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
+    outbound = context.socket(zmq.PUB)
+    _common(outbound, config, limit)
+    _bound_what_subscribers_say(outbound)
+    return inbound, outbound
+
+
+def monitor(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the PUB socket on which a daemon reports how it is.
+
+    Args:
+        context: The process's context.
+        config: The configuration.
+    """
+    socket = context.socket(zmq.PUB)
+    _common(socket, config, _REPORTS)
+    socket.setsockopt(zmq.LINGER, 0)
+    _bound_what_subscribers_say(socket)
+    return socket
+
+
+def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that questions are answered on: a ROUTER, which on the wire is a REP to those who ask.
+
+    A REP would wait with its answer for one who asks and never reads, or forget whom it is
+    talking to. This one knows of each answer whether it could be handed over.
+
+    Args:
+        context: The process's context.
+        config: The configuration.
+    """
+    socket = context.socket(zmq.ROUTER)
+    _common(socket, config, _ANSWERS_AT_ONCE)
+    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_QUESTION)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    # Left to itself the kernel takes megabytes for each who does not read.
+    socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
+    # Ends the connection of one who has not read a byte for so long.
+    socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)
+    return socket
+
+
+def asker(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that questions are asked on: a DEALER, which can ask again while it waits.
+
+    Args:
+        context: The process's context.
+        config: The configuration.
+    """
+    socket = context.socket(zmq.DEALER)
+    _common(socket, config, _ANSWERS_AT_ONCE)
+    socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
+    socket.setsockopt(zmq.LINGER, 0)
+    return socket
+
+
+def _common(socket: Socket, config: Mapping[str, Any], limit: int) -> None:
+    utils.set_high_water_mark(socket, {"high_water_mark": limit})
+    utils.set_tcp_keepalive(socket, config)
+    utils.set_tcp_reconnect(socket, config)
+    socket.setsockopt(zmq.LINGER, settings.get(config, "zmq_linger"))
+    socket.setsockopt(zmq.HEARTBEAT_IVL, settings.get(config, "zmq_heartbeat_ivl"))
+
+
+def _bound_what_subscribers_say(socket: Socket) -> None:
+    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_SUBSCRIPTION)
+    socket.setsockopt(zmq.RCVHWM, _SUBSCRIPTIONS_AT_ONCE)
+
+
+def connect(socket: Socket, address: str, key: str) -> None:
+    """Connect, with the options that this kind of address needs.
+
+    Args:
+        socket: The socket.
+        address: Where to.
+        key: Under which the address is configured, for errors.
+
+    Raises:
+        ConfigError: It is no address, or not one to connect to.
+    """
+    addresses.check(address, key)
+    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(address)))
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        raise ConfigError(f"{key}: {address} can't be connected to: {error.strerror}") from error
+
+
+def bind(socket: Socket, address: str, key: str) -> str:
+    """Bind, with the options that this kind of address needs.
+
+    Args:
+        socket: The socket.
+        address: What to bind.
+        key: Under which the address is configured, for errors.
+
+    Returns:
+        The address that was really bound: the port is filled in where it was ``*`` or 0.
+
+    Raises:
+        AddressInUse: Somebody else has it.
+        ConfigError: It is no address, or not one of this machine, or not for this user to bind.
+    """
+    addresses.check(address, key)
+    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(address)))
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        kind = AddressInUse if error.errno == zmq.EADDRINUSE else ConfigError
+        raise kind(f"{key}: {address} can't be bound: {error.strerror}") from error
+    return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
