@@ -7,10 +7,16 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import postgres
+from tests import requirements
+
+if TYPE_CHECKING:
+    from tests import postgres
+
+pytest_plugins = ["tests.session"]
 
 # Started in the background of a script, or by nohup, this process ignores these, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,9 +53,7 @@ def peer() -> Path:
     """Give the ``bin`` folder of the environment in which fedmsg 1.1.7 is installed."""
     folder = Path(os.environ.get("FEDMSG_PEER_VENV", REPOSITORY / ".venv-peer")) / "bin"
     if not (folder / "fedmsg-relay").exists():
-        pytest.fail(
-            f"fedmsg 1.1.7 is not in {folder}: run the tests by `make test`, which puts it there", pytrace=False
-        )
+        requirements.is_missing(f"fedmsg 1.1.7 in {folder} (make test, which installs it there)")
     return folder
 
 
@@ -62,10 +66,12 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[postgres.Cluster]:
     """Give a PostgreSQL server that belongs to this run of the tests alone."""
+    from tests import postgres  # psycopg is for those tests alone that use a database
+
     try:
         cluster = postgres.Cluster()
     except FileNotFoundError as error:
-        pytest.fail(str(error), pytrace=False)
+        requirements.is_missing(str(error))
     with cluster:
         yield cluster
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests import requirements
+
 
 class Home:
     """A folder in which GnuPG keeps a new key without a password.
@@ -19,6 +21,7 @@ class Home:
     """
 
     def __init__(self) -> None:
+        requirements.program("gpg", "gnupg")
         # GnuPG's agent listens at a path below it, which must not be longer than 107 characters.
         self._folder = tempfile.TemporaryDirectory(prefix="gpg-", dir="/tmp", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)

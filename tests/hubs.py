@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import zmq
 
 from fedmsg.consumers import FedmsgConsumer
-from fedmsg.testing import Process, free_address
+from fedmsg.testing import Process, free_address, wait_until
 
 #: The topics of the tests begin with this.
 PREFIX = "org.fedoraproject.dev"
@@ -45,19 +44,6 @@ def envelope(word: str = "test", msg: Any = None, **fields: Any) -> dict[str, An
     }
 
 
-def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
-    """Wait until a condition holds.
-
-    Raises:
-        TimeoutError: It does not.
-    """
-    pause, deadline = threading.Event(), time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("still not so")
-        pause.wait(0.005)
-
-
 class Feed:
     """A publisher with an address of its own, for one thread; it knows who has subscribed.
 
@@ -86,11 +72,11 @@ class Feed:
             count: How many subscribers there have to be for each.
         """
         wanted = [f"{PREFIX}.{word}".encode() for word in words] or [b""]
-        until(lambda: all(self._look().count(one) >= count for one in wanted))
+        wait_until(lambda: all(self._look().count(one) >= count for one in wanted))
 
     def wait_until_gone(self) -> None:
         """Wait until nobody subscribes to anything."""
-        until(lambda: not self._look())
+        wait_until(lambda: not self._look())
 
     def _look(self) -> list[bytes]:
         while self.socket.poll(0):

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedmsg.testing import free_port
-from tests.ircd import Ircd, User, wait_for
+from fedmsg.testing import free_port, wait_until
+from tests import requirements
+from tests.ircd import Ircd, User
 
 _FOR_THE_SERVER = """
 <bind address="127.0.0.1" port="{port}" type="servers">
@@ -55,8 +55,7 @@ def server_with_services(folder: Path) -> Iterator[Ircd]:
     home = folder / "services"
     home.mkdir()
     (home / "atheme.conf").write_text(_CONFIG.format(port=port), encoding="utf-8")
-    program = shutil.which("atheme-services")
-    assert program, "install the package atheme-services"
+    program = requirements.program("atheme-services", "atheme-services")
     command = [program, "-n"]
     for flag, name in (("-c", "atheme.conf"), ("-l", "log"), ("-p", "pid"), ("-D", "")):
         command += [flag, str(home / name)]
@@ -79,7 +78,7 @@ def _register(port: int) -> None:
             user.send("WHOIS NickServ")
             return any(" 311 " in heard.line for heard in user.heard)
 
-        wait_for(there)
+        wait_until(there)
         user.send(f"PRIVMSG NickServ :REGISTER {PASSWORD} tests@irc.test")
         user.wait_for(f" {ACCOUNT} :You are now logged in as {ACCOUNT}")
         user.send("QUIT")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from fedmsg.testing import free_port
+from fedmsg.testing import free_port, wait_until
+from tests import requirements
 
 _CONFIG = """
 <server name="irc.test" description="tests" network="Tests">
@@ -74,8 +74,7 @@ class Ircd:
 
     def start(self) -> Ircd:
         """Start it, and wait until it listens."""
-        program = shutil.which("inspircd", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert program, "install the package inspircd"
+        program = requirements.program("inspircd", "inspircd")
         command = [program, f"--config={self._folder}/ircd.conf", "--nofork", "--nopid"]
         if os.getuid() == 0:
             command.append("--runasroot")
@@ -83,7 +82,7 @@ class Ircd:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self._folder
             )
-        wait_for(self._listens)
+        wait_until(self._listens)
         return self
 
     def _listens(self) -> bool:
@@ -190,7 +189,7 @@ class User:
         def found() -> str | None:
             return next((heard.line for heard in self.heard[after:] if fits(heard.line)), None)
 
-        wait_for(lambda: found() is not None, timeout, lambda: f"no {what!r} in {self.heard[-10:]}")
+        wait_until(lambda: found() is not None, timeout, what=lambda: f"no {what!r} in {self.heard[-10:]}")
         line = found()
         assert line is not None
         return line
@@ -210,7 +209,7 @@ class User:
 
     def wait_for_said(self, text: str, timeout: float = 20.0) -> None:
         """Wait until exactly that has been said."""
-        wait_for(lambda: text in self.said(), timeout, lambda: f"no {text!r} in {self.said()[-10:]}")
+        wait_until(lambda: text in self.said(), timeout, what=lambda: f"no {text!r} in {self.said()[-10:]}")
 
     def close(self) -> None:
         """Leave."""
@@ -303,17 +302,3 @@ class Wiretap:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def wait_for(
-    condition: Callable[[], object], timeout: float = 20.0, explain: Callable[[], str] = lambda: "it did not happen"
-) -> None:
-    """Wait until something is so.
-
-    Raises:
-        AssertionError: It never is.
-    """
-    deadline, never = time.monotonic() + timeout, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, explain()
-        never.wait(0.01)

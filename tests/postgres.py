@@ -11,18 +11,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
-import time
 from pathlib import Path
 from types import TracebackType
 
 import psycopg
 
-from fedmsg.testing import free_port
+from fedmsg.testing import free_port, wait_until
 
-_never = threading.Event()
-
-MISSING = "initdb of PostgreSQL is neither on the PATH nor in /usr/lib/postgresql: install the package postgresql"
+MISSING = "PostgreSQL, whose initdb is neither on the PATH nor in /usr/lib/postgresql (apt-get install postgresql)"
 
 
 def programs() -> Path:
@@ -109,15 +105,15 @@ class Cluster:
         raise RuntimeError(f"postgres does not start: {self._log()}")
 
     def _answers(self, server: subprocess.Popen[bytes]) -> bool:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and server.poll() is None:
+        def answers() -> bool:
             try:
                 psycopg.connect(self.url("postgres", driver="postgresql"), connect_timeout=5).close()
             except psycopg.OperationalError:
-                _never.wait(0.02)
-            else:
-                return True
-        return False
+                return False
+            return True
+
+        wait_until(lambda: server.poll() is not None or answers(), what="PostgreSQL answers")
+        return server.poll() is None
 
     def url(self, database: str, *, driver: str = "postgresql+psycopg") -> str:
         """Give the URL of a database."""

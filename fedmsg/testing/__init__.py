@@ -34,7 +34,7 @@ from fedmsg.testing.failures import Failure
 from fedmsg.testing.hub import HubRunner
 from fedmsg.testing.meta import Base, ConglomerateBase, Unspecified, skip_on
 from fedmsg.testing.ports import free_address, free_port
-from fedmsg.testing.processes import Process, command_path, run
+from fedmsg.testing.processes import Process, command_path, run, wait_until
 
 __all__ = [
     "Base",
@@ -50,4 +50,5 @@ __all__ = [
     "free_port",
     "run",
     "skip_on",
+    "wait_until",
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Commands as real processes: started, waited for by what they say, stopped."""
+"""Commands as real processes, and conditions to wait for."""
 
 from __future__ import annotations
 
@@ -16,8 +16,47 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
-__all__ = ["Process", "command_path", "run"]
+__all__ = ["Process", "command_path", "run", "wait_until"]
+
+_T = TypeVar("_T")
+
+_POLL_INTERVAL = 0.01  # seconds
+
+
+def wait_until(
+    condition: Callable[[], _T],
+    timeout: float = 30.0,
+    *,
+    what: str | Callable[[], str] = "",
+    meanwhile: Callable[[], object] | None = None,
+) -> _T:
+    """Wait until a condition is true.
+
+    Args:
+        condition: Called again and again until it returns something true.
+        timeout: Seconds.
+        what: What is waited for, or a function that describes it; for the error.
+        meanwhile: Called before each look at the condition, to make it true.
+
+    Returns:
+        What the condition returned.
+
+    Raises:
+        TimeoutError: It is still not true after ``timeout`` seconds.
+    """
+    never, deadline = threading.Event(), time.monotonic() + timeout
+    while True:
+        if meanwhile is not None:
+            meanwhile()
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            described = what() if callable(what) else what
+            raise TimeoutError(f"not true after {timeout} s: {described or condition}")
+        never.wait(_POLL_INTERVAL)
 
 
 def command_path(name: str) -> str:

@@ -15,8 +15,7 @@ import zmq
 from click.testing import CliRunner, Result
 
 from fedmsg.commands import check
-from fedmsg.testing import free_address, run
-from tests.integration.faults.ground import until
+from fedmsg.testing import free_address, run, wait_until
 
 KEY = "moksha.monitoring.socket"
 ALL = "No consumers or producers specified so all will be shown.\n"
@@ -218,6 +217,6 @@ def test_it_waits_for_a_daemon_that_is_yet_to_come(ask: Check) -> None:
         # The one who asks has come.
         assert late.recv() == b"\x01"
         late.send(b'{"consumers": [], "producers": [{"name": "MonitoringProducer", "initialized": true}]}')
-        until(lambda: done)
+        wait_until(lambda: done)
     thread.join()
     assert done[0].stdout.startswith(GOOD)

@@ -109,7 +109,6 @@ for _ in range(300):
         ({"topic": "a.b.c.d", "msg": {}}, 2), ({"topic": "a.b.c..e", "msg": {}}, 2),
         ({"topic": "a.b.c.d.\ud800", "msg": {}}, 2), ({"topic": "a.b.c.d.e", "msg": DEEP}, 2),
     ],
-    ids=str,
 )  # fmt: skip
 def test_what_is_no_message(bus: Bus, server: DatagrepperServer, content: Any, status: int) -> None:
     def misbehave(handler: Handler, query: Query, number: int) -> bool:

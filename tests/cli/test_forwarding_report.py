@@ -17,10 +17,10 @@ from fedmsg.commands._forwarding import ForwardingCommand
 from fedmsg.commands._forwarding_report import Report
 from fedmsg.commands.gateway import GatewayCommand
 from fedmsg.commands.relay import RelayCommand, SigningRelayCommand
-from fedmsg.testing import Bus, Process, free_address, free_port
+from fedmsg.testing import Bus, Process, free_address, free_port, wait_until
 from tests.certificates import Bench
 from tests.gateways import GatewayBus
-from tests.integration.faults.ground import Witness, stuck_subscriber, until
+from tests.integration.faults.ground import Witness, stuck_subscriber
 
 # The keys that readers of 1.x know.
 KEYS = {
@@ -79,7 +79,7 @@ def test_counters_begin_again_and_who_is_stuck_is_shown(make: Make) -> None:
             witness.wait_for(1000, "flood")
             row = report.row()
             assert (row["headcount_in"], row["headcount_out"], row["subscribers"], row["stuck"]) == (1000, 1000, 2, [])
-            until(forwarder.stuck, meanwhile=forwarder.look)
+            wait_until(forwarder.stuck, meanwhile=forwarder.look)
             row = report.row()
             (shown,) = row["stuck"]
             assert shown["address"] == "{}:{}".format(*stuck.getsockname())
@@ -96,7 +96,7 @@ def test_what_is_refused_counts_as_exceptions(make: Make, tmp_path: Path) -> Non
             report = Report(command, forwarder)
             for _ in range(3):
                 context.publish("t", modname="m")
-            until(lambda: forwarder.statistics().refused == 3)
+            wait_until(lambda: forwarder.statistics().refused == 3)
             row = report.row()
             assert (row["exceptions"], row["refused"]) == (3, {"invalid": 3})
             assert row["totals"] == {"received": 3, "passed_on": 0, "refused": 3}
@@ -113,7 +113,7 @@ def test_a_gateway_tells_fedmsg_check_and_prometheus() -> None:
         bus.start_gateway() as gateway,
         bus.publisher("first") as first,
     ):
-        until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
+        wait_until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
         figures = read(port)
         assert float(figures["fedmsg_forwarded_in_total"]) >= 1
         assert figures["fedmsg_forwarded_in_total"] == figures["fedmsg_forwarded_out_total"]

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from fedmsg.core import FedMsgContext
-from fedmsg.testing import Bus, Process, envelopes, free_port
+from fedmsg.testing import Bus, Process, envelopes, free_port, wait_until
 from tests.gateways import GatewayBus
-from tests.integration.faults.ground import Witness, until
+from tests.integration.faults.ground import Witness
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def test_a_hang_up_is_answered_and_survived(bus: GatewayBus) -> None:
 def test_the_watchdog_is_reassured_and_the_status_tells(bus: GatewayBus) -> None:
     bus.environ["WATCHDOG_USEC"] = "100000"
     with bus.start_gateway() as gateway, Witness(bus.address) as witness, bus.publisher("first") as first:
-        until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
+        wait_until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
         said: list[str] = []
         status = f"STATUS=repeating 3 endpoints (1 connected) at tcp://0.0.0.0:{bus.port}, "
-        until(
+        wait_until(
             lambda: said.count("WATCHDOG=1") >= 3 and any(line.startswith(status) for line in said),
             meanwhile=lambda: said.extend(gateway.notifications()),
         )
@@ -90,12 +90,12 @@ def test_it_repeats_in_the_background() -> None:
     with GatewayBus(daemon=True, pidfile=str(pidfile), logging=logging) as bus:
         started = bus.run("fedmsg-gateway")
         assert (started.returncode, started.stdout, started.stderr) == (0, "", "")
-        until(lambda: log.exists() and "repeating 3 endpoints" in log.read_text(encoding="utf-8"))
+        wait_until(lambda: log.exists() and "repeating 3 endpoints" in log.read_text(encoding="utf-8"))
         pid = int(pidfile.read_text(encoding="ascii"))
         descriptor = os.pidfd_open(pid)
         try:
             with Witness(bus.address) as witness, bus.publisher("first") as first:
-                until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
+                wait_until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
             os.kill(pid, signal.SIGTERM)
             assert select.select([descriptor], [], [], 20)[0], "it goes on"
         except BaseException:
@@ -169,6 +169,6 @@ def test_an_endpoint_that_is_not_found_is_told_of_and_the_others_work() -> None:
         ):
             gateway.wait_ready()
             gateway.wait_for("host 'no-such-host.invalid' can't be found")
-            until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
+            wait_until(lambda: witness.frames, meanwhile=lambda: first.publish("t", modname="m"))
             assert gateway.stop() == 0
             assert gateway.err == []

@@ -9,14 +9,12 @@ import json
 import signal
 import socket
 import termios
-import threading
-import time
 from collections.abc import Iterator
 from typing import IO, Any
 
 import pytest
 
-from fedmsg.testing import Bus, Process
+from fedmsg.testing import Bus, Process, wait_until
 
 WITHOUT_RELAY = 3
 POSSIBLY_LOST = 4
@@ -186,13 +184,12 @@ def test_a_line_goes_out_when_it_is_there(listener: Listener) -> None:
 def wait_until_read(stdin: IO[bytes]) -> None:
     """Wait until the reader of a pipe has taken all that is in it."""
     left = bytearray(4)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+
+    def is_empty() -> bool:
         fcntl.ioctl(stdin.fileno(), termios.FIONREAD, left)
-        if not any(left):
-            return
-        threading.Event().wait(0.01)
-    pytest.fail("nobody reads the pipe")
+        return not any(left)
+
+    wait_until(is_empty, what="the pipe is empty")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

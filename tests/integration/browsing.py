@@ -11,8 +11,8 @@ from typing import Any
 
 import websocket
 
+from fedmsg.testing import wait_until
 from fedmsg.websocket.server import Server
-from tests.integration.faults.ground import until
 
 TOPIC = "org.fedoraproject.dev.shop"
 
@@ -57,7 +57,7 @@ class Client:
             subscribed = list(self._server._audience._topics.items())
             return any(wanted <= set(theirs) for client, theirs in subscribed if client.name.endswith(name))
 
-        until(has_read)
+        wait_until(has_read)
 
     def hear(self) -> Any:
         """Give the next message."""

@@ -22,7 +22,7 @@ NAMES = ["asyncio", "uvloop"]
 Received = tuple[str, str, str, dict[str, Any]]
 
 
-async def until(condition: Callable[[], object], timeout: float = 30.0, *, what: str = "") -> None:
+async def wait_until(condition: Callable[[], object], timeout: float = 30.0, *, what: str = "") -> None:
     """Look at a condition again and again until it holds.
 
     Args:
@@ -88,7 +88,7 @@ async def connected(context: FedMsgContext, heard: list[Received]) -> None:
         await context.publish("hello", modname="test")
         await asyncio.wait({asyncio.get_running_loop().create_future()}, timeout=0.01)
     await context.publish("hello", "last", modname="test")
-    await until(lambda: heard[-1][3]["msg"] == "last")
+    await wait_until(lambda: heard[-1][3]["msg"] == "last")
     del heard[:]
 
 

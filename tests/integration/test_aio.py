@@ -23,7 +23,7 @@ from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, NotListen
 from fedmsg.testing import free_address
 from fedmsg.transport.zmq.forwarder import Forwarder
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, begin, connected, hearing, until
+from tests.integration.loops import LOOPS, NAMES, begin, connected, hearing, wait_until
 
 HOST = socket.gethostname().split(".", 1)[0]
 
@@ -66,7 +66,7 @@ async def initialized(settings: dict[str, Any], witness: Witness) -> AsyncIterat
 async def test_an_envelope(bound: FedMsgContext, witness: Witness) -> None:
     before = int(time.time())
     await bound.publish(topic="update", msg={"title": "nethack"}, modname="bodhi")
-    await until(lambda: witness.frames)
+    await wait_until(lambda: witness.frames)
     ((topic, body),) = witness.frames
     envelope = json.loads(body)
     assert body.decode() == json.dumps(envelope, sort_keys=True, separators=(",", ":"))
@@ -95,7 +95,7 @@ async def test_topic_and_msg(
 ) -> None:
     for _ in range(2):
         await bound.publish(**arguments)
-    await until(lambda: len(witness.frames) == 2)
+    await wait_until(lambda: len(witness.frames) == 2)
     for name, body in witness.frames:
         assert (name.decode(), json.loads(body)["msg"]) == (topic, msg)
 
@@ -121,7 +121,7 @@ async def test_the_modname_is_the_callers(whose: str, initialized: FedMsgContext
     caller: dict[str, Any] = {"__name__": "bodhi.views.update"}
     exec(CALLER, caller)
     await caller["all_ways"](initialized.publish if whose == "context" else fedmsg.aio.publish)
-    await until(lambda: len(witness.frames) == 6)
+    await wait_until(lambda: len(witness.frames) == 6)
     assert {topic.split(b".")[3] for topic, _ in witness.frames} == {b"bodhi"}
 
 
@@ -136,7 +136,7 @@ async def test_nothing_happens_before_it_is_awaited(bound: FedMsgContext, witnes
     late = bound.publish(topic="late", modname="m")
     await bound.publish(topic="early", modname="m")
     await late
-    await until(lambda: len(witness.frames) == 2)
+    await wait_until(lambda: len(witness.frames) == 2)
     assert [topic.split(b".")[-1] for topic, _ in witness.frames] == [b"early", b"late"]
 
 
@@ -147,7 +147,7 @@ async def test_messages_are_counted(bound: FedMsgContext, witness: Witness) -> N
 
     await asyncio.gather(publish("a"), publish("b"))
     assert bound._i == 1000
-    await until(lambda: len(witness.frames) == 1000)
+    await wait_until(lambda: len(witness.frames) == 1000)
     assert {len(frames) for frames in witness.frames} == {2}
     assert [json.loads(body)["i"] for _, body in witness.frames] == list(range(1, 1001))
 
@@ -161,7 +161,7 @@ async def test_who_publishes_without_a_break_leaves_the_others_their_turn(bound:
             await bound.publish(topic="t", modname="m")
 
     task = asyncio.create_task(publish())
-    await until(lambda: bound._i > 1000)
+    await wait_until(lambda: bound._i > 1000)
     done = True
     await task
 
@@ -169,7 +169,7 @@ async def test_who_publishes_without_a_break_leaves_the_others_their_turn(bound:
 async def test_the_hook_sees_the_finished_envelope(bound: FedMsgContext, witness: Witness) -> None:
     seen: list[dict[str, Any]] = []
     await bound.publish(topic="t", msg={"a": 1}, modname="m", pre_fire_hook=seen.append)
-    await until(lambda: witness.frames)
+    await wait_until(lambda: witness.frames)
     assert seen == [json.loads(witness.frames[0][1])]
 
 
@@ -209,7 +209,7 @@ async def test_what_receivers_would_refuse_is_an_error_here(
         with pytest.raises(error, match=match):
             await context.publish(modname="m", **arguments)
         await context.publish(topic="t", modname="m")  # and it goes on
-        await until(lambda: witness.frames)
+        await wait_until(lambda: witness.frames)
         assert json.loads(witness.frames[0][1])["i"] == 1
 
 
@@ -262,7 +262,7 @@ async def test_active_publishes_through_a_relay() -> None:
             while not witness.frames:
                 await context.publish(topic="hello", modname="m")
             await context.publish(topic="t", modname="m", msg={"n": 1})
-            await until(lambda: witness.numbers("t") == [1])
+            await wait_until(lambda: witness.numbers("t") == [1])
             assert context.lost == 0
 
 
@@ -322,7 +322,7 @@ async def test_a_forgotten_one_warns_and_closes(settings: dict[str, Any]) -> Non
 async def test_the_old_name_of_publish(bound: FedMsgContext, witness: Witness) -> None:
     with pytest.warns(DeprecationWarning, match=r"^\.send_message is deprecated\. Use \.publish$"):
         await bound.send_message("t", {"a": 1}, "m")
-    await until(lambda: witness.frames)
+    await wait_until(lambda: witness.frames)
     assert witness.frames[0][0] == b"org.fedoraproject.dev.m.t"
 
 
@@ -334,7 +334,7 @@ async def test_listening(address: str, settings: dict[str, Any]) -> None:
     async with FedMsgContext(**settings) as context, hearing(context.tail_messages(topic=only)) as heard:
         for modname, topic in (("m", "1"), ("other", "2"), ("mm", "3")):
             await context.publish(topic=topic, modname=modname)
-        await until(lambda: len(heard) == 2)
+        await wait_until(lambda: len(heard) == 2)
     assert [(name, where, topic, envelope["i"]) for name, where, topic, envelope in heard] == [
         ("me.here", address, "org.fedoraproject.dev.m.1", 1),
         ("me.here", address, "org.fedoraproject.dev.mm.3", 3),
@@ -346,9 +346,9 @@ async def test_listening_where_others_connect_to(address: str) -> None:
         publisher.connect(address)
         messages = FedMsgContext(mute=True, endpoints={"x": address}).tail_messages(passive=True)
         async with hearing(messages) as heard:
-            await until(lambda: publisher.poll(0))
+            await wait_until(lambda: publisher.poll(0))
             publisher.send_multipart([b"t", b'{"topic":"t","msg":1}'])
-            await until(lambda: heard)
+            await wait_until(lambda: heard)
     assert heard == [("x", address, "t", {"topic": "t", "msg": 1})]
 
 
@@ -358,8 +358,8 @@ async def test_a_name_that_is_not_found_does_not_keep_the_others_waiting(
     settings["endpoints"] = {"me.here": address, "bad": "tcp://no-such-host.invalid:1"}
     async with FedMsgContext(**settings) as context, hearing(context.tail_messages()) as heard:
         await context.publish(topic="t", modname="m")
-        await until(lambda: heard)
-        await until(lambda: "no-such-host.invalid" in caplog.text)
+        await wait_until(lambda: heard)
+        await wait_until(lambda: "no-such-host.invalid" in caplog.text)
 
 
 async def test_all_that_comes_in_a_burst_is_heard_and_the_others_have_their_turn(settings: dict[str, Any]) -> None:
@@ -369,7 +369,7 @@ async def test_all_that_comes_in_a_burst_is_heard_and_the_others_have_their_turn
         await connected(context, heard)
         for number in range(20_000):
             await context.publish("t", number or "0", modname="m")
-        await until(lambda: len(heard) == 20_000)
+        await wait_until(lambda: len(heard) == 20_000)
     assert [envelope["msg"] for *_, envelope in heard] == ["0", *range(1, 20_000)]
 
 
@@ -379,13 +379,13 @@ async def test_refused_messages_are_counted(address: str, caplog: pytest.LogCapt
         publisher.set_hwm(0)
         publisher.bind(address)
         async with hearing(listener.tail_messages()) as heard:
-            await until(lambda: publisher.poll(0))
+            await wait_until(lambda: publisher.poll(0))
             with caplog.at_level(logging.WARNING):
                 for number in range(3000):
                     publisher.send_multipart([b"t", b"null" if number % 2 else b"{}"])
                 publisher.send_multipart([b"t"])
                 publisher.send_multipart([b"t", b'{"topic":"t","msg":1}'])
-                await until(lambda: heard)
+                await wait_until(lambda: heard)
     assert listener.rejections.counts == {"json": 1500, "topic": 1500, "frames": 1}
     assert f"rejected a message from {address}: its body is not a JSON object" in caplog.text
 
@@ -409,7 +409,7 @@ async def test_init_keeps_the_context_for_the_loop(initialized: FedMsgContext, w
     with pytest.raises(ValueError, match=r"^fedmsg already initialized$"):
         await fedmsg.aio.init()
     await fedmsg.aio.publish(topic="t", msg={"n": 1}, modname="m", name="ignored")
-    await until(lambda: witness.numbers("t") == [1])
+    await wait_until(lambda: witness.numbers("t") == [1])
     assert initialized._i == 1
 
 
@@ -417,7 +417,7 @@ async def test_publish_initialises_and_destroy_starts_afresh(settings: dict[str,
     for _ in range(2):
         await asyncio.gather(*(fedmsg.aio.publish(topic="t", msg={"n": 1}, modname="m", **settings) for _ in range(3)))
         await fedmsg.aio.destroy()
-    await until(lambda: len(witness.frames) == 6)
+    await wait_until(lambda: len(witness.frames) == 6)
     assert [body["i"] for body in witness.bodies("t")] == [1, 2, 3] * 2
     await fedmsg.aio.destroy()
 
@@ -437,7 +437,7 @@ async def test_what_failed_to_open_can_be_opened_later(address: str, settings: d
 async def test_tail_messages_of_the_module(address: str, settings: dict[str, Any]) -> None:
     async with hearing(fedmsg.aio.tail_messages(**settings)) as heard:
         await fedmsg.aio.publish(topic="t", modname="m")
-        await until(lambda: heard)
+        await wait_until(lambda: heard)
         assert heard[0][:3] == ("me.here", address, "org.fedoraproject.dev.m.t")
     await fedmsg.aio.destroy()
 

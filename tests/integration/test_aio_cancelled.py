@@ -18,7 +18,7 @@ from fedmsg.testing import free_address
 from fedmsg.transport.zmq import contexts
 from tests.integration.faults import ground
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, connected, hearing, until
+from tests.integration.loops import LOOPS, NAMES, connected, hearing, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,7 @@ async def cancelled(task: asyncio.Task[Any]) -> bool:
 
 async def test_a_message_that_waits_is_not_sent(address: str, context: FedMsgContext) -> None:
     tasks = [asyncio.create_task(context.publish("t", {"n": n}, modname="m")) for n in range(10)]
-    await until(lambda: outlet_of(context).news._waiters)
+    await wait_until(lambda: outlet_of(context).news._waiters)
     # The one that waits, one that waits for its turn, and the last.
     for number in (0, 4, 9):
         assert await cancelled(tasks[number])
@@ -70,7 +70,7 @@ async def test_a_message_that_waits_is_not_sent(address: str, context: FedMsgCon
         rest = [task for number, task in enumerate(tasks) if number not in {0, 4, 9}]
         await asyncio.gather(*rest)
         await context.publish("t", {"n": 11}, modname="m")
-        await until(lambda: len(witness.frames) == 8)
+        await wait_until(lambda: len(witness.frames) == 8)
     assert [body["msg"]["n"] for body in witness.bodies("t")] == [1, 2, 3, 5, 6, 7, 8, 11]
     assert [body["i"] for body in witness.bodies("t")] == list(range(1, 9))
     assert (outlet_of(context).news._waiters, context._waiting, context._turn.waiting) == ([], set(), 0)
@@ -78,7 +78,7 @@ async def test_a_message_that_waits_is_not_sent(address: str, context: FedMsgCon
 
 async def test_all_that_wait_are_cancelled(context: FedMsgContext) -> None:
     tasks = [asyncio.create_task(context.publish("t", modname="m")) for _ in range(100)]
-    await until(lambda: outlet_of(context).news._waiters)
+    await wait_until(lambda: outlet_of(context).news._waiters)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
@@ -124,7 +124,7 @@ async def test_closing_is_cancelled(settings: dict[str, Any]) -> None:
     assert await cancelled(task)
     with pytest.raises(ConfigError, match="closed"):
         await context.publish(modname="m")
-    await until(lambda: contexts._users == 0)
+    await wait_until(lambda: contexts._users == 0)
     await context.destroy()
 
 
@@ -137,11 +137,11 @@ async def test_listening_is_cancelled(context: FedMsgContext) -> None:
     with pytest.raises(StopAsyncIteration):
         await anext(messages)
     gc.collect()
-    await until(lambda: ground.descriptors() <= before)
+    await wait_until(lambda: ground.descriptors() <= before)
     # In a time limit too.
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(anext(context.tail_messages()), timeout=0.02)
-    await until(lambda: ground.descriptors() <= before)
+    await wait_until(lambda: ground.descriptors() <= before)
 
 
 async def test_listening_ends_in_the_middle(context: FedMsgContext) -> None:
@@ -161,7 +161,7 @@ async def test_listening_ends_in_the_middle(context: FedMsgContext) -> None:
             await messages.aclose()
         del messages
         assert await cancelled(publishing)
-        await until(lambda: ground.descriptors() <= before)  # noqa: B023 - called in this round
+        await wait_until(lambda: ground.descriptors() <= before)  # noqa: B023 - called in this round
 
 
 async def _publish_for_ever(context: FedMsgContext) -> None:
@@ -193,5 +193,5 @@ async def test_nothing_is_left_behind(address: str, settings: dict[str, Any], fu
     for _ in range(1000 if full_size else 50):
         await once(address, settings)
     gc.collect()
-    await until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1], what="all closed")
+    await wait_until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1], what="all closed")
     assert contexts._users == 0

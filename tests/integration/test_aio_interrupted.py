@@ -13,7 +13,8 @@ import pytest
 
 from fedmsg.aio import FedMsgContext
 from fedmsg.core import FedMsgContext as Synchronous
-from tests.integration.faults.ground import doubled, surroundings, until
+from fedmsg.testing import wait_until
+from tests.integration.faults.ground import doubled, surroundings
 
 
 @contextmanager
@@ -73,7 +74,7 @@ def test_no_half_message_gets_out(way: str, full_size: bool) -> None:
                 finally:
                     loop.close()
         asyncio.run(context.publish("last", modname="test"))
-        until(lambda: publishing.confirmed <= set(witness.numbers("cut")), what="all confirmed messages arrived")
+        wait_until(lambda: publishing.confirmed <= set(witness.numbers("cut")), what="all confirmed messages arrived")
         asyncio.run(context.destroy())
         assert context.lost == 0
     assert {len(frames) for frames in witness.frames} == {2}

@@ -15,9 +15,9 @@ import pytest
 import fedmsg.aio
 from fedmsg.aio import FedMsgContext
 from fedmsg.exceptions import UsageError
-from fedmsg.testing import Bus, Process, envelopes, free_address
+from fedmsg.testing import Bus, Process, envelopes, free_address, wait_until
 from fedmsg.transport.zmq import contexts
-from tests.integration.faults.ground import Witness, until
+from tests.integration.faults.ground import Witness
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_child_opens_sockets_of_its_own(bus: Bus, tail: Process) -> None:
     with Process([sys.executable, *options, "-c", FORKING], env=environ) as program:
         assert (program.wait(), program.err) == (0, [])
     tail.wait_for("parent again")
-    until(lambda: len(tail.out) == 5)
+    wait_until(lambda: len(tail.out) == 5)
     numbers = [envelope["msg"]["n"] for envelope in envelopes(tail.out)]
     assert sorted(numbers) == ["child", "child's own", "parent", "parent again", "parent's own"]
     ids = {envelope["msg_id"] for envelope in envelopes(tail.out)}

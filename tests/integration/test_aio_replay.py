@@ -21,7 +21,7 @@ from fedmsg.testing import free_address
 from tests.certificates import Bench
 from tests.gnupg import Home
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, Received, connected, hearing, ticking, until
+from tests.integration.loops import LOOPS, NAMES, Received, connected, hearing, ticking, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -135,7 +135,7 @@ def numbers(heard: list[Received]) -> list[Any]:
 async def test_what_is_published_is_stored_and_numbered(settings: dict[str, Any], database: Path) -> None:
     async with FedMsgContext(**settings) as context:
         tasks = [asyncio.create_task(context.publish("t", {"n": n}, modname="m")) for n in range(30)]
-        await until(lambda: context._turn.waiting == 30)
+        await wait_until(lambda: context._turn.waiting == 30)
         # Nobody listens yet, so nothing is stored.
         tasks[7].cancel()
         await asyncio.wait({tasks[7]})
@@ -144,7 +144,7 @@ async def test_what_is_published_is_stored_and_numbered(settings: dict[str, Any]
             async with ticking() as ticks:
                 await asyncio.gather(*tasks[:7], *tasks[8:])
                 assert ticks()
-            await until(lambda: len(witness.frames) == 29)
+            await wait_until(lambda: len(witness.frames) == 29)
     bodies = witness.bodies("t")
     assert [body["msg"]["n"] for body in bodies] == [n for n in range(30) if n != 7]
     assert [body["seq_id"] for body in bodies] == list(range(bodies[0]["seq_id"], bodies[0]["seq_id"] + 29))
@@ -181,7 +181,7 @@ async def test_cancelled_in_the_middle_it_is_done_to_its_end(settings: dict[str,
                 task.cancel()
                 await asyncio.wait({task})
             await context.publish("last", {"n": 100}, modname="m")
-            await until(lambda: witness.bodies("last"))
+            await wait_until(lambda: witness.bodies("last"))
     bodies = [*witness.bodies("t"), *witness.bodies("last")]
     assert bodies == stored(database)
     assert [body["i"] for body in bodies] == list(range(1, len(bodies) + 1))
@@ -227,19 +227,19 @@ async def test_what_was_missed_is_heard_in_order(settings: dict[str, Any], crede
         listener = FedMsgContext(**{**settings, "mute": True, "endpoints": {"shop.here": cable.address}})
         with replaying(settings):
             async with hearing(listener.tail_messages("org.fedoraproject.dev.wanted")) as heard:
-                await until(lambda: _subscribed(context))
+                await wait_until(lambda: _subscribed(context))
                 await context.publish("t", {"n": 0}, modname="wanted")
-                await until(lambda: heard)
+                await wait_until(lambda: heard)
                 cable.cut()
                 for number in range(1, missed + 1):
                     await context.publish("t", {"n": number}, modname="wanted" if number % 3 else "other")
                 assert len(heard) == 1
                 before = _subscribed(context)
                 cable.mend()
-                await until(lambda: _subscribed(context) > before)
+                await wait_until(lambda: _subscribed(context) > before)
                 async with ticking() as ticks:
                     await context.publish("t", {"n": missed + 1}, modname="wanted")
-                    await until(lambda: numbers(heard)[-1] == missed + 1)
+                    await wait_until(lambda: numbers(heard)[-1] == missed + 1)
                     assert ticks()
     assert numbers(heard) == [n for n in range(missed + 1) if not n or n % 3] + [missed + 1]
     assert {topic for _, _, topic, _ in heard} == {"org.fedoraproject.dev.wanted.t"}
@@ -269,13 +269,13 @@ async def test_a_server_that_is_silent_costs_its_time_and_nothing_else(
                 await context.publish("t", {"n": number}, modname="m")
             before = _subscribed(context)
             cable.mend()
-            await until(lambda: _subscribed(context) > before)
+            await wait_until(lambda: _subscribed(context) > before)
             async with ticking() as ticks:
                 await context.publish("t", {"n": 10}, modname="m")
-                await until(lambda: heard)
+                await wait_until(lambda: heard)
                 assert ticks()
             await context.publish("t", {"n": 11}, modname="m")
-            await until(lambda: len(heard) == 2)
+            await wait_until(lambda: len(heard) == 2)
     assert numbers(heard) == [10, 11]
     assert listener.gaps["lost"] == 10
     assert "10 messages of shop.here are lost" in caplog.text

@@ -22,7 +22,7 @@ from fedmsg.testing import free_address
 from tests.certificates import Bench
 from tests.gnupg import Home
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, connected, hearing, ticking, until
+from tests.integration.loops import LOOPS, NAMES, connected, hearing, ticking, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -76,9 +76,9 @@ async def test_what_is_signed_is_heard_and_what_is_forged_is_not(
             async with ticking() as ticks:
                 for number in range(20):
                     await context.publish("t", {"n": number}, modname="m")
-                await until(lambda: len(heard) == 20)
+                await wait_until(lambda: len(heard) == 20)
                 assert ticks()
-            await until(lambda: witness.frames)
+            await wait_until(lambda: witness.frames)
             topic, body = witness.frames[-1]
         assert [envelope["msg"]["n"] for *_, envelope in heard] == list(range(20))
         numbers = [envelope["i"] for *_, envelope in heard]
@@ -89,14 +89,14 @@ async def test_what_is_signed_is_heard_and_what_is_forged_is_not(
     with zmq.Context() as plain, plain.socket(zmq.XPUB) as publisher:
         publisher.bind(elsewhere)
         async with hearing(forged.tail_messages()) as heard:
-            await until(lambda: publisher.poll(0))
+            await wait_until(lambda: publisher.poll(0))
             with caplog.at_level(logging.CRITICAL, "fedmsg.crypto"):
                 for number in range(150):
                     envelope = json.loads(body)
                     envelope["msg"] = {"n": -number}
                     publisher.send_multipart([topic, json.dumps(envelope).encode()])
                 publisher.send_multipart([topic, body])
-                await until(lambda: heard)
+                await wait_until(lambda: heard)
         assert [envelope["msg"] for *_, envelope in heard] == [json.loads(body)["msg"]]
         assert forged.rejections.counts == {"invalid": 150}
 
@@ -119,7 +119,7 @@ async def test_the_hook_runs_in_the_loop_and_what_it_changes_is_signed(
         await context.publish("t", {"changed": False}, modname="m", pre_fire_hook=hook)
         with pytest.raises(ZeroDivisionError):
             await context.publish("t", modname="m", pre_fire_hook=fail)
-        await until(lambda: heard)
+        await wait_until(lambda: heard)
         assert heard[0][3]["msg"] == {"changed": True}
     assert where == [threading.current_thread()]
 

@@ -16,7 +16,7 @@ from fedmsg.core import FedMsgContext as Synchronous
 from fedmsg.exceptions import ConfigError, NotListening
 from fedmsg.testing import Bus, free_address
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, begin, ticking, until
+from tests.integration.loops import LOOPS, NAMES, begin, ticking, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -70,11 +70,11 @@ async def test_the_first_message_waits_for_a_subscriber(address: str, settings: 
     async with FedMsgContext(**settings) as context:
         tasks = [asyncio.create_task(context.publish("t", {"n": n}, modname="m")) for n in range(100)]
         async with ticking() as ticks:
-            await until(lambda: ticks() > 20)
+            await wait_until(lambda: ticks() > 20)
         assert not any(task.done() for task in tasks)
         with Witness(address) as witness:
             await asyncio.gather(*tasks)
-            await until(lambda: len(witness.frames) == 100)
+            await wait_until(lambda: len(witness.frames) == 100)
             assert witness.numbers("t") == list(range(100))
             assert [body["i"] for body in witness.bodies("t")] == list(range(1, 101))
             # From here on nobody waits.
@@ -103,10 +103,10 @@ async def test_threads_and_tasks_share_the_wait(address: str, settings: dict[str
             asyncio.create_task(context.publish("t", {"n": 0}, modname="m")),
             asyncio.create_task(asyncio.to_thread(publish)),
         ]
-        await until(lambda: waiters(context) == 2)
+        await wait_until(lambda: waiters(context) == 2)
         with Witness(address) as witness:
             await asyncio.gather(*tasks)
-            await until(lambda: sorted(witness.numbers("t")) == [0, 1])
+            await wait_until(lambda: sorted(witness.numbers("t")) == [0, 1])
 
 
 # ------------------------------------------------------------------ through a relay
@@ -117,7 +117,7 @@ async def test_publishing_waits_for_the_relay(bus: Bus) -> None:
         async with through(bus) as context:
             task = asyncio.create_task(context.publish("t", {"n": 1}, modname="m"))
             async with ticking() as ticks:
-                await until(lambda: ticks() > 20)
+                await wait_until(lambda: ticks() > 20)
                 assert not task.done()
                 before = ticks()
                 await asyncio.to_thread(bus.start_relay)
@@ -128,9 +128,9 @@ async def test_publishing_waits_for_the_relay(bus: Bus) -> None:
             await asyncio.to_thread(bus.stop_relay)
             outlet = context._core._outlet
             assert outlet is not None
-            await until(lambda: not outlet.outlets[0].subscriptions)
+            await wait_until(lambda: not outlet.outlets[0].subscriptions)
             tasks = [asyncio.create_task(context.publish("t", {"n": n}, modname="m")) for n in range(2, 50)]
-            await until(lambda: waiters(context))
+            await wait_until(lambda: waiters(context))
             await asyncio.to_thread(bus.start_relay)
             await asyncio.gather(*tasks)
             assert context.lost == 0
@@ -153,9 +153,9 @@ async def test_no_relay_is_an_error_after_a_while_and_then_at_once(bus: Bus) -> 
             await asyncio.to_thread(witness.greet, bus)
             outlet = context._core._outlet
             assert outlet is not None
-            await until(lambda: outlet.outlets[0].subscriptions)
+            await wait_until(lambda: outlet.outlets[0].subscriptions)
             await context.publish("t", {"n": 1}, modname="m")
-            await until(lambda: witness.bodies("t"))
+            await wait_until(lambda: witness.bodies("t"))
             assert witness.bodies("t")[0]["i"] == 1
 
 
@@ -165,7 +165,7 @@ async def test_a_lost_connection_is_told(bus: Bus, caplog: pytest.LogCaptureFixt
         for _ in range(5):
             await context.publish("t", modname="m")
         relay.popen.kill()
-        await until(lambda: context.lost)
+        await wait_until(lambda: context.lost)
         assert context.lost == 5
         assert "about 5 messages may be lost" in caplog.text
     assert context.lost == 5
@@ -180,7 +180,7 @@ async def test_closing_ends_the_wait(way: str, bus: Bus, settings: dict[str, Any
     # Another one keeps the publisher open, so that it is not its end that ends the wait.
     async with FedMsgContext(**context.arguments):
         tasks = [asyncio.create_task(context.publish("t", modname="m")) for _ in range(3)]
-        await until(lambda: context.is_open and waiters(context))
+        await wait_until(lambda: context.is_open and waiters(context))
         await context.destroy()
         for task in tasks:
             with pytest.raises(ConfigError, match="this context is closed"):

@@ -18,9 +18,9 @@ from types import TracebackType
 
 import pytest
 
-from fedmsg.testing import Bus, Process
+from fedmsg.testing import Bus, Process, wait_until
 from tests.integration.faults import ground
-from tests.integration.faults.ground import Witness, until
+from tests.integration.faults.ground import Witness
 
 # How a server ends that has done what SIGTERM told it: uvicorn sends the signal to itself again, in the end.
 TERMINATED = {0, -signal.SIGTERM}
@@ -43,7 +43,7 @@ class Server:
         )
         try:
             line = self.process.wait_for("Uvicorn running on", stream="err")
-            until(lambda: self.started() == workers, what="all workers started")
+            wait_until(lambda: self.started() == workers, what="all workers started")
         except BaseException:
             self.process.close()
             raise
@@ -183,12 +183,12 @@ def test_orders_reach_the_bus_and_everybody_who_watches(server: Server, witness:
     with Browser(server.port) as first, Browser(server.port) as second:
         accepted = order_many(server, numbers, 50)
         # One leaves in the middle, and another one comes.
-        until(lambda: sorted(first.numbers()) == sorted(accepted))
+        wait_until(lambda: sorted(first.numbers()) == sorted(accepted))
         first.close()
         with Browser(server.port) as third:
             late = order_many(server, numbers, 50)
-            until(lambda: sorted(second.numbers()) == sorted(accepted + late))
-            until(lambda: sorted(third.numbers()) == sorted(late))
+            wait_until(lambda: sorted(second.numbers()) == sorted(accepted + late))
+            wait_until(lambda: sorted(third.numbers()) == sorted(late))
             witness.wait_for(len(accepted + late), "placed")
             bodies = witness.bodies("placed")
             assert sorted(body["msg"]["n"] for body in bodies) == sorted(accepted + late)
@@ -222,10 +222,10 @@ def test_those_who_leave_leave_nothing_behind(server: Server, witness: Witness) 
             order_many(server, numbers, 5)
             for browser in leaving:
                 browser.close()
-        until(lambda: ground.descriptors(pid) <= before, what="no descriptor more than before")
+        wait_until(lambda: ground.descriptors(pid) <= before, what="no descriptor more than before")
         accepted = len(witness.numbers("placed"))
         assert accepted >= 105
-        until(lambda: len(staying.numbers()) == len(witness.numbers("placed")))
+        wait_until(lambda: len(staying.numbers()) == len(witness.numbers("placed")))
         server.stop()
         assert staying.wait_for_end()
 
@@ -236,7 +236,7 @@ def test_who_does_not_read_holds_up_nobody(server: Server, witness: Witness, bus
             publisher.publish("order.placed", {"n": number, "filler": "x" * 3000}, modname="shop")
         witness.wait_for(2500, "placed")
         # It may itself be sent away, when it gets behind on a busy machine; the server goes on for it all the same.
-        until(lambda: reading.numbers()[-1:] == [2499] or not reading._thread.is_alive())
+        wait_until(lambda: reading.numbers()[-1:] == [2499] or not reading._thread.is_alive())
         assert server.order(2500) == 202
         witness.wait_for(2501, "placed")
 
@@ -247,8 +247,8 @@ def test_without_a_relay_orders_are_refused_until_it_is_back(server: Server, wit
     # After the first has waited for its time, the others fail at once: no request hangs again and again.
     assert [server.order(number) for number in range(2, 10)] == [503] * 8
     bus.start_relay()
-    until(lambda: server.order(10) == 202)
-    until(lambda: 10 in witness.numbers("placed"))
+    wait_until(lambda: server.order(10) == 202)
+    wait_until(lambda: 10 in witness.numbers("placed"))
     server.stop()
 
 
@@ -270,7 +270,7 @@ def test_stopped_under_load_it_keeps_its_word(server: Server, witness: Witness) 
     with Browser(server.port) as watching:
         for client in clients:
             client.start()
-        until(lambda: len(accepted) > 100)
+        wait_until(lambda: len(accepted) > 100)
         server.stop()
         stopping.set()
         for client in clients:

@@ -16,10 +16,10 @@ import pytest
 
 from fedmsg import crypto
 from fedmsg.consumers import FedmsgConsumer
-from fedmsg.testing import HubRunner, Process
+from fedmsg.testing import HubRunner, Process, wait_until
 from tests.certificates import Holder, authority, put
 from tests.datagrepper_server import DatagrepperServer, Handler, Query, message
-from tests.hubs import Feed, HubProcess, until
+from tests.hubs import Feed, HubProcess
 
 PRINTER = """
 import os, time
@@ -252,7 +252,7 @@ def test_it_is_killed_again_and_again(scene: Scene, full_size: bool) -> None:
     while True:
         with scene.hub(PAUSE="0.001") as hub:
             if killed == kills:
-                until(lambda: len(set(handled) | set(scene.take(hub))) == count - 1, timeout=60)
+                wait_until(lambda: len(set(handled) | set(scene.take(hub))) == count - 1, timeout=60)
                 assert hub.stop() == 0
                 handled.update(scene.take(hub))
                 break
@@ -355,4 +355,4 @@ def test_what_a_program_asks_for_itself_is_handled(tmp_path: Path) -> None:
             keeper = runner.hub.consumers[0]
             last = message(4, BEGIN + 4)
             keeper._backlog(json.dumps({"message": {"topic": last["topic"], "body": last}, "status": "post"}))
-            until(lambda: keeper.numbers == [*range(5, 10)])
+            wait_until(lambda: keeper.numbers == [*range(5, 10)])

@@ -6,7 +6,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ import zmq
 import fedmsg
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import NotListening
-from fedmsg.testing import Bus, Process, free_address
+from fedmsg.testing import Bus, Process, free_address, wait_until
 
 FOR_EVER = 10_000
 
@@ -62,14 +61,6 @@ def test_contexts_count_their_own_messages(settings: dict[str, Any]) -> None:
         assert (first._i, second._i) == (2, 1)
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Look at a condition until it holds."""
-    deadline, never = time.monotonic() + 20, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline
-        never.wait(0.005)
-
-
 def is_sent(context: FedMsgContext) -> bool:
     """Try to publish, and say whether a relay listened."""
     try:
@@ -86,13 +77,13 @@ def test_only_what_was_handed_over_lately_counts_as_lost(
     # A time-out of 0.2 s means that what is older has surely arrived.
     with Bus() as bus, bus.context(timeout=0.2 if age else 20) as context:
         relay = bus.start_relay()
-        until(lambda: is_sent(context))
+        wait_until(lambda: is_sent(context))
         sent = time.monotonic()
-        until(lambda: time.monotonic() - sent > age)
+        wait_until(lambda: time.monotonic() - sent > age)
         relay.popen.kill()
         outlet = context._outlet
         assert outlet is not None
-        until(lambda: not outlet.outlets[0].connections)
+        wait_until(lambda: not outlet.outlets[0].connections)
         assert context.lost == lost
         assert ("may be lost" in caplog.text) is bool(lost)
 

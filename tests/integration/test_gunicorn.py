@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from fedmsg.testing import Bus, Process, free_address
-from tests.integration.faults.ground import Witness, until
+from fedmsg.testing import Bus, Process, free_address, wait_until
+from tests.integration.faults.ground import Witness
 
 WORKERS = 8
 CLIENTS = 4
@@ -83,7 +83,7 @@ def gunicorn(settings: dict[str, Any], worker_class: str, env: dict[str, str]) -
         listening = master.wait_for("Listening at", stream="err")
         found = re.search(r"http://127\.0\.0\.1:(\d+)", listening)
         assert found is not None, listening
-        until(lambda: booted(master) == WORKERS, what="all workers booted")
+        wait_until(lambda: booted(master) == WORKERS, what="all workers booted")
         yield master, int(found[1])
 
 
@@ -101,13 +101,13 @@ def visit_through_a_reload(master: Process, port: int) -> Visitors:
     """Send hundreds of requests, with a reload in the middle."""
     visitors = Visitors(port)
     try:
-        until(lambda: len(visitors.answered) > 300 or visitors.failed, what="requests answered")
+        wait_until(lambda: len(visitors.answered) > 300 or visitors.failed, what="requests answered")
         old = children(master)
         assert len(old) == WORKERS
         master.popen.send_signal(signal.SIGHUP)
-        until(lambda: (gone(old) and booted(master) >= 2 * WORKERS) or visitors.failed, what="workers replaced")
+        wait_until(lambda: (gone(old) and booted(master) >= 2 * WORKERS) or visitors.failed, what="workers replaced")
         so_far = len(visitors.answered)
-        until(lambda: len(visitors.answered) > so_far + 300 or visitors.failed, what="requests answered")
+        wait_until(lambda: len(visitors.answered) > so_far + 300 or visitors.failed, what="requests answered")
         assert visitors.failed or not visitors.pids(so_far + CLIENTS) & old
     finally:
         visitors.leave()

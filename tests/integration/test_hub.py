@@ -19,7 +19,8 @@ from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import ConfigError
 from fedmsg.hub import Consumer, Hub, Outcome, PollingProducer, ZMQMessage
 from fedmsg.hub.subscriptions import as_topics
-from tests.hubs import PREFIX, Feed, Taker, envelope, taker, until
+from fedmsg.testing import wait_until
+from tests.hubs import PREFIX, Feed, Taker, envelope, taker
 
 
 @pytest.fixture
@@ -61,7 +62,6 @@ SENT = ["shop", "shop.order", "shopping", "shop.order.paid", "news", "a.shop"]
         ({f"{PREFIX}.news"}, ["news"]),
         ([], []),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("strict", [False, True], ids=["prefix", "strict"])
 def test_topics(feed: Feed, topic: Any, expected: list[str], strict: bool) -> None:
@@ -75,7 +75,7 @@ def test_topics(feed: Feed, topic: Any, expected: list[str], strict: bool) -> No
         feed.wait()
         for word in SENT:
             feed.send(word)
-        until(lambda: len(last.taken) == len(SENT))
+        wait_until(lambda: len(last.taken) == len(SENT))
         consumer.incoming.join(10)
         # Once each, in order, however many of its topics match.
         assert [message["topic"] for message in consumer.taken] == [f"{PREFIX}.{word}" for word in expected]
@@ -87,14 +87,14 @@ def test_topics(feed: Feed, topic: Any, expected: list[str], strict: bool) -> No
 def test_a_message_is_a_dict_of_topic_and_envelope(feed: Feed) -> None:
     with hub_of(feed, taker()) as hub:
         sent = feed.send("shop", {"n": 1, "deep": [{"a": None}]}, unknown=[1], headers={"sent-by": "me"})
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].taken == [{"topic": f"{PREFIX}.shop", "body": sent}]
 
 
 def test_as_text_it_is_an_object(feed: Feed) -> None:
     with hub_of(feed, taker(jsonify=False)) as hub:
         sent = feed.send("shop", {"n": "\u00e9"})
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         (message,) = hub.consumers[0].taken
         assert message.topic == f"{PREFIX}.shop"
         assert type(message.body) is str
@@ -112,7 +112,7 @@ def test_nobody_sees_what_another_changes(feed: Feed) -> None:
     kind = taker(consume=consume)
     with hub_of(feed, kind, taker(consume=consume), taker(), taker(jsonify=False)) as hub:
         sent = feed.send("shop", {"list": [1]})
-        until(lambda: all(consumer.taken for consumer in hub.consumers))
+        wait_until(lambda: all(consumer.taken for consumer in hub.consumers))
         seen = [consumer.taken[0] for consumer in hub.consumers]
     as_it_was = {"topic": sent["topic"], "body": sent}
     assert [json.loads(one) for one in seen[:2]] == [as_it_was] * 2
@@ -132,7 +132,7 @@ def test_it_is_decoded_once_for_all_consumers(feed: Feed, monkeypatch: pytest.Mo
     with hub_of(feed, *(taker() for _ in range(5))) as hub:
         for number in range(20):
             feed.send("shop", {"n": number})
-        until(lambda: all(len(consumer.taken) == 20 for consumer in hub.consumers))
+        wait_until(lambda: all(len(consumer.taken) == 20 for consumer in hub.consumers))
         assert all(consumer.said == [{"n": number} for number in range(20)] for consumer in hub.consumers)
     assert len(decoded) == 20
 
@@ -141,7 +141,7 @@ def test_the_order_is_kept(feed: Feed) -> None:
     with hub_of(feed, taker(), taker(jsonify=False)) as hub:
         for number in range(5000):
             feed.send("shop", number)
-        until(lambda: all(len(consumer.taken) == 5000 for consumer in hub.consumers))
+        wait_until(lambda: all(len(consumer.taken) == 5000 for consumer in hub.consumers))
         assert hub.consumers[0].said == list(range(5000))
         assert [json.loads(one.body)["msg"] for one in hub.consumers[1].taken] == list(range(5000))
 
@@ -154,7 +154,7 @@ def test_the_hooks_come_before_and_after(feed: Feed) -> None:
     with hub_of(feed, kind) as hub:
         feed.send("shop", 1)
         feed.send("shop", 2)
-        until(lambda: len(hub.consumers[0].taken) == 6)
+        wait_until(lambda: len(hub.consumers[0].taken) == 6)
         assert hub.consumers[0].taken == [(word, n) for n in (1, 2) for word in ("pre", "consume", "post")]
 
 
@@ -171,7 +171,7 @@ def test_a_consumer_needs_not_be_one_of_fedmsg(feed: Feed) -> None:
 
     with hub_of(feed, Plain) as hub:
         sent = feed.send("shop")
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].taken == [{"topic": sent["topic"], "body": sent}]
 
 
@@ -192,7 +192,7 @@ def test_what_a_consumer_has_of_its_own_is_in_nobodys_way(feed: Feed) -> None:
     kind = taker(topic=f"{PREFIX}.shop", **dict.fromkeys(mine, "mine"))
     with hub_of(feed, kind) as hub:
         feed.send("shop")
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         assert hub.report()["consumers"][0]["totals"]["received"] == 1
 
 
@@ -205,7 +205,7 @@ def test_a_consumer_may_take_messages_its_own_way(feed: Feed, name: str) -> None
     kind = taker(own=[], **{name: own})
     with hub_of(feed, kind) as hub:
         sent = feed.send("shop")
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].taken == [{"topic": sent["topic"], "body": sent}]
         assert len(hub.consumers[0].own) == 1
 
@@ -232,7 +232,7 @@ def test_an_exception_is_logged_with_the_id_and_counted(
     with hub_of(feed, taker(consume=consume, name="Fragile"), taker()) as hub:
         bad = feed.send("shop", "bad")
         feed.send("shop", "good")
-        until(lambda: hub.consumers[0].taken and len(hub.consumers[1].taken) == 2)
+        wait_until(lambda: hub.consumers[0].taken and len(hub.consumers[1].taken) == 2)
         hub.consumers[0].incoming.join(5)
         row = hub.consumers[0].__json__()
         assert row["exceptions"] == 1
@@ -253,7 +253,7 @@ def test_a_hook_that_raises_keeps_no_message_from_being_handled(feed: Feed, hook
     with hub_of(feed, taker(**{hook: fail})) as hub:
         feed.send("shop", 1)
         feed.send("shop", 2)
-        until(lambda: len(hub.consumers[0].taken) == 2)
+        wait_until(lambda: len(hub.consumers[0].taken) == 2)
         hub.consumers[0].incoming.join(5)
         assert hub.consumers[0].__json__()["exceptions"] == 2
         assert hub.consumers[0].totals()["handled"] == 2
@@ -269,7 +269,7 @@ def test_a_validate_of_its_own_may_refuse_and_may_fail(feed: Feed, caplog: pytes
     with hub_of(feed, taker(validate=validate)) as hub:
         for word in ("refuse", "fail", "good"):
             feed.send("shop", word)
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].said == ["good"]
         assert hub.consumers[0].totals()["refused"] == 2
         assert hub.rejections.counts["invalid"] == 2
@@ -282,9 +282,9 @@ def test_one_that_is_slow_does_not_keep_another_waiting(feed: Feed) -> None:
     with hub_of(feed, slow, taker()) as hub:
         for number in range(100):
             feed.send("shop", number)
-        until(lambda: len(hub.consumers[1].taken) == 100)
+        wait_until(lambda: len(hub.consumers[1].taken) == 100)
         go.set()
-        until(lambda: hub.consumers[0].totals()["handled"] == 100)
+        wait_until(lambda: hub.consumers[0].totals()["handled"] == 100)
 
 
 # ---------------------------------------------------------------- threads and queues
@@ -302,7 +302,7 @@ def test_so_many_workers_work_at_once(feed: Feed, count: int) -> None:
     with hub_of(feed, taker(consume=consume), **{"moksha.workers_per_consumer": count}) as hub:
         for number in range(3 * count):
             feed.send("shop", number)
-        until(lambda: len(hub.consumers[0].taken) == 3 * count)
+        wait_until(lambda: len(hub.consumers[0].taken) == 3 * count)
         assert len(set(hub.consumers[0].taken)) == count
         assert count == hub.consumers[0].N
 
@@ -316,7 +316,7 @@ def test_in_blocking_mode_each_is_handled_before_the_next_is_received(feed: Feed
     with hub_of(feed, *kinds, **{"moksha.blocking_mode": True, "moksha.workers_per_consumer": 4}) as hub:
         for number in range(200):
             feed.send("shop", number)
-        until(lambda: all(len(consumer.taken) == 200 for consumer in hub.consumers))
+        wait_until(lambda: all(len(consumer.taken) == 200 for consumer in hub.consumers))
         assert all(consumer.said == list(range(200)) for consumer in hub.consumers)
         assert [consumer.most for consumer in hub.consumers] == [0, 0]
         assert all(consumer.blocking_mode for consumer in hub.consumers)
@@ -326,7 +326,7 @@ def test_what_is_put_on_the_queue_by_hand_is_handled(feed: Feed) -> None:
     with hub_of(feed, taker()) as hub:
         (consumer,) = hub.consumers
         consumer.incoming.put({"topic": "by.hand", "body": {"topic": "by.hand", "msg": 1}})
-        until(lambda: consumer.taken)
+        wait_until(lambda: consumer.taken)
         assert consumer.taken == [{"topic": "by.hand", "body": {"topic": "by.hand", "msg": 1}}]
         assert consumer.incoming.join(5)
 
@@ -341,7 +341,7 @@ def test_a_callback_gets_text(feed: Feed) -> None:
         assert hub.topics[f"{PREFIX}.shop"] == [got.append]
         sent = feed.send("shop", {"n": 1})
         feed.send("news")
-        until(lambda: got and len(hub.consumers[0].taken) == 2)
+        wait_until(lambda: got and len(hub.consumers[0].taken) == 2)
         (message,) = got
         assert isinstance(message, ZMQMessage)
         assert (message.topic, json.loads(message.body)) == (sent["topic"], sent)
@@ -349,7 +349,7 @@ def test_a_callback_gets_text(feed: Feed) -> None:
         hub.unsubscribe(got.append)
         assert f"{PREFIX}.shop" not in hub.topics
         feed.send("shop")
-        until(lambda: len(hub.consumers[0].taken) == 3)
+        wait_until(lambda: len(hub.consumers[0].taken) == 3)
         assert len(got) == 1
 
 
@@ -363,7 +363,7 @@ def test_topics_are_subscribed_to_and_withdrawn_while_it_runs(feed: Feed) -> Non
         feed.send("one")
         feed.send("two.more")
         feed.send("three")
-        until(lambda: len(got) == 2)
+        wait_until(lambda: len(got) == 2)
         hub.unsubscribe(got.append)
         feed.wait_until_gone()
         assert hub.topics == {}
@@ -380,7 +380,7 @@ def test_a_callback_that_fails_is_logged_and_called_again(feed: Feed, caplog: py
         hub.subscribe("", fail)
         feed.send("shop")
         feed.send("shop")
-        until(lambda: len(calls) == 2 and len(hub.consumers[0].taken) == 2)
+        wait_until(lambda: len(calls) == 2 and len(hub.consumers[0].taken) == 2)
         assert hub.running
     assert caplog.text.count("a callback failed") == 2
 
@@ -396,7 +396,7 @@ def test_a_callback_that_withdraws_itself_is_called_no_more(feed: Feed) -> None:
         hub.subscribe("", once)
         for number in range(100):
             feed.send("shop", number)
-        until(lambda: len(hub.consumers[0].taken) == 100)
+        wait_until(lambda: len(hub.consumers[0].taken) == 100)
         assert len(got) == 1
 
 
@@ -407,7 +407,7 @@ def test_the_callback_of_a_topic_that_two_subscriptions_match_is_called_once(fee
             hub.subscribe(topic, got.append)
         feed.send("shop")
         feed.send("last")
-        until(lambda: len(hub.consumers[0].taken) == 2 and got[-1].topic.endswith("last"))
+        wait_until(lambda: len(hub.consumers[0].taken) == 2 and got[-1].topic.endswith("last"))
         assert len(got) == 2
 
 
@@ -433,7 +433,7 @@ def test_a_constructor_that_raises_is_logged_and_left_out(feed: Feed, caplog: py
         feed.wait(count=2)
         for number in range(50):
             feed.send("shop", number)
-        until(lambda: len(hub.consumers[0].taken) == 50)
+        wait_until(lambda: len(hub.consumers[0].taken) == 50)
 
 
 def test_disabled_ones_are_not_kept(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
@@ -474,7 +474,7 @@ def test_what_is_malformed_is_refused_and_counted(feed: Feed, caplog: pytest.Log
         for frames in bad:
             feed.raw(*frames)
         feed.publish(good)
-        until(lambda: all(consumer.taken for consumer in hub.consumers))
+        wait_until(lambda: all(consumer.taken for consumer in hub.consumers))
         assert [len(consumer.taken) for consumer in hub.consumers] == [1, 1, 1]
         # The first four are told apart when each consumer decodes them.
         assert [consumer.totals()["refused"] for consumer in hub.consumers] == [4, 4, 4]
@@ -488,7 +488,7 @@ def test_what_is_too_big_is_refused(feed: Feed) -> None:
     with hub_of(feed, taker(), max_message_size=1000) as hub:
         feed.send("shop", "x" * 1000)
         feed.send("shop", "small")
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].said == ["small"]
         assert hub.rejections.counts == {"size": 1}
 
@@ -538,7 +538,7 @@ def test_it_may_be_closed_from_within(feed: Feed, way: str) -> None:
         if way != "producer":
             feed.wait()
             feed.send("shop")
-        until(lambda: outcomes and not hub.running)
+        wait_until(lambda: outcomes and not hub.running)
         assert hub.stop().stuck == []
     assert outcomes[0].stuck == []
 

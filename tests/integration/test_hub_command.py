@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import fedmsg.commands.hub
-from fedmsg.testing import Process, run
-from tests.hubs import PREFIX, Feed, HubProcess, install, until
+from fedmsg.testing import Process, run, wait_until
+from tests.hubs import PREFIX, Feed, HubProcess, install
 
 # Written as for fedmsg 1.x.
 PLUGIN = """
@@ -158,7 +158,7 @@ def test_what_is_installed_and_enabled_runs(feed: Feed, start: Start, number: in
     feed.wait()
     feed.send("shop", 1)
     feed.send("news", 2)
-    until(lambda: said(hub, "First") == [1] and said(hub, "Second") == [1, 2])
+    wait_until(lambda: said(hub, "First") == [1] and said(hub, "Second") == [1, 2])
     assert hub.stop(number) == 0
     for line in (
         "  enabled by config  - plugin:First",
@@ -183,7 +183,7 @@ def test_producers_run_beside_them(
 ) -> None:
     install(folder, "ticking", {}, points)
     hub = start("First", arguments=arguments).wait_ready()
-    until(lambda: len(said(hub, "Tick")) >= 3)
+    wait_until(lambda: len(said(hub, "Tick")) >= 3)
     assert said(hub, "Stream") == ["Hub"]
     assert hub.stop() == 0
     assert said(hub, "Stream")[-1] == "stopped"
@@ -194,7 +194,7 @@ def test_named_consumers_run_and_no_others(feed: Feed, start: Start) -> None:
     hub = start("First", "Second", arguments=named, **{"fedmsg.consumers.dummy.enabled": True}).wait_ready()
     feed.wait()
     feed.send("shop", 1)
-    until(lambda: said(hub, "First") == [1])
+    wait_until(lambda: said(hub, "First") == [1])
     assert hub.stop() == 0
     assert said(hub, "Second") == []
     assert any("running, 2 consumers" in line for line in hub.out)
@@ -223,7 +223,7 @@ def test_one_whose_constructor_raises_is_left_out(feed: Feed, start: Start) -> N
     hub = start("First", "Broken", **{"broken.file": "/nowhere"}).wait_ready()
     feed.wait("shop")
     feed.send("shop", 1)
-    until(lambda: said(hub, "First") == [1])
+    wait_until(lambda: said(hub, "First") == [1])
     assert hub.stop() == 0
     assert "plugin:Broken can't be started" in told(hub)
     assert "No such file or directory: '/nowhere'" in told(hub)
@@ -258,7 +258,7 @@ def test_a_plugin_that_can_not_be_imported_is_left_out(feed: Feed, folder: Path,
     hub = start("First").wait_ready()
     feed.wait("shop")
     feed.send("shop", 1)
-    until(lambda: said(hub, "First") == [1])
+    wait_until(lambda: said(hub, "First") == [1])
     assert hub.stop() == 0
     for name in ("exits", "raises", "gone"):
         assert told(hub).count(f"The plugin {name} = {name}:Some of moksha.consumer is left out") == 1
@@ -297,7 +297,6 @@ def test_without_an_authority_it_ends_with_7_and_one_line(start: Start, tmp_path
         ({"moksha.workers_per_consumer": 0}, 5, "moksha.workers_per_consumer"),
         ({"stop_timeout": "soon"}, 5, "stop_timeout"),
     ],
-    ids=str,
 )
 def test_a_bad_setting_is_one_line(start: Start, settings: dict[str, Any], status: int, words: str) -> None:
     hub = start("First", **settings)
@@ -321,7 +320,7 @@ def test_a_stuck_consumer_is_named_and_the_status_is_8(feed: Feed, start: Start)
     feed.wait()
     first = feed.send("shop", 1)
     feed.send("shop", 2)
-    until(lambda: said(hub, "Stuck") == [1] and said(hub, "First") == [1, 2])
+    wait_until(lambda: said(hub, "Stuck") == [1] and said(hub, "First") == [1, 2])
     assert hub.stop() == 8
     (line,) = [line for line in hub.err if "stopped with work left" in line]
     assert "messages not handled: 2 by Stuck" in line
@@ -339,14 +338,14 @@ def test_with_a_state_directory_the_rest_is_kept_and_the_status_is_0(
     feed.wait()
     for number in range(30):
         feed.send("shop", number)
-    until(lambda: said(hub, "Slow"))
+    wait_until(lambda: said(hub, "Slow"))
     assert hub.stop() == 0
     handled = said(hub, "Slow")
     assert 0 < len(handled) < 30
     assert f"kept for the next start are messages not handled: {30 - len(handled)} by Slow" in told(hub)
     feed.wait_until_gone()
     again = start("Slow", stop_timeout=20, **how).wait_ready()
-    until(lambda: len(said(again, "Slow")) + len(handled) == 30)
+    wait_until(lambda: len(said(again, "Slow")) + len(handled) == 30)
     assert again.stop() == 0
     assert handled + said(again, "Slow") == list(range(30))
 
@@ -357,7 +356,7 @@ def test_it_ends_in_time_however_busy_it_is(feed: Feed, start: Start, number: in
     feed.wait()
     for count in range(5000):
         feed.send("shop", count)
-    until(lambda: said(hub, "Slow"))
+    wait_until(lambda: said(hub, "Slow"))
     began = time.monotonic()
     assert hub.stop(number) == 8
     # stop_timeout is 5 s; the rest of the time goes by on a machine that has more to do.
@@ -374,7 +373,7 @@ def test_an_exit_in_consume_ends_nothing(feed: Feed, start: Start) -> None:
     feed.wait()
     feed.send("shop", 1)
     feed.send("shop", 2)
-    until(lambda: said(hub, "Exiting") == [1, 2])
+    wait_until(lambda: said(hub, "Exiting") == [1, 2])
     assert hub.stop() == 0
 
 
@@ -384,7 +383,7 @@ def test_a_hang_up_is_answered_and_survived(feed: Feed, start: Start) -> None:
     hub.popen.send_signal(signal.SIGHUP)
     hub.wait_for("SIGHUP: a running process reloads nothing")
     feed.send("shop", 1)
-    until(lambda: said(hub, "First") == [1])
+    wait_until(lambda: said(hub, "First") == [1])
     assert hub.stop() == 0
 
 
@@ -396,7 +395,7 @@ def test_the_watchdog_is_reassured(start: Start) -> None:
         heard.extend(hub.notifications())
         return heard.count("WATCHDOG=1") >= 3
 
-    until(reassured)
+    wait_until(reassured)
     assert hub.stop() == 0
 
 
@@ -454,7 +453,7 @@ def test_dead_letters_are_tried_again_when_told_to(feed: Feed, folder: Path, sta
     assert hub.stop() == 0
     assert said(hub, "Failing") == []
     hub = start("Failing", dead_letter_directory=dead, arguments=("--retry-dead-letters",)).wait_ready()
-    until(lambda: said(hub, "Failing") == ["lost and found"])
+    wait_until(lambda: said(hub, "Failing") == ["lost and found"])
     assert hub.stop() == 0
     assert not [path for path in Path(dead).rglob("*") if path.is_file()]
 
@@ -540,7 +539,7 @@ def test_the_names_of_moksha_are_ours(feed: Feed, folder: Path, start: Start, in
     hub = start("Named").wait_ready()
     feed.wait()
     feed.send("shop")
-    until(lambda: len(said(hub, "Named")) == 6)
+    wait_until(lambda: len(said(hub, "Named")) == 6)
     assert hub.stop() == 0
     calls = said(hub, "Named")
     assert sorted(what for what in calls if what[1]) == [["from", 3], ["later", 1], ["thread", 2]]
@@ -564,7 +563,7 @@ def test_who_needs_twisted_gets_one_clear_line(feed: Feed, folder: Path, start: 
     hub = start("First").wait_ready()
     feed.wait("shop")
     feed.send("shop", 1)
-    until(lambda: said(hub, "First"))
+    wait_until(lambda: said(hub, "First"))
     assert hub.stop() == 0
     assert told(hub).count("Twisted's reactor does not run here") == 1
     assert told(hub).count("The plugin wants = wants:Some of moksha.consumer is left out") == 1

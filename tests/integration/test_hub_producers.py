@@ -16,8 +16,8 @@ import zmq
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError
 from fedmsg.hub import Hub, PollingProducer, Producer
 from fedmsg.hub.monitoring import MonitoringProducer
-from fedmsg.testing import free_address
-from tests.hubs import PREFIX, Feed, Taker, taker, until
+from fedmsg.testing import free_address, wait_until
+from tests.hubs import PREFIX, Feed, Taker, taker
 
 
 class Ticker(PollingProducer):
@@ -56,19 +56,19 @@ def own(hub: Hub) -> Any:
 def test_it_is_polled_again_and_again(frequency: Any) -> None:
     with Hub({}, [], [ticker(frequency=frequency)]) as hub:
         producer = own(hub)
-        until(lambda: len(producer.polls) >= 5)
+        wait_until(lambda: len(producer.polls) >= 5)
         assert producer.threads == {"fedmsg-Made"}
     ended = len(producer.polls)
     if frequency:
         assert min(after - before for before, after in zip(producer.polls, producer.polls[1:])) >= 0.009  # noqa: B905
-    until(lambda: not any(thread.name == "fedmsg-Made" for thread in threading.enumerate()))
+    wait_until(lambda: not any(thread.name == "fedmsg-Made" for thread in threading.enumerate()))
     assert len(producer.polls) == ended
 
 
 def test_the_first_comes_after_the_pause_or_now() -> None:
     with Hub({}, [], [ticker(frequency=3600), ticker(frequency=3600, now=True)]) as hub:
         later, now = hub.producers[:2]
-        until(lambda: now.polls)
+        wait_until(lambda: now.polls)
         assert later.polls == []
         assert len(now.polls) == 1
 
@@ -79,8 +79,8 @@ def test_one_that_dies_is_polled_no_more() -> None:
 
     with Hub({}, [], [ticker(work=work)]) as hub:
         producer = own(hub)
-        until(lambda: producer.die)
-        until(lambda: not producer._hub_thread.is_alive())
+        wait_until(lambda: producer.die)
+        wait_until(lambda: not producer._hub_thread.is_alive())
         assert len(producer.polls) == 3
 
 
@@ -97,13 +97,13 @@ def test_an_exception_is_logged_counted_and_the_next_poll_comes(
 
     with Hub({}, [], [ticker(frequency=0.001, work=work)]) as hub:
         producer = own(hub)
-        until(lambda: len(producer.polls) == 4)
+        wait_until(lambda: len(producer.polls) == 4)
         row = producer.__json__()
         # Failures in a row.
         assert row["exceptions"] == 3
         go.set()
-        until(lambda: len(producer.polls) > 4)
-        until(lambda: producer.__json__()["exceptions"] == 0)
+        wait_until(lambda: len(producer.polls) > 4)
+        wait_until(lambda: producer.__json__()["exceptions"] == 0)
     assert caplog.text.count("Made failed in poll()") == 3
 
 
@@ -113,7 +113,7 @@ def test_one_that_always_fails_does_not_spin() -> None:
 
     with Hub({}, [], [ticker(work=work)]) as hub:
         producer = own(hub)
-        until(lambda: len(producer.polls) >= 2)
+        wait_until(lambda: len(producer.polls) >= 2)
         assert producer.polls[1] - producer.polls[0] >= 0.9
 
 
@@ -124,7 +124,7 @@ def test_its_row_says_how_it_is() -> None:
             "name": "Made", "module": Ticker.__module__, "initialized": True, "exceptions": 0,
             "frequency": 1.5, "now": False, "last_ran": None,
         }  # fmt: skip
-        until(lambda: fast.polls and fast.__json__()["last_ran"])
+        wait_until(lambda: fast.polls and fast.__json__()["last_ran"])
         row = fast.__json__()
         assert (row["frequency"], row["now"]) == (0.001, True)
         assert abs(row["last_ran"] - time.time()) < 60
@@ -266,13 +266,13 @@ def test_a_full_queue_keeps_nobody_from_publishing(address: str, listener: Liste
         feed.wait()
         for number in range(5000):
             feed.send("shop", number)
-        until(lambda: hub.consumers[0].incoming.full)
+        wait_until(lambda: hub.consumers[0].incoming.full)
         for number in range(100):
             hub.send_message("a.b", {"n": number})
         assert [json.loads(body)["n"] for _, body in listener.take(100)] == list(range(100))
         assert hub.well()
         go.set()
-        until(lambda: hub.consumers[0].totals()["handled"] == 5000)
+        wait_until(lambda: hub.consumers[0].totals()["handled"] == 5000)
 
 
 def test_an_address_that_is_taken_is_said(address: str) -> None:
@@ -302,7 +302,7 @@ def test_a_hub_may_bind_where_it_receives(address: str) -> None:
         assert socket.recv() == b"\x01"
         topic = f"{PREFIX}.shop"
         socket.send_multipart([topic.encode(), json.dumps({"topic": topic, "msg": 1}).encode()])
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         context.destroy(linger=0)
         with pytest.raises(AddressInUse, match=address), Hub(settings, [taker()], []):
             pass

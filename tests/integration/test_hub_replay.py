@@ -16,10 +16,10 @@ import pytest
 from fedmsg import crypto
 from fedmsg.exceptions import RefusedAtStart
 from fedmsg.hub import Hub, Outcome
-from fedmsg.testing import free_address
+from fedmsg.testing import free_address, wait_until
 from tests.certificates import Bench
 from tests.datagrepper_server import DatagrepperServer
-from tests.hubs import PREFIX, Feed, Taker, envelope, taker, until
+from tests.hubs import PREFIX, Feed, Taker, envelope, taker
 from tests.unit.replay.stores import ListStore, serving
 
 NAME = "feed"
@@ -106,8 +106,8 @@ def test_what_was_missed_comes_first(shop: Shop, jsonify: bool, workers: int) ->
         # It comes late, and is known already.
         shop.publish(shop.store.messages[50])
         shop.sell(102)
-        until(lambda: len(got) >= 102)
-        until(lambda: consumer.incoming.unfinished == 0)
+        wait_until(lambda: len(got) >= 102)
+        wait_until(lambda: consumer.incoming.unfinished == 0)
         assert counts(consumer) == {"handled": 102, "refused": 0, "replayed": 90, "lost": 0}
     assert {topic for topic, _ in got} == {f"{PREFIX}.shop"}
     if jsonify:
@@ -125,7 +125,7 @@ def test_all_numbers_count_and_some_topics_are_handled(shop: Shop) -> None:
         shop.miss(3)
         shop.sell("n", word="news")
         shop.sell(4)
-        until(lambda: len(consumer.taken) >= 4)
+        wait_until(lambda: len(consumer.taken) >= 4)
         assert consumer.said == [1, 2, 3, 4]
         # But for the one gap there was nothing to ask.
         assert counts(consumer) == {"handled": 4, "refused": 0, "replayed": 2, "lost": 0}
@@ -134,7 +134,7 @@ def test_all_numbers_count_and_some_topics_are_handled(shop: Shop) -> None:
 def test_what_is_put_in_by_hand_is_wanted_whatever_its_topic(shop: Shop) -> None:
     with consumer_of(shop) as consumer:
         shop.sell(1)
-        until(lambda: consumer.taken)
+        wait_until(lambda: consumer.taken)
         shop.miss(2)
         for made in (
             envelope("elsewhere", 3, seq_id=3),
@@ -142,7 +142,7 @@ def test_what_is_put_in_by_hand_is_wanted_whatever_its_topic(shop: Shop) -> None
             envelope("elsewhere", "old", seq_id=3),
         ):
             consumer._consume({"topic": made["topic"], "body": made})
-        until(lambda: consumer.incoming.unfinished == 0)
+        wait_until(lambda: consumer.incoming.unfinished == 0)
         assert consumer.said == [1, 2, 3, 4]
 
 
@@ -152,7 +152,7 @@ def test_with_strict_topics_it_is_the_whole_topic(shop: Shop) -> None:
         shop.miss("o", word="shop.order")
         shop.miss(2)
         shop.sell(3)
-        until(lambda: len(consumer.taken) >= 3)
+        wait_until(lambda: len(consumer.taken) >= 3)
         assert consumer.said == [1, 2, 3]
 
 
@@ -164,9 +164,9 @@ def test_another_consumer_gets_what_it_wants_and_no_more(shop: Shop) -> None:
         shop.sell("n", word="news")
         shop.miss("lost", word="news")
         shop.sell(2)
-        until(lambda: len(hub.consumers[0].taken) >= 2)
+        wait_until(lambda: len(hub.consumers[0].taken) >= 2)
         shop.sell("m", word="news")
-        until(lambda: len(hub.consumers[1].taken) >= 2)
+        wait_until(lambda: len(hub.consumers[1].taken) >= 2)
         assert hub.consumers[0].said == [1, 2]
         assert hub.consumers[1].said == ["n", "m"]
 
@@ -179,12 +179,12 @@ def test_other_services_have_numbers_of_their_own(shop: Shop) -> None:
             for number in range(1, 4):
                 shop.sell(number)
                 other.send("shop", f"other {number}", seq_id=1000 * number)
-                until(lambda count=2 * number: len(consumer.taken) >= count)  # type: ignore[misc]
+                wait_until(lambda count=2 * number: len(consumer.taken) >= count)  # type: ignore[misc]
             # As low as the first of ours was, and nobody's repetition.
             other.send("shop", "other again", seq_id=2)
             shop.miss(4)
             shop.sell(5)
-            until(lambda: len(consumer.taken) >= 9)
+            wait_until(lambda: len(consumer.taken) >= 9)
             assert [one for one in consumer.said if isinstance(one, int)] == [1, 2, 3, 4, 5]
             assert counts(consumer) == {"handled": 9, "refused": 0, "replayed": 1, "lost": 0}
 
@@ -233,7 +233,7 @@ def test_a_gap_that_stays_is_told_of_and_the_stream_goes_on(
             shop.sell(1)
             shop.miss(*range(2, 10))
             shop.sell(10, 11)
-            until(lambda: len(consumer.taken) >= 3)
+            wait_until(lambda: len(consumer.taken) >= 3)
             assert consumer.said == [1, 10, 11]
             assert counts(consumer) == {"handled": 3, "refused": 0, "replayed": 0, "lost": 8}
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
@@ -248,7 +248,7 @@ def test_a_part_of_a_gap_that_is_gone_is_told_of(shop: Shop, caplog: pytest.LogC
         shop.miss(*range(2, 8))
         del shop.store.messages[2:4]
         shop.publish({**envelope("shop", 8), "seq_id": 8})
-        until(lambda: len(consumer.taken) >= 6)
+        wait_until(lambda: len(consumer.taken) >= 6)
         assert consumer.said == [1, 2, 5, 6, 7, 8]
         assert counts(consumer) == {"handled": 6, "refused": 0, "replayed": 4, "lost": 2}
     assert "2 messages of feed are lost, of the numbers 2 to 7" in caplog.text
@@ -270,7 +270,7 @@ def test_replayed_messages_are_checked_like_any_other(tmp_path: Path, caplog: py
         shop.store.add(envelope("shop", "forged"))
         shop.miss(4)
         shop.sell(5)
-        until(lambda: len(consumer.taken) >= 4)
+        wait_until(lambda: len(consumer.taken) >= 4)
         assert consumer.said == [1, 2, 4, 5]
         assert counts(consumer)["lost"] == 1
         assert consumer.hub.rejections.counts == {"invalid": 1}
@@ -289,7 +289,7 @@ def test_a_consumers_own_look_counts_for_replayed_ones_too(shop: Shop) -> None:
         shop.sell(1)
         shop.miss("odd", "fatal", 2)
         shop.sell(3)
-        until(lambda: len(consumer.taken) >= 3)
+        wait_until(lambda: len(consumer.taken) >= 3)
         assert consumer.said == [1, 2, 3]
         assert consumer.hub.rejections.counts == {"invalid": 2}
 
@@ -311,14 +311,14 @@ def test_dead_letters_that_are_tried_again_open_no_gap(shop: Shop, tmp_path: Pat
     with Hub({**shop.config, **settings}, [kind], []) as hub:
         shop.wait()
         shop.sell(*range(1, 9))
-        until(lambda: hub.consumers[0].totals()["failed"] == 2 and hub.consumers[0].totals()["handled"] == 6)
+        wait_until(lambda: hub.consumers[0].totals()["failed"] == 2 and hub.consumers[0].totals()["handled"] == 6)
     shop.wait_until_gone()
     failing.clear()
     with Hub({**shop.config, **settings}, [kind], [], retry_dead_letters=True) as hub:
         shop.wait()
         shop.sell(9, 10)
-        until(lambda: len(hub.consumers[0].taken) >= 4)
-        until(lambda: hub.consumers[0].incoming.unfinished == 0)
+        wait_until(lambda: len(hub.consumers[0].taken) >= 4)
+        wait_until(lambda: hub.consumers[0].incoming.unfinished == 0)
         assert hub.consumers[0].said == [2, 5, 9, 10]
 
 
@@ -329,17 +329,17 @@ def test_what_a_catch_up_has_brought_is_no_gap(shop: Shop, tmp_path: Path) -> No
         with Hub(config, [kind], []) as hub:
             shop.wait("shop")
             shop.sell(1)
-            until(lambda: hub.consumers[0].totals()["handled"] == 1)
+            wait_until(lambda: hub.consumers[0].totals()["handled"] == 1)
         shop.wait_until_gone()
         shop.miss(2, 3, 4)
         server.messages += shop.store.messages[2:3]
         with Hub(config, [kind], []) as hub:
             shop.wait()
-            until(lambda: len(hub.consumers[0].taken) >= 1)
+            wait_until(lambda: len(hub.consumers[0].taken) >= 1)
             # The second of them has been brought. Numbers begin with the first.
             shop.publish(*shop.store.messages[1:4])
-            until(lambda: len(hub.consumers[0].taken) >= 3)
-            until(lambda: hub.consumers[0].incoming.unfinished == 0)
+            wait_until(lambda: len(hub.consumers[0].taken) >= 3)
+            wait_until(lambda: hub.consumers[0].incoming.unfinished == 0)
             assert hub.consumers[0].said == [3, 2, 4]
 
 
@@ -364,7 +364,7 @@ def test_a_stop_in_the_middle_of_a_gap_keeps_or_tells(
         shop.miss(*range(2, 60))
         shop.sell(60, 61)
         consumer = hub.consumers[0]
-        until(lambda: len(consumer.taken) >= 5)
+        wait_until(lambda: len(consumer.taken) >= 5)
         outcomes: list[Outcome] = []
         stopping = threading.Thread(target=lambda: outcomes.append(hub.stop(1.0)))
         stopping.start()
@@ -376,7 +376,7 @@ def test_a_stop_in_the_middle_of_a_gap_keeps_or_tells(
         assert consumer.totals()["lost"] == 53
     assert "53 messages of feed are lost, of the numbers 7 to 59: the hub stopped" in caplog.text
     with Hub(config, [kind], []) as hub:
-        until(lambda: len(hub.consumers[0].taken) >= 3)
+        wait_until(lambda: len(hub.consumers[0].taken) >= 3)
         assert hub.consumers[0].said == [6, 60, 61]
 
 
@@ -396,10 +396,10 @@ def test_a_replayed_message_that_waits_for_another_try_is_kept(shop: Shop, tmp_p
         shop.sell(1)
         shop.miss(2)
         shop.sell(3)
-        until(lambda: hub.report()["consumers"][0]["exceptions"])
+        wait_until(lambda: hub.report()["consumers"][0]["exceptions"])
     failing.clear()
     with Hub(config, [kind], []) as hub:
-        until(lambda: len(hub.consumers[0].taken) >= 2)
+        wait_until(lambda: len(hub.consumers[0].taken) >= 2)
         assert hub.consumers[0].said == [2, 3]
 
 
@@ -414,7 +414,7 @@ def test_without_an_address_to_ask_it_says_so_and_works(caplog: pytest.LogCaptur
             consumer = hub.consumers[0]
             for number in (1, 5, 3):
                 feed.send("shop", number, seq_id=number)
-            until(lambda: len(consumer.taken) >= 3)
+            wait_until(lambda: len(consumer.taken) >= 3)
             assert consumer.name_to_seq_id == {}
     assert "Made does not notice what is missing from feed: replay_endpoints has no address for it" in caplog.text
 
@@ -423,7 +423,7 @@ def test_a_service_that_nobody_listens_to_is_told_of(caplog: pytest.LogCaptureFi
     with Feed(replay_endpoints={"web": free_address()}) as feed, consumer_of(feed, topic="", replay_name="web") as one:
         for number in (1, 5, 3):
             feed.send("shop", number, seq_id=number)
-        until(lambda: len(one.taken) >= 3)
+        wait_until(lambda: len(one.taken) >= 3)
         assert one.said == [1, 5, 3]
     assert "Made does not notice what is missing from web: it is not in endpoints" in caplog.text
 

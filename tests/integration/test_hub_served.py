@@ -20,11 +20,10 @@ from fedmsg.exceptions import ConfigError, RefusedAtStart
 from fedmsg.hub import Hub, PollingProducer
 from fedmsg.hub.loop import INJECTED
 from fedmsg.hub.monitoring import MonitoringProducer
-from fedmsg.testing import Process, command_path, free_address, free_port, run
+from fedmsg.testing import Process, command_path, free_address, free_port, run, wait_until
 from fedmsg.testing.hub import HubRunner
 from fedmsg.websocket.server import for_hub
 from tests.integration.browsing import TOPIC, client, envelope
-from tests.integration.faults.ground import until
 
 KEY = "moksha.monitoring.socket"
 WEBSOCKET = "moksha.livesocket.websocket"
@@ -140,9 +139,9 @@ def test_a_taken_address_keeps_no_hub_from_its_work(tmp_path: Path, caplog: pyte
         for _ in range(3):
             with HubRunner(Shop, config=config) as runner:
                 runner.publish(TOPIC, "good")
-                until(lambda: runner.consumer.heard == ["good"])
+                wait_until(lambda: runner.consumer.heard == ["good"])
         # What libzmq closes, it closes in a thread of its own.
-        until(lambda: (psutil.Process().num_fds(), threading.active_count()) == before)
+        wait_until(lambda: (psutil.Process().num_fds(), threading.active_count()) == before)
         assert path.is_socket()
     assert not path.exists()
     said = f"{KEY}: ipc://{path} can't be bound: Address already in use: nothing is reported until it is free"
@@ -182,19 +181,19 @@ def test_clients_of_a_hub_hear_what_it_receives() -> None:
         assert "" not in runner.hub.topics
         with client(server, f"{TOPIC}.order") as listener:
             assert "" in runner.hub.topics
-            until(lambda: runner.hub._loop._subscribed >= {b""})
+            wait_until(lambda: runner.hub._loop._subscribed >= {b""})
             sent = runner.publish(f"{TOPIC}.order", {"id": 1})
             runner.publish(f"{TOPIC}.other", {"id": 2})
             runner.publish(f"{TOPIC}.order", {"id": 3})
             assert listener.hear() == {"topic": f"{TOPIC}.order", "body": sent}
             assert listener.hear()["body"]["msg"] == {"id": 3}
-        until(lambda: "" not in runner.hub.topics)
+        wait_until(lambda: "" not in runner.hub.topics)
 
 
 def test_clients_get_only_what_is_validly_signed() -> None:
     with HubRunner(Shop, config={f"{WEBSOCKET}.port": 0}, sign=True) as runner, for_hub(runner.hub) as server:
         with client(server, "") as listener:
-            until(lambda: runner.hub._loop._subscribed >= {b""})
+            wait_until(lambda: runner.hub._loop._subscribed >= {b""})
             runner.publish(TOPIC, {"id": 1}, sign=False)
             runner.publish(TOPIC, {"id": 2}, sign=True)
             assert listener.hear()["body"]["msg"] == {"id": 2}
@@ -222,7 +221,7 @@ def test_what_clients_say_reaches_the_consumers() -> None:
             speaker.say(TOPIC, [[]] * 150)
             speaker.say(TOPIC, json.loads("[" * 250 + "]" * 250))
             speaker.say(f"{TOPIC}.echo", "the last")
-            until(lambda: shop.heard[-1:] == ["the last"])
+            wait_until(lambda: shop.heard[-1:] == ["the last"])
             assert speaker.hear() == {
                 "topic": f"{TOPIC}.echo",
                 "body": {"topic": f"{TOPIC}.echo", "msg": "the last"},
@@ -239,7 +238,7 @@ def test_what_clients_say_is_checked_like_anything_else() -> None:
         client(server, "a") as speaker,
     ):
         speaker.say(TOPIC, {"id": 1})
-        until(lambda: runner.hub.rejections.counts["invalid"])
+        wait_until(lambda: runner.hub.rejections.counts["invalid"])
     assert runner.hub.consumers[0].heard == []
 
 
@@ -252,7 +251,7 @@ def test_what_clients_say_is_bounded() -> None:
             go_on.wait(20)
 
     with HubRunner(Busy, config=config) as runner, for_hub(runner.hub) as server, client(server, "a") as speaker:
-        until(lambda: server.counts.get("full"), meanwhile=lambda: speaker.say(TOPIC, 1))
+        wait_until(lambda: server.counts.get("full"), meanwhile=lambda: speaker.say(TOPIC, 1))
         assert len(runner.hub._loop.injected) <= INJECTED
         go_on.set()
 

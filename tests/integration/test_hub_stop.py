@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fedmsg.hub import Consumer, Hub, PollingProducer, ZMQMessage
-from tests.hubs import Feed, Taker, envelope, taker, until
+from fedmsg.testing import wait_until
+from tests.hubs import Feed, Taker, envelope, taker
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_what_waits_is_handled_when_there_is_time(feed: Feed, gate: Gate) -> Non
         feed.wait()
         for number in range(100):
             feed.send("shop", number)
-        until(lambda: hub.consumers[0].incoming.received == 100)
+        wait_until(lambda: hub.consumers[0].incoming.received == 100)
         threading.Timer(0.05, gate.open.set).start()
         outcome = hub.stop()
     assert (outcome.left, outcome.kept, outcome.stuck) == ({}, True, [])
@@ -89,7 +90,7 @@ def test_the_one_in_hand_is_finished_and_the_rest_kept(feed: Feed, tmp_path: Pat
         feed.wait()
         for number in range(50):
             feed.send("shop", number)
-        until(lambda: hub.consumers[0].incoming.received == 50 and hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].incoming.received == 50 and hub.consumers[0].taken)
         outcome = hub.stop()
         handled = hub.consumers[0].said
     assert handled == list(range(len(handled)))
@@ -107,7 +108,7 @@ def test_the_rest_is_handled_first_next_time(feed: Feed, gate: Gate, tmp_path: P
         feed.wait()
         for number in range(20):
             feed.send("shop", number)
-        until(lambda: hub.consumers[0].incoming.received == 20 and gate.inside.is_set())
+        wait_until(lambda: hub.consumers[0].incoming.received == 20 and gate.inside.is_set())
         outcome = hub.stop()
     # The one in hand is named, and comes again: nobody knows how far it was.
     assert outcome.left == {"Made": 20}
@@ -118,9 +119,9 @@ def test_the_rest_is_handled_first_next_time(feed: Feed, gate: Gate, tmp_path: P
     with Hub({**settings, "stop_timeout": 5}, [taker()], []) as hub:
         feed.wait()
         feed.send("shop", "new")
-        until(lambda: len(hub.consumers[0].taken) == 21)
+        wait_until(lambda: len(hub.consumers[0].taken) == 21)
         assert hub.consumers[0].said == [*range(20), "new"]
-        until(lambda: files(tmp_path) == {})
+        wait_until(lambda: files(tmp_path) == {})
 
 
 def test_the_stuck_one_is_named_with_its_message(feed: Feed, gate: Gate, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,8 +129,8 @@ def test_the_stuck_one_is_named_with_its_message(feed: Feed, gate: Gate, caplog:
         feed.wait()
         first = feed.send("shop", 1)
         feed.send("shop", 2)
-        until(lambda: hub.consumers[0].incoming.received == 2 and len(hub.consumers[1].taken) == 2)
-        until(gate.inside.is_set)
+        wait_until(lambda: hub.consumers[0].incoming.received == 2 and len(hub.consumers[1].taken) == 2)
+        wait_until(gate.inside.is_set)
         outcome = hub.stop()
     assert (outcome.left, outcome.kept) == ({"Stuck": 2}, False)
     (line,) = outcome.stuck
@@ -146,14 +147,14 @@ def test_a_late_return_takes_nothing_away_that_was_kept(feed: Feed, gate: Gate, 
             feed.wait()
             if number == 0:
                 feed.send("shop", 1)
-            until(gate.inside.is_set)
+            wait_until(gate.inside.is_set)
             hub.stop()
         feed.wait_until_gone()
         (rows,) = files(tmp_path).values()
         assert said(rows) == [1]
     gate.open.set()
-    until(lambda: hub.consumers[0].taken)
-    until(lambda: not any(thread.name.startswith("fedmsg-Late") for thread in threading.enumerate()))
+    wait_until(lambda: hub.consumers[0].taken)
+    wait_until(lambda: not any(thread.name.startswith("fedmsg-Late") for thread in threading.enumerate()))
     assert len(files(tmp_path)) == 1
 
 
@@ -170,7 +171,7 @@ def test_one_whose_message_fails_is_not_tried_without_end_while_it_stops(
         feed.wait()
         for word in ("good", "bad", "good", "bad", "good"):
             feed.send("shop", word)
-        until(lambda: hub.consumers[0].incoming.received == 5 and "not now" in caplog.text)
+        wait_until(lambda: hub.consumers[0].incoming.received == 5 and "not now" in caplog.text)
         outcome = hub.stop()
     # Each of the two was tried once, the others were handled, and these are kept.
     assert caplog.text.count("failed in consume()") == 2
@@ -192,7 +193,7 @@ def test_what_was_put_in_by_hand_is_kept_too(feed: Feed, gate: Gate, tmp_path: P
         hub.stop()
     gate.open.set()
     with Hub({**settings, "stop_timeout": 5}, [taker(), taker(name="Text", jsonify=False)], []) as hub:
-        until(lambda: len(hub.consumers[0].taken) == 2 and hub.consumers[1].taken)
+        wait_until(lambda: len(hub.consumers[0].taken) == 2 and hub.consumers[1].taken)
         assert hub.consumers[0].taken == [odd, whole]
         assert [(one.topic, one.body) for one in hub.consumers[1].taken] == [("by.hand", text)]
 
@@ -243,7 +244,7 @@ def test_a_file_that_is_cut_off_gives_what_is_whole(
     (path,) = [path for path in tmp_path.rglob("*") if path.is_file()]
     path.write_text(path.read_text()[:-20] + '\n[]\n{"topic": 1, "body": null}\n')
     with Hub({**settings, "stop_timeout": 5}, [taker()], []) as hub:
-        until(lambda: len(hub.consumers[0].taken) == 2)
+        wait_until(lambda: len(hub.consumers[0].taken) == 2)
     assert caplog.text.count("is no message, it is left out") == 3
 
 
@@ -264,7 +265,7 @@ def test_stop_is_called_last_and_may_fail(feed: Feed, caplog: pytest.LogCaptureF
     with Hub(feed.config, [taker(stop=stop)], [Ticker]) as hub:
         feed.wait()
         feed.send("shop", 1)
-        until(lambda: hub.consumers[0].incoming.received == 1 and Ticker.polls)
+        wait_until(lambda: hub.consumers[0].incoming.received == 1 and Ticker.polls)
         outcome = hub.stop()
     assert outcome.stuck == []
     assert hub.consumers[0].taken[-1] == "stopped"
@@ -281,10 +282,10 @@ def test_a_callback_that_hangs_is_named(feed: Feed, gate: Gate) -> None:
         hub.subscribe("", hanging)
         feed.wait()
         feed.send("shop", 1)
-        until(lambda: gate.inside.is_set() and hub.consumers[0].taken)
+        wait_until(lambda: gate.inside.is_set() and hub.consumers[0].taken)
         outcome = hub.stop()
         gate.open.set()
-        until(lambda: not hub.running)
+        wait_until(lambda: not hub.running)
     (line,) = outcome.stuck
     assert "hanging" in line
 
@@ -296,7 +297,7 @@ def test_a_poll_that_hangs_is_named(feed: Feed, gate: Gate) -> None:
             gate.open.wait(30)
 
     with Hub({**feed.config, "stop_timeout": 0.3}, [], [Hanging]) as hub:
-        until(gate.inside.is_set)
+        wait_until(gate.inside.is_set)
         outcome = hub.stop()
     assert outcome.stuck == ["Hanging is still in its poll()"]
     gate.open.set()
@@ -328,11 +329,11 @@ def test_a_full_queue_holds_up_receiving_and_nothing_is_lost(feed: Feed, gate: G
         for number in range(total):
             feed.send("shop", number)
         slow, fast = hub.consumers
-        until(lambda: slow.incoming.full)
+        wait_until(lambda: slow.incoming.full)
         # What was received at once is over the limit, and no more than that.
         assert slow.incoming.qsize() <= 100 + 1000
         gate.open.set()
-        until(lambda: len(slow.taken) == len(fast.taken) == total)
+        wait_until(lambda: len(slow.taken) == len(fast.taken) == total)
         assert slow.said == fast.said == list(range(total))
         assert slow.totals()["dropped"] == 0
 
@@ -344,10 +345,10 @@ def test_where_that_is_the_policy_the_oldest_are_dropped_and_counted(feed: Feed,
         feed.wait()
         slow, fast = hub.consumers
         feed.send("shop", 0)
-        until(gate.inside.is_set)
+        wait_until(gate.inside.is_set)
         for number in range(1, total):
             feed.send("shop", number)
-        until(lambda: len(fast.taken) == total)
+        wait_until(lambda: len(fast.taken) == total)
         assert slow.incoming.qsize() == 100
         gate.open.set()
         assert slow.incoming.join(20)
@@ -392,7 +393,7 @@ def test_a_message_that_fails_is_tried_again(feed: Feed, caplog: pytest.LogCaptu
         for name, fails in (("a", 0), ("b", 2), ("c", 9), ("d", 3)):
             feed.send("shop", {"name": name, "fails": fails})
         (consumer,) = hub.consumers
-        until(lambda: consumer.totals()["handled"] == 3 and consumer.totals()["failed"] == 1)
+        wait_until(lambda: consumer.totals()["handled"] == 3 and consumer.totals()["failed"] == 1)
         # In order: the next is handled when the one before is done with.
         assert consumer.tries == [*"a", *"bbb", *"cccc", *"dddd"]
         assert consumer.totals()["retried"] == 2 + 3 + 3
@@ -419,7 +420,7 @@ def test_those_that_fail_for_good_are_kept_and_tried_again_when_told_to(feed: Fe
     with Hub(settings, [Fragile], []) as hub:
         feed.wait()
         sent = [feed.send("shop", {"name": name, "fails": fails}) for name, fails in (("a", 9), ("b", 0), ("c", 3))]
-        until(lambda: sum(hub.consumers[0].totals()[kind] for kind in ("handled", "failed")) == 3)
+        wait_until(lambda: sum(hub.consumers[0].totals()[kind] for kind in ("handled", "failed")) == 3)
         assert hub.consumers[0].totals()["dead"] == 2
     ((name, rows),) = files(tmp_path).items()
     assert name == f"{Fragile.__module__}.Fragile.jsonl"
@@ -432,12 +433,12 @@ def test_those_that_fail_for_good_are_kept_and_tried_again_when_told_to(feed: Fe
     assert len(files(tmp_path)[name]) == 2
 
     with Hub(settings, [Fragile], [], retry_dead_letters=True) as hub:
-        until(lambda: hub.consumers[0].totals()["dead"] == 2)
+        wait_until(lambda: hub.consumers[0].totals()["dead"] == 2)
     # These fail again, and are there again, once.
     assert [row["reason"] for row in files(tmp_path)[name]] == ["ValueError: no a", "ValueError: no c"]
 
     with Hub({**settings, "consume_retries": 3}, [Fragile], [], retry_dead_letters=True) as hub:
-        until(lambda: sum(hub.consumers[0].totals()[kind] for kind in ("handled", "dead")) == 2)
+        wait_until(lambda: sum(hub.consumers[0].totals()[kind] for kind in ("handled", "dead")) == 2)
         assert hub.consumers[0].totals()["handled"] == 1
     assert said(files(tmp_path)[name]) == [{"name": "a", "fails": 9}]
     assert list(files(tmp_path)) == [name]
@@ -457,16 +458,16 @@ def test_those_that_there_was_no_time_for_stay_dead_letters(feed: Feed, gate: Ga
         feed.wait()
         for number in range(5):
             feed.send("shop", number)
-        until(lambda: hub.consumers[0].totals()["dead"] == 5)
+        wait_until(lambda: hub.consumers[0].totals()["dead"] == 5)
     feed.wait_until_gone()
     with Hub(settings, [gate.consumer()], [], retry_dead_letters=True) as hub:
-        until(gate.inside.is_set)
+        wait_until(gate.inside.is_set)
         assert hub.stop().left == {"Made": 5}
     assert [said(rows) for rows in files(tmp_path / "dead").values()] == [list(range(5))]
     assert files(tmp_path / "state") == {}
     gate.open.set()
     with Hub({**settings, "stop_timeout": 5}, [taker()], [], retry_dead_letters=True) as hub:
-        until(lambda: len(hub.consumers[0].taken) == 5)
+        wait_until(lambda: len(hub.consumers[0].taken) == 5)
         assert hub.consumers[0].said == list(range(5))
     assert files(tmp_path / "dead") == {}
 
@@ -478,14 +479,14 @@ def test_half_a_line_of_a_crash_costs_no_other_message(
     with Hub(settings, [Fragile], []) as hub:
         feed.wait()
         feed.send("shop", {"name": "a", "fails": 9})
-        until(lambda: hub.consumers[0].totals()["dead"] == 1)
+        wait_until(lambda: hub.consumers[0].totals()["dead"] == 1)
         (path,) = [path for path in tmp_path.rglob("*") if path.is_file()]
         with path.open("a") as file:
             file.write(path.read_text()[:40])
         feed.send("shop", {"name": "b", "fails": 9})
-        until(lambda: hub.consumers[0].totals()["dead"] == 2)
+        wait_until(lambda: hub.consumers[0].totals()["dead"] == 2)
     with Hub(settings, [Fragile], [], retry_dead_letters=True) as hub:
-        until(lambda: hub.consumers[0].totals()["dead"] == 2)
+        wait_until(lambda: hub.consumers[0].totals()["dead"] == 2)
         assert hub.consumers[0].tries == ["a", "b"]
     assert caplog.text.count("is no message, it is left out") == 1
 
@@ -498,7 +499,7 @@ def test_a_dead_letter_that_can_not_be_written_is_said_to_be_lost(
     with Hub(settings, [Fragile], []) as hub:
         feed.wait()
         feed.send("shop", {"name": "a", "fails": 9})
-        until(lambda: hub.consumers[0].totals()["failed"] == 1)
+        wait_until(lambda: hub.consumers[0].totals()["failed"] == 1)
         assert hub.consumers[0].totals()["dead"] == 0
     assert "is lost" in caplog.text
 
@@ -512,7 +513,7 @@ def test_messages_of_many_threads_all_get_there(feed: Feed, tmp_path: Path) -> N
     with Hub({**feed.config, **settings}, [taker(consume=fail)], []) as hub:
         feed.wait()
         feed.publish(*(envelope("shop", number) for number in range(200)))
-        until(lambda: hub.consumers[0].totals()["dead"] == 200)
+        wait_until(lambda: hub.consumers[0].totals()["dead"] == 200)
     (rows,) = files(tmp_path).values()
     assert sorted(said(rows)) == list(range(200))
 

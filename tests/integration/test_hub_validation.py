@@ -14,8 +14,9 @@ import pytest
 import fedmsg.crypto
 from fedmsg.exceptions import RefusedAtStart
 from fedmsg.hub import Hub
+from fedmsg.testing import wait_until
 from tests.certificates import Bench, Holder, authority
-from tests.hubs import PREFIX, Feed, Taker, envelope, taker, until
+from tests.hubs import PREFIX, Feed, Taker, envelope, taker
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_the_signed_are_handled_and_the_others_refused(
         good = [signed(bench, msg={"n": number, "é": [None, 1.5]}) for number in range(5)]
         bad = [envelope("shop", "unsigned"), forged(bench, msg="other"), forged(bench, signature="AAAA"), by_stranger]
         feed.publish(good[0], *bad, *good[1:])
-        until(lambda: all(len(consumer.taken) == 5 for consumer in hub.consumers))
+        wait_until(lambda: all(len(consumer.taken) == 5 for consumer in hub.consumers))
         assert [message["body"] for message in hub.consumers[0].taken] == good
         assert [json.loads(message.body) for message in hub.consumers[1].taken] == good
         assert [consumer.totals()["refused"] for consumer in hub.consumers] == [4, 4]
@@ -69,7 +70,7 @@ def test_the_topic_that_was_signed_has_to_be_that_of_the_frame(feed: Feed, bench
         message = signed(bench, "shop")
         feed.raw(f"{PREFIX}.other".encode(), json.dumps(message).encode())
         feed.publish(message)
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         assert hub.rejections.counts == {"topic": 1}
         assert len(hub.consumers[0].taken) == 1
 
@@ -92,7 +93,7 @@ def test_a_class_may_say_never_or_always(
     with Hub({**feed.config, "validate_signatures": configured}, [kind], []) as hub:
         feed.wait()
         feed.publish(envelope("shop", "unsigned"), signed(bench, msg="signed"))
-        until(lambda: hub.consumers[0].said[-1:] == ["signed"])
+        wait_until(lambda: hub.consumers[0].said[-1:] == ["signed"])
         assert hub.consumers[0].said == taken
         assert hub.consumers[0].validate_signatures is (configured if own is None else own)
 
@@ -102,7 +103,7 @@ def test_the_policy_is_kept(feed: Feed, bench: Bench) -> None:
     with Hub({**feed.config, "routing_policy": policy}, [taker()], []) as hub:
         feed.wait()
         feed.publish(signed(bench, "shop", "not allowed"), signed(bench, "news", "allowed"))
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].said == ["allowed"]
 
 
@@ -120,7 +121,7 @@ def test_where_no_consumer_checks_no_authority_is_needed(feed: Feed, tmp_path: P
     with Hub(settings, [taker(validate_signatures=False)], []) as hub:
         feed.wait()
         feed.send("shop")
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
 
 
 def test_what_checks_is_looked_up_when_it_is_needed(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +135,7 @@ def test_what_checks_is_looked_up_when_it_is_needed(feed: Feed, monkeypatch: pyt
         feed.wait()
         monkeypatch.setattr(fedmsg.crypto, "validate", validate)
         sent = feed.send("shop", "unsigned")
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
     assert asked == [(sent, "shell.test")]
 
 
@@ -143,7 +144,7 @@ def test_headers_are_passed_along_and_are_not_signed(feed: Feed, bench: Bench) -
         (consumer,) = hub.consumers
         message = signed(bench)
         consumer._consume({"topic": message["topic"], "body": dict(message), "headers": {"sent-at": "noon"}})
-        until(lambda: consumer.taken)
+        wait_until(lambda: consumer.taken)
         assert consumer.taken[0]["body"] == {**message, "headers": {"sent-at": "noon"}}
 
 
@@ -158,8 +159,8 @@ def test_each_consumer_gets_a_message_once(feed: Feed, bench: Bench, caplog: pyt
         feed.publish(first, first, forged(bench, msg_id=others[0]["msg_id"]), others[0], first, *others[1:])
         # By now it has been forgotten.
         feed.publish(first, signed(bench, msg="last"))
-        until(lambda: len(hub.consumers[3].taken) == 9)
-        until(lambda: all(len(consumer.taken) == 6 for consumer in hub.consumers[:3]))
+        wait_until(lambda: len(hub.consumers[3].taken) == 9)
+        wait_until(lambda: all(len(consumer.taken) == 6 for consumer in hub.consumers[:3]))
         expected = [0, 1, 2, 3, 0, "last"]
         assert hub.consumers[0].said == hub.consumers[2].said == expected
         assert [json.loads(message.body)["msg"] for message in hub.consumers[1].taken] == expected
@@ -178,7 +179,7 @@ def test_a_message_that_is_tried_again_has_not_been_seen(feed: Feed, bench: Benc
     with Hub({**feed.config, **settings}, [taker(consume=consume)], []) as hub:
         feed.wait()
         feed.publish(signed(bench))
-        until(lambda: hub.consumers[0].totals()["handled"] == 1)
+        wait_until(lambda: hub.consumers[0].totals()["handled"] == 1)
         assert len(hub.consumers[0].taken) == 3
 
 
@@ -200,7 +201,7 @@ def test_time_in_a_file_makes_no_message_too_old(feed: Feed, bench: Bench, tmp_p
     with Hub(settings, [taker(consume=never)], []) as hub:
         feed.wait()
         feed.publish(signed(bench, msg="fresh"), signed(bench, msg="old", timestamp=int(time.time()) - 50))
-        until(lambda: hub.consumers[0].incoming.received == 2)
+        wait_until(lambda: hub.consumers[0].incoming.received == 2)
         assert hub.stop().kept
     feed.wait_until_gone()
     (path,) = tmp_path.rglob("*.jsonl")
@@ -215,7 +216,7 @@ def test_time_in_a_file_makes_no_message_too_old(feed: Feed, bench: Bench, tmp_p
         row["body"] = json.dumps(message)
     path.write_text("".join(json.dumps(row) + "\n" for row in hour))
     with Hub({**settings, "stop_timeout": 5}, [taker()], []) as hub:
-        until(lambda: hub.consumers[0].taken and hub.consumers[0].totals()["refused"] == 1)
+        wait_until(lambda: hub.consumers[0].taken and hub.consumers[0].totals()["refused"] == 1)
         assert hub.consumers[0].said == ["a"]
 
 
@@ -228,11 +229,11 @@ def test_a_dead_letter_was_good_when_it_came(feed: Feed, bench: Bench, tmp_path:
         feed.wait()
         message = signed(bench, msg="late")
         feed.publish(message)
-        until(lambda: hub.consumers[0].totals()["dead"] == 1)
+        wait_until(lambda: hub.consumers[0].totals()["dead"] == 1)
     # Its certificate is revoked afterwards.
     bench.crl_path.write_text(bench.ca.crl(bench.leaf))
     fedmsg.crypto.utils.load_certificates(str(bench.ca_path), str(bench.crl_path), invalidate_cache=True)
     assert not fedmsg.crypto.validate(message, **bench.config)
     with Hub(settings, [taker()], [], retry_dead_letters=True) as hub:
-        until(lambda: hub.consumers[0].taken)
+        wait_until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].taken == [{"topic": message["topic"], "body": message}]

@@ -16,8 +16,8 @@ from fedmsg.irc.backoff import Turnstile
 from fedmsg.irc.client import Client
 from fedmsg.irc.configuration import read
 from fedmsg.irc.session import GOODBYE, Pace
-from fedmsg.testing import free_port
-from tests.ircd import Ircd, User, Wiretap, wait_for
+from fedmsg.testing import free_port, wait_until
+from tests.ircd import Ircd, User, Wiretap
 
 SOON = Pace(apart=0.0, reconnect=0.1, rejoin=0.2, nickname=0.2, longest=0.5)
 
@@ -77,7 +77,7 @@ def texts(user: User, channel: str, nick: str) -> list[str]:
 
 
 def wait_for_texts(user: User, channel: str, nick: str, wanted: list[str]) -> None:
-    wait_for(lambda: texts(user, channel, nick) == wanted, explain=lambda: str(texts(user, channel, nick)))
+    wait_until(lambda: texts(user, channel, nick) == wanted, what=lambda: str(texts(user, channel, nick)))
 
 
 def test_it_joins_speaks_and_says_goodbye(ircd: Ircd, ann: User, channel: str, nick: str) -> None:
@@ -95,7 +95,7 @@ def test_it_never_speaks_faster_than_its_rate(ircd: Ircd, ann: User, channel: st
     with speaking(ircd, channel, nick, line_rate=rate) as client:
         for number in range(10):
             client.notice(channel, f"line {number} {'x' * 500 if number == 4 else ''}")
-        wait_for(lambda: len(ann.said_in(channel, nick)) == 11)
+        wait_until(lambda: len(ann.said_in(channel, nick)) == 11)
     times = [heard.at for heard in ann.said_in(channel, nick)]
     assert texts(ann, channel, nick)[:4] == [f"line {number} " for number in range(4)]
     # Between the bot and whoever listens a line may be held up for a moment; the next then seems early.
@@ -152,12 +152,12 @@ def test_it_comes_back_when_the_server_is_restarted(
         client.notice("#news", "before")
         ann.wait_for_said("before")
         server.stop()
-        wait_for(logged(caplog, "Server shutting down"))
+        wait_until(logged(caplog, "Server shutting down"))
         client.notice("#news", "meanwhile")
-        wait_for(logged(caplog, "it closed the connection"))
+        wait_until(logged(caplog, "it closed the connection"))
         server.start()
         # Somebody who comes now may come too late for it.
-        wait_for(lambda: b"NOTICE #news :meanwhile" in wire.lines())
+        wait_until(lambda: b"NOTICE #news :meanwhile" in wire.lines())
         with User(server.port, "bob", "#news") as bob:
             client.notice("#news", "after")
             bob.wait_for_said("after")
@@ -178,8 +178,8 @@ def test_a_nickname_in_use(ircd: Ircd, ann: User, channel: str, nick: str, caplo
 
 def test_a_nickname_that_is_too_long(ircd: Ircd, ann: User, channel: str, caplog: pytest.LogCaptureFixture) -> None:
     with speaking(ircd, channel, "n" * 40):
-        wait_for(logged(caplog, "and what is like it are taken"))
-        wait_for(logged(caplog, "the next try is in"))
+        wait_until(logged(caplog, "and what is like it are taken"))
+        wait_until(logged(caplog, "the next try is in"))
 
 
 def test_kicked_out_it_comes_back(
@@ -189,7 +189,7 @@ def test_kicked_out_it_comes_back(
         client.notice(channel, "one")
         ann.wait_for(f"NOTICE {channel} :one")
         ann.send(f"KICK {channel} {nick} :too loud")
-        wait_for(logged(caplog, "ann kicked the bot out (too loud)"))
+        wait_until(logged(caplog, "ann kicked the bot out (too loud)"))
         client.notice(channel, "two")
         ann.wait_for(f"NOTICE {channel} :two")
 
@@ -218,7 +218,7 @@ def test_a_channel_that_is_closed_is_tried_again(
     ann.wait_for(f"MODE {channel} :+" if closed == "+i" else f"MODE {channel} +")
     with speaking(ircd, channel, nick) as client:
         client.notice(channel, "at last")
-        wait_for(lambda: sum("can't join" in record.getMessage() for record in caplog.records) >= 3)
+        wait_until(lambda: sum("can't join" in record.getMessage() for record in caplog.records) >= 3)
         refused = [record.getMessage() for record in caplog.records if "can't join" in record.getMessage()]
         assert all(reason in line.lower() and "tries to join in" in line for line in refused), refused
         ann.send(f"MODE {channel} {opened.format(nick=nick)}")
@@ -242,7 +242,7 @@ def test_a_line_that_is_refused_is_told(
         ann.send(f"MODE {channel} +m")
         ann.wait_for(f"MODE {channel} :+m")
         client.notice(channel, "two")
-        wait_for(logged(caplog, "a line was refused"))
+        wait_until(logged(caplog, "a line was refused"))
 
 
 def test_killed_by_an_operator_it_comes_back(
@@ -254,7 +254,7 @@ def test_killed_by_an_operator_it_comes_back(
         client.notice(channel, "one")
         ann.wait_for(f"NOTICE {channel} :one")
         ann.send(f"KILL {nick} :enough")
-        wait_for(logged(caplog, "enough"))
+        wait_until(logged(caplog, "enough"))
         client.notice(channel, "two")
         ann.wait_for(f"NOTICE {channel} :two")
 
@@ -264,7 +264,7 @@ def test_too_much_to_say(ircd: Ircd, ann: User, channel: str, nick: str, caplog:
         # More than it can say before it is connected.
         for number in range(50):
             client.notice(channel, f"message {number}")
-        wait_for(lambda: f"message {49}" in texts(ann, channel, nick))
+        wait_until(lambda: f"message {49}" in texts(ann, channel, nick))
         said = texts(ann, channel, nick)
     assert said[0] == "* backlogged by 40 messages"
     assert "* left out 10 messages" in said
@@ -292,7 +292,7 @@ def test_stopped_with_a_backlog_it_says_what_it_can_and_counts_the_rest(
 def test_stopped_while_it_waits_for_the_next_try(nick: str, caplog: pytest.LogCaptureFixture) -> None:
     with speaking(free_port(), "#news", nick) as client:
         client.notice("#news", "nobody hears it")
-        wait_for(logged(caplog, "the next try is in"))
+        wait_until(logged(caplog, "the next try is in"))
     assert client.waiting == 1
 
 

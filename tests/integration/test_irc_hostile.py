@@ -22,7 +22,8 @@ from fedmsg.irc.backoff import Turnstile
 from fedmsg.irc.client import Client
 from fedmsg.irc.configuration import read
 from fedmsg.irc.session import Pace
-from tests.ircd import Ircd, User, Wiretap, wait_for
+from fedmsg.testing import wait_until
+from tests.ircd import Ircd, User, Wiretap
 
 SOON = Pace(apart=0.0, reconnect=0.1, rejoin=0.2, nickname=0.2, longest=0.5)
 
@@ -203,14 +204,14 @@ WELCOME = b":s 001 bot :Welcome\r\n:bot!bot@host JOIN #news\r\n:s 324 bot #news 
 )
 def test_a_server_that_is_strange(answers: list[bytes], reason: str | None, caplog: pytest.LogCaptureFixture) -> None:
     with serving(*answers) as (port, _), visiting(port):
-        wait_for(lambda: sum("the connection ended" in record.getMessage() for record in caplog.records) >= 2)
+        wait_until(lambda: sum("the connection ended" in record.getMessage() for record in caplog.records) >= 2)
     assert reason is None or reason in caplog.text
     assert "Traceback" not in caplog.text
 
 
 def test_a_server_that_closes_at_once(caplog: pytest.LogCaptureFixture) -> None:
     with serving(close=True) as (port, _), visiting(port):
-        wait_for(lambda: sum("the connection ended" in record.getMessage() for record in caplog.records) >= 3)
+        wait_until(lambda: sum("the connection ended" in record.getMessage() for record in caplog.records) >= 3)
 
 
 @pytest.mark.parametrize("endless", [b"x" * 65536, b":s NOTICE bot :" + b"y" * 400 + b"\r\n"])
@@ -222,9 +223,9 @@ def test_a_server_that_never_stops_talking(endless: bytes, caplog: pytest.LogCap
             client.notice("#news", f"message {number}")
         if b"\n" in endless:
             # The bot gets a word in.
-            wait_for(lambda: client.waiting == 0)
+            wait_until(lambda: client.waiting == 0)
         else:
-            wait_for(lambda: "lines without an end" in caplog.text)
+            wait_until(lambda: "lines without an end" in caplog.text)
         assert process.memory_info().rss - before < 50 * 2**20
 
 
@@ -233,7 +234,7 @@ def test_passwords_are_not_written_to_the_log(caplog: pytest.LogCaptureFixture) 
     secrets = {"nickserv_password": "sesame1", "server_password": "sesame2", "channel_key": "sesame3"}
     answers = b":s 001 bot :Welcome\r\n:s 900 bot bot!bot@host bot :You are now logged in\r\n"
     with serving(answers) as (port, received), visiting(port, **secrets):
-        wait_for(lambda: all(secret.encode() in b"".join(received) for secret in secrets.values()), timeout=10)
+        wait_until(lambda: all(secret.encode() in b"".join(received) for secret in secrets.values()), timeout=10)
     assert "sesame" not in caplog.text
     assert "TO SERVER" in caplog.text
 
@@ -241,8 +242,8 @@ def test_passwords_are_not_written_to_the_log(caplog: pytest.LogCaptureFixture) 
 def test_a_server_that_falls_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with Ircd(tmp_path / "ircd") as server, visiting(server.port, timeout=1.5, line_rate=0) as client:
-        wait_for(lambda: "joined" in caplog.text)
+        wait_until(lambda: "joined" in caplog.text)
         with server.frozen():
-            wait_for(lambda: "it said nothing of use for 1.5 seconds" in caplog.text)
+            wait_until(lambda: "it said nothing of use for 1.5 seconds" in caplog.text)
         client.notice("#news", "still there")
-        wait_for(lambda: client.waiting == 0)
+        wait_until(lambda: client.waiting == 0)

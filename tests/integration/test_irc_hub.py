@@ -15,8 +15,8 @@ import psutil
 
 from fedmsg.consumers.ircbot import IRCBotConsumer
 from fedmsg.irc.session import Pace
-from fedmsg.testing import HubRunner, free_port
-from tests.ircd import Ircd, User, wait_for
+from fedmsg.testing import HubRunner, free_port, wait_until
+from tests.ircd import Ircd, User
 
 APART = 0.4
 
@@ -61,7 +61,7 @@ def test_connections_are_started_apart() -> None:
         thread.start()
         port = listener.getsockname()[1]
         with HubRunner(QuickBot, config={"irc": [entry(port, f"c{number}") for number in range(4)]}):
-            wait_for(lambda: len(times) == 4)
+            wait_until(lambda: len(times) == 4)
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
     for connection in connections:
@@ -71,7 +71,7 @@ def test_connections_are_started_apart() -> None:
 
 def wait_until_said(bot: IRCBotConsumer) -> None:
     """Wait until a message was said where there is a server, and waits where there is none."""
-    wait_for(lambda: [client.waiting for client in bot.irc_clients] == [0, 1])
+    wait_until(lambda: [client.waiting for client in bot.irc_clients] == [0, 1])
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from fedmsg.irc.backoff import Turnstile
 from fedmsg.irc.client import Client
 from fedmsg.irc.configuration import read
 from fedmsg.irc.session import Pace
+from fedmsg.testing import wait_until
 from tests.certificates import Holder, authority, key, put, usage
 from tests.irc_services import ACCOUNT, PASSWORD, server_with_services
-from tests.ircd import Ircd, User, Wiretap, wait_for
+from tests.ircd import Ircd, User, Wiretap
 
 SOON = Pace(apart=0.0, reconnect=0.2, rejoin=0.2, nickname=0.2, longest=0.5)
 
@@ -86,19 +87,19 @@ def test_a_server_that_nobody_vouches_for_is_told_nothing(
 ) -> None:
     trust = {"ssl_ca": proof.other_ca} if trusted == "other" else {}
     with Wiretap(proof.server.tls_port) as wire, speaking(wire.port, ssl=True, nickserv_password=PASSWORD, **trust):
-        wait_for(lambda: "the server's certificate is refused" in caplog.text)
-        wait_for(lambda: "the next try is in" in caplog.text)
+        wait_until(lambda: "the server's certificate is refused" in caplog.text)
+        wait_until(lambda: "the next try is in" in caplog.text)
         assert b"NICK" not in b"".join(wire.sent)
 
 
 def test_a_certificate_for_another_name_is_refused(proof: Proof, caplog: pytest.LogCaptureFixture) -> None:
     with speaking(proof.server.tls_port, network="localhost", ssl=True, ssl_ca=proof.ca):
-        wait_for(lambda: "the server's certificate is refused: Hostname mismatch" in caplog.text)
+        wait_until(lambda: "the server's certificate is refused: Hostname mismatch" in caplog.text)
 
 
 def test_encryption_where_there_is_none(proof: Proof, caplog: pytest.LogCaptureFixture) -> None:
     with speaking(proof.server.port, ssl=True, ssl_ca=proof.ca, timeout=0.5):
-        wait_for(lambda: "the connection ended" in caplog.text)
+        wait_until(lambda: "the connection ended" in caplog.text)
 
 
 # ---------------------------------------------------------------- the bot
@@ -120,7 +121,7 @@ def ann(served: Ircd) -> Iterator[User]:
 
 
 @pytest.mark.parametrize(
-    "login", [{"sasl_username": ACCOUNT, "sasl_password": PASSWORD}, {"nickserv_password": PASSWORD}], ids=str
+    "login", [{"sasl_username": ACCOUNT, "sasl_password": PASSWORD}, {"nickserv_password": PASSWORD}]
 )
 def test_it_logs_in_before_it_joins(
     served: Ircd, ann: User, caplog: pytest.LogCaptureFixture, login: dict[str, str]
@@ -139,7 +140,7 @@ def test_it_logs_in_before_it_joins(
 def test_a_login_that_fails(served: Ircd, caplog: pytest.LogCaptureFixture) -> None:
     with speaking(served.port, sasl_username=ACCOUNT, sasl_password="wrong") as client:
         client.notice("#news", "nobody hears it")
-        wait_for(lambda: caplog.text.count(f"the login with sasl_username {ACCOUNT} failed: SASL auth") >= 2)
+        wait_until(lambda: caplog.text.count(f"the login with sasl_username {ACCOUNT} failed: SASL auth") >= 2)
     assert client.waiting == 1
     assert "wrong" not in caplog.text
     assert "connected as" not in caplog.text
@@ -147,12 +148,12 @@ def test_a_login_that_fails(served: Ircd, caplog: pytest.LogCaptureFixture) -> N
 
 def test_a_server_without_logins(proof: Proof, caplog: pytest.LogCaptureFixture) -> None:
     with speaking(proof.server.port, sasl_username=ACCOUNT, sasl_password=PASSWORD):
-        wait_for(lambda: "failed: server does not support sasl" in caplog.text)
+        wait_until(lambda: "failed: server does not support sasl" in caplog.text)
 
 
 def test_the_password_of_a_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Ircd(tmp_path / "ircd", connect='password="sesame"') as server:
         with speaking(server.port, server_password="sesame"):
-            wait_for(lambda: "joined" in caplog.text)
+            wait_until(lambda: "joined" in caplog.text)
         with speaking(server.port, server_password="wrong"):
-            wait_for(lambda: "the connection ended: Closing link" in caplog.text)
+            wait_until(lambda: "the connection ended: Closing link" in caplog.text)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmsg.testing import Bus, Process, free_address, free_port
-from tests.integration.faults.ground import Witness, until
+from fedmsg.testing import Bus, Process, free_address, free_port, wait_until
+from tests.integration.faults.ground import Witness
 
 # An installed program that builds its relay on ours.
 OWN_RELAY = """
@@ -61,7 +61,7 @@ def test_a_relay_with_a_consumer_of_its_own(bus: Bus, own_relay: str, number: si
         bus.context() as context,
     ):
         relay.wait_ready()
-        until(lambda: witness.bodies("t"), meanwhile=lambda: context.publish("t", "hello", modname="m"))
+        wait_until(lambda: witness.bodies("t"), meanwhile=lambda: context.publish("t", "hello", modname="m"))
         del witness.frames[:]
         for text in ("one", "keep it", "two"):
             context.publish("own", text, modname="m")
@@ -118,7 +118,7 @@ def test_relay_and_gateway_on_a_hub(bus: Bus) -> None:
         hub.wait_ready()
         hub.wait_for("enabled by config  - fedmsg.consumers.relay:RelayConsumer")
         hub.wait_for("enabled by config  - fedmsg.consumers.gateway:GatewayConsumer")
-        until(
+        wait_until(
             lambda: gateway.bodies("hello") and relayed.bodies("hello"),
             meanwhile=lambda: context.publish("hello", modname="m"),
         )

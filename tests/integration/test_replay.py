@@ -21,9 +21,9 @@ from fedmsg import crypto
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import ConfigError, MessageError, NotListening, RefusedAtStart, StoreError
 from fedmsg.replay import sqlstore
-from fedmsg.testing import Bus, free_address
+from fedmsg.testing import Bus, free_address, wait_until
 from tests.certificates import Bench
-from tests.integration.faults.ground import Witness, until
+from tests.integration.faults.ground import Witness
 from tests.unit.replay.stores import ListStore, opened, serving
 
 NAME = "shop.here"
@@ -70,7 +70,7 @@ class Listener:
 def listening(config: dict[str, Any], publisher: FedMsgContext, topic: str = "", **settings: Any) -> Iterator[Listener]:
     """Listen for as long as the block lasts."""
     listener = Listener(config, topic, **settings)
-    until(lambda: listener.got, meanwhile=lambda: publisher.publish("hello", modname="shop"))
+    wait_until(lambda: listener.got, meanwhile=lambda: publisher.publish("hello", modname="shop"))
     try:
         yield listener
     finally:
@@ -327,13 +327,13 @@ def test_a_listener_to_some_topics_sees_the_gaps_of_all(
     config, publisher, store = shop
     with listening(config, publisher) as everything:
         listener = Listener(config, "org.fedoraproject.dev.shop.o")
-        until(lambda: listener.got, meanwhile=lambda: publisher.publish("offer", modname="shop"))
+        wait_until(lambda: listener.got, meanwhile=lambda: publisher.publish("offer", modname="shop"))
         for topic in ("order", "hello", "order", "hello"):
             publisher.publish(topic, modname="shop")
         miss(publisher, store, 3, "hello")
         miss(publisher, store, 3, "order")
         publisher.publish("hello", modname="shop")
-        until(lambda: listener.topics.count("org.fedoraproject.dev.shop.order") == 5)
+        wait_until(lambda: listener.topics.count("org.fedoraproject.dev.shop.order") == 5)
         assert listener.context.gaps == {"asked": 1, "replayed": 6}
         # The end is not a topic of its own.
         publisher.publish("o.end", modname="shop")

@@ -15,10 +15,9 @@ import websocket
 from websockets.sync.client import connect
 
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError
-from fedmsg.testing import free_port
+from fedmsg.testing import free_port, wait_until
 from fedmsg.websocket.server import Limits, Server
 from tests.integration.browsing import TOPIC, Client, client, envelope, frame, give, raw, shake_hands
-from tests.integration.faults.ground import until
 
 KEY = "moksha.livesocket.websocket"
 FOREVER = threading.Event()
@@ -47,7 +46,7 @@ def test_a_client_gets_what_it_subscribes_to(topic: str) -> None:
 def test_a_client_of_another_library_gets_it_too() -> None:
     with server() as running, connect(f"ws://127.0.0.1:{running.port}") as listener:
         listener.send(json.dumps({"topic": "__topic_subscribe__", "body": TOPIC}))
-        until(lambda: running._audience.prefixes)
+        wait_until(lambda: running._audience.prefixes)
         give(running)
         assert json.loads(listener.recv(20)) == {"topic": TOPIC, "body": envelope()}
 
@@ -136,7 +135,7 @@ def test_the_hub_is_told_when_messages_are_wanted() -> None:
             assert told == []
         with client(running, "a", "b"), client(running, "a"):
             assert told == [True]
-        until(lambda: told == [True, False])
+        wait_until(lambda: told == [True, False])
         with client(running, ""):
             assert told == [True, False, True]
     assert told == [True, False, True, False]
@@ -183,7 +182,7 @@ def test_who_says_too_much_of_it_is_sent_away() -> None:
         for _ in range(5):
             speaker.connection.send("nonsense")
         assert speaker.ending() == (1008, "too much that has to be ignored")
-        until(lambda: running.clients == 0)
+        wait_until(lambda: running.clients == 0)
 
 
 def test_what_a_log_line_quotes_is_harmless(caplog: pytest.LogCaptureFixture) -> None:
@@ -192,7 +191,7 @@ def test_what_a_log_line_quotes_is_harmless(caplog: pytest.LogCaptureFixture) ->
 
     with server(inject, client2server=True) as running, client(running) as speaker:
         speaker.say("\x1b[31m\n\u202e" + "x" * 5000, 1)
-        until(lambda: running.counts)
+        wait_until(lambda: running.counts)
     (line,) = [record.getMessage() for record in caplog.records if "ignored" in record.message]
     assert line.isascii()
     assert line.isprintable()
@@ -236,7 +235,7 @@ def test_a_defect_is_told_and_ends_nothing_else(caplog: pytest.LogCaptureFixture
         with client(running, TOPIC) as listener:
             give(running, i=1)
             assert listener.numbers(1) == [1]
-        until(lambda: running.clients == 0)
+        wait_until(lambda: running.clients == 0)
         assert running.counts == {"defect": 2}
     assert "out of order" in caplog.text
     with server() as running, client(running, TOPIC) as listener:
@@ -260,14 +259,14 @@ def test_too_many_clients_are_turned_away() -> None:
             with client(running, TOPIC) as listener:
                 give(running)
                 listener.hear()
-            until(lambda: running.clients == 0)
+            wait_until(lambda: running.clients == 0)
 
 
 def test_connections_that_say_nothing_are_few_and_do_not_stay() -> None:
     with server(limits=Limits(clients=1, handshake=0.5)) as running:
         silent = [raw(running.port) for _ in range(60)]
         # Those for whom there was no room are cut at once, the others when their time is up.
-        until(lambda: running.counts == {"crowd": 9})
+        wait_until(lambda: running.counts == {"crowd": 9})
         assert [connection.recv(1) for connection in silent] == [b""] * 60
         for connection in silent:
             connection.close()
@@ -328,8 +327,8 @@ def test_a_slow_client_loses_the_oldest_and_harms_nobody(caplog: pytest.LogCaptu
 def test_a_client_that_takes_nothing_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     with server(limits=Limits(ping=0.2)) as running, raw(running.port, window=4096) as stuck:
         shake_hands(stuck)
-        until(lambda: running.clients == 1)
-        until(lambda: running.clients == 0)
+        wait_until(lambda: running.clients == 1)
+        wait_until(lambda: running.clients == 0)
 
 
 def test_memory_for_all_is_bounded() -> None:
@@ -344,10 +343,10 @@ def test_memory_for_all_is_bounded() -> None:
             assert quick.numbers(1) == [number]
             assert running._clients._held <= 3_200_000
             number += 1
-        until(lambda: running.clients == 2)
+        wait_until(lambda: running.clients == 2)
         for each in stuck:
             each.close()
-        until(lambda: running.clients == 1)
+        wait_until(lambda: running.clients == 1)
         assert running._clients._held == 0
 
 
@@ -451,7 +450,7 @@ def test_one_who_does_not_listen_does_not_hold_up_the_end() -> None:
         shake_hands(stuck)
         stuck.sendall(frame(1, b'{"topic":"__topic_subscribe__","body":""}'))
         half.sendall(b"GET / HT")
-        until(lambda: running._audience.prefixes)
+        wait_until(lambda: running._audience.prefixes)
         give(running, msg="x" * 5_000_000)
         thread = running._thread
         running.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import shutil
 import threading
 from collections.abc import Iterator
 from urllib.parse import urlencode
@@ -14,8 +13,8 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
-from fedmsg.testing import Bus, Process, free_port
-from tests.integration.faults.ground import until
+from fedmsg.testing import Bus, Process, free_port, wait_until
+from tests import requirements
 from tests.structure.source import REPOSITORY
 
 FLAGS = """
@@ -48,9 +47,8 @@ def site() -> Iterator[int]:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """Start Chromium, with nothing in it."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    assert chromium, "Chromium is needed: .ci/tools installs it"
-    assert driver, "ChromeDriver is needed: .ci/tools installs it"
+    chromium = requirements.program("chromium", "chromium")
+    driver = requirements.program("chromedriver", "chromium-driver")
     options = ChromeOptions()
     options.binary_location = chromium
     for flag in [*FLAGS.replace("\n", " ").split(" "), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
@@ -97,13 +95,13 @@ def lines(browser: Chrome) -> list[str]:
 def test_the_page_shows_messages_as_they_come(browser: Chrome, site: int, bus: Bus, hub: int) -> None:
     hostile = "<script>document.title = 'taken over'</script>"
     open_page(browser, "localhost", site, hub, "org.fedoraproject.dev.shop.*")
-    until(lambda: state(browser) == "listening for org.fedoraproject.dev.shop.*")
+    wait_until(lambda: state(browser) == "listening for org.fedoraproject.dev.shop.*")
     with bus.context() as context:
-        until(lambda: lines(browser), meanwhile=lambda: context.publish("hello", modname="shop"))
+        wait_until(lambda: lines(browser), meanwhile=lambda: context.publish("hello", modname="shop"))
         for number in range(3):
             context.publish("order", {"order": number}, modname="garden")
             context.publish("order", {"order": number, "note": hostile}, modname="shop")
-    until(lambda: '"order":2' in lines(browser)[0])
+    wait_until(lambda: '"order":2' in lines(browser)[0])
     first, second, third = lines(browser)[:3]
     assert all("org.fedoraproject.dev.shop.order" in line for line in (first, second, third))
     assert ['"order":2' in first, '"order":1' in second, '"order":0' in third] == [True] * 3
@@ -114,16 +112,16 @@ def test_the_page_shows_messages_as_they_come(browser: Chrome, site: int, bus: B
 
 def test_a_page_of_somebody_else_does_not_get_in(browser: Chrome, site: int, hub: int) -> None:
     open_page(browser, "somewhere.example.org", site, hub)
-    until(lambda: state(browser) == "not connected")
+    wait_until(lambda: state(browser) == "not connected")
     open_page(browser, "localhost", site, hub)
-    until(lambda: state(browser) == "listening for *")
+    wait_until(lambda: state(browser) == "listening for *")
 
 
 def test_the_page_connects_again(browser: Chrome, site: int, bus: Bus) -> None:
     port = free_port()
     open_page(browser, "localhost", site, port)
     for _ in range(2):
-        until(lambda: state(browser) == "not connected")
+        wait_until(lambda: state(browser) == "not connected")
         with Process(["fedmsg-hub", "--websocket-server-port", str(port)], env=bus.environ) as process:
-            until(lambda: state(browser) == "listening for *")
+            wait_until(lambda: state(browser) == "listening for *")
             assert process.stop() == 0, process.report()

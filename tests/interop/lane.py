@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import TracebackType
 import zmq
 
 from fedmsg.core import FedMsgContext
-from fedmsg.testing import Process, free_address
+from fedmsg.testing import Process, free_address, wait_until
 from tests.interop.sides import GREETING, Side, Speaker, write_config
 
 
@@ -33,16 +32,17 @@ class Sniffer:
 
     def wait_for(self, what: Callable[[str], object], *, meanwhile: Callable[[], object] | None = None) -> None:
         """Read until the text of a message, topic and body, fits; as `fedmsg.testing.Process.wait_for` does."""
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
+
+        def comes() -> bool:
             if self._socket.poll(50):
                 frame, body = self._socket.recv_multipart()
                 self.messages.append((frame, body))
-                if what(f"{frame.decode()} {body.decode()}"):
-                    return
-            elif meanwhile is not None:
+                return bool(what(f"{frame.decode()} {body.decode()}"))
+            if meanwhile is not None:
                 meanwhile()
-        raise TimeoutError(f"no such message; the last were {self.messages[-3:]}")
+            return False
+
+        wait_until(comes, what=lambda: f"such a message; the last were {self.messages[-3:]}")
 
     def take(self, topic: str, count: int) -> list[tuple[bytes, bytes]]:
         """Give the messages of a topic, when there are at least so many of them."""

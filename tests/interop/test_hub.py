@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from fedmsg.testing import Process, free_port
-from tests.hubs import install, until
+from fedmsg.testing import Process, free_port, wait_until
+from tests import requirements
+from tests.hubs import install
 from tests.interop.lane import Lane, open_lane
 from tests.interop.sides import NAMES, Side, write_config
 
@@ -55,7 +56,9 @@ class Memcached:
     def __init__(self) -> None:
         self.port = free_port()
         user = ["-u", "nobody"]
-        self._process = Process(["memcached", "-l", "127.0.0.1", "-p", str(self.port), "-U", "0", *user])
+        self._process = Process(
+            [requirements.program("memcached", "memcached"), "-l", "127.0.0.1", "-p", str(self.port), "-U", "0", *user]
+        )
 
     def counted(self) -> int:
         """Give what has been counted, or 0."""
@@ -130,8 +133,8 @@ def greet(lane: Lane, running: dict[str, Process], counters: dict[str, Memcached
     for process in running.values():
         process.wait_for("Got a message", meanwhile=lambda: publish(lane, f"{PREFIX}.prod.fas.role.update", {}))
     publish(lane, f"{MEMBER}.remove", {"group": "fedora-arm"})
-    until(lambda: all(taken_up(process)[f"{MEMBER}.remove"] == 3 for process in running.values()))
-    until(lambda: all(steady(counter.counted) for counter in counters.values()))
+    wait_until(lambda: all(taken_up(process)[f"{MEMBER}.remove"] == 3 for process in running.values()))
+    wait_until(lambda: all(steady(counter.counted) for counter in counters.values()))
     for process in running.values():
         del process.out[:]
     return {name: counter.counted() for name, counter in counters.items()}
@@ -169,8 +172,8 @@ def test_consumers_from_pypi_see_the_same(sides: dict[str, Side], tmp_path: Path
         before = greet(lane, running, counters)
         for topic, msg in SENT:
             publish(lane, topic, msg)
-        until(lambda: all(taken_up(process).total() >= sum(TAKEN.values()) for process in running.values()))
-        until(lambda: all(counters[name].counted() >= before[name] + len(SENT) for name in NAMES))
+        wait_until(lambda: all(taken_up(process).total() >= sum(TAKEN.values()) for process in running.values()))
+        wait_until(lambda: all(counters[name].counted() >= before[name] + len(SENT) for name in NAMES))
         status = running["ours"].stop()
         counted = {name: counter.counted() - before[name] for name, counter in counters.items()}
     assert status == 0, running["ours"].report()
@@ -289,7 +292,7 @@ def test_consumers_as_the_documentation_shows_them(sides: dict[str, Side], tmp_p
             process.wait_for('"Every"', meanwhile=lambda: lane.greeter.publish("hello", "hello", "interop"))
         for topic, msg in sent:
             lane.greeter.publish(topic, msg, "interop")
-        until(lambda: all(complete(process) for process in running.values()))
+        wait_until(lambda: all(complete(process) for process in running.values()))
         assert running["ours"].stop() == 0
     ours, its = ({name: happened(running[side], name) for name in names} for side in NAMES)
     for name in names:

@@ -85,7 +85,7 @@ def writers(sides: dict[str, Side], tmp_path_factory: pytest.TempPathFactory) ->
         yield writer(ours), writer(peer)
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda text: text[:40])
+@pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_canonical_json(writers: tuple[Writer, Writer], expression: str) -> None:
     ours, peer = writers
     assert ours(expression) == peer(expression)

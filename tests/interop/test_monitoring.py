@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from fedmsg.testing import Process, free_address, free_port
-from tests.integration.faults.ground import until
+from fedmsg.testing import Process, free_address, free_port, wait_until
 from tests.interop.sides import NAMES, Side, write_config
 
 KEY = "moksha.monitoring.socket"
@@ -128,8 +127,8 @@ def test_both_say_the_same(answers: dict[tuple[str, str, str, str], Answer], que
 def test_the_file_has_the_mode(hubs: Hubs) -> None:
     for name in NAMES:
         path = hubs[name, "ipc"] / "monitoring"
-        until(path.exists)
-        until(lambda path=path: stat.S_IMODE(path.stat().st_mode) == 0o660)  # type: ignore[misc] # bound at once
+        wait_until(path.exists)
+        wait_until(lambda path=path: stat.S_IMODE(path.stat().st_mode) == 0o660)  # type: ignore[misc] # bound at once
 
 
 @pytest.mark.parametrize(
@@ -164,7 +163,7 @@ def test_a_stale_file_of_the_peer_is_replaced(sides: dict[str, Side], tmp_path: 
     set_up(tmp_path, f"ipc://{tmp_path}/monitoring")
     path = tmp_path / "monitoring"
     with sides["peer"].start(tmp_path, "fedmsg-hub") as hub:
-        until(path.is_socket)
+        wait_until(path.is_socket)
         stale = path.stat().st_ino
         # Here one may see that a daemon of ours does not take it away, and works without it.
         with sides["ours"].start(tmp_path, "fedmsg-hub") as unwatched:
@@ -205,4 +204,4 @@ def test_an_exporter_of_somebody_else_reads_it(hubs: Hubs, name: str) -> None:
     command = [sys.executable, "-m", "flask", "--app", application, "run", "--port", str(port)]
     with Process(command, env=environ) as exporter:
         exporter.wait_for("Press CTRL+C", stream="err")
-        until(has_all, 60)
+        wait_until(has_all, 60)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from fedmsg.testing import wait_until
 from tests.datagrepper_server import DatagrepperServer, message
-from tests.hubs import Feed, until
+from tests.hubs import Feed
 from tests.interop.sides import NAMES, Side, write_config
 
 CONFIG = {
@@ -68,7 +69,7 @@ def test_one_goes_on_after_the_other(sides: dict[str, Side], tmp_path: Path, fir
             noted = {"message": {"topic": TOPIC, "body": last}, "status": "post"}
             path = status / "fedmsg-hub" / "Keeper"
             # The peer writes it piece by piece.
-            until(lambda: path.exists() and read(path) == noted)
+            wait_until(lambda: path.exists() and read(path) == noted)
         # What is handled again at the peer's start is the greeting, which was of the same second.
         with sides[second].start(folder, *hub) as two:
             two.wait_for('"number": 149')

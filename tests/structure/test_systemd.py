@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import configparser
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from fedmsg import exceptions
 from fedmsg.config import settings
 from fedmsg.testing import command_path
+from tests import requirements
 from tests.structure import source
 
 UNITS = sorted((source.REPOSITORY / "docs" / "systemd").glob("*.service"))
@@ -34,8 +34,7 @@ def service(unit: Path) -> dict[str, str]:
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run systemd-analyze, which needs no running systemd for this."""
-    program = shutil.which("systemd-analyze")
-    assert program, "install the package systemd: it has systemd-analyze"
+    program = requirements.program("systemd-analyze", "systemd")
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 

@@ -94,7 +94,6 @@ def test_dumps(value: Any, text: str) -> None:
         dt.time(1), dt.timedelta(1), enum.Enum("E", "A"), collections.deque([1]),
         {(1, 2): 3}, {b"k": 1}, {1: 1, "1": 2}, {None: 1, "a": 2}, {dt.date(2020, 1, 1): 1},
     ],
-    ids=repr,
 )  # fmt: skip
 def test_what_can_not_be_written(value: Any) -> None:
     with pytest.raises(TypeError):

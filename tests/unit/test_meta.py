@@ -362,7 +362,7 @@ def test_a_line_is_whole_or_empty(part: str) -> None:
     assert ask("repr", envelope("shop.x")) == ""
 
 
-@pytest.mark.parametrize("nonsense", NONSENSE, ids=repr)
+@pytest.mark.parametrize("nonsense", NONSENSE)
 @pytest.mark.parametrize("function", [function for function in EMPTY if function != "lexer"])
 def test_nonsense_is_counted_and_the_default_takes_over(function: str, nonsense: Any) -> None:
     install(make("shop", **{function: answering(nonsense)}))

@@ -274,7 +274,6 @@ def cow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "é\u2028",
         "x" * 300_000,
     ],
-    ids=lambda message: ascii(message)[:20],
 )
 def test_the_cow_says_what_it_is_told(message: str) -> None:
     output, error = utils.cowsay_output(message)

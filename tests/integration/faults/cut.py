@@ -18,9 +18,9 @@ from fedmsg.consumers import FedmsgConsumer
 from fedmsg.core import FedMsgContext
 from fedmsg.hub import Hub
 from fedmsg.replay import sqlstore
-from fedmsg.testing import Process, free_address
+from fedmsg.testing import Process, free_address, wait_until
 from tests.certificates import Bench
-from tests.integration.faults.ground import until, until_more
+from tests.integration.faults.ground import until_more
 from tests.integration.faults.link import Link
 
 PROGRAM = Path(__file__).with_name("storing.py")
@@ -90,7 +90,7 @@ class Scene:
     def until_stored(self, more: int) -> None:
         """Wait until so many more have been published."""
         wanted = self.store.last_number() + more
-        until(lambda: self.store.last_number() >= wanted, 120, what=f"{wanted} messages stored")
+        wait_until(lambda: self.store.last_number() >= wanted, 120, what=f"{wanted} messages stored")
 
     def restart_server(self) -> None:
         """Start the replay server again that was killed."""

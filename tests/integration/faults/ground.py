@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from typing import Any
 import zmq
 
 from fedmsg.core import FedMsgContext
-from fedmsg.testing import Bus, free_address
+from fedmsg.testing import Bus, free_address, wait_until
 
 PREFIX = "org.fedoraproject.dev"
 OWN = os.getpid()
@@ -27,39 +27,10 @@ OWN = os.getpid()
 _never = threading.Event()
 
 
-def until(
-    condition: Callable[[], object],
-    timeout: float = 30.0,
-    *,
-    what: str = "",
-    meanwhile: Callable[[], object] | None = None,
-) -> None:
-    """Look at a condition again and again until it holds.
-
-    Args:
-        condition: The condition.
-        timeout: Seconds.
-        what: What is waited for, for the error.
-        meanwhile: Called before each look, to bring it about.
-
-    Raises:
-        TimeoutError: It does not, within ``timeout`` seconds.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        if meanwhile is not None:
-            meanwhile()
-        if condition():
-            return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"still not so after {timeout} s: {what or condition}")
-        _never.wait(0.01)
-
-
 def until_more(values: Sized, more: int, timeout: float = 30.0) -> None:
     """Wait until something has grown by so many."""
     start = len(values)
-    until(lambda: len(values) >= start + more, timeout, what=f"{more} more than {start}")
+    wait_until(lambda: len(values) >= start + more, timeout, what=f"{more} more than {start}")
 
 
 class Witness:
@@ -107,7 +78,7 @@ class Witness:
     def greet(self, bus: Bus) -> None:
         """Return once what is published through the bus's relay gets here."""
         with bus.context() as context:
-            until(lambda: self.bodies("hello"), meanwhile=lambda: context.publish("hello", modname="test"))
+            wait_until(lambda: self.bodies("hello"), meanwhile=lambda: context.publish("hello", modname="test"))
             # Greetings may still be under way; this one comes after them.
             context.publish("last-hello", modname="test")
             self.wait_for(1, "last-hello")
@@ -126,7 +97,7 @@ class Witness:
             return found >= count
 
         try:
-            until(there, timeout)
+            wait_until(there, timeout)
         except TimeoutError:
             raise TimeoutError(f"{found} of {count} messages {word!r} after {timeout} s") from None
 
@@ -219,7 +190,7 @@ def until_idle(pid: int, timeout: float = 60.0) -> None:
             used, since = now, time.monotonic()
         return time.monotonic() - since > 0.3
 
-    until(idle, timeout, what=f"process {pid} idle")
+    wait_until(idle, timeout, what=f"process {pid} idle")
 
 
 def descriptors(pid: int | None = None) -> int:

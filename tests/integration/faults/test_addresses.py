@@ -15,8 +15,8 @@ import zmq
 
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import AddressInUse
-from fedmsg.testing import Bus, Process, envelopes, free_address
-from tests.integration.faults.ground import PREFIX, Witness, publishing, until
+from fedmsg.testing import Bus, Process, envelopes, free_address, wait_until
+from tests.integration.faults.ground import PREFIX, Witness, publishing
 
 NOWHERE = "tcp://no-such-host.invalid:9940"
 
@@ -140,9 +140,9 @@ def test_a_passive_tail_is_connected_to(addresses: Iterator[str], caplog: pytest
         # To a publisher that connects, a passive tail is what a relay is.
         with FedMsgContext(active=True, relay_inbound=address, timeout=20) as context:
             with publishing(context, "update") as done:
-                until(lambda: len(received) > 100)
+                wait_until(lambda: len(received) > 100)
             context.publish("update", {"n": "last"}, modname="test")
-            until(lambda: received[-1][3]["msg"] == {"n": "last"})
+            wait_until(lambda: received[-1][3]["msg"] == {"n": "last"})
         done_sending.set()
         thread.join()
     assert [message[3]["msg"]["n"] for message in received] == [*done, "last"]

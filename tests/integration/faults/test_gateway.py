@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from fedmsg.core import FedMsgContext
-from fedmsg.testing import Process, envelopes
+from fedmsg.testing import Process, envelopes, wait_until
 from tests.gateways import GatewayBus
 from tests.integration.faults import hostile
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import Witness, memory, publishing, stuck_subscriber, until, until_more
+from tests.integration.faults.ground import Witness, memory, publishing, stuck_subscriber, until_more
 from tests.integration.faults.test_hostile_messages import SLACK, Enemy, portions
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -29,7 +29,7 @@ FILLER = "x" * 4000
 
 def greet(witness: Witness, context: FedMsgContext) -> None:
     """Return once what a context publishes gets to a witness, and forget what it was."""
-    until(lambda: witness.bodies("hello"), meanwhile=lambda: context.publish("hello", modname="test"))
+    wait_until(lambda: witness.bodies("hello"), meanwhile=lambda: context.publish("hello", modname="test"))
     context.publish("last-hello", modname="test")
     witness.wait_for(1, "last-hello")
     del witness.frames[:]
@@ -84,7 +84,7 @@ def test_an_endpoint_is_killed_and_comes_back(figures: Figures, full_size: bool)
             for _ in range(kills):
                 with Process([sys.executable, "-c", ENDPOINT, bus.first]) as endpoint:
                     heard = len(witness.frames)
-                    until(lambda: any(frames[0].endswith(b".killed") for frames in witness.frames[heard:]))  # noqa: B023
+                    wait_until(lambda: any(frames[0].endswith(b".killed") for frames in witness.frames[heard:]))  # noqa: B023
                     assert endpoint.stop(signal.SIGKILL) == -signal.SIGKILL
         # Whatever became of the one, the other did not suffer.
         witness.wait_for(len(steady), "steady")
@@ -152,7 +152,7 @@ def test_hostile_frames_pass_unread(figures: Figures, full_size: bool) -> None:
         def throw(messages: list[list[bytes]]) -> None:
             word = enemy.send(messages).encode()
             second.publish("good", {"n": enemy.rounds}, modname="test")
-            until(lambda: len(witness.frames) >= len(messages) + 2, timeout=60)
+            wait_until(lambda: len(witness.frames) >= len(messages) + 2, timeout=60)
             assert witness.numbers("good") == [enemy.rounds]
             passed.update(
                 tuple(frames)

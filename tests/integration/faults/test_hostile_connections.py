@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmsg.testing import Bus, Process, free_address
+from fedmsg.testing import Bus, Process, free_address, wait_until
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.ground import (
     GREETING,
@@ -27,7 +27,6 @@ from tests.integration.faults.ground import (
     ready,
     shake_hands,
     threads,
-    until,
     until_idle,
 )
 
@@ -157,7 +156,7 @@ def test_a_relay(side: str, figures: Figures, full_size: bool) -> None:
         pid = relay.popen.pid
         address = bus.config["relay_inbound"][0] if side == "inbound" else bus.config["endpoints"]["relay_outbound"][0]
         attack(address, full_size=False)
-        until(lambda: descriptors(pid) < 50)
+        wait_until(lambda: descriptors(pid) < 50)
         before = memory(pid), descriptors(pid), threads(pid)
         sent: list[int] = []
 
@@ -167,7 +166,7 @@ def test_a_relay(side: str, figures: Figures, full_size: bool) -> None:
             witness.wait_for(len(sent), "good")
 
         done = attack(address, full_size=full_size, between=say_something_good)
-        until(lambda: descriptors(pid) <= before[1] + FORGOTTEN, what="connections ended")
+        wait_until(lambda: descriptors(pid) <= before[1] + FORGOTTEN, what="connections ended")
         after = memory(pid)
         assert context.lost == 0
         assert threads(pid) == before[2]
@@ -201,14 +200,14 @@ def test_an_idle_publisher(figures: Figures, full_size: bool) -> None:
         publish(0)
         witness.wait_for(1, "idle")
         attack(address, full_size=False)
-        until(lambda: descriptors(pid) < 50)
+        wait_until(lambda: descriptors(pid) < 50)
         before = memory(pid), descriptors(pid), threads(pid)
         done = 0
         for _ in range(50 if full_size else 1):
             done += attack(address, full_size=False)
             # ZeroMQ keeps for its owner what subscribers say, without a limit; here the owner is Python.
             until_idle(pid)
-        until(lambda: descriptors(pid) <= before[1] + FORGOTTEN, what="connections ended")
+        wait_until(lambda: descriptors(pid) <= before[1] + FORGOTTEN, what="connections ended")
         after = memory(pid)
         publish(1)
         witness.wait_for(2, "idle")

@@ -13,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import zmq
 
-from fedmsg.testing import Bus, Process, free_address
+from fedmsg.testing import Bus, Process, free_address, wait_until
 from fedmsg.transport.zmq.source import Receiver
 from tests.integration.faults import hostile
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import Witness, memory, raw, shake_hands, until
+from tests.integration.faults.ground import Witness, memory, raw, shake_hands
 
 FORMATS = ["", "--json", "--pretty", "--really-pretty", "--query=msg.n"]
 # Growth that is no leak: the allocator keeps room for the biggest message.
@@ -197,7 +197,7 @@ def test_relay_and_the_tail_behind_it(figures: Figures, full_size: bool) -> None
                 context.publish("good", {"n": enemy.rounds}, modname="test")
                 tail.wait_for(lambda line: word in line, timeout=60)
                 tail.wait_for(lambda line: f'"n":{enemy.rounds}' in line)
-                until(lambda: len(witness.frames) >= len(messages) + 2)
+                wait_until(lambda: len(witness.frames) >= len(messages) + 2)
                 good.extend(witness.numbers("good"))
                 passed.update(
                     tuple(frames)
@@ -207,7 +207,7 @@ def test_relay_and_the_tail_behind_it(figures: Figures, full_size: bool) -> None
                 del witness.frames[:], tail.out[:]
 
             # The last greeting of the tail, which has it by now.
-            until(lambda: any(b"that was all" in frames[-1] for frames in witness.frames))
+            wait_until(lambda: any(b"that was all" in frames[-1] for frames in witness.frames))
             del witness.frames[:]
             for one in hostile.big():
                 throw([one.frames])

@@ -15,10 +15,10 @@ import pytest
 import websocket
 
 from fedmsg.core import FedMsgContext
-from fedmsg.testing import Bus, Process, free_port
+from fedmsg.testing import Bus, Process, free_port, wait_until
 from tests.integration.browsing import UPGRADE, frame, raw, shake_hands
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import PREFIX, descriptors, memory, threads, until, until_idle
+from tests.integration.faults.ground import PREFIX, descriptors, memory, threads, until_idle
 
 SLACK = 16 * 1024
 
@@ -171,7 +171,7 @@ def test_a_hub(figures: Figures, full_size: bool) -> None:
         until_idle(pid)
         before = memory(pid), descriptors(pid), threads(pid)
         done = sum(attack(port, polite) for _ in range(ROUNDS if full_size else 1))
-        until(lambda: descriptors(pid) <= before[1], what="connections ended")
+        wait_until(lambda: descriptors(pid) <= before[1], what="connections ended")
         after = memory(pid)
         assert threads(pid) == before[2]
         polite.hear()

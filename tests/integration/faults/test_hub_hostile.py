@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import fedmsg.crypto
-from fedmsg.testing import Process, free_address
+from fedmsg.testing import Process, free_address, wait_until
 from tests.certificates import Bench, Holder, authority
-from tests.hubs import HubProcess, install, until
+from tests.hubs import HubProcess, install
 from tests.integration.faults import hostile
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.ground import descriptors, memory, threads
@@ -114,7 +114,7 @@ def test_nothing_malformed_is_taken(tmp_path: Path, figures: Figures, full_size:
         def throw(messages: list[list[bytes]], good: int = 1) -> None:
             nonlocal taken
             word = enemy.send(messages)
-            until(lambda: all({"n": word} in said(hub, name)[-1:] for name in TAKING), timeout=60)
+            wait_until(lambda: all({"n": word} in said(hub, name)[-1:] for name in TAKING), timeout=60)
             assert [len(said(hub, name)) for name in TAKING] == [good] * 3
             taken += good
             del hub.out[:]
@@ -131,7 +131,7 @@ def test_nothing_malformed_is_taken(tmp_path: Path, figures: Figures, full_size:
         while enemy.sent < total:
             throw([next(endless) for _ in range(1000)])
         after = memory(pid)
-        until(lambda: threads(pid) <= open_before[0] and descriptors(pid) <= open_before[1])
+        wait_until(lambda: threads(pid) <= open_before[0] and descriptors(pid) <= open_before[1])
         assert hub.stop() == 0
     assert after - before < SLACK
     figures(
@@ -161,14 +161,14 @@ def test_nothing_forged_is_taken(tmp_path: Path, figures: Figures, full_size: bo
             frames = hostile.message(json.dumps(good).encode())
             # The good one comes three times, and is taken once.
             enemy.send([*(next(endless) for _ in range(count)), frames, frames, frames])
-            until(lambda: {"good": number} in said(hub, "Checking"), timeout=60)
+            wait_until(lambda: {"good": number} in said(hub, "Checking"), timeout=60)
 
         throw(500)
         before, open_before = memory(pid), (threads(pid), descriptors(pid))
         while enemy.sent < total:
             throw(500)
         after = memory(pid)
-        until(lambda: threads(pid) <= open_before[0] and descriptors(pid) <= open_before[1])
+        wait_until(lambda: threads(pid) <= open_before[0] and descriptors(pid) <= open_before[1])
         taken = said(hub, "Checking")
         assert hub.stop() == 0
     assert taken == [{"good": number} for number in range(1, next(rounds))]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hubs import Feed, HubProcess, install, until
+from fedmsg.testing import wait_until
+from tests.hubs import Feed, HubProcess, install
 from tests.integration.faults.conftest import Figures
 
 # Kills its own process at the stage and at the message that a file names, which is gone by then.
@@ -132,7 +133,7 @@ def test_it_dies_at_every_stage_of_a_message(tmp_path: Path, figures: Figures, f
                 died += 1
                 assert sorted(ground.rows(ground.state)) == left
         with ground.start().wait_ready() as hub:
-            until(lambda: not ground.rows(ground.state))
+            wait_until(lambda: not ground.rows(ground.state))
             assert hub.stop() == 0
         handled = ground.handled()
     assert sorted(set(handled), key=int) == [str(number) for number in range(count)]
@@ -156,7 +157,7 @@ def test_it_dies_while_messages_fail(tmp_path: Path, figures: Figures, full_size
         whole = path.read_text()
         path.write_text(whole + whole[: random.randrange(1, len(whole.splitlines()[0]))])
         with ground.start(failing=True).wait_ready() as hub:
-            until(lambda: not list(ground.state.rglob("*.jsonl")))
+            wait_until(lambda: not list(ground.state.rglob("*.jsonl")))
             assert hub.stop() == 0
         lines = path.read_text().splitlines()
         bad = [line for line in lines if not line.endswith("}")]
@@ -171,7 +172,7 @@ def test_it_dies_while_messages_fail(tmp_path: Path, figures: Figures, full_size
             with ground.start("--retry-dead-letters") as hub:
                 assert hub.wait() == -signal.SIGKILL
         with ground.start("--retry-dead-letters").wait_ready() as hub:
-            until(lambda: not list(ground.dead.rglob("*.jsonl*")))
+            wait_until(lambda: not list(ground.dead.rglob("*.jsonl*")))
             assert hub.stop() == 0
         handled = set(ground.handled())
     assert handled == {str(number) for number in range(count)}
@@ -197,7 +198,7 @@ def test_it_dies_while_it_stops(tmp_path: Path, figures: Figures, full_size: boo
             handled = {int(number) for number in ground.handled()[done:]}
             assert before <= handled | set(ground.rows(ground.state))
         with ground.start().wait_ready() as hub:
-            until(lambda: not ground.rows(ground.state))
+            wait_until(lambda: not ground.rows(ground.state))
             assert hub.stop() == 0
     assert {int(number) for number in ground.handled()} == set(left)
     figures("hub killed while it stops", sent=count, arrived=len(left), lost=0, exits=died)

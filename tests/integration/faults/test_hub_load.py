@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from fedmsg.testing import Process
-from tests.hubs import Feed, HubProcess, envelope, install, until
+from fedmsg.testing import Process, wait_until
+from tests.hubs import Feed, HubProcess, envelope, install
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.ground import descriptors, memory, threads
 
@@ -140,9 +140,9 @@ def test_ten_times_as_many_as_it_can_handle(policy: str, tmp_path: Path, figures
         # It takes about a thousand in a second.
         sender.at(10_000, seconds, lambda: peak.append(memory(pid)))
         (tmp_path / "home" / "fast").write_text("")
-        until(lambda: told(hub)["last"] == sender.sent - 1, timeout=120)
-        until(lambda: told(hub)["waiting"] == 0)
-        until(lambda: threads(pid) <= open_before[0] and descriptors(pid) <= open_before[1])
+        wait_until(lambda: told(hub)["last"] == sender.sent - 1, timeout=120)
+        wait_until(lambda: told(hub)["waiting"] == 0)
+        wait_until(lambda: threads(pid) <= open_before[0] and descriptors(pid) <= open_before[1])
         assert hub.stop() == 0
     end = told(hub)
     assert end["received"] == sender.sent
@@ -188,7 +188,7 @@ def test_stopping_under_full_load_keeps_a_row_without_gaps(tmp_path: Path, figur
             handled = rest[0] - 1
         with loaded(tmp_path / "home-end", feed, "slow", state_directory=str(state), stop_timeout=30) as hub:
             (tmp_path / "home-end" / "fast").write_text("")
-            until(lambda: told(hub)["last"] == rest[-1] and not kept(state))
+            wait_until(lambda: told(hub)["last"] == rest[-1] and not kept(state))
             assert hub.stop() == 0
         # It begins where the one before has ended.
         assert told(hub)["count"] == len(rest)
@@ -213,7 +213,7 @@ def test_consumers_that_raise_and_hang_cost_the_hub_nothing(tmp_path: Path, figu
         def throw(count: int) -> None:
             for _ in range(0, count, 1000):
                 sender.send(1000)
-                until(lambda: told(hub)["last"] == sender.sent - 1, timeout=60)
+                wait_until(lambda: told(hub)["last"] == sender.sent - 1, timeout=60)
                 # A traceback for each.
                 del hub.out[:-1], hub.err[:]
 
@@ -222,7 +222,7 @@ def test_consumers_that_raise_and_hang_cost_the_hub_nothing(tmp_path: Path, figu
         before, open_before = memory(pid), (threads(pid), descriptors(pid))
         throw(total)
         after = memory(pid)
-        until(lambda: threads(pid) <= open_before[0] and descriptors(pid) <= open_before[1])
+        wait_until(lambda: threads(pid) <= open_before[0] and descriptors(pid) <= open_before[1])
         assert hub.stop() == 8
     assert told(hub)["gaps"] == 0
     assert after - before < SLACK
@@ -249,6 +249,6 @@ def test_a_crowd_of_consumers_gets_everything(tmp_path: Path) -> None:
         def done() -> bool:
             return sum(line.startswith(expected) for line in hub.out[-200:]) >= 20
 
-        until(done, timeout=40)
+        wait_until(done, timeout=40)
         assert hub.stop() == 0
     assert next(itertools.islice(hub.err, 1), None) is None

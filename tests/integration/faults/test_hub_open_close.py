@@ -14,8 +14,8 @@ import pytest
 
 from fedmsg.exceptions import AddressInUse
 from fedmsg.hub import Hub, PollingProducer
-from fedmsg.testing import free_address
-from tests.hubs import Feed, Taker, taker, until
+from fedmsg.testing import free_address, wait_until
+from tests.hubs import Feed, Taker, taker
 from tests.integration.faults import ground
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.test_open_close import NOWHERE
@@ -66,7 +66,7 @@ def once(feed: Feed, folder: Path) -> None:
         feed.wait()
         feed.send(word)
         hub.send_message("a.b", {"n": 1})
-        until(lambda: got and hub.consumers[0].taken and hub.consumers[2].totals()["dead"])
+        wait_until(lambda: got and hub.consumers[0].taken and hub.consumers[2].totals()["dead"])
         hub.consumers[0].incoming.put({"topic": "a", "body": {}})
         hub.report()
     with pytest.raises(AddressInUse):
@@ -94,7 +94,7 @@ def test_nothing_is_left_behind(tmp_path: Path, figures: Figures, full_size: boo
         for _ in range(rounds):
             once(feed, tmp_path)
         gc.collect()
-        until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1])
+        wait_until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1])
         after = ground.memory(ground.OWN)
     # The allocator takes some hundred rounds until it has all that it keeps.
     assert after - before[2] < 32 * 1024

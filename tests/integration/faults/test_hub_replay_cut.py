@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from fedmsg.testing import wait_until
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.cut import HubScene, check_all, scene, signing_of
-from tests.integration.faults.ground import until, until_more
+from tests.integration.faults.ground import until_more
 
 
 @pytest.fixture(params=["unsigned", "signed"])
@@ -53,7 +54,7 @@ def test_the_replay_server_is_killed_while_a_hub_asks(sqlite_url: str, tmp_path:
             # It asks a server that is not there, and again when it is back.
             made.counts["asked"] = 0
             made.links[0].mend()
-            until(lambda: made.counts["asked"])
+            wait_until(lambda: made.counts["asked"])
             made.restart_server()
             made.until_stored(100)
         arrived = check_all(made.got, made.finish())
@@ -71,7 +72,7 @@ def test_without_a_replay_server_the_hub_goes_on(
         made.links[0].cut()
         made.until_stored(1500)
         made.links[0].mend()
-        until(lambda: made.counts["lost"])
+        wait_until(lambda: made.counts["lost"])
         until_more(made.got, 100)
         made.links[1].mend()
         made.finish()

@@ -11,8 +11,9 @@ from types import FrameType
 import pytest
 
 from fedmsg.core import FedMsgContext
+from fedmsg.testing import wait_until
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import doubled, publishing, surroundings, until
+from tests.integration.faults.ground import doubled, publishing, surroundings
 
 
 @contextmanager
@@ -59,11 +60,11 @@ def publish_under_interrupts(context: FedMsgContext, wanted: int) -> tuple[set[i
 def test_no_half_message_gets_out(way: str, figures: Figures, full_size: bool) -> None:
     hits = 50_000 if full_size else 2000
     with surroundings(way) as (witness, settings), FedMsgContext(**settings) as context:
-        until(lambda: witness.bodies("hello"), meanwhile=lambda: context.publish("hello", modname="test"))
+        wait_until(lambda: witness.bodies("hello"), meanwhile=lambda: context.publish("hello", modname="test"))
         # Another thread, which no signal handler disturbs, goes on as if nothing were.
         with publishing(context, "other", pause=0.002) as other:
             confirmed, tried = publish_under_interrupts(context, hits)
-        until(lambda: confirmed <= set(witness.numbers("cut")), what="all confirmed messages arrived")
+        wait_until(lambda: confirmed <= set(witness.numbers("cut")), what="all confirmed messages arrived")
         witness.wait_for(len(other), "other")
         assert context.lost == 0
     assert {len(frames) for frames in witness.frames} == {2}

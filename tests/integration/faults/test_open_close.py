@@ -13,11 +13,11 @@ import pytest
 import fedmsg
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import ConfigError
-from fedmsg.testing import Bus, free_address
+from fedmsg.testing import Bus, free_address, wait_until
 from fedmsg.transport.zmq.forwarder import Forwarder
 from tests.integration.faults import ground
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import Witness, until
+from tests.integration.faults.ground import Witness
 
 # An address that nobody listens at costs a resolver thread and endless attempts to connect.
 NOWHERE = "tcp://no-such-host.invalid:9940"
@@ -62,7 +62,7 @@ def listening(bus: Bus) -> None:
 
         thread = threading.Thread(target=take_one)
         thread.start()
-        until(came.is_set, meanwhile=lambda: publisher.publish("round", modname="test"))
+        wait_until(came.is_set, meanwhile=lambda: publisher.publish("round", modname="test"))
         thread.join()
         messages.close()  # type: ignore[attr-defined] # a generator, told as an iterator
 
@@ -102,7 +102,7 @@ def test_nothing_is_left_behind(once: Callable[[Bus], None], figures: Figures, f
         for _ in range(rounds):
             once(bus)
         gc.collect()
-        until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1], what="all closed")
+        wait_until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1], what="all closed")
         after = ground.memory(ground.OWN)
         assert bus.stop_relay() == 0
     figures(

@@ -17,9 +17,9 @@ import zmq
 from hypothesis import given, settings, strategies
 
 from fedmsg.replay import ReplayContext, get_replay, sqlstore
-from fedmsg.testing import Process, free_address
+from fedmsg.testing import Process, free_address, wait_until
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import descriptors, frame, memory, raw, ready, shake_hands, threads, until
+from tests.integration.faults.ground import descriptors, frame, memory, raw, ready, shake_hands, threads
 from tests.unit.replay.stores import envelope, opened
 
 NAME = "shop"
@@ -160,7 +160,7 @@ def test_connections_that_are_left_half_way(tmp_path: Path, full_size: bool) -> 
         server.still_serves()
         for connection in connections:
             connection.close()
-        until(lambda: descriptors(pid) <= idle[0] + 5, what="connections closed")
+        wait_until(lambda: descriptors(pid) <= idle[0] + 5, what="connections closed")
         assert threads(pid) == idle[1]
 
 

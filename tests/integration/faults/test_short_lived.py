@@ -9,9 +9,9 @@ import pytest
 
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import NotListening
-from fedmsg.testing import Bus, free_address
+from fedmsg.testing import Bus, free_address, wait_until
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import Witness, until
+from tests.integration.faults.ground import Witness
 
 
 @pytest.mark.soak
@@ -68,7 +68,7 @@ def test_after_a_timeout_publish_fails_at_once_until_the_relay_is_back() -> None
         with Witness(bus.config["endpoints"]["relay_outbound"][0]) as witness:
             bus.start_relay()
             witness.greet(bus)
-            until(lambda: listened_to(context), what="the relay found again")
+            wait_until(lambda: listened_to(context), what="the relay found again")
             # From here on it is patient as before: what is published without a relay waits for one.
             assert bus.stop_relay() == 0
             held = threading.Thread(target=context.publish, args=("update", {"n": 1}, "test"))

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from fedmsg.exceptions import NotListening
-from fedmsg.testing import Bus, Process
-from tests.integration.faults.ground import Witness, until
+from fedmsg.testing import Bus, Process, wait_until
+from tests.integration.faults.ground import Witness
 
 SETTINGS = {"zmq_heartbeat_ivl": 200, "timeout": 5, "zmq_reconnect_ivl": 20, "zmq_reconnect_ivl_max": 20}
 
@@ -37,14 +37,14 @@ def test_a_context(caplog: pytest.LogCaptureFixture) -> None:
 
             publisher = threading.Thread(target=publish)
             publisher.start()
-            until(lambda: context.lost, what="the cut noticed")
+            wait_until(lambda: context.lost, what="the cut noticed")
             # What is published from now on waits for the relay.
             lost, sent = context.lost, len(published)
             relay.popen.send_signal(signal.SIGCONT)
-            until(lambda: len(published) > sent + 10, what="publishing goes on")
+            wait_until(lambda: len(published) > sent + 10, what="publishing goes on")
             stop.set()
             publisher.join()
-            until(lambda: published[-1] in witness.numbers("cut"))
+            wait_until(lambda: published[-1] in witness.numbers("cut"))
         assert bus.stop_relay() == 0
     # All that was handed over in the last `timeout` seconds counts; how much the kernel had taken, nobody knows.
     assert sent - 1 <= lost <= sent + 1

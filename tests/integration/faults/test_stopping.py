@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import pytest
 import zmq
 
-from fedmsg.testing import Bus
+from fedmsg.testing import Bus, wait_until
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import PREFIX, Witness, publishing, until, until_more
+from tests.integration.faults.ground import PREFIX, Witness, publishing, until_more
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 
@@ -79,7 +79,7 @@ def test_a_relay_under_the_load_of_our_publishers(number: signal.Signals) -> Non
 
         publisher = threading.Thread(target=publish)
         publisher.start()
-        until(lambda: len(published) > 1000)
+        wait_until(lambda: len(published) > 1000)
         status = bus.stop_relay(number)
         # Whatever publish has returned for by now had reached the relay, which has passed it on before it ended.
         witness.wait_for(len(published), "load")

@@ -10,9 +10,10 @@ import pytest
 
 import fedmsg
 from fedmsg.core import FedMsgContext
+from fedmsg.testing import wait_until
 from tests.integration.faults import ground
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import surroundings, until
+from tests.integration.faults.ground import surroundings
 
 WAYS = pytest.mark.parametrize("way", ["active", "bound"])
 THREADS = 200
@@ -82,7 +83,7 @@ def test_short_lived_threads_publish_one_after_the_other(way: str, figures: Figu
     assert errors == []
     assert sorted(numbers) == sorted([*range(THREADS)] * rounds)
     # One more at most: the thread that watches publishing sockets stays for the life of the process.
-    until(lambda: ground.threads() <= before + 1)
+    wait_until(lambda: ground.threads() <= before + 1)
     figures(
         f"{THREADS * rounds} short-lived threads, {way}", sent=THREADS * rounds, arrived=len(numbers), lost=0, exits=0
     )

@@ -244,7 +244,6 @@ for _ in range(500):
         {**message(1, T), "timestamp": float("inf"), "source_name": "a", "source_version": "b"},
         {**message(1, T), "timestamp": "x"}, {**message(1, T), "msg": DEEP},
     ],
-    ids=repr,
 )  # fmt: skip
 def test_what_is_no_message_is_left_out(server: DatagrepperServer, bad: Any, caplog: pytest.LogCaptureFixture) -> None:
     def misbehave(handler: Handler, query: Query, number: int) -> bool:

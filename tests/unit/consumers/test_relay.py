@@ -17,9 +17,8 @@ from fedmsg.consumers.gateway import GatewayConsumer
 from fedmsg.consumers.relay import RelayConsumer, SigningRelayConsumer
 from fedmsg.exceptions import AddressInUse, MissingKey
 from fedmsg.hub import ZMQMessage
-from fedmsg.testing import free_port
+from fedmsg.testing import free_port, wait_until
 from tests.certificates import Bench
-from tests.integration.faults.ground import until
 
 MESSAGE = {"topic": "a.b", "body": {"topic": "a.b", "msg": {"x": 1}, "i": 1, "timestamp": 1, "msg_id": "2024-1"}}
 NO_CERTIFICATE = (
@@ -100,7 +99,7 @@ def test_a_gateway_repeats_on_its_port() -> None:
     with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
         subscriber.subscribe(b"")
         subscriber.connect(f"tcp://127.0.0.1:{port}")
-        until(lambda: subscriber.poll(0), meanwhile=lambda: consumer.consume(message))
+        wait_until(lambda: subscriber.poll(0), meanwhile=lambda: consumer.consume(message))
         assert subscriber.recv_multipart() == [b"a.b", '{"é": "\\u00e9"}'.encode()]
         subscriber.setsockopt(zmq.LINGER, 0)
     consumer.stop()

@@ -19,8 +19,7 @@ from fedmsg.hub import Consumer, PollingProducer
 from fedmsg.monitoring import figures
 from fedmsg.monitoring.figures import Figure
 from fedmsg.monitoring.prometheus import Exporter
-from fedmsg.testing import free_port
-from tests.integration.faults.ground import until
+from fedmsg.testing import free_port, wait_until
 
 
 def exporter(values: Iterable[Figure] = (), **config: Any) -> Exporter:
@@ -207,7 +206,7 @@ def test_those_who_say_nothing_do_not_keep_others_out() -> None:
             if number % 2:
                 connection.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
         assert "fedmsg_info" in fetch(running)
-        until(lambda: len([thread for thread in threading.enumerate() if "metrics-client" in thread.name]) <= 16)
+        wait_until(lambda: len([thread for thread in threading.enumerate() if "metrics-client" in thread.name]) <= 16)
         for connection in silent:
             connection.close()
         assert "fedmsg_info" in fetch(running)

@@ -21,8 +21,7 @@ import zmq
 from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.hub.monitoring import Monitor
 from fedmsg.monitoring import ipc
-from fedmsg.testing import free_address
-from tests.integration.faults.ground import until
+from fedmsg.testing import free_address, wait_until
 
 SOON = 0.02
 KEY = "moksha.monitoring.socket"
@@ -200,7 +199,7 @@ def test_what_is_in_use_is_left_alone(tmp_path: Path, kind: str, caplog: pytest.
         before = path.stat().st_ino
         asked = iter(range(10**9))
         with Monitor(config, lambda: {"consumers": [next(asked)]}, every=SOON) as monitor:
-            until(lambda: next(asked) > 9)
+            wait_until(lambda: next(asked) > 9)
             assert monitor.address is None
         assert path.stat().st_ino == before
     (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]

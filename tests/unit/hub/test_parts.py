@@ -114,7 +114,7 @@ def test_or_from_where_the_settings_of_moksha_say(value: Any, method: str | None
     assert bound is (method == "bind")
 
 
-@pytest.mark.parametrize("config", [{"endpoints": {"a": "nowhere"}}, {"zmq_subscribe_endpoints": "nowhere"}], ids=str)
+@pytest.mark.parametrize("config", [{"endpoints": {"a": "nowhere"}}, {"zmq_subscribe_endpoints": "nowhere"}])
 def test_what_is_no_address_is_said(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="nowhere"):
         endpoints.inbound(config)
@@ -129,7 +129,6 @@ def test_what_is_no_address_is_said(config: dict[str, Any]) -> None:
         ({"name": "b", "endpoints": {"a": "tcp://127.0.0.1:1"}}, []),
         ({"zmq_publish_endpoints": "tcp://127.0.0.1:1,tcp://127.0.0.1:2"}, ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]),
     ],
-    ids=str,
 )
 def test_where_it_publishes(config: dict[str, Any], addresses: list[str]) -> None:
     assert endpoints.outbound({"endpoints": {}, **config}) == addresses
@@ -143,7 +142,7 @@ STRANGE: list[Any] = [
 
 
 @pytest.mark.parametrize("takers", [1, 2, 5])
-@pytest.mark.parametrize("msg", STRANGE, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("msg", STRANGE)
 def test_each_taker_gets_an_envelope_of_its_own(msg: Any, takers: int) -> None:
     body = json.dumps({"topic": "a", "msg": msg}).encode()
     message = Delivery("tcp://127.0.0.1:1", b"a", body, takers)

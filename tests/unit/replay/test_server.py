@@ -68,7 +68,6 @@ def test_a_req_gets_a_frame_for_each_message(server: ReplayContext, plain: zmq.S
         (b"null", b"error: 'The query is not a JSON object'"),
         (b'{"seq_id": ' + b"9" * 5000 + b"}", b"error: 'The query is not JSON'"),
     ],
-    ids=lambda value: value[:30],
 )
 def test_what_can_not_be_answered_gets_an_error(
     server: ReplayContext, plain: zmq.Socket[bytes], question: bytes, answer: bytes

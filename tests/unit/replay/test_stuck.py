@@ -10,8 +10,8 @@ from typing import Any
 import zmq
 
 from fedmsg.replay import ReplayContext, get_replay
-from fedmsg.testing import free_address
-from tests.integration.faults.ground import frame, raw, shake_hands, until
+from fedmsg.testing import free_address, wait_until
+from tests.integration.faults.ground import frame, raw, shake_hands
 from tests.unit.replay.stores import envelope, opened, serving
 
 ALL = b"\x01\x00" + frame(b"{}")
@@ -31,7 +31,7 @@ def test_one_who_does_not_read_is_not_looked_up_for_any_more(sqlite_url: str) ->
             with contextlib.suppress(TimeoutError):
                 for _ in range(100):
                     connection.sendall(ALL * 10)
-            until(lambda: server.counts["dropped"] > 20)
+            wait_until(lambda: server.counts["dropped"] > 20)
             assert server.counts["answered"] < 20
             assert numbers(get_replay("shop", {"seq_ids": [1, 50]}, server.config)) == [1, 50]
 
@@ -47,12 +47,12 @@ def test_answers_get_smaller_as_room_gets_scarce(sqlite_url: str) -> None:
                 connection = connections.enter_context(raw(server.config["replay_endpoints"]["shop"], window=4096))
                 shake_hands(connection, b"DEALER")
                 connection.sendall(ALL)
-                until(functools.partial(_has_looked_at, server, count))
+                wait_until(functools.partial(_has_looked_at, server, count))
             assert 0 < server._size_limit() < 6_000_000
             assert server.counts["refused"] > 0
             # Who asks for as much as they do gets it in smaller parts.
             assert numbers(get_replay("shop", {"seq_id_range": [1, 1001]}, server.config)) == list(range(1, 61))
-        until(lambda: server._size_limit() == biggest)
+        wait_until(lambda: server._size_limit() == biggest)
 
 
 def _has_looked_at(server: ReplayContext, count: int) -> bool:
@@ -68,7 +68,7 @@ def test_one_that_has_gone_costs_nothing(sqlite_url: str) -> None:
                 shake_hands(connection, b"REQ")
                 connection.sendall(ALL)
         assert numbers(get_replay("shop", {"seq_id": 1}, {**server.config, "timeout": 20})) == [1]
-        until(lambda: not [entry for entry in server._under_way if not entry[0].done])
+        wait_until(lambda: not [entry for entry in server._under_way if not entry[0].done])
 
 
 def test_a_question_that_waits_for_its_server_is_answered_when_it_starts(sqlite_url: str) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import zmq
 
+from fedmsg.testing import wait_until
 from fedmsg.transport.zmq.subscribers import Subscribers
-from tests.integration.faults.ground import frame, raw, shake_hands, stuck_subscriber, until
+from tests.integration.faults.ground import frame, raw, shake_hands, stuck_subscriber
 
 Plain = zmq.Socket[bytes]
 Bound = tuple[Plain, Subscribers, str]
@@ -55,16 +56,16 @@ def test_who_has_subscribed_counts(bound: Bound) -> None:
     _, subscribers, address = bound
     assert subscribers.subscribed() == 0
     with raw(address) as one, raw(address) as other:
-        until(lambda: len(subscribers._connected) == 2)
+        wait_until(lambda: len(subscribers._connected) == 2)
         # The one has shaken hands, the other has not even done that.
         shake_hands(one, b"XSUB")
         assert subscribers.subscribed() == 0
         one.sendall(frame(b"\x01"))
-        until(lambda: subscribers.subscribed() == 1)
+        wait_until(lambda: subscribers.subscribed() == 1)
         shake_hands(other, b"SUB")
         other.sendall(frame(b"\x01topic"))
-        until(lambda: subscribers.subscribed() == 2)
-    until(lambda: subscribers.subscribed() == 0)
+        wait_until(lambda: subscribers.subscribed() == 2)
+    wait_until(lambda: subscribers.subscribed() == 0)
 
 
 @pytest.mark.parametrize("curve", [False, True])
@@ -79,12 +80,12 @@ def test_subscribers_of_zeromq(ground: Ground, curve: bool) -> None:
     port = publisher.bind_to_random_port("tcp://127.0.0.1")
     subscriber.connect(f"tcp://127.0.0.1:{port}")
     # Its handshake alone is not a subscription: it says what it wants a little later.
-    until(lambda: len(subscribers._connected) == 1)
+    wait_until(lambda: len(subscribers._connected) == 1)
     (connection,) = subscribers._connected.values()
-    until(lambda: connection._tcp()[0] > 64)
+    wait_until(lambda: connection._tcp()[0] > 64)
     assert subscribers.subscribed() == 0
     subscriber.subscribe(b"")
-    until(lambda: subscribers.subscribed() == 1)
+    wait_until(lambda: subscribers.subscribed() == 1)
     # And then what is published arrives.
     publisher.getsockopt(zmq.EVENTS)
     publisher.send(b"here")
@@ -97,7 +98,7 @@ def test_a_subscriber_by_a_path_counts_after_a_while(ground: Ground, tmp_path: P
     publisher.bind(f"ipc://{tmp_path}/bus")
     subscriber.subscribe(b"")
     subscriber.connect(f"ipc://{tmp_path}/bus")
-    until(lambda: subscribers.subscribed() == 1)
+    wait_until(lambda: subscribers.subscribed() == 1)
     subscribers.look()
     assert subscribers.stuck(1) == []
 
@@ -107,12 +108,12 @@ def test_one_that_takes_nothing_is_shown_with_its_address(bound: Bound) -> None:
     with stuck_subscriber(address) as stuck, raw(address) as fine:
         shake_hands(fine, b"SUB")
         fine.sendall(frame(b"\x01"))
-        until(lambda: subscribers.subscribed() == 2)
+        wait_until(lambda: subscribers.subscribed() == 2)
         publisher.getsockopt(zmq.EVENTS)
         for _ in range(100):
             publisher.send(bytes(10_000))
         fine.settimeout(0.2)
-        until(lambda: subscribers.stuck(0.5), meanwhile=lambda: look_and_read(subscribers, fine))
+        wait_until(lambda: subscribers.stuck(0.5), meanwhile=lambda: look_and_read(subscribers, fine))
         (shown,) = subscribers.stuck(0.5)
         assert shown.address == "{}:{}".format(*stuck.getsockname())
         assert shown.unsent > 0
@@ -120,8 +121,8 @@ def test_one_that_takes_nothing_is_shown_with_its_address(bound: Bound) -> None:
         assert subscribers.behind() >= 1
         # It takes something again, and is stuck no more.
         stuck.settimeout(0.2)
-        until(lambda: not subscribers.stuck(0.5), meanwhile=lambda: look_and_read(subscribers, stuck))
-    until(lambda: subscribers.behind() == 0)
+        wait_until(lambda: not subscribers.stuck(0.5), meanwhile=lambda: look_and_read(subscribers, stuck))
+    wait_until(lambda: subscribers.behind() == 0)
 
 
 def look_and_read(subscribers: Subscribers, connection: socket.socket) -> None:
@@ -140,6 +141,6 @@ def test_an_ipv6_address_has_brackets(ground: Ground) -> None:
     subscribers = Subscribers(ground.context, publisher)
     port = publisher.bind_to_random_port("tcp://[::1]")
     with socket.create_connection(("::1", port)) as connection:
-        until(lambda: subscribers._connected)
+        wait_until(lambda: subscribers._connected)
         (shown,) = subscribers._connected.values()
         assert shown.address == f"[::1]:{connection.getsockname()[1]}"

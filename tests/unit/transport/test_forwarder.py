@@ -13,10 +13,9 @@ import pytest
 import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, TransportError
-from fedmsg.testing import free_address
+from fedmsg.testing import free_address, wait_until
 from fedmsg.transport.zmq.attendance import Attendance
 from fedmsg.transport.zmq.forwarder import Forwarder, Outcome
-from tests.integration.faults.ground import until
 
 LOCAL = "tcp://127.0.0.1:*"
 
@@ -236,13 +235,13 @@ def test_former_subscribers_are_waited_for(
             subscriber.subscribe(b"")
             subscriber.setsockopt(zmq.RECONNECT_IVL, 10)
             subscriber.connect(outbound)
-        until(lambda: running.look() == 2)
+        wait_until(lambda: running.look() == 2)
     second.close(0)
     second = sockets(zmq.SUB)
     second.subscribe(b"")
     with remembering(tmp_path, outbound, check=check) as running:
         # A subscriber that has been cut off subscribes again when it next looks at its socket.
-        until(lambda: running.look() == 1, meanwhile=lambda: first.poll(0))
+        wait_until(lambda: running.look() == 1, meanwhile=lambda: first.poll(0))
         sent(running, sockets(zmq.XPUB), 1000)
         # The one that is back has to wait for the other, whose messages these are, too.
         assert first.poll(100) == 0
@@ -261,10 +260,10 @@ def test_those_who_do_not_come_back_are_not_waited_for_long(
     subscriber.subscribe(b"")
     with remembering(tmp_path, outbound) as running:
         subscriber.connect(outbound)
-        until(lambda: running.look() == 1)
+        wait_until(lambda: running.look() == 1)
         sent(running, sockets(zmq.XPUB), 10)
         assert received(subscriber, 10) == [*range(10)]
-        until(lambda: running.look() == 1)
+        wait_until(lambda: running.look() == 1)
     # From now on that one is all that is expected.
     assert Attendance({"state_directory": str(tmp_path)}, outbound).expected() == 1
 
@@ -279,7 +278,7 @@ def test_a_stop_bounds_the_waiting_and_the_number_stays(
     subscriber = sockets(zmq.SUB)
     subscriber.subscribe(b"")
     subscriber.connect(outbound)
-    until(lambda: running.look() == 1)
+    wait_until(lambda: running.look() == 1)
     sent(running, sockets(zmq.XPUB), 10)
     # What was handed over is passed on to those who are there by the end.
     assert running.stop(1) == Outcome(10, 10, still_arriving=False, behind=0)

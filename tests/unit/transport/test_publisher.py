@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError, NotListening
-from fedmsg.testing import free_address
+from fedmsg.testing import free_address, wait_until
 from fedmsg.transport.zmq import contexts, publisher
 from fedmsg.transport.zmq.publisher import Publisher
 
@@ -30,10 +30,7 @@ class FakeRelay:
 
     def wait(self, condition: Any) -> None:
         """Let ZeroMQ work until something is so."""
-        deadline = time.monotonic() + 10
-        while not condition():
-            assert time.monotonic() < deadline
-            self.socket.poll(5)
+        wait_until(condition, meanwhile=lambda: self.socket.poll(5))
 
     def receive(self) -> list[bytes]:
         assert self.socket.poll(5000)
@@ -170,12 +167,7 @@ def test_a_broken_connection_is_counted_and_said(
     for _ in range(9):
         made.send(b"t", b"b")
     relay.close()
-    deadline = time.monotonic() + 10
-    while not made.lost:
-        assert time.monotonic() < deadline
-        with made.news.lock:
-            waiter = made.news.expect()
-        made.news.wait(waiter, 0.05)
+    wait_until(lambda: made.lost)
     assert made.lost == 10
     assert f"about 10 messages may be lost: the connection to {address} broke" in caplog.text
 
@@ -275,12 +267,7 @@ def test_an_idle_publisher_reads_what_subscribers_send(
     subscriber.connect(address)
     for number in range(5000):
         subscriber.subscribe(b"%d" % number)
-    deadline = time.monotonic() + 20
-    while made.outlets[0].subscribed < 5001:
-        assert time.monotonic() < deadline
-        with made.news.lock:
-            waiter = made.news.expect()
-        made.news.wait(waiter, 0.05)
+    wait_until(lambda: made.outlets[0].subscribed == 5001)
 
 
 def test_an_interrupted_message_is_rolled_back(

@@ -16,11 +16,11 @@ import zmq
 import zmq.auth
 
 from fedmsg.exceptions import ConfigError, RefusedAtStart
-from fedmsg.testing import free_address, free_port
+from fedmsg.testing import free_address, free_port, wait_until
 from fedmsg.transport.zmq import resolver
 from fedmsg.transport.zmq.forwarder import Forwarder
 from fedmsg.transport.zmq.upstream import Upstream
-from tests.integration.faults.ground import GREETING, Witness, frame, ready, until
+from tests.integration.faults.ground import GREETING, Witness, frame, ready
 
 LOCAL = "tcp://127.0.0.1:*"
 
@@ -57,7 +57,7 @@ def forwarder(endpoints: dict[str, str], config: dict[str, Any] | None = None, *
 
 def arrives(witness: Witness, publisher: Publisher, word: bytes) -> None:
     """Publish until it comes through."""
-    until(lambda: [word, b"{}"] in witness.frames, meanwhile=lambda: publisher.say(word, b"{}"))
+    wait_until(lambda: [word, b"{}"] in witness.frames, meanwhile=lambda: publisher.say(word, b"{}"))
 
 
 def test_frames_of_all_endpoints_pass_untouched() -> None:
@@ -74,7 +74,7 @@ def test_frames_of_all_endpoints_pass_untouched() -> None:
             for frames in messages:
                 publisher.say(*frames)
             publisher.say(b"that was all")
-            until(lambda: [b"that was all"] in witness.frames)
+            wait_until(lambda: [b"that was all"] in witness.frames)
             passed = [frames for frames in witness.frames[before:] if frames != [word, b"{}"]]
             assert passed == [*messages, [b"that was all"]]
             del witness.frames[:]
@@ -87,13 +87,13 @@ def test_statistics_are_carried_over_when_the_loop_is_left(names_that_are_found_
             arrives(witness, one, b"one")
             # Said once, after all that may still be under way.
             one.say(b"begin", b"{}")
-            until(lambda: [b"begin", b"{}"] in witness.frames)
+            wait_until(lambda: [b"begin", b"{}"] in witness.frames)
             before, seen = running.statistics(), len(witness.frames)
             names_that_are_found_late()
             arrives(witness, late, b"late")
             for publisher, word in ((late, b"late end"), (one, b"end")):
                 publisher.say(word, b"{}")
-                until(lambda: [word, b"{}"] in witness.frames)  # noqa: B023 called here and now
+                wait_until(lambda: [word, b"{}"] in witness.frames)  # noqa: B023 called here and now
             after, frames = running.statistics(), witness.frames[seen:]
             size = sum(len(each) for each in itertools.chain.from_iterable(frames))
             assert [new - old for new, old in zip(after, before, strict=True)] == [len(frames), size] * 2 + [0]
@@ -199,7 +199,7 @@ def test_curve_where_it_is_configured(tmp_path: Path) -> None:
         with forwarder(endpoints, config) as running, Witness(running.outbound) as witness:
             arrives(witness, first, b"first")
             arrives(witness, last, b"last")
-            until(
+            wait_until(
                 lambda: [b"guarded", b"{}"] in witness.frames,
                 meanwhile=lambda: guarded.send_multipart([b"guarded", b"{}"]),
             )
@@ -236,7 +236,7 @@ def test_a_loop_that_shows_itself_late_is_left_out(
     upstream = Upstream({}, [("x", f"tcp://localhost:{port}")], port)
     with Forwarder({}, [], [f"tcp://127.0.0.1:{port}"], limit=1, upstream=upstream):
         names_that_are_found_late()
-        until(lambda: "it is left out" in caplog.text)
+        wait_until(lambda: "it is left out" in caplog.text)
     assert upstream.connected == []
 
 
