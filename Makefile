@@ -26,21 +26,32 @@ CONSUMER_PACKAGES := fedmsg-fasclient==0.7 fedmsg-genacls==0.6 busmon-consumers=
 # Arguments for pytest: make test ARGS='-k relay -x'
 ARGS ?=
 
+# How many tests run at the same time: they wait for processes and sockets more than they compute. 0 is one after
+# the other, in this process.
+WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
+PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
+
 export PYTHON
 export FEDMSG_PEER_VENV := $(PEER)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench soak coverage docs clean
+.PHONY: help demo check test test-all lint format bench soak coverage docs clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.basic ## set up and show a message travel from a shell script to a terminal
 	@$(BIN)/python tests/demo.py
 
+check: $(VENV)/.full ## run the tests that need no server: unit and structure, in about a minute
+	@$(BIN)/python $(PYTEST) tests/unit tests/structure $(ARGS)
+
 test: $(VENV)/.full $(PEER)/.ready ## set up and run all tests
 	@.ci/tools
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python $(PYTEST) $(ARGS)
+
+test-all: $(PEER)/.ready ## run the unit and interop tests on each Python from 3.10 on that is installed
+	@.ci/test-all $(ARGS)
 
 lint: $(VENV)/.full ## check style and types
 	@$(BIN)/ruff check .
@@ -69,7 +80,7 @@ docs: $(VENV)/.full ## build the documentation and the man pages into docs/_buil
 	@echo "docs/_build/html/index.html"
 
 clean: ## remove what set-up, tests and builds made
-	rm -rf $(VENV) $(PEER) build dist docs/_build htmlcov *.egg-info .coverage .coverage.* \
+	rm -rf $(VENV) $(VENV)-3.* $(PEER) build dist docs/_build htmlcov *.egg-info .coverage .coverage.* \
 	    .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find fedmsg tests docs -name __pycache__ -type d -exec rm -rf {} +
 

@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 # The longest id of one set of parameters, and what an id may not contain: addresses of objects, nested data, lines.
@@ -101,6 +102,13 @@ def _turn(*, alone: bool) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------ the end of the process
+
+
+def pytest_configure() -> None:
+    """Let hypothesis try less in the short form of the tests than in the full one."""
+    full = os.environ.get("FEDMSG_SOAK") == "1"
+    hypothesis.settings.register_profile("fedmsg", max_examples=1_000 if full else 30, deadline=None)
+    hypothesis.settings.load_profile("fedmsg")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

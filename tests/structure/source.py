@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "fedmsg"
 
 # What set-up, tests and builds leave in the tree; the files listed by .gitignore.
 LEFT_BEHIND = {
-    ".git", ".venv", ".venv-peer", "build", "dist", "_build", "htmlcov", "__pycache__",
+    ".git", ".venv", ".venv-3.10", ".venv-3.11", ".venv-3.12", ".venv-3.13", ".venv-3.14", ".venv-peer", "build", "dist", "_build", "htmlcov", "__pycache__",
     ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "fedmsg.egg-info",
 }  # fmt: skip
 
@@ -36,7 +36,7 @@ class Import(NamedTuple):
 
 @cache
 def files() -> tuple[Path, ...]:
-    """Give every file that belongs to the project, as git has or would have it."""
+    """Return every file that belongs to the project, as git has or would have it."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
@@ -52,12 +52,12 @@ def files() -> tuple[Path, ...]:
 
 
 def relative(path: Path) -> str:
-    """Give the path as a person in the repository writes it."""
+    """Return the path as a person in the repository writes it."""
     return path.relative_to(REPOSITORY).as_posix()
 
 
 def python_files(folder: str = "") -> list[Path]:
-    """Give the Python files of the project, or of one of its top-level folders."""
+    """Return the Python files of the project, or of one of its top-level folders."""
     return [path for path in files() if path.suffix == ".py" and relative(path).startswith(folder)]
 
 
@@ -68,14 +68,14 @@ def tree(path: Path) -> ast.Module:
 
 
 def module_name(path: Path) -> str:
-    """Give the dotted name of a file below the repository."""
+    """Return the dotted name of a file below the repository."""
     parts = list(path.relative_to(REPOSITORY).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @cache
 def modules() -> dict[str, Path]:
-    """Give the modules of the package: dotted name and file."""
+    """Return the modules of the package: dotted name and file."""
     return {module_name(path): path for path in python_files("fedmsg/")}
 
 
@@ -115,5 +115,5 @@ def _walk(importer: str, nodes: list[ast.stmt], at_top: bool, types_only: bool) 
 
 @cache
 def imports() -> tuple[Import, ...]:
-    """Give every import statement of the package, in functions and branches too."""
+    """Return every import statement of the package, in functions and branches too."""
     return tuple(found for name, path in modules().items() for found in _walk(name, tree(path).body, True, False))

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 
@@ -56,16 +58,25 @@ PATHS = {
 }
 
 
+# What "import fedmsg" brings in fedmsg 1.x.
+OPENED_WITH_FEDMSG = {"config", "core", "crypto", "encoding", "utils"}
+
+
 @pytest.mark.filterwarnings("ignore:.*send_message:DeprecationWarning")
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module in PATHS for name in PATHS[module].split()])
-def test_name_resolves(module: str, name: str) -> None:
-    assert hasattr(importlib.import_module(module), name)
+def test_old_names_resolve() -> None:
+    missing = [
+        f"{module}.{name}"
+        for module, names in PATHS.items()
+        for name in names.split()
+        if not hasattr(importlib.import_module(module), name)
+    ]
+    assert missing == []
 
 
-@pytest.mark.parametrize("module", [name for name in PATHS if name != "fedmsg"])
-def test_module_is_an_attribute_of_the_package(module: str) -> None:
-    # "import fedmsg; fedmsg.config.load_config()" worked without a second import.
-    found = importlib.import_module("fedmsg")
-    for part in module.split(".")[1:]:
-        found = getattr(found, part)
-    assert found is importlib.import_module(module)
+def test_rooms_are_attributes_of_the_package() -> None:
+    # "import fedmsg; fedmsg.config.load_config()" worked without a second import, and does in a fresh interpreter.
+    rooms = [name for name in PATHS if name.split(".")[1:2] and name.split(".")[1] in OPENED_WITH_FEDMSG]
+    done = subprocess.run(
+        [sys.executable, "-c", "import fedmsg\n" + "\n".join(rooms)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

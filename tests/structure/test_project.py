@@ -10,8 +10,6 @@ import sys
 import tarfile
 from pathlib import Path
 
-import pytest
-
 from fedmsg._util import plugins
 from tests.structure import source
 from tests.structure.test_floors import INSTALLED_AS, WRAPPERS
@@ -21,7 +19,7 @@ TOP = {
     "docs", "fedmsg", "fedmsg.d", "pyproject.toml", "setup.py", "tests",
 }  # fmt: skip
 
-# Places of one workplace or one machine, which mean nothing to anybody else. Each has a
+# Places of one workplace or one machine, which have no meaning in another place. Each has a
 # bracket in it so that this file does not name what it forbids.
 ELSEWHERE = re.compile(
     r"(?<![\w.])/wor[k](?![\w-])|\.\./share[d]|(?<![\w/.])share[d]/(?:spec|tools|hooks)|(?<![\w)\]])\.librar[y]\b"
@@ -30,12 +28,12 @@ ELSEWHERE = re.compile(
 
 
 def distribution() -> importlib.metadata.Distribution:
-    """Give the installed distribution, which an editable install keeps up to date."""
+    """Return the installed distribution, which an editable install keeps up to date."""
     return importlib.metadata.distribution("fedmsg")
 
 
 def console_scripts() -> dict[str, importlib.metadata.EntryPoint]:
-    """Give the commands that the distribution installs."""
+    """Return the commands that the distribution installs."""
     return {entry.name: entry for entry in distribution().entry_points if entry.group == "console_scripts"}
 
 
@@ -43,10 +41,13 @@ def test_top_level() -> None:
     assert {source.relative(path).split("/")[0] for path in source.files()} == TOP
 
 
-@pytest.mark.parametrize("path", source.files(), ids=source.relative)
-def test_no_file_names_a_place_elsewhere(path: Path) -> None:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found = [f"line {text.count(chr(10), 0, match.start()) + 1}: {match[0]}" for match in ELSEWHERE.finditer(text)]
+def test_no_file_names_a_place_elsewhere() -> None:
+    found = [
+        f"{source.relative(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
+        for path in source.files()
+        for text in [path.read_text(encoding="utf-8", errors="replace")]
+        for match in ELSEWHERE.finditer(text)
+    ]
     assert found == []
 
 
@@ -83,7 +84,7 @@ def test_extras() -> None:
 
 
 def requirements(extra: str = "") -> set[str]:
-    """Give what the basic install needs, or what an extra brings."""
+    """Return what the basic install needs, or what an extra brings."""
     wanted = f'extra == "{extra.replace("_", "-")}"' if extra else ""
     return {
         re.split(r"[<>=!~ ;\[]", requirement)[0].lower()
@@ -96,18 +97,18 @@ def test_basic_install_is_small() -> None:
     assert requirements() == {"click", "kitchen", "pygments", "pyyaml", "pyzmq", "six"}
 
 
-@pytest.mark.parametrize("feature", sorted(plugins._TABLE))
-def test_the_extra_that_a_feature_asks_for_brings_its_library(feature: str) -> None:
-    row = plugins._TABLE[feature]
-    libraries = {INSTALLED_AS.get(name, name) for name, wrappers in WRAPPERS.items() if row.module in wrappers}
-    assert row.module in source.modules()
-    assert libraries
-    assert libraries - requirements() <= requirements(row.extra)
+def test_the_extra_that_a_feature_asks_for_brings_its_library() -> None:
+    bad = []
+    for feature, row in plugins._TABLE.items():
+        libraries = {INSTALLED_AS.get(name, name) for name, wrappers in WRAPPERS.items() if row.module in wrappers}
+        missing = libraries - requirements() - requirements(row.extra)
+        if row.module not in source.modules() or not libraries or missing:
+            bad.append((feature, row.module, missing))
+    assert bad == []
 
 
-@pytest.mark.parametrize("name", sorted(console_scripts()))
-def test_command_is_importable(name: str) -> None:
-    assert callable(console_scripts()[name].load())
+def test_commands_are_importable() -> None:
+    assert [name for name, script in console_scripts().items() if not callable(script.load())] == []
 
 
 def test_every_command_module_is_installed() -> None:
@@ -118,18 +119,19 @@ def test_every_command_module_is_installed() -> None:
     assert {entry.module for entry in console_scripts().values()} == modules
 
 
-@pytest.mark.parametrize("path", [path for path in source.files() if path.parent.name == ".ci"], ids=source.relative)
-def test_ci_script_parses(path: Path) -> None:
-    assert path.stat().st_mode & 0o111, "not executable"
-    shell = path.read_text(encoding="utf-8").splitlines()[0].rpartition("/")[2].removeprefix("env ")
-    run = subprocess.run([shell, "-n", path], capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
+def test_ci_scripts_parse() -> None:
+    for path in source.files():
+        if path.parent.name == ".ci":
+            assert path.stat().st_mode & 0o111, f"{path} is not executable"
+            shell = path.read_text(encoding="utf-8").splitlines()[0].rpartition("/")[2].removeprefix("env ")
+            run = subprocess.run([shell, "-n", path], capture_output=True, text=True, check=False)
+            assert (run.returncode, run.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("target", ["help", "demo", "test", "lint", "bench", "soak", "docs", "clean"])
-def test_make_target(target: str) -> None:
+def test_make_has_a_line_of_help_for_each_target() -> None:
+    targets = "help demo check test test-all lint format bench soak coverage docs clean".split()
     text = (source.REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    assert re.search(rf"^{target}:.*## ", text, re.MULTILINE)
+    assert [target for target in targets if not re.search(rf"^{target}:.*## ", text, re.MULTILINE)] == []
 
 
 def test_readme_begins_with_the_two_commands() -> None:

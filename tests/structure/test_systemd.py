@@ -25,7 +25,7 @@ every_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 
 
 def service(unit: Path) -> dict[str, str]:
-    """Give the section [Service] of a unit file; of a key that stands twice the last counts."""
+    """Return the section [Service] of a unit file; of a key that stands twice the last counts."""
     parser = configparser.RawConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[method-assign,assignment] # the documented way to keep the case
     parser.read(unit)

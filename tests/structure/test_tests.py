@@ -7,8 +7,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.structure import source
 
 # Where a test sleeps for another reason than to wait for something: file and function, and why.
@@ -17,11 +15,12 @@ ALLOWED_SLEEPS: dict[tuple[str, str], str] = {}
 # The helpers for users' tests are held to the same.
 FILES = [*source.python_files("tests/"), *source.python_files("fedmsg/testing/")]
 
-every_test_file = pytest.mark.parametrize("path", FILES, ids=source.relative)
+# The one place where a test is skipped: locally, where a program of others is missing.
+SKIPS = "tests/requirements.py"
 
 
 def calls(path: Path) -> Iterator[tuple[str, str, int]]:
-    """Give the calls of a file: enclosing function, name called (``time.sleep``), line."""
+    """Return the calls of a file: enclosing function, name called (``time.sleep``), line."""
     for outer in source.tree(path).body:
         enclosing = getattr(outer, "name", "")
         for node in ast.walk(outer):
@@ -29,43 +28,63 @@ def calls(path: Path) -> Iterator[tuple[str, str, int]]:
                 yield enclosing, ast.unparse(node.func), node.lineno
 
 
-@every_test_file
-def test_no_test_sleeps_to_wait(path: Path) -> None:
-    sleeps = [
-        f"{source.relative(path)}:{line} in {function}"
+def sleeps() -> dict[tuple[str, str], int]:
+    """Return where the tests sleep: file and function, and the line."""
+    return {
+        (source.relative(path), function): line
+        for path in FILES
         for function, name, line in calls(path)
-        if name.split(".")[-1] == "sleep" and (source.relative(path), function) not in ALLOWED_SLEEPS
-    ]
-    assert sleeps == [], "wait for an event, with a time limit; or give the reason in ALLOWED_SLEEPS"
+        if name.split(".")[-1] == "sleep"
+    }
+
+
+def test_no_test_sleeps_to_wait() -> None:
+    found = [f"{path}:{line} in {function}" for (path, function), line in sleeps().items()
+             if (path, function) not in ALLOWED_SLEEPS]  # fmt: skip
+    assert found == [], "wait for an event, with a time limit; or give the reason in ALLOWED_SLEEPS"
 
 
 def test_every_allowed_sleep_is_there() -> None:
-    there = {
-        (source.relative(path), function)
-        for path in FILES
-        for function, name, _ in calls(path)
-        if name.split(".")[-1] == "sleep"
-    }
-    assert set(ALLOWED_SLEEPS) - there == set()
+    assert set(ALLOWED_SLEEPS) - set(sleeps()) == set()
     assert all(ALLOWED_SLEEPS.values())
 
 
-@every_test_file
-def test_nothing_is_skipped(path: Path) -> None:
+def test_nothing_is_skipped() -> None:
     ways_out = {
         "pytest.skip", "pytest.mark.skip", "pytest.mark.skipif", "pytest.importorskip",
         "pytest.xfail", "pytest.mark.xfail", "unittest.skip", "unittest.skipIf",
     }  # fmt: skip
-    used = {ast.unparse(node) for node in ast.walk(source.tree(path)) if isinstance(node, ast.Attribute)}
-    assert used & ways_out == set()
+    found = [
+        f"{source.relative(path)}:{node.lineno}"
+        for path in FILES
+        if source.relative(path) != SKIPS
+        for node in ast.walk(source.tree(path))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ways_out
+    ]
+    assert found == []
 
 
-@every_test_file
-def test_nothing_is_mocked(path: Path) -> None:
-    imported = {
-        name
+def test_nothing_is_mocked() -> None:
+    found = [
+        f"{source.relative(path)}:{node.lineno}"
+        for path in FILES
         for node in ast.walk(source.tree(path))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
-    }
-    assert {name for name in imported if "mock" in name.lower()} == set()
+        if "mock" in name.lower()
+    ]
+    assert found == []
+
+
+def test_unit_tests_need_no_server() -> None:
+    # They run everywhere, in "make check".
+    needed = {"psycopg", "tests.postgres", "tests.ircd", "tests.irc_services"}
+    found = [
+        f"{source.relative(path)}:{node.lineno}"
+        for path in source.python_files("tests/unit/")
+        for node in ast.walk(source.tree(path))
+        if (isinstance(node, ast.ImportFrom) and node.module in needed)
+        or (isinstance(node, ast.Import) and any(alias.name in needed for alias in node.names))
+        or (isinstance(node, ast.arg) and node.arg in {"postgresql", "postgresql_url", "database_url"})
+    ]
+    assert found == []
