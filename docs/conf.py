@@ -55,4 +55,3 @@ man_pages: list[tuple[str, str, str, list[str], int]] = [
     )
     for page in COMMAND_PAGES
 ]
-man_show_urls = True

@@ -69,12 +69,12 @@ LONGEST_DEFAULT = 80
 
 
 def requirement_name(requirement: str) -> str:
-    """Give the name of the library in a requirement such as ``click>=8.1; extra == "x"``."""
+    """Return the name of the library in a requirement such as ``click>=8.1; extra == "x"``."""
     return re.split(r"[<>=!~ ;\[(]", requirement, maxsplit=1)[0]
 
 
 def requirements() -> dict[str, list[str]]:
-    """Give the libraries that the distribution needs, by extra; the basic ones under the empty name."""
+    """Return the libraries that the distribution needs, by extra; the basic ones under the empty name."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for line in importlib.metadata.requires("fedmsg") or []:
         extra = re.search(r"""extra == ['"]([\w-]+)['"]""", line)
@@ -94,7 +94,7 @@ class Generated(SphinxDirective):
     """A directive that takes the place of reStructuredText that `text` writes."""
 
     def text(self) -> str:
-        """Give the reStructuredText."""
+        """Return the reStructuredText."""
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
@@ -226,8 +226,33 @@ class Command(Generated):
         return "::\n\n" + textwrap.indent(help_of(self.arguments[0]), "    ")
 
 
+class Synopsis(Generated):
+    """The line of a command's ``--help`` that shows how it is called."""
+
+    required_arguments: ClassVar[int] = 1
+
+    def text(self) -> str:
+        """Write the usage without its heading."""
+        usage = help_of(self.arguments[0]).partition("\n\n")[0].partition("Usage: ")[2]
+        return "::\n\n" + textwrap.indent(" ".join(usage.split()), "    ") + "\n"
+
+
+class Files(Generated):
+    """The files that every command reads."""
+
+    FILES: ClassVar[dict[str, str]] = {
+        "``/etc/fedmsg.d``, ``~/.fedmsg.d``, ``./fedmsg.d``": "Folders of configuration files: Python and YAML.",
+        "``/etc/fedmsg-config.py``, ``~/.fedmsg-config.py``, ``./fedmsg-config.py``": "Single files, read after them.",
+        "``$FEDMSG_CONFIG``": "One file or folder, read in place of all others.",
+    }
+
+    def text(self) -> str:
+        """Write the list."""
+        return "\n".join(f"{names}\n    {text}" for names, text in self.FILES.items()) + "\n"
+
+
 def help_of(command: str) -> str:
-    """Run ``<command> --help`` and give what it prints.
+    """Run ``<command> --help`` and return what it prints.
 
     Raises:
         RuntimeError: It fails.
@@ -246,9 +271,18 @@ def help_of(command: str) -> str:
     return done.stdout
 
 
+def write_titles_in_man_pages(app: Sphinx, doctree: nodes.document, _: str) -> None:
+    """Write the title of another page without an address, which a man page does not have."""
+    if app.builder.name == "man":
+        for reference in list(doctree.findall(nodes.reference)):
+            if not reference.get("refuri"):
+                reference.replace_self(nodes.emphasis("", reference.astext()))
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives."""
-    for directive in (Settings, Extras, BasicRequirements, ExitStatuses, Floors, Bench, Command):
+    for directive in (Settings, Extras, BasicRequirements, ExitStatuses, Floors, Bench, Command, Synopsis, Files):
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", directive.__name__).lower()
         app.add_directive(f"fedmsg-{name}", directive)
+    app.connect("doctree-resolved", write_titles_in_man_pages)
     return {"parallel_read_safe": True}

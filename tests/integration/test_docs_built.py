@@ -37,7 +37,7 @@ def help_of(command: str) -> str:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the pages; a warning is an error."""
     folder = tmp_path_factory.mktemp("site")
-    sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-n", "-d", folder / "doctrees"]
+    sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-n", "-d", str(folder / "doctrees")]
     for builder in ("html", "man"):
         done = subprocess.run(
             [*sphinx, "-b", builder, DOCS, folder / builder], capture_output=True, text=True, check=False
