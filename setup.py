@@ -59,7 +59,7 @@ EXTRAS = {
 EXTRAS["all"] = sorted(set(itertools.chain.from_iterable(EXTRAS.values())))
 
 # What a developer installs. The checkers are held to one series, so that a clean tree
-# stays clean until somebody decides to move.
+# stays clean until a change of ours moves them.
 EXTRAS["test"] = [
     *EXTRAS["all"],
     "anyio>=4.4",
@@ -122,7 +122,7 @@ PROCESSORS = [
 
 
 class SourceDistribution(sdist):
-    """Adds what the package itself doesn't need, and whoever packages it does."""
+    """Add what the package itself does not need, but its packagers do."""
 
     FILES = ("Makefile", "LICENSE", ".gitignore")
     FOLDERS = (".ci", "docs", "fedmsg.d", "tests")

@@ -29,7 +29,7 @@ SHA1, MD5 = "sha1", "md5"
 
 
 def _altered(der: bytes, signed: bytes, signing: Key, digest: str) -> bytes:
-    """Give a signed structure as if it had been signed with an old hash."""
+    """Return a signed structure as if it had been signed with an old hash."""
     assert isinstance(signing, rsa.RSAPrivateKey)
     renamed = signed.replace(_OIDS["sha256"], _OIDS[digest])
     signature = signing.sign(renamed, padding.PKCS1v15(), {"sha1": hashes.SHA1(), "md5": hashes.MD5()}[digest])
@@ -38,7 +38,7 @@ def _altered(der: bytes, signed: bytes, signing: Key, digest: str) -> bytes:
 
 @cache
 def key(number: int = 0, kind: str = "rsa") -> Key:
-    """Give a key; the same one for the same number, since RSA keys take long to make."""
+    """Return a key; the same one for the same number, since RSA keys take long to make."""
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     if kind == "ec":
@@ -47,17 +47,17 @@ def key(number: int = 0, kind: str = "rsa") -> Key:
 
 
 def name(*common_names: str) -> x509.Name:
-    """Give a subject of these common names alone."""
+    """Return a subject of these common names alone."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one) for one in common_names])
 
 
 def unknown(*, critical: bool) -> tuple[x509.ExtensionType, bool]:
-    """Give an extension that nobody knows."""
+    """Return an extension that nobody knows."""
     return x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00"), critical
 
 
 def usage(**allowed: bool) -> tuple[x509.ExtensionType, bool]:
-    """Give a key usage."""
+    """Return a key usage."""
     names = (
         "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
         "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
@@ -144,7 +144,7 @@ class Holder:
         digest: Any = SHA256,
         signed_by: Holder | None = None,
     ) -> str:
-        """Give a list of what this authority has revoked, as PEM."""
+        """Return a list of what this authority has revoked, as PEM."""
         now = datetime.now(timezone.utc)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.subject).last_update(now + start)
         builder = builder.next_update(now + end)
@@ -161,7 +161,7 @@ class Holder:
         return made.public_bytes(serialization.Encoding.PEM).decode()
 
     def write(self, folder: Path, certname: str = "") -> str:
-        """Write key and certificate into a folder, as ``ssldir`` has them; gives their name."""
+        """Write key and certificate into a folder, as ``ssldir`` has them; returns their name."""
         certname = certname or self.common_name
         put(folder / f"{certname}.key", self.key_pem, 0o600)
         put(folder / f"{certname}.crt", self.pem)
@@ -184,7 +184,7 @@ def put(path: Path, text: str, mode: int = 0o644) -> Path:
 
 
 def authority(common_name: str = "Test CA", **how: Any) -> Holder:
-    """Give an authority that issues itself."""
+    """Return an authority that issues itself."""
     return Holder(common_name, authority=True, **how)
 
 

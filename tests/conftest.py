@@ -50,7 +50,7 @@ def full_size() -> bool:
 
 @pytest.fixture(scope="session")
 def peer() -> Path:
-    """Give the ``bin`` folder of the environment in which fedmsg 1.1.7 is installed."""
+    """Return the ``bin`` folder of the environment in which fedmsg 1.1.7 is installed."""
     folder = Path(os.environ.get("FEDMSG_PEER_VENV", REPOSITORY / ".venv-peer")) / "bin"
     if not (folder / "fedmsg-relay").exists():
         requirements.is_missing(f"fedmsg 1.1.7 in {folder} (make test, which installs it there)")
@@ -59,13 +59,13 @@ def peer() -> Path:
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """Give the folder that holds setup.py."""
+    """Return the folder that holds setup.py."""
     return REPOSITORY
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[postgres.Cluster]:
-    """Give a PostgreSQL server that belongs to this run of the tests alone."""
+    """Return a PostgreSQL server that belongs to this run of the tests alone."""
     from tests import postgres  # psycopg is for those tests alone that use a database
 
     try:
@@ -78,7 +78,7 @@ def postgresql() -> Iterator[postgres.Cluster]:
 
 @pytest.fixture
 def postgresql_url(postgresql: postgres.Cluster) -> Iterator[str]:
-    """Give the SQLAlchemy URL of an empty PostgreSQL database."""
+    """Return the SQLAlchemy URL of an empty PostgreSQL database."""
     url = postgresql.create()
     yield url
     postgresql.drop(url)
@@ -86,12 +86,12 @@ def postgresql_url(postgresql: postgres.Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
-    """Give the SQLAlchemy URL of an SQLite database that is not there yet."""
+    """Return the SQLAlchemy URL of an SQLite database that is not there yet."""
     return f"sqlite:///{tmp_path / 'test.db'}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """Give the URL of an empty database of each kind in turn."""
+    """Return the URL of an empty database of each kind in turn."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url

@@ -98,7 +98,7 @@ class DatagrepperServer:
         return [int(query["page"][0]) for what, query in self.asked if what == "raw"]
 
     def look_up(self, path: str, query: Query) -> tuple[int, Any]:
-        """Give status and content of the answer to a question."""
+        """Return status and content of the answer to a question."""
         if path.endswith("/id"):
             found = [one for one in self.messages if one["msg_id"] == query["id"][0]]
             return (200, _as_told(found[0])) if found else (404, {"error": "not_found"})
@@ -166,7 +166,7 @@ class DatagrepperServer:
 
 
 def _as_told(envelope: dict[str, Any]) -> dict[str, Any]:
-    """Give a message the way that datagrepper does, with what nobody signed."""
+    """Return a message the way that datagrepper does, with what nobody signed."""
     return {
         "headers": {},
         **envelope,

@@ -40,7 +40,7 @@ class Home:
         }
 
     def run(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        """Run GnuPG in this home, and give what it prints."""
+        """Run GnuPG in this home, and return what it prints."""
         command = ["gpg", "--homedir", str(self.folder), "--batch", "--yes", "--pinentry-mode", "loopback"]
         done = subprocess.run([*command, "--passphrase", "", *arguments], input=stdin, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()

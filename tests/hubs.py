@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 
 
 def envelope(word: str = "test", msg: Any = None, **fields: Any) -> dict[str, Any]:
-    """Give a message as a publisher makes it.
+    """Return a message as a publisher makes it.
 
     Args:
         word: The end of its topic.

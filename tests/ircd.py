@@ -131,7 +131,7 @@ class Heard(NamedTuple):
 
     @property
     def line(self) -> str:
-        """Give it as text without the end."""
+        """Return it as text without the end."""
         return self.raw.decode().rstrip("\r\n")
 
 
@@ -195,11 +195,11 @@ class User:
         return line
 
     def said(self, nick: str | None = None) -> list[str]:
-        """Give what was said in channels, by somebody."""
+        """Return what was said in channels, by somebody."""
         return [text for who, text in (_said(heard.line) for heard in list(self.heard)) if nick in {None, who} and text]
 
     def said_in(self, channel: str, nick: str) -> list[Heard]:
-        """Give the lines that somebody said in a channel."""
+        """Return the lines that somebody said in a channel."""
         found = []
         for heard in list(self.heard):
             words = heard.line.split(" ", 3)
@@ -283,7 +283,7 @@ class Wiretap:
             sink.shutdown(socket.SHUT_WR)
 
     def lines(self) -> list[bytes]:
-        """Give the lines that clients have sent; a last one without an end included."""
+        """Return the lines that clients have sent; a last one without an end included."""
         return b"".join(self.sent).split(b"\r\n")
 
     def close(self) -> None:

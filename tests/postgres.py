@@ -22,7 +22,7 @@ MISSING = "PostgreSQL, whose initdb is neither on the PATH nor in /usr/lib/postg
 
 
 def programs() -> Path:
-    """Give the folder with the programs of the server, the newest one where there are several.
+    """Return the folder with the programs of the server, the newest one where there are several.
 
     Raises:
         FileNotFoundError: There is none; says what to install.
@@ -116,11 +116,11 @@ class Cluster:
         return server.poll() is None
 
     def url(self, database: str, *, driver: str = "postgresql+psycopg") -> str:
-        """Give the URL of a database."""
+        """Return the URL of a database."""
         return f"{driver}://postgres@127.0.0.1:{self.port}/{database}"
 
     def create(self) -> str:
-        """Make a database; gives its SQLAlchemy URL."""
+        """Make a database; returns its SQLAlchemy URL."""
         name = f"test_{next(self._numbers)}"
         self._execute(f"CREATE DATABASE {name}")
         return self.url(name)

@@ -30,7 +30,7 @@ class Publisher:
         self.environ = {"FEDMSG_CONFIG": str(folder / "publisher.py")}
 
     def wait(self) -> bytes:
-        """Wait for a subscriber, and give what it subscribed to."""
+        """Wait for a subscriber, and return what it subscribed to."""
         assert self._socket.poll(20_000), "nobody subscribed"
         return self._socket.recv()[1:]
 

@@ -31,7 +31,7 @@ class Watchers:
     async def run(self) -> None:
         """Listen to the bus."""
         async for name, endpoint, topic, envelope in fedmsg.aio.tail_messages():
-            # As JSON it is one line, whatever it says: nobody can slip in an event of his own.
+            # As JSON it is one line, whatever it says: a message can not add an event of its own.
             event = json.dumps({"topic": topic, "msg": envelope["msg"]})
             for queue in list(self._queues):
                 if queue.qsize() < MOST_BEHIND:
@@ -69,7 +69,7 @@ watchers = Watchers()
 
 @contextlib.contextmanager
 def when_stopping(call: Callable[[], None]) -> Iterator[None]:
-    """Call something when the server is told to stop.
+    """Call something when the server is stopped.
 
     It then waits for its connections to end, and a stream of events never does by itself.
     """
@@ -102,7 +102,7 @@ async def lifespan(_app: Starlette) -> AsyncIterator[None]:
 
 
 async def order(request: Request) -> Response:
-    """Take an order, and tell the bus of it."""
+    """Take an order, and publish it."""
     placed = await request.json()
     try:
         await fedmsg.aio.publish(topic="order.placed", modname="shop", msg=placed)

@@ -5,7 +5,7 @@
 
     from fedmsg.testing import Bus
 
-    def test_it_tells_the_world():
+    def test_it_publishes_an_update():
         with Bus() as bus:
             bus.start_relay()
             with bus.tail("--json") as tail:

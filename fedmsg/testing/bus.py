@@ -87,7 +87,7 @@ class Bus:
         del tail.out[:]
 
     def context(self, **settings: Any) -> FedMsgContext:
-        """A context that publishes through the relay."""
+        """Return a context that publishes through the relay."""
         return FedMsgContext(**{**self.config, "active": True, "name": "relay_inbound", **settings})
 
     def run(self, *argv: str, stdin: str | bytes = b"", timeout: float = 30.0) -> Any:
@@ -111,5 +111,5 @@ class Bus:
 
 
 def envelopes(lines: list[str]) -> list[dict[str, Any]]:
-    """The envelopes in the output of ``fedmsg-tail --json``."""
+    """Return the envelopes in the output of ``fedmsg-tail --json``."""
     return [json.loads(line) for line in lines]

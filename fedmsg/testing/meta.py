@@ -75,7 +75,7 @@ class Base(_WithProcessors):
     ::
 
         class TestOrder(Base):
-            '''When somebody ordered something.'''
+            '''An order was placed.'''
 
             msg = {"topic": "org.fedoraproject.prod.shop.order", "msg": {"user": "ann", "item": "lamp"}}
             expected_title = "shop.order"
@@ -85,7 +85,7 @@ class Base(_WithProcessors):
 
     Attributes:
         msg: The message.
-        expected_subjective: What is said to whom: a dict of subjects.
+        expected_subjective: The text for each subject, as a dict.
     """
 
     msg: Any = Unspecified
@@ -105,69 +105,69 @@ class Base(_WithProcessors):
 
     @skip_on(["msg", "expected_title"])
     def test_title(self) -> None:
-        """Does fedmsg.meta give the expected title?"""
+        """Check that fedmsg.meta returns the expected title."""
         self.assertEqual(meta.msg2title(self.msg, **self.config), self.expected_title)
 
     @skip_on(["msg", "expected_subti"])
     def test_subtitle(self) -> None:
-        """Does fedmsg.meta give the expected subtitle?"""
+        """Check that fedmsg.meta returns the expected subtitle."""
         self.assertEqual(meta.msg2subtitle(self.msg, **self.config), self.expected_subti)
 
     @skip_on(["msg", "expected_subjective"])
     def test_subjective(self) -> None:
-        """Does fedmsg.meta say the expected to each subject?"""
+        """Does fedmsg.meta say the expected to each subject."""
         for subject, expected in self.expected_subjective.items():
             with self.subTest(subject=subject):
                 self.assertEqual(meta.msg2subjective(self.msg, subject=subject, **self.config), expected)
 
     @skip_on(["msg", "expected_long_form"])
     def test_long_form(self) -> None:
-        """Does fedmsg.meta give the expected long form?"""
+        """Check that fedmsg.meta returns the expected long form."""
         self.assertEqual(meta.msg2long_form(self.msg, **self.config), self.expected_long_form)
 
     @skip_on(["msg", "expected_link"])
     def test_link(self) -> None:
-        """Does fedmsg.meta give the expected link?"""
+        """Check that fedmsg.meta returns the expected link."""
         self.assertEqual(meta.msg2link(self.msg, **self.config), self.expected_link)
 
     @skip_on(["msg", "expected_icon"])
     def test_icon(self) -> None:
-        """Does fedmsg.meta give the expected icon?"""
+        """Check that fedmsg.meta returns the expected icon."""
         self.assertEqual(meta.msg2icon(self.msg, **self.config), self.expected_icon)
 
     @skip_on(["msg", "expected_secondary_icon"])
     def test_secondary_icon(self) -> None:
-        """Does fedmsg.meta give the expected second icon?"""
+        """Check that fedmsg.meta returns the expected second icon."""
         self.assertEqual(meta.msg2secondary_icon(self.msg, **self.config), self.expected_secondary_icon)
 
     @skip_on(["msg", "expected_usernames"])
     def test_usernames(self) -> None:
-        """Does fedmsg.meta give the expected users?"""
+        """Check that fedmsg.meta returns the expected users."""
         self.assertEqual(meta.msg2usernames(self.msg, **self.config), self.expected_usernames)
 
     @skip_on(["msg", "expected_agent"])
     def test_agent(self) -> None:
-        """Does fedmsg.meta name the expected agent?"""
+        """Does fedmsg.meta name the expected agent."""
         self.assertEqual(meta.msg2agent(self.msg, **self.config), self.expected_agent)
 
     @skip_on(["msg", "expected_packages"])
     def test_packages(self) -> None:
-        """Does fedmsg.meta give the expected packages?"""
+        """Check that fedmsg.meta returns the expected packages."""
         self.assertEqual(meta.msg2packages(self.msg, **self.config), self.expected_packages)
 
     @skip_on(["msg", "expected_objects"])
     def test_objects(self) -> None:
-        """Does fedmsg.meta give the expected objects?"""
+        """Check that fedmsg.meta returns the expected objects."""
         self.assertEqual(meta.msg2objects(self.msg, **self.config), self.expected_objects)
 
     @skip_on(["msg", "expected_emails"])
     def test_emails(self) -> None:
-        """Does fedmsg.meta give the expected mail addresses?"""
+        """Check that fedmsg.meta returns the expected mail addresses."""
         self.assertEqual(meta.msg2emails(self.msg, **self.config), self.expected_emails)
 
     @skip_on(["msg", "expected_avatars"])
     def test_avatars(self) -> None:
-        """Does fedmsg.meta give the expected avatars?"""
+        """Check that fedmsg.meta returns the expected avatars."""
         self.assertEqual(meta.msg2avatars(self.msg, **self.config), self.expected_avatars)
 
 
@@ -186,7 +186,7 @@ class ConglomerateBase(_WithProcessors):
 
     @skip_on(["originals", "expected"])
     def test_conglomerate(self) -> None:
-        """Does fedmsg.meta make the expected groups?"""
+        """Does fedmsg.meta make the expected groups."""
         groups = meta.conglomerate(list(self.originals), self.subject, **self.config)
         self.assertEqual(*([_without_ids(group) for group in one] for one in (groups, self.expected)))
 

@@ -60,7 +60,7 @@ def wait_until(
 
 
 def command_path(name: str) -> str:
-    """The script of a command, that of this Python's environment first.
+    """Return the script of a command, that of this Python's environment first.
 
     Raises:
         FileNotFoundError: It is not installed; says how to.
@@ -170,7 +170,7 @@ class Process:
             self._news.notify_all()
 
     def wait_ready(self, timeout: float = 20.0) -> Process:
-        """Wait until the process tells its service manager that it is ready.
+        """Wait until the process reports to its service manager that it is ready.
 
         Raises:
             TimeoutError: It does not.
@@ -188,7 +188,7 @@ class Process:
         raise TimeoutError(f"it is not ready after {timeout} s: {self.report()}")
 
     def notifications(self) -> list[str]:
-        """What the process has told its service manager since the last call."""
+        """Return what the process has sent to its service manager since the last call."""
         self._notify.setblocking(False)
         found: list[str] = []
         while True:
@@ -238,7 +238,7 @@ class Process:
                 meanwhile()
 
     def report(self) -> str:
-        """The end of what it printed, for an error."""
+        """Return the end of what it printed, for an error."""
         return f"out={self.out[-5:]} err={self.err[-20:]}"
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
@@ -274,7 +274,7 @@ class Process:
         return status
 
     def memory(self) -> int:
-        """Its resident memory in KiB."""
+        """Return its resident memory in KiB."""
         status = Path(f"/proc/{self.popen.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0])
 

@@ -23,12 +23,12 @@ _DAYS = 2.0
 
 
 @contextlib.contextmanager
-def configured(config: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[None]:
+def configured(config: Mapping[str, Any], changed: Mapping[str, Any]) -> Iterator[None]:
     """Let everything in this process find a configuration, for as long as the block lasts.
 
     Args:
         config: What ``load_config`` and `fedmsg.publish` find.
-        told: What differs from the defaults; `fedmsg.config.conf` has defaults of its own.
+        changed: What differs from the defaults; `fedmsg.config.conf` has defaults of its own.
     """
     names, conf = vars(fedmsg.config), fedmsg.config.conf
     loaded, values, was_loaded = names["__cache"], dict(conf), conf._is_loaded
@@ -37,7 +37,7 @@ def configured(config: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[N
     try:
         names["__cache"] = dict(config)
         conf.clear()
-        conf.load_config(told)
+        conf.load_config(changed)
         yield
     finally:
         fedmsg.destroy()
@@ -49,7 +49,7 @@ def configured(config: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[N
 
 
 def credentials(name: str, publisher: str) -> dict[str, Any]:
-    """Give the settings to sign with a certificate, and to check what is signed with it.
+    """Return the settings to sign with a certificate, and to check what is signed with it.
 
     Args:
         name: The name of the certificate: a service and its host.

@@ -23,7 +23,7 @@ applications = pytest.mark.parametrize("statement", ["import fedmsg", "import fe
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Run a statement in a fresh interpreter and give the modules that it had loaded in the end."""
+    """Run a statement in a fresh interpreter and return the modules that it had loaded in the end."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", f"import sys\n{statement}\nprint(*sys.modules)"],
         capture_output=True, text=True, check=False, cwd=source.REPOSITORY,
