@@ -8,7 +8,12 @@ import re
 import sys
 from collections import defaultdict
 
+import pytest
+
 from tests.structure import source
+
+# One worker parses the files, once.
+pytestmark = pytest.mark.xdist_group("source")
 
 # Room and floor. A room is a module or a package; the longest matching name counts. A module
 # may import from its own room and from lower floors: rooms on one floor are neighbours that

@@ -8,7 +8,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.structure import source
+
+# One worker parses the files, once.
+pytestmark = pytest.mark.xdist_group("source")
 
 SPDX = "# SPDX-License-Identifier: LGPL-2.1-or-later"
 

@@ -7,7 +7,12 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.structure import source
+
+# One worker parses the files, once.
+pytestmark = pytest.mark.xdist_group("source")
 
 # Where a test sleeps for another reason than to wait for something: file and function, and why.
 ALLOWED_SLEEPS: dict[tuple[str, str], str] = {}

@@ -9,7 +9,12 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.structure import source
+
+# One worker parses the files, once.
+pytestmark = pytest.mark.xdist_group("source")
 
 # Each of these has a better word: log, report, send, return, notify; the program, the reader, no one.
 ODD = re.compile(

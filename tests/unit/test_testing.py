@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from fedmsg.testing import Bus, Process, command_path, envelopes, free_address, free_port, run
+from fedmsg.testing import Bus, Process, command_path, envelopes, free_address, free_port, run, wait_until
 
 SPEAK = "import sys; print('out', flush=True); print('err', file=sys.stderr, flush=True); "
 READY = (
@@ -27,9 +28,29 @@ def python(code: str) -> list[str]:
 
 
 def test_ports_are_free_and_differ() -> None:
-    ports = {free_port() for _ in range(20)}
-    assert len(ports) > 1
+    assert len({free_port() for _ in range(50)}) == 50
     assert free_address().startswith("tcp://127.0.0.1:")
+
+
+def test_ports_of_processes_that_run_at_the_same_time_differ() -> None:
+    code = "from fedmsg.testing import free_port; print(*[free_port() for _ in range(100)], flush=True); input()"
+    with Process(python(code), stdin=True) as first, Process(python(code), stdin=True) as second:
+        ports = [set(process.wait_for(str.strip).split()) for process in (first, second)]
+    assert [len(one) for one in ports] == [100, 100]
+    assert not ports[0] & ports[1]
+
+
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_port()))
+        assert taken.getsockname()[1] not in {free_port() for _ in range(600)}
+
+
+def test_wait_until_returns_what_is_true() -> None:
+    values: list[int] = []
+    assert wait_until(lambda: values[2:], meanwhile=lambda: values.append(7)) == [7]
+    with pytest.raises(TimeoutError, match=r"not true after 0\.02 s: the sun is green"):
+        wait_until(lambda: False, 0.02, what=lambda: "the sun is green")
 
 
 def test_a_command_is_found_beside_this_python() -> None:
