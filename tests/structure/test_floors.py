@@ -64,7 +64,7 @@ WRAPPERS = {
     "requests": {"fedmsg._util.http"},
     "six": {"fedmsg._util.text"},
     "sqlalchemy": {"fedmsg.encoding.sqla", "fedmsg.replay.sqlstore", "fedmsg.datanommer.models"},
-    "websockets": {"fedmsg.websocket.server"},
+    "websockets": {"fedmsg.websocket.clients", "fedmsg.websocket.server"},
     "yaml": {"fedmsg._util.yaml"},
 }
 
