@@ -17,6 +17,7 @@ _Member = TypeVar("_Member")
 _PREFIXES_MAX = 64
 # For so many topics the members are cached.
 _CACHED_TOPICS = 1000
+_CACHED_LENGTH = 200
 
 
 class SubscriptionIndex(Generic[_Member]):
@@ -69,7 +70,8 @@ class SubscriptionIndex(Generic[_Member]):
         found = self._cache.get(topic)
         if found is None:
             found = [member for member, wanted in self._filters.items() if wanted.matches(topic)]
-            self._cache.put(topic, found)
+            if len(topic) <= _CACHED_LENGTH:
+                self._cache.put(topic, found)
         return found
 
     def _changed(self) -> None:
