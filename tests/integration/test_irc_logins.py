@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fedmsg.irc.backoff import Turnstile
 from fedmsg.irc.client import Client
 from fedmsg.irc.configuration import read
-from fedmsg.irc.session import Pace
+from fedmsg.irc.session import Pace, Turnstile
 from fedmsg.testing import wait_until
 from tests.certificates import Holder, authority, key, put, usage
 from tests.irc_services import ACCOUNT, PASSWORD, server_with_services
@@ -39,8 +38,9 @@ def speaking(port: int, **more: Any) -> Iterator[Client]:
     try:
         yield client
     finally:
-        client.stop(3)
+        client.stop_within(3)
         assert client.join(10)
+        client.close()
 
 
 # ---------------------------------------------------------------- the server
@@ -76,7 +76,7 @@ def test_an_encrypted_connection(proof: Proof) -> None:
                 client.notice("#news", f"message {number} {'x' * 1000}")
             client.notice("#news", "nobody else sees this")
             ann.wait_for_said("nobody else sees this")
-        ann.wait_for(" QUIT :")
+        ann.wait_until(" QUIT :")
         assert wire.sent
         assert b"nobody" not in b"".join(wire.sent)
 
@@ -116,7 +116,7 @@ def ann(served: Ircd) -> Iterator[User]:
     """Give somebody in a channel that only those may enter who have logged in."""
     with User(served.port, "ann", "#news") as user:
         user.send("MODE #news +R")
-        user.wait_for("MODE #news :+R")
+        user.wait_until("MODE #news :+R")
         yield user
 
 

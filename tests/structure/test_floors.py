@@ -60,7 +60,7 @@ WRAPPERS = {
     "kitchen": {"fedmsg._util.text"},
     "orjson": {"fedmsg.encoding._speed"},
     "prometheus_client": {"fedmsg.monitoring.prometheus"},
-    "pygments": {"fedmsg.commands._colour", "fedmsg.irc.json"},
+    "pygments": {"fedmsg.commands._colour", "fedmsg.irc.forms"},
     "requests": {"fedmsg._util.http"},
     "six": {"fedmsg._util.text"},
     "sqlalchemy": {"fedmsg.encoding.sqla", "fedmsg.replay.sqlstore", "fedmsg.datanommer.models"},
