@@ -84,9 +84,9 @@ def test_it_joins_speaks_and_says_goodbye(ircd: Ircd, ann: User, channel: str, n
     with speaking(ircd, channel, nick) as client:
         client.notice(channel, "first")
         client.msg(channel, "second, with ünïcödé ☃ 😀")
-        ann.wait_until(f"NOTICE {channel} :first")
-        ann.wait_until(f"PRIVMSG {channel} :second, with ünïcödé ☃ 😀")
-    ann.wait_until(lambda line: line.startswith(f":{nick}!") and f" QUIT :{QUIT_MESSAGE}" in line)
+        ann.wait_for(f"NOTICE {channel} :first")
+        ann.wait_for(f"PRIVMSG {channel} :second, with ünïcödé ☃ 😀")
+    ann.wait_for(lambda line: line.startswith(f":{nick}!") and f" QUIT :{QUIT_MESSAGE}" in line)
     assert client.waiting == 0
 
 
@@ -106,21 +106,21 @@ def test_it_never_speaks_faster_than_its_rate(ircd: Ircd, ann: User, channel: st
 def test_colours_go_where_they_are_allowed(ircd: Ircd, ann: User, channel: str, nick: str) -> None:
     with speaking(ircd, channel, nick) as client:
         client.notice(channel, "\x034git\x03 -- one")
-        ann.wait_until(f"NOTICE {channel} :\x034git\x03 -- one")
+        ann.wait_for(f"NOTICE {channel} :\x034git\x03 -- one")
         ann.send(f"MODE {channel} +c")
-        ann.wait_until(f"MODE {channel} :+c")
+        ann.wait_for(f"MODE {channel} :+c")
         # The server tells both in the same order.
         client.notice(channel, "\x034git\x03 -- two")
-        ann.wait_until(f"NOTICE {channel} :git -- two")
+        ann.wait_for(f"NOTICE {channel} :git -- two")
         ann.send(f"MODE {channel} -c")
-        ann.wait_until(f"MODE {channel} :-c")
+        ann.wait_for(f"MODE {channel} :-c")
         client.notice(channel, "\x034git\x03 -- three")
-        ann.wait_until(f"NOTICE {channel} :\x034git\x03 -- three")
+        ann.wait_for(f"NOTICE {channel} :\x034git\x03 -- three")
 
 
 def test_a_channel_without_colours_never_sees_one(ircd: Ircd, ann: User, channel: str, nick: str) -> None:
     ann.send(f"MODE {channel} +c")
-    ann.wait_until(f"MODE {channel} :+c")
+    ann.wait_for(f"MODE {channel} :+c")
     with speaking(ircd, channel, nick) as client:
         client.notice(channel, "\x0315389-ds\x03 -- one \x0310http://a.b\x03")
         wait_for_texts(ann, channel, nick, ["389-ds -- one http://a.b"])
@@ -132,7 +132,7 @@ def test_long_lines_are_split_and_arrive_whole(ircd: Ircd, ann: User, channel: s
     with speaking(ircd, channel, nick) as client:
         client.msg(channel, said)
         client.notice(channel, "end")
-        ann.wait_until(f"NOTICE {channel} :end")
+        ann.wait_for(f"NOTICE {channel} :end")
     heard = ann.said_in(channel, nick)[:-1]
     assert all(len(one.raw) <= 512 for one in heard)
     # No line is much shorter than it could be.
@@ -167,13 +167,13 @@ def test_it_comes_back_when_the_server_is_restarted(
 def test_a_nickname_in_use(ircd: Ircd, ann: User, channel: str, nick: str, caplog: pytest.LogCaptureFixture) -> None:
     with User(ircd.port, nick) as other, speaking(ircd, channel, nick) as client:
         client.notice(channel, "it is me")
-        ann.wait_until(lambda line: line.startswith(f":{nick}_!") and line.endswith(":it is me"))
+        ann.wait_for(lambda line: line.startswith(f":{nick}_!") and line.endswith(":it is me"))
         assert logged(caplog, "is already in use")()
         other.send("QUIT")
         # The name is free, and it takes it.
-        ann.wait_until(lambda line: line.startswith(f":{nick}_!") and line.endswith(f" NICK :{nick}"))
+        ann.wait_for(lambda line: line.startswith(f":{nick}_!") and line.endswith(f" NICK :{nick}"))
         client.notice(channel, "me again")
-        ann.wait_until(lambda line: line.startswith(f":{nick}!") and line.endswith(":me again"))
+        ann.wait_for(lambda line: line.startswith(f":{nick}!") and line.endswith(":me again"))
 
 
 def test_a_nickname_that_is_too_long(ircd: Ircd, ann: User, channel: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -187,11 +187,11 @@ def test_kicked_out_it_comes_back(
 ) -> None:
     with speaking(ircd, channel, nick) as client:
         client.notice(channel, "one")
-        ann.wait_until(f"NOTICE {channel} :one")
+        ann.wait_for(f"NOTICE {channel} :one")
         ann.send(f"KICK {channel} {nick} :too loud")
         wait_until(logged(caplog, "ann kicked the bot out (too loud)"))
         client.notice(channel, "two")
-        ann.wait_until(f"NOTICE {channel} :two")
+        ann.wait_for(f"NOTICE {channel} :two")
 
 
 @pytest.mark.parametrize(
@@ -215,22 +215,22 @@ def test_a_channel_that_is_closed_is_tried_again(
     reason: str,
 ) -> None:
     ann.send(f"MODE {channel} {closed.format(nick=nick)}")
-    ann.wait_until(f"MODE {channel} :+" if closed == "+i" else f"MODE {channel} +")
+    ann.wait_for(f"MODE {channel} :+" if closed == "+i" else f"MODE {channel} +")
     with speaking(ircd, channel, nick) as client:
         client.notice(channel, "at last")
         wait_until(lambda: sum("can't join" in record.getMessage() for record in caplog.records) >= 3)
         refused = [record.getMessage() for record in caplog.records if "can't join" in record.getMessage()]
         assert all(reason in line.lower() and "tries to join in" in line for line in refused), refused
         ann.send(f"MODE {channel} {opened.format(nick=nick)}")
-        ann.wait_until(f"NOTICE {channel} :at last")
+        ann.wait_for(f"NOTICE {channel} :at last")
 
 
 def test_the_key_of_a_channel(ircd: Ircd, ann: User, channel: str, nick: str) -> None:
     ann.send(f"MODE {channel} +k sesame")
-    ann.wait_until(f"MODE {channel} +k")
+    ann.wait_for(f"MODE {channel} +k")
     with speaking(ircd, channel, nick, channel_key="sesame") as client:
         client.notice(channel, "inside")
-        ann.wait_until(f"NOTICE {channel} :inside")
+        ann.wait_for(f"NOTICE {channel} :inside")
 
 
 def test_a_line_that_is_refused_is_told(
@@ -238,9 +238,9 @@ def test_a_line_that_is_refused_is_told(
 ) -> None:
     with speaking(ircd, channel, nick) as client:
         client.notice(channel, "one")
-        ann.wait_until(f"NOTICE {channel} :one")
+        ann.wait_for(f"NOTICE {channel} :one")
         ann.send(f"MODE {channel} +m")
-        ann.wait_until(f"MODE {channel} :+m")
+        ann.wait_for(f"MODE {channel} :+m")
         client.notice(channel, "two")
         wait_until(logged(caplog, "a line was refused"))
 
@@ -249,14 +249,14 @@ def test_killed_by_an_operator_it_comes_back(
     ircd: Ircd, ann: User, channel: str, nick: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     ann.send("OPER boss boss")
-    ann.wait_until(" 381 ")
+    ann.wait_for(" 381 ")
     with speaking(ircd, channel, nick) as client:
         client.notice(channel, "one")
-        ann.wait_until(f"NOTICE {channel} :one")
+        ann.wait_for(f"NOTICE {channel} :one")
         ann.send(f"KILL {nick} :enough")
         wait_until(logged(caplog, "enough"))
         client.notice(channel, "two")
-        ann.wait_until(f"NOTICE {channel} :two")
+        ann.wait_for(f"NOTICE {channel} :two")
 
 
 def test_too_much_to_say(ircd: Ircd, ann: User, channel: str, nick: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -279,12 +279,12 @@ def test_stopped_with_a_backlog_it_says_what_it_can_and_counts_the_rest(
     with speaking(ircd, channel, nick, line_rate=0.4) as client:
         for number in range(15):
             client.notice(channel, f"message {number}")
-        ann.wait_until(f"NOTICE {channel} :message 0")
+        ann.wait_for(f"NOTICE {channel} :message 0")
         client.stop_within(3)
         assert client.join(10)
         client.close()
         said = len(texts(ann, channel, nick))
-        ann.wait_until(lambda line: line.startswith(f":{nick}!") and " QUIT :" in line)
+        ann.wait_for(lambda line: line.startswith(f":{nick}!") and " QUIT :" in line)
     assert 1 < said < 15
     assert client.waiting == 15 - said
     assert logged(caplog, f"stopped with {15 - said} messages that were not sent")()

@@ -77,7 +77,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 def everything_since(ground: Ground, lines: int, heard: int) -> list[str]:
     """Look at all that has come from the bot; gives what was said."""
     ground.client.notice("#news", END)
-    ground.ann.wait_until(f"NOTICE #news :{END}", after=heard)
+    ground.ann.wait_for(f"NOTICE #news :{END}", after=heard)
     sent = ground.wire.lines()[lines:]
     texts = []
     for line in sent[:-1]:

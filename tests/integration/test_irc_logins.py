@@ -76,7 +76,7 @@ def test_an_encrypted_connection(proof: Proof) -> None:
                 client.notice("#news", f"message {number} {'x' * 1000}")
             client.notice("#news", "nobody else sees this")
             ann.wait_for_said("nobody else sees this")
-        ann.wait_until(" QUIT :")
+        ann.wait_for(" QUIT :")
         assert wire.sent
         assert b"nobody" not in b"".join(wire.sent)
 
@@ -116,7 +116,7 @@ def ann(served: Ircd) -> Iterator[User]:
     """Give somebody in a channel that only those may enter who have logged in."""
     with User(served.port, "ann", "#news") as user:
         user.send("MODE #news +R")
-        user.wait_until("MODE #news :+R")
+        user.wait_for("MODE #news :+R")
         yield user
 
 

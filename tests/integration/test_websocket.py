@@ -314,7 +314,7 @@ def test_server_keeps_a_place_for_other_addresses() -> None:
             Client(running)
         other = websocket.create_connection(
             f"ws://127.0.0.1:{running.port}/", timeout=20, suppress_origin=True,
-            socket=socket.create_connection(("127.0.0.1", running.port), source_address=("127.0.0.2", 0)),
+            socket=socket.create_connection(("127.0.0.1", running.port or 0), source_address=("127.0.0.2", 0)),
         )  # fmt: skip
         wait_until(lambda: running.counts.get("share") == 1)
         other.close()
@@ -375,7 +375,7 @@ def test_server_cuts_a_slow_client_and_no_other(caplog: pytest.LogCaptureFixture
             assert quick.numbers(1) == [number]
             number += 1
             assert number < 3000
-        heard = []
+        heard: list[int] = []
         with contextlib.suppress(websocket.WebSocketException, ConnectionError):
             while len(heard) < number:
                 heard += slow.numbers(1)

@@ -37,7 +37,7 @@ def test_irc_errors_never_show_a_password(irc: Any, tmp_path: Path) -> None:
     file = tmp_path / "irc.py"
     file.write_text(f"config = {{'irc': {irc!r}}}\n", encoding="utf-8")
     try:
-        config.load_config([], [], filenames=[str(file)], invalidate_cache=True)
+        config.load_config([], None, filenames=[str(file)], invalidate_cache=True)
     except ConfigError as error:
         assert SECRET not in str(error)  # noqa: PT017 some of these pass here
 
