@@ -31,7 +31,7 @@ DAEMON = ["python-daemon>=3.0"]
 CRYPTO = ["cryptography>=42.0", "python-gnupg>=0.5", "requests>=2.28"]
 # The first irc that logs in by SASL.
 IRC = ["irc>=20.3", "requests>=2.28"]
-CONSUMERS = ["websockets>=13.0", *IRC]
+CONSUMERS = ["websockets>=15.0", *IRC]
 METRICS = ["prometheus-client>=0.16"]
 SQL = ["SQLAlchemy>=2.0", "psycopg>=3.1"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]

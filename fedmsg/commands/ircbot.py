@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``fedmsg-irc``: tells IRC channels what happens on the bus."""
+"""``fedmsg-irc``: shows in IRC channels what happens on the bus."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["IRCCommand", "ircbot"]
 
 
 class IRCCommand(BaseCommand):
-    """Tell IRC channels what happens on the bus: those of the setting irc.
+    """Show in the IRC channels of the setting irc what happens on the bus.
 
-    The command runs in the foreground until it is told to stop; then the bots say goodbye.
+    The command runs in the foreground until SIGTERM or SIGINT; then the bots quit.
     """
 
     name = "fedmsg-irc"
@@ -28,7 +28,7 @@ class IRCCommand(BaseCommand):
         Raises:
             ConfigError: There is no channel to speak in, or an entry of ``irc`` can't be used.
             RefusedAtStart: Messages are to be checked, and can't be.
-            WorkLeft: Time was up before everything was said.
+            WorkLeft: Time was up before everything was sent.
         """
         # Here rather than in the hub, which would leave out a consumer with a bad configuration.
         if not read_all(self.config):
@@ -43,7 +43,7 @@ class IRCCommand(BaseCommand):
         _daemon.run_hub(make, "speaking in IRC")
         unsaid = sum(consumer.unsaid for hub in hubs for consumer in hub.consumers)
         if unsaid:
-            raise WorkLeft(f"stopped with {unsaid} messages that were not said")
+            raise WorkLeft(f"stopped with {unsaid} messages that were not sent")
 
 
 def ircbot() -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The consumer that tells IRC channels what happens on the bus."""
+"""The consumer that shows in IRC channels what happens on the bus."""
 
 from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,10 +15,10 @@ from fedmsg import meta
 from fedmsg._util import plugins
 from fedmsg.config import settings
 from fedmsg.consumers import FedmsgConsumer
+from fedmsg.exceptions import ConfigError
 from fedmsg.irc import configuration, forms, links, text
-from fedmsg.irc.backoff import Turnstile
 from fedmsg.irc.client import Client
-from fedmsg.irc.session import Pace
+from fedmsg.irc.session import Pace, Turnstile
 
 __all__ = ["IRCBotConsumer", "ircprettify", "mirc_colors", "read_all"]
 
@@ -26,17 +27,17 @@ log = logging.getLogger(__name__)
 #: The colours by name, with their numbers in mIRC.
 mirc_colors = text.COLOURS
 
-# What the way out takes besides speaking, in seconds.
-_TO_SPARE = 0.2
+# What stopping takes besides speaking, in seconds.
+_SPARE_SECONDS = 0.2
 
 
 def _default_link_shortener(url: str) -> str:
-    """Have da.gd shorten a link; gives the link itself when that is not possible."""
+    """Return a link that da.gd has shortened, or the link itself when that is not possible."""
     return links.ask(url)
 
 
 def ircprettify(title: str, subtitle: str, link: str = "", config: Mapping[str, Any] | None = None) -> str:
-    """Say a message with its title and its link in colour.
+    """Return a line with title and link in colour.
 
     Args:
         title: The title; its first word decides on its colour.
@@ -50,7 +51,7 @@ def ircprettify(title: str, subtitle: str, link: str = "", config: Mapping[str, 
 class IRCBotConsumer(FedmsgConsumer):
     """Speaks in the channels of the setting ``irc``.
 
-    On a running hub it connects to them; elsewhere it speaks to what it is given by
+    On a running hub it connects to them; elsewhere it speaks to the clients of
     `add_irc_client`: an object with ``notice(channel, text)`` and ``msg(channel, text)``, and
     ``factory`` with ``filters``, ``pretty``, ``terse``, ``short`` and ``channel``.
 
@@ -58,9 +59,9 @@ class IRCBotConsumer(FedmsgConsumer):
         hub: The hub.
 
     Attributes:
-        irc_clients: To whom it speaks.
+        irc_clients: The clients that it speaks to.
         die: Whether it has been stopped.
-        unsaid: How many messages were waiting to be said when it stopped.
+        unsaid: How many messages waited to be sent when it stopped.
 
     Raises:
         ConfigError: An entry of ``irc`` can't be used.
@@ -68,9 +69,9 @@ class IRCBotConsumer(FedmsgConsumer):
 
     topic = "*"
     config_key = "fedmsg.consumers.ircbot.enabled"
-    # It tells of invalid messages, without what they say.
+    # It reports invalid messages, without their content.
     validate_signatures = False
-    # Nobody wants to read tomorrow what happened today, and the bus must not wait for a channel.
+    # Old news is of no use, and the bus must not wait for a channel.
     queue_policy = "drop"
 
     log = log
@@ -83,6 +84,8 @@ class IRCBotConsumer(FedmsgConsumer):
         self._bots: list[configuration.Bot] = []
         self._own: list[Client] = []
         self._shorteners: dict[int, links.Shortener] = {}
+        # The last signature that was checked, by thread.
+        self._checked = threading.local()
         super().__init__(hub)
         if self._initialized:
             meta.make_processors(**hub.config)
@@ -124,28 +127,30 @@ class IRCBotConsumer(FedmsgConsumer):
         ]
 
     def stop(self) -> None:
-        """Say what waits as far as there is time, and goodbye."""
+        """Send what waits as far as there is time, and quit."""
         self.die = True
         until = getattr(self.hub, "stop_by", None)
         limit = float(settings.get(self.hub.config, "stop_timeout"))
         until = time.monotonic() + limit if until is None else until
         for client in self._own:
-            client.stop(until - time.monotonic() - _TO_SPARE)
+            client.stop_within(until - time.monotonic() - _SPARE_SECONDS)
         for client in self._own:
-            if not client.join(max(0.0, until - time.monotonic())):
+            if client.join(max(0.0, until - time.monotonic())):
+                client.close()
+            else:
                 log.warning("%s: stopped while it was connecting", client.factory.name)
         self.unsaid = sum(client.waiting for client in self._own)
         super().stop()
 
     def _hub_totals(self) -> dict[str, int]:
-        """Add how many messages wait to be said, and how many were left out."""
+        """Add how many messages wait to be sent, and how many were dropped."""
         waiting, left_out = (sum(getattr(one, name) for one in self._own) for name in ("waiting", "left_out"))
         return {**super()._hub_totals(), "backlog": waiting, "left_out": left_out}
 
     # ---------------------------------------------------------------- filters
 
     def compile_filters(self, filters: Mapping[str, Any] | None) -> dict[str, list[re.Pattern[str]]]:
-        """Compile what is not to be said.
+        """Compile the expressions for what is not sent.
 
         Args:
             filters: Lists of regular expressions under ``topic`` and ``body``.
@@ -156,7 +161,7 @@ class IRCBotConsumer(FedmsgConsumer):
         return configuration.compile_filters(filters)
 
     def apply_filters(self, filters: Mapping[str, Any] | None, topic: str, msg: Any) -> bool:
-        """Say whether a message is to be told.
+        """Return whether a message is to be shown.
 
         Args:
             filters: What `compile_filters` returned.
@@ -172,38 +177,40 @@ class IRCBotConsumer(FedmsgConsumer):
         shown = repr(msg)
         return not any(expression.search(shown) for expression in in_body)
 
-    # ---------------------------------------------------------------- what is said
+    # ---------------------------------------------------------------- what is sent
 
     def prettify(self, topic: str, msg: Any, pretty: bool = False, terse: bool = False, short: Any = False) -> str:
-        """Give what to say of a message.
+        """Return the line for a message.
 
         Args:
             topic: The topic that it came under.
             msg: The envelope.
             pretty: Whether to use colours.
-            terse: Whether to speak in English.
-            short: Whether to shorten links; or a function that does.
+            terse: Whether in English.
+            short: Whether to shorten links, or a function that does.
         """
-        return self._said(topic, msg, self._doubt(topic, msg), _Form(pretty, terse, short))
+        config = self.hub.config
+        doubt = self._doubt(topic, msg)
+        if doubt:
+            return forms.doubtful(topic, doubt, config, colours=bool(pretty), terse=bool(terse))
+        if terse:
+            return forms.in_words(msg, config, colours=bool(pretty), shorten=self._shortener(short))
+        return forms.whole(topic, msg, colours=bool(pretty))
 
     def _doubt(self, topic: str, msg: Any) -> str:
-        """Say in brackets why a message is not to be trusted; nothing when it is, or when nothing is checked."""
+        """Return in brackets why a message is not trusted; an empty text when it is, or when nothing is checked."""
         config = self.hub.config
         if not settings.get(config, "validate_signatures"):
             return ""
+        # A message is sent in several forms, but its signature is checked once.
+        checked = getattr(self._checked, "last", None)
+        if checked is not None and checked[0] is msg and checked[1] == topic:
+            return str(checked[2])
         if "signature" not in msg:
             return "(unsigned)"
         if msg.get("topic") != topic or not fedmsg.crypto.validate(msg, **config):
             return "(invalid signature!)"
         return ""
-
-    def _said(self, topic: str, msg: Any, doubt: str, form: _Form) -> str:
-        config = self.hub.config
-        if doubt:
-            return forms.doubtful(topic, doubt, config, colours=form.pretty, terse=form.terse)
-        if form.terse:
-            return forms.in_words(msg, config, colours=form.pretty, shorten=self._shortener(form.short))
-        return forms.whole(topic, msg, colours=form.pretty)
 
     def _shortener(self, short: Any) -> Callable[[str], str] | None:
         if not short:
@@ -213,46 +220,33 @@ class IRCBotConsumer(FedmsgConsumer):
         return self._shorteners.setdefault(id(function), links.Shortener(function, gives_up=not callable(short)))
 
     def consume(self, message: Any) -> None:
-        """Tell all clients that want to know of a message.
+        """Send a message to all clients whose filters let it pass.
 
         Args:
             message: The message, with ``topic`` and ``body``.
         """
         topic, body = message["topic"], message["body"]
         method = settings.get(self.hub.config, "irc_method")
-        doubt: str | None = None
-        said: dict[_Form, str] = {}
-        for client in self.irc_clients:
-            factory = client.factory
-            if not self.apply_filters(factory.filters, topic, body):
-                continue
-            # A signature may be good for one look only, and a link is shortened once for all.
-            if doubt is None:
-                doubt = self._doubt(topic, body)
-            form = _Form(factory.pretty, factory.terse, factory.short)
-            if form not in said:
-                said[form] = self._said(topic, body, doubt, form)
-            getattr(client, method)(factory.channel, said[form])
+        lines: dict[tuple[bool, bool, Any], str] = {}
+        try:
+            for client in self.irc_clients:
+                factory = client.factory
+                if not self.apply_filters(factory.filters, topic, body) or not _is_wanted(factory, body):
+                    continue
+                short = factory.short
+                form = (bool(factory.pretty), bool(factory.terse), id(short) if callable(short) else bool(short))
+                if form not in lines:
+                    self._checked.last = (body, topic, self._doubt(topic, body))
+                    lines[form] = self.prettify(topic, body, factory.pretty, factory.terse, short)
+                getattr(client, method)(factory.channel, lines[form])
+        finally:
+            self._checked.last = None
 
 
-class _Form:
-    """How a message is to be said; equal forms say the same.
-
-    Args:
-        pretty: Whether in colours.
-        terse: Whether in English.
-        short: Whether with shortened links, or what shortens them.
-    """
-
-    def __init__(self, pretty: Any, terse: Any, short: Any) -> None:
-        self.pretty, self.terse, self.short = bool(pretty), bool(terse), short
-        self._key = (self.pretty, self.terse, id(short) if callable(short) else bool(short))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Form) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
+def _is_wanted(factory: Any, envelope: Any) -> bool:
+    """Return whether the filter ``only`` of a channel selects a message; other programs' clients have none."""
+    only = getattr(factory, "only", None)
+    return only is None or bool(only.matches(envelope))
 
 
 def read_all(config: Mapping[str, Any]) -> list[configuration.Bot]:
@@ -264,18 +258,29 @@ def read_all(config: Mapping[str, Any]) -> list[configuration.Bot]:
     Raises:
         ConfigError: An entry can't be used, or a library is missing.
     """
-    bots = [configuration.read(entry) for entry in settings.get(config, "irc") or () if entry.get("channel")]
-    # Better now than when the first message comes.
+    options = {
+        "users_of": lambda envelope: meta.msg2usernames(envelope, **config),
+        "packages_of": lambda envelope: meta.msg2packages(envelope, **config),
+    }
+    entries = [entry for entry in _entries(config) if entry.get("channel")]
+    bots = [configuration.read(entry, options) for entry in entries]
+    # At start, not when the first message comes.
     if bots:
         plugins.lazy("irc")
-    if any(bot.pretty and not bot.terse for bot in bots):
-        plugins.lazy("irc_json")
     return bots
 
 
+def _entries(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the entries of ``irc``; an error does not show them, since they may hold passwords."""
+    entries = settings.get(config, "irc") or []
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ConfigError("irc: it is not a list of dicts; write [{'network': 'irc.libera.chat', 'channel': 'news'}]")
+    return list(entries)
+
+
 def _warn(config: Mapping[str, Any], bots: list[configuration.Bot]) -> None:
-    """Say what is left out, and what is dangerous."""
-    for number, entry in enumerate(settings.get(config, "irc") or (), 1):
+    """Warn of what is left out, and of what is dangerous."""
+    for number, entry in enumerate(_entries(config), 1):
         if not entry.get("channel"):
             log.error("irc: the entry %d has no channel, and is left out", number)
             continue

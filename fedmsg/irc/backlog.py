@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What waits to be said in a channel: bounded, and honest about what it left out."""
+"""Messages that wait to be sent to a channel; it is bounded, and reports what it drops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedmsg.irc import text
 
 __all__ = ["Backlog"]
 
-# How far it has to grow until that is said, and how much has to be left out.
+# After so many more messages, waiting or dropped, a line about that is sent.
 _STEP = 20
 
 
@@ -18,52 +18,44 @@ class Backlog:
     """Messages that wait; any thread may add some while one takes them line by line.
 
     Args:
-        limit: How many may wait. One more, and the oldest is left out.
+        limit: How many may wait; then the oldest is dropped.
 
     Attributes:
-        left_out: How many have been left out so far.
+        dropped: How many were dropped so far.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._waiting: deque[tuple[str, str]] = deque()
-        # The message of which a part has been said, with what remains.
+        # The message of which a part has been sent, with the rest of it.
         self._begun: tuple[str, str] | None = None
         self._grown_to = 0
-        self._growth_to_tell = False
-        self._told_of = 0
-        self.left_out = 0
+        self._report_growth = False
+        self._reported = 0
+        self.dropped = 0
 
     def __len__(self) -> int:
         return len(self._waiting) + (self._begun is not None)
 
     def add(self, command: str, message: str) -> bool:
-        """Let a message wait.
-
-        Args:
-            command: ``NOTICE`` or ``PRIVMSG``.
-            message: What to say.
-
-        Returns:
-            Whether another was left out for it.
-        """
+        """Add a message with its command, ``NOTICE`` or ``PRIVMSG``; return whether another was dropped for it."""
         with self._lock:
             self._waiting.append((command, message))
             over = len(self._waiting) > self._limit
             if over:
                 self._waiting.popleft()
-                self.left_out += 1
+                self.dropped += 1
             if len(self._waiting) >= self._grown_to + _STEP:
                 self._grown_to = len(self._waiting) // _STEP * _STEP
-                self._growth_to_tell = True
+                self._report_growth = True
             return over
 
     def next_line(self, command: str, room: int) -> tuple[str, str] | None:
-        """Take the next line to say.
+        """Take the next line to send.
 
         Args:
-            command: How to say what is said of the backlog itself.
+            command: The command for a line about the backlog itself.
             room: How many bytes of text fit into a line.
 
         Returns:
@@ -71,8 +63,8 @@ class Backlog:
         """
         with self._lock:
             if self._begun is None:
-                if news := self._news():
-                    return command, news
+                if report := self._report():
+                    return command, report
                 if not self._waiting:
                     return None
                 self._begun = self._waiting.popleft()
@@ -84,24 +76,19 @@ class Backlog:
             return own_command, line
 
     def put_back(self, command: str, line: str) -> None:
-        """Take back a line that could not be said.
-
-        Args:
-            command: Its command.
-            line: Its text.
-        """
+        """Take back a line that could not be sent."""
         with self._lock:
             rest = self._begun[1] if self._begun else ""
             self._begun = (command, f"{line} {rest}" if rest else line)
 
-    def _news(self) -> str | None:
-        """Give a line about the backlog itself, when it is time for one."""
-        if self._growth_to_tell:
-            self._growth_to_tell = False
+    def _report(self) -> str | None:
+        """Return a line about the backlog itself, when there is something to report."""
+        if self._report_growth:
+            self._report_growth = False
             return f"* backlogged by {len(self._waiting)} messages"
-        missing = self.left_out - self._told_of
-        # While every line leaves out another message, not every other line is about that.
+        missing = self.dropped - self._reported
+        # Not every other line is about that while each line drops another message.
         if missing >= _STEP or (missing and len(self._waiting) < self._limit):
-            self._told_of = self.left_out
+            self._reported = self.dropped
             return f"* left out {missing} messages"
         return None

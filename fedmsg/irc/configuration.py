@@ -8,13 +8,15 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fedmsg.exceptions import ConfigError
+from fedmsg.filters import MessageFilter
 
 __all__ = ["Bot", "compile_filters", "read", "unknown"]
 
-#: What stands for text in which there is nothing to mistake for protocol.
+#: A word of the protocol.
 _WORD = re.compile(r"[^\s,:\x00-\x20][^\s,\x00-\x20]*")
 _NICKNAME = re.compile(r"[A-Za-z\[\]\\`_^{|}][A-Za-z0-9\[\]\\`_^{|}-]*")
 _CHANNEL_SIGNS = "#&+!"
@@ -34,17 +36,18 @@ class Bot:
         ssl_ca: The file with the certificates of the authorities to trust instead of the system's.
         nickname: The name that the bot wants to have.
         timeout: Seconds until a server that doesn't answer counts as lost.
-        pretty: Whether to speak in colours.
-        terse: Whether to speak in English.
+        pretty: Whether lines have colours.
+        terse: Whether lines are in English.
         short: True, or a function from a link to a shorter one.
         rate: Seconds from one line to the next, at least.
         backlog: How many messages may wait.
         filters: What is left out, from `compile_filters`.
+        only: What is shown, in the filter language; None shows everything.
         channel_key: What the channel asks for when it has a key.
         sasl_username: The account to log in to.
         sasl_password: Its password.
-        nickserv_password: What to tell NickServ instead.
-        server_password: What the server asks everybody for.
+        nickserv_password: The password for NickServ instead.
+        server_password: The password of the server itself.
     """
 
     channel: str
@@ -60,6 +63,7 @@ class Bot:
     rate: float = 1.0
     backlog: int = 1000
     filters: Mapping[str, list[re.Pattern[str]]] = field(default_factory=dict)
+    only: MessageFilter | None = None
     channel_key: str | None = field(default=None, repr=False)
     sasl_username: str | None = None
     sasl_password: str | None = field(default=None, repr=False)
@@ -68,16 +72,16 @@ class Bot:
 
     @property
     def name(self) -> str:
-        """Give the bot a name for the log."""
+        """Return a name of the bot, for the log."""
         return f"{self.channel} on {self.network}:{self.port}"
 
     @property
     def secrets(self) -> bool:
-        """Say whether something secret is told to the server."""
+        """Whether a password is sent to the server."""
         return bool(self.sasl_password or self.nickserv_password or self.server_password)
 
 
-# Keys that are called otherwise here.
+# Keys whose attribute has another name.
 _NAMES = {"make_pretty": "pretty", "make_terse": "terse", "make_short": "short", "line_rate": "rate"}
 _SECRETS = ("channel_key", "sasl_password", "nickserv_password", "server_password")
 
@@ -106,28 +110,29 @@ def compile_filters(filters: Mapping[str, Any] | None) -> dict[str, list[re.Patt
 
 
 def unknown(entry: Mapping[str, Any]) -> list[str]:
-    """Say which keys of an entry that can be read count for nothing, as lines for a person.
+    """Return lines about the keys of an entry that are unknown.
 
     Args:
         entry: The dict from the configuration.
     """
     lines = [
-        f"{key!r} is unknown and counts for nothing; known are: {', '.join(sorted(_READERS))}"
+        f"{key!r} is unknown and ignored; known are: {', '.join(sorted(_READERS))}"
         for key in entry
         if _reader_of(key)[1] is None
     ]
     more = sorted(map(str, set(entry.get("filters") or ()) - {"topic", "body"}))
-    return lines + [f"filters: {key!r} is unknown and counts for nothing; write 'topic' or 'body'" for key in more]
+    return lines + [f"filters: {key!r} is unknown and ignored; write 'topic' or 'body'" for key in more]
 
 
-def read(entry: Mapping[str, Any]) -> Bot:
-    """Read an entry that has a channel. Keys that nobody knows are left to `unknown`, as 1.x let them pass.
+def read(entry: Mapping[str, Any], filter_options: Mapping[str, Any] | None = None) -> Bot:
+    """Return the bot of an entry that has a channel. Unknown keys are left to `unknown`, as 1.x let them pass.
 
     Args:
         entry: The dict from the configuration.
+        filter_options: The options of the `MessageFilter` that ``only`` makes.
 
     Raises:
-        ConfigError: Says all that is wrong with it, in one line.
+        ConfigError: The text lists all that is wrong, in one line, without passwords.
     """
     faults: list[str] = []
     values: dict[str, Any] = {}
@@ -137,7 +142,7 @@ def read(entry: Mapping[str, Any]) -> Bot:
             continue
         try:
             if value is not None:
-                values[name] = reader(value)
+                values[name] = reader(value) if key != "only" else _only(value, filter_options or {})
         except ValueError as error:
             faults.append(f"{key}: {error}")
     if values.get("ssl"):
@@ -149,7 +154,7 @@ def read(entry: Mapping[str, Any]) -> Bot:
 
 
 def _reader_of(key: str) -> tuple[str, Callable[[Any], Any] | None]:
-    """Give the attribute of `Bot` that a key is for, and the function that reads its value."""
+    """Return the attribute of `Bot` for a key, and the function that reads its value."""
     name = str(key).removesuffix("_file")
     if name != key and name in _SECRETS:
         return name, _secret_in_file
@@ -166,6 +171,10 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
 
 
 # ------------------------------------------------------------ readers of values
+
+
+def _only(value: Any, options: Mapping[str, Any] = MappingProxyType({})) -> MessageFilter:
+    return MessageFilter.from_config(value, "only", **options)
 
 
 def _text(value: Any) -> str:
@@ -238,6 +247,12 @@ def _secret(value: Any) -> str:
     return text
 
 
+def _secret_word(value: Any) -> str:
+    if not _WORD.fullmatch(_text(value)):
+        raise ValueError("it has a character that can't be in it")
+    return str(value)
+
+
 def _secret_in_file(value: Any) -> str:
     try:
         return _secret(Path(_text(value)).read_text(encoding="utf-8").rstrip("\n"))
@@ -247,7 +262,8 @@ def _secret_in_file(value: Any) -> str:
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     "network": _word, "port": _whole(1, 65535), "ssl": _flag, "ssl_ca": _authorities, "nickname": _nickname,
-    "channel": _channel, "channel_key": _word, "timeout": _positive, "line_rate": _number, "backlog": _whole(1, 10**6),
-    "make_pretty": _flag, "make_terse": _flag, "make_short": _short, "filters": compile_filters,
-    "sasl_username": _word, "sasl_password": _secret, "nickserv_password": _secret, "server_password": _word,
+    "channel": _channel, "channel_key": _secret_word, "timeout": _positive, "line_rate": _number,
+    "backlog": _whole(1, 10**6),
+    "make_pretty": _flag, "make_terse": _flag, "make_short": _short, "filters": compile_filters, "only": _only,
+    "sasl_username": _word, "sasl_password": _secret, "nickserv_password": _secret, "server_password": _secret_word,
 }  # fmt: skip

@@ -1,34 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The forms in which a bot says a message."""
+"""The forms in which a bot sends a message."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedmsg import encoding, meta
-from fedmsg._util import plugins
 from fedmsg.irc import text
 
-__all__ = ["doubtful", "in_colour", "in_words", "whole"]
+__all__ = ["doubtful", "in_colour", "in_words", "paint_json", "whole"]
 
-# How wide the column of topics is.
-_WIDE = 30
-# Of no use to a reader, and long.
+# The width of the column of topics.
+_TOPIC_WIDTH = 30
+# Long, and of no use to a reader.
 _CREDENTIALS = ("signature", "certificate", "crypto")
 
 
 def in_colour(title: str, subtitle: str, link: str, config: Mapping[str, Any]) -> str:
-    """Say a message with its title and its link in colour.
-
-    Args:
-        title: The title.
-        subtitle: What happened.
-        link: Where to read more, or nothing.
-        config: The configuration, with the colours of titles.
-    """
+    """Return a line with title and link in colour."""
     title, subtitle, link = text.harmless(title), text.harmless(subtitle), text.harmless(link)
     heading = text.painted(title, text.colour_of(title, config))
     return f"{heading} -- {subtitle} {text.painted(link, 'teal') if link else ''}"
@@ -37,28 +31,15 @@ def in_colour(title: str, subtitle: str, link: str, config: Mapping[str, Any]) -
 def in_words(
     envelope: Any, config: Mapping[str, Any], *, colours: bool, shorten: Callable[[str], str] | None = None
 ) -> str:
-    """Say in English what a message says.
-
-    Args:
-        envelope: The message.
-        config: The configuration.
-        colours: Whether to use colours.
-        shorten: Makes a link shorter.
-    """
-    title, said, link = map(text.harmless, meta.parts(envelope, config))
+    """Return a message in English; ``shorten`` makes its link shorter."""
+    title, subtitle, link = map(text.harmless, meta.parts(envelope, config))
     if link and shorten is not None:
         link = shorten(link)
-    return in_colour(title, said, link, config) if colours else f"{title} -- {said} {link}"
+    return in_colour(title, subtitle, link, config) if colours else f"{title} -- {subtitle} {link}"
 
 
 def whole(topic: str, envelope: Mapping[str, Any], *, colours: bool) -> str:
-    """Say a message as it is.
-
-    Args:
-        topic: Its topic.
-        envelope: The message.
-        colours: Whether to use colours.
-    """
+    """Return a message as it is: topic and envelope."""
     shown = {key: value for key, value in envelope.items() if key != "topic" and key not in _CREDENTIALS}
     stamp = shown.get("timestamp")
     if isinstance(stamp, (int, float)):
@@ -66,22 +47,34 @@ def whole(topic: str, envelope: Mapping[str, Any], *, colours: bool) -> str:
         with contextlib.suppress(ValueError, OverflowError, OSError):
             shown["timestamp"] = time.ctime(stamp)
     if colours:
-        said: str = plugins.lazy("irc_json").paint(text.harmless(encoding.dumps(shown)))
+        shown_text: str = paint_json(text.harmless(encoding.dumps(shown)))
     else:
-        said = text.harmless(repr(shown))
-    return f"{text.harmless(topic):<{_WIDE}} {said}"
+        shown_text = text.harmless(repr(shown))
+    return f"{text.harmless(topic):<{_TOPIC_WIDTH}} {shown_text}"
 
 
 def doubtful(topic: str, doubt: str, config: Mapping[str, Any], *, colours: bool, terse: bool) -> str:
-    """Say that there was a message that is not to be trusted, and nothing of what is in it.
-
-    Args:
-        topic: The topic that it came under.
-        doubt: Why it is not to be trusted.
-        config: The configuration.
-        colours: Whether to use colours.
-        terse: Whether in English.
-    """
+    """Return a line about a message that is not trusted: the topic and why, and nothing of its content."""
     if not terse:
-        return f"{text.harmless(topic):<{_WIDE}} {doubt}"
+        return f"{text.harmless(topic):<{_TOPIC_WIDTH}} {doubt}"
     return in_colour(topic, doubt, "", config) if colours else f"{text.harmless(topic)} -- {doubt} "
+
+
+# Bold, italic, underlined: JSON that was cut off is an error to the lexer, and would be in italics.
+_OTHER_FORMATS = re.compile("[\x02\x0f\x16\x1d\x1f]")
+
+
+@functools.cache
+def _highlight() -> Callable[[str], str]:
+    """Return the highlighter of pygments, which is imported on first use."""
+    import pygments
+    from pygments.formatters.irc import IRCFormatter
+    from pygments.lexers.data import JsonLexer
+
+    lexer, formatter = JsonLexer(), IRCFormatter()
+    return lambda line: str(pygments.highlight(line, lexer, formatter))
+
+
+def paint_json(line: str) -> str:
+    """Return JSON, which is on one line, in the colours of mIRC."""
+    return _OTHER_FORMATS.sub("", _highlight()(line)).strip()

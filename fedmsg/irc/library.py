@@ -32,7 +32,7 @@ _OF_USE = re.compile(r"(?::\S+ +)?(?:\d{3} .+|(?:PING|ERROR|CAP|AUTHENTICATE|PON
 
 
 class Event(NamedTuple):
-    """Something that the server said.
+    """A line of the server.
 
     Attributes:
         name: What, as the library calls it: ``join``, ``kick``, ``login_failed``, ...
@@ -50,16 +50,16 @@ class Event(NamedTuple):
 
     @property
     def nick(self) -> str:
-        """Give the name of the user who did it."""
+        """The name of the user who did it."""
         return self.source.partition("!")[0]
 
 
 class _NoSecrets(logging.Filter):
-    """Keeps passwords out of the log of the library, which writes down every line at DEBUG."""
+    """Keeps passwords out of the log of the library, which logs every line at DEBUG."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        said = record.args[0] if isinstance(record.args, tuple) and record.args else ""
-        return not (isinstance(said, str) and re.match(r"(?:PASS|AUTHENTICATE|JOIN \S+ |PRIVMSG NickServ)", said))
+        line = record.args[0] if isinstance(record.args, tuple) and record.args else ""
+        return not (isinstance(line, str) and re.match(r"(?:PASS|AUTHENTICATE|JOIN \S+ |PRIVMSG NickServ)", line))
 
 
 irc.client.log.addFilter(_NoSecrets())
@@ -83,14 +83,14 @@ class _Server(irc.client.ServerConnection):  # type: ignore[misc] # the library 
 
 
 class _Socket:
-    """A socket as the library uses it, which never waits for what doesn't come."""
+    """A socket as the library uses it, which never blocks while reading."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self._received = b""
 
     def receive(self) -> bool:
-        """Take what has come, for the library to read.
+        """Receive what has come, for the library to read.
 
         Returns:
             Whether there is something to read; nothing, with True, is the end of the connection.
@@ -126,7 +126,7 @@ def _connected(bot: Bot) -> _Socket:
     """Connect to a server.
 
     Raises:
-        OSError: There is no way to it, or it can't prove who it is.
+        OSError: It can't be reached, or its certificate is invalid.
     """
     context = ssl.create_default_context(cafile=bot.ssl_ca) if bot.ssl else None
     plain = socket.create_connection((bot.network, bot.port), bot.timeout)
@@ -153,7 +153,7 @@ class Connection:
         self._socket: _Socket | None = None
 
     def open(self, on_event: Callable[[Event], None]) -> None:
-        """Connect, and say who the bot is.
+        """Connect, and register the bot.
 
         Args:
             on_event: Is called in `read` with each `Event`.
@@ -184,7 +184,7 @@ class Connection:
             raise
 
     def fileno(self) -> int:
-        """Give the descriptor to wait on."""
+        """Return the descriptor to wait on."""
         return -1 if self._socket is None else self._socket.fileno()
 
     def read(self) -> None:
@@ -202,7 +202,7 @@ class Connection:
                 raise
             # What else the library makes of lines from a hostile server.
             except Exception as error:
-                raise ConnectionError(f"it says what is no IRC: {error!r}") from error
+                raise ConnectionError(f"it sends what is no IRC: {error!r}") from error
             self._check()
             if len(self._server.buffer) > _LONGEST_LINE:
                 raise ConnectionError("it sends lines without an end")
@@ -241,7 +241,7 @@ class Connection:
 def _translated(event: Any) -> Event:
     code = getattr(event.type, "code", "")
     target, arguments = event.target, event.arguments
-    # Of what the library says itself, the text may stand where a target belongs.
+    # In events of the library itself, the text may stand where a target belongs.
     if isinstance(target, list):
         target, arguments = "", target
     return Event(

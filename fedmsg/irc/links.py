@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Shorter links: asked for once, and not at all while there are none to be had."""
+"""Shorter links: each is asked for once, and none while the service is away."""
 
 from __future__ import annotations
 
@@ -21,23 +21,15 @@ log = logging.getLogger("fedmsg.consumers.ircbot")
 #: The service that shortens links.
 SERVICE = "https://da.gd/s"
 
-# Seconds that it may take to answer, and to leave it alone when it doesn't.
+# The timeout of the service, and the pause after a failure, in seconds.
 _TIMEOUT = 3
 _PAUSE = 60.0
-# What such a service is good for, and what it may answer.
+# What is shortened, and what a service may return.
 _LINK = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
 
 
 def ask(url: str, service: str = SERVICE) -> str:
-    """Have a service shorten a link.
-
-    Args:
-        url: The link.
-        service: The address of the service.
-
-    Returns:
-        The shorter link; when there is none, the link itself.
-    """
+    """Return a link that a service has shortened, or the link itself when that fails."""
     try:
         answer: str = plugins.lazy("http").get_text(service, {"url": url}, _TIMEOUT).strip()
     except FedmsgError as error:
@@ -50,31 +42,27 @@ def ask(url: str, service: str = SERVICE) -> str:
 
 
 class Shortener:
-    """Remembers what has been shortened.
+    """Caches links that were shortened.
 
     Args:
-        shorten: Gives a shorter link for a link. When it raises, that is logged, and the link stays as it is.
-        gives_up: Whether it says that there is no shorter link by giving the link itself.
+        shorten: Returns a shorter link. When it raises, that is logged, and the link stays as it is.
+        gives_up: Whether it returns the link itself when it fails.
     """
 
     def __init__(self, shorten: Callable[[str], str], *, gives_up: bool) -> None:
         self._shorten: Callable[[str], Any] = shorten
         self._gives_up = gives_up
-        self._remembered = functools.lru_cache(256)(self._asked)
+        self._cached = functools.lru_cache(256)(self._asked)
         self._not_before = 0.0
 
     def __call__(self, link: str) -> str:
-        """Give a shorter link.
-
-        Args:
-            link: The link. What is none, or empty, is returned as it is.
-        """
+        """Return a shorter link; what is no link is returned as it is."""
         if not _LINK.fullmatch(link) or time.monotonic() < self._not_before:
             return link
         try:
-            return self._remembered(link)
-        except _NotToBeHad:
-            # Every message would wait for it otherwise, until they are too many.
+            return self._cached(link)
+        except _NotShortened:
+            # Otherwise every message would wait for the timeout.
             self._not_before = time.monotonic() + _PAUSE
             return link
 
@@ -83,11 +71,11 @@ class Shortener:
             shorter = self._shorten(link)
         except Exception as error:
             log.warning("a link is not shortened: %r", error)
-            raise _NotToBeHad from error
+            raise _NotShortened from error
         if not isinstance(shorter, str) or (self._gives_up and shorter == link):
-            raise _NotToBeHad
+            raise _NotShortened
         return text.harmless(shorter)
 
 
-class _NotToBeHad(Exception):
-    """There is no shorter link; not to be remembered."""
+class _NotShortened(Exception):
+    """There is no shorter link now; this is not cached."""

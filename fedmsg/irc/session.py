@@ -1,35 +1,37 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a bot does between connecting and losing the connection: log in, join, speak, say goodbye."""
+"""The state of one connection of a bot: log in, join, speak, quit."""
 
 from __future__ import annotations
 
 import logging
+import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.irc import text
 from fedmsg.irc.backlog import Backlog
-from fedmsg.irc.backoff import Backoff
 from fedmsg.irc.configuration import Bot
 
 if TYPE_CHECKING:
     from fedmsg.irc.library import Connection, Event
 
-__all__ = ["GOODBYE", "Pace", "Session"]
+__all__ = ["QUIT_MESSAGE", "Backoff", "Pace", "Session", "Turnstile"]
 
 log = logging.getLogger("fedmsg.consumers.ircbot")
 
-GOODBYE = "fedmsg-irc is stopped"
+QUIT_MESSAGE = "fedmsg-irc is stopped"
 
-# How long a user's own name and host may get: the server puts them in front of every line, and may
+# How long user name and host may become: the server puts them in front of every line, and may
 # change them while the bot speaks.
-_LONGEST_USER, _LONGEST_HOST = 11, 64
-# Seconds that NickServ has to know the bot before it joins anyway.
-_FOR_NICKSERV = 5.0
-# Seconds that the server has to tell the modes of the channel.
-_FOR_MODES = 5.0
-# Names of channels and users are equal when these are.
+_USER_BYTES, _HOST_BYTES = 11, 64
+# Seconds that NickServ has to log the bot in; then it joins without.
+_NICKSERV_TIMEOUT = 5.0
+# Seconds that the server has to send the modes of the channel.
+_MODES_TIMEOUT = 5.0
+# Upper and lower case of names, as servers compare them.
 _LOWER = str.maketrans("[]\\~", "{}|^")
 
 
@@ -39,7 +41,7 @@ class Pace(NamedTuple):
     Attributes:
         apart: From the start of one connection to that of the next.
         reconnect: After a connection is lost.
-        rejoin: After the channel has refused the bot or thrown it out.
+        rejoin: After the channel has rejected or kicked the bot.
         nickname: Until the bot tries to get the name that it wants.
         longest: The longest wait.
     """
@@ -51,13 +53,52 @@ class Pace(NamedTuple):
     longest: float = 300.0
 
 
+class Backoff:
+    """Waits that double from one try to the next.
+
+    Args:
+        first: Seconds before the first repetition.
+        longest: Seconds that a wait has at most.
+    """
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first, self._longest = first, longest
+        self._next = first
+
+    def wait(self) -> float:
+        """Return the seconds to wait now: up to a fifth less than planned, so that not all bots come back at once."""
+        planned, self._next = self._next, min(2 * self._next, self._longest)
+        return planned * random.uniform(0.8, 1.0)
+
+    def reset(self) -> None:
+        """Begin with the first wait again, after a success."""
+        self._next = self._first
+
+
+class Turnstile:
+    """Schedules turns that are some seconds apart; threads share one."""
+
+    def __init__(self, apart: float) -> None:
+        self._apart = apart
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def turn(self) -> float:
+        """Take the next turn; return the seconds until it comes."""
+        with self._lock:
+            now = time.monotonic()
+            mine = max(now, self._next)
+            self._next = mine + self._apart
+            return mine - now
+
+
 def same(one: str, other: str) -> bool:
-    """Say whether two names are one and the same to a server."""
+    """Return whether two names are equal to a server."""
     return one.lower().translate(_LOWER) == other.lower().translate(_LOWER)
 
 
 def nicknames(wanted: str) -> Iterator[str]:
-    """Give names to try while the one that is wanted is in use."""
+    """Return names to try while the wanted one is in use."""
     yield f"{wanted}_"
     yield f"{wanted}__"
     # The server may have a limit to their length.
@@ -75,7 +116,7 @@ class Session:
 
     Attributes:
         speaking: Whether the bot is in its channel and knows the modes of it.
-        reason: What the server said of why it ends, if it did.
+        reason: Why the server ended the connection, if it sent that.
     """
 
     def __init__(self, bot: Bot, pace: Pace, connection: Connection) -> None:
@@ -87,10 +128,10 @@ class Session:
         self._others = nicknames(bot.nickname)
         self._source = 0
         self._colours = True
-        self._refused = 0
+        self._log = RateLimitedLog(log)
         self._rejoin = Backoff(pace.rejoin, pace.longest)
         self._regain = Backoff(pace.nickname, pace.longest)
-        # What to do when.
+        # Functions, and when to call them.
         self._timers: dict[Callable[[], None], float] = {}
         self._in(bot.timeout, self._give_up)
 
@@ -100,10 +141,10 @@ class Session:
         self._timers[what] = time.monotonic() + seconds
 
     def run_timers(self) -> float | None:
-        """Do what it is time for.
+        """Call the timers that are due.
 
         Returns:
-            The seconds until there is something to do again; None when nothing is planned.
+            The seconds until the next one; None when there is none.
 
         Raises:
             OSError: The connection is lost.
@@ -114,7 +155,7 @@ class Session:
         return max(0.0, min(self._timers.values()) - time.monotonic()) if self._timers else None
 
     def alive(self) -> None:
-        """Note that the server has said something."""
+        """Restart the timeout: the server has sent something."""
         if self._registered:
             self._timers.pop(self._give_up, None)
             self._in(self._bot.timeout, self._ping)
@@ -124,21 +165,21 @@ class Session:
         self._in(self._bot.timeout, self._give_up)
 
     def _give_up(self) -> None:
-        raise TimeoutError(f"it said nothing of use for {self._bot.timeout:g} seconds")
+        raise TimeoutError(f"it sent nothing of use for {self._bot.timeout:g} seconds")
 
-    # -------------------------------------------------------- what the bot says
+    # -------------------------------------------------------- what the bot sends
 
-    def say_next(self, backlog: Backlog, command: str) -> bool:
-        """Say a line, if one waits.
+    def send_next(self, backlog: Backlog, command: str) -> bool:
+        """Send a line, if one waits.
 
         Args:
             backlog: What waits.
-            command: How to say something about the backlog.
+            command: The command for a line about the backlog itself.
 
         Returns:
             Whether there was one.
         """
-        source = max(self._source, len(self._nickname) + len("!@") + _LONGEST_USER + _LONGEST_HOST)
+        source = max(self._source, len(self._nickname) + len("!@") + _USER_BYTES + _HOST_BYTES)
         # NOTICE is the shorter of the two commands.
         line = backlog.next_line(command, text.room(source, "PRIVMSG", self._bot.channel))
         if line is None:
@@ -152,13 +193,13 @@ class Session:
         return True
 
     def quit(self) -> None:
-        """Say goodbye."""
-        self._connection.send("QUIT", GOODBYE)
+        """Send QUIT."""
+        self._connection.send("QUIT", QUIT_MESSAGE)
 
     def _join(self) -> None:
         key = [self._bot.channel_key] if self._bot.channel_key else []
         self._connection.send("JOIN", self._bot.channel, *key)
-        # A server that says nothing to that is asked again.
+        # Once more, if the server does not answer.
         self._in(self._bot.timeout, self._join)
 
     def _join_later(self, why: str) -> None:
@@ -177,13 +218,10 @@ class Session:
             self._connection.send("NICK", self._bot.nickname)
             self._in(self._regain.wait(), self._take_nickname)
 
-    # -------------------------------------------------------- what the server says
+    # -------------------------------------------------------- what the server sends
 
     def heard(self, event: Event) -> None:
-        """Draw the consequences from something that the server said.
-
-        Args:
-            event: What it said.
+        """Handle a line of the server.
 
         Raises:
             OSError: The connection is of no use.
@@ -203,17 +241,17 @@ class Session:
             self._in(self._regain.wait(), self._take_nickname)
         if self._bot.nickserv_password:
             self._connection.send("PRIVMSG", "NickServ", f"IDENTIFY {self._bot.nickserv_password}")
-            self._in(_FOR_NICKSERV, self._join)
+            self._in(_NICKSERV_TIMEOUT, self._join)
         else:
             self._join()
 
     def _on_900(self, _event: Event) -> None:
-        # Logged in; by SASL that is before there is anything to join.
+        # Logged in; with SASL that comes before the registration.
         if self._registered and not self._joined:
             self._join()
 
     def _on_login_failed(self, event: Event) -> None:
-        # Without its account the bot might be somebody else, show its address, or be refused later.
+        # Without its account the bot could be taken for another one, show its address, or be rejected later.
         raise PermissionError(f"the login with sasl_username {self._bot.sasl_username} failed: {_words(event)}")
 
     def _on_433(self, event: Event) -> None:
@@ -238,7 +276,7 @@ class Session:
     def _on_nick(self, event: Event) -> None:
         if same(event.nick, self._nickname):
             self._nickname = event.target
-            log.info("%s: the bot is called %s now", self._bot.name, self._nickname)
+            log.info("%s: the bot has the nickname %s now", self._bot.name, self._nickname)
 
     def _on_join(self, event: Event) -> None:
         if not same(event.nick, self._nickname):
@@ -252,9 +290,9 @@ class Session:
         self._timers.pop(self._join, None)
         self._rejoin.reset()
         log.info("%s: joined", self._bot.name)
-        # The answer tells whether colours are allowed; without one the bot speaks all the same.
+        # The answer shows whether colours are allowed; without one the bot speaks, too.
         self._connection.send("MODE", self._bot.channel)
-        self._in(_FOR_MODES, self._speak)
+        self._in(_MODES_TIMEOUT, self._speak)
 
     def _on_kick(self, event: Event) -> None:
         if event.arguments and same(event.arguments[0], self._nickname) and same(event.target, self._bot.channel):
@@ -262,15 +300,13 @@ class Session:
 
     def _on_part(self, event: Event) -> None:
         if same(event.nick, self._nickname) and same(event.target, self._bot.channel):
-            self._join_later("the server took the bot out of the channel")
+            self._join_later("the server removed the bot from the channel")
 
     def _on_refusal(self, event: Event) -> None:
         if not self._joined:
             self._join_later(f"can't join: {_words(event)}")
             return
-        self._refused += 1
-        if self._refused & (self._refused - 1) == 0:
-            log.warning("%s: a line was refused: %s (%d so far)", self._bot.name, _words(event), self._refused)
+        self._log.report("line", f"{self._bot.name}: a line was refused: {_words(event)}")
 
     def _on_324(self, event: Event) -> None:
         if len(event.arguments) > 1 and same(event.arguments[0], self._bot.channel):
@@ -292,5 +328,5 @@ class Session:
 
 
 def _words(event: Event) -> str:
-    """Give what the server said for people to read."""
+    """Return the text of an event, for people."""
     return text.harmless(event.arguments[-1] if event.arguments else event.target)

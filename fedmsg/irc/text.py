@@ -17,7 +17,7 @@ COLOURS = {
     "light green": 9, "teal": 10, "light cyan": 11, "light blue": 12, "pink": 13, "grey": 14, "light grey": 15,
 }  # fmt: skip
 
-#: How many characters of one text are said. A message may be 16 MiB, and nobody wants that in a channel.
+#: How many characters of one text are sent; a message may be 16 MiB.
 LONGEST = 2000
 
 # The protocol's limit for a line with its end, counted in bytes.
@@ -33,7 +33,7 @@ _FORBIDDEN = re.compile("[\x00\x01\r\n]+")
 
 
 def harmless(value: Any) -> str:
-    r"""Make text that came from anywhere fit to be said.
+    r"""Make text from anywhere fit to be sent.
 
     Args:
         value: The text; of any other object, its text.
@@ -49,7 +49,7 @@ def harmless(value: Any) -> str:
 
 
 def colour_of(title: str, config: Mapping[str, Any]) -> str:
-    """Name the colour of a title.
+    """Return the name of the colour of a title.
 
     Args:
         title: The title, such as ``git.receive``.
@@ -68,7 +68,7 @@ def colour_of(title: str, config: Mapping[str, Any]) -> str:
 
 
 def painted(text: str, colour: str) -> str:
-    """Give text in a colour.
+    """Return text in a colour.
 
     Args:
         text: Harmless text.
@@ -84,28 +84,20 @@ def painted(text: str, colour: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Take the colours away.
-
-    Args:
-        text: Text with colours, as `painted` made them.
-    """
+    """Remove the colours that `painted` made."""
     return _PAINT.sub("", text).replace("\x02", "")
 
 
 def wire_safe(text: str) -> str:
-    """Take out whatever could be more than text to a server or to a client; the last guard before the wire.
-
-    Args:
-        text: What a caller wants said.
-    """
+    """Remove what is more than text to a server or a client; the last check before the wire."""
     return _FORBIDDEN.sub(" ", text).encode(errors="replace").decode()
 
 
 def room(source: int, command: str, target: str) -> int:
-    """Give how many bytes of text fit into a line as others receive it.
+    """Return how many bytes of text fit into a line as others receive it.
 
     Args:
-        source: How many bytes the server puts in front to say who speaks, without colon and blank.
+        source: How many bytes the server puts in front for the sender, without colon and blank.
         command: ``NOTICE`` or ``PRIVMSG``.
         target: The channel.
     """
@@ -114,6 +106,8 @@ def room(source: int, command: str, target: str) -> int:
 
 def cut(text: str, size: int) -> tuple[str, str]:
     """Cut off what fits into a line, between words where possible and never inside a character or a colour.
+
+    A blank at the cut is dropped.
 
     Args:
         text: The text.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What messages say, in words: for people, bots and web pages.
+"""Describes messages in words: for people, bots and web pages.
 
 ::
 
@@ -12,8 +12,8 @@
     print(fedmsg.meta.msg2repr(msg, **config))
     print(fedmsg.meta.msg2usernames(msg, **config))
 
-Who knows the messages of an application is a *processor*: a plugin on the entry point
-``fedmsg.meta``, or a file of declarations. A processor that fails, answers nonsense or is
+A *processor* knows the messages of an application: it is a plugin on the entry point
+``fedmsg.meta``, or a file of declarations. A processor that fails, returns nonsense or is
 slow is named in the log and counted in `counts`; its caller gets an empty value.
 """
 
@@ -25,9 +25,10 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from fedmsg._util import plugins
+from fedmsg._util.text import quoted
 from fedmsg.exceptions import UsageError
 from fedmsg.meta import _declared, _groups, _guard, _index, _summary
 from fedmsg.meta._guard import counts
@@ -66,16 +67,18 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-# Programs look at what is said under this name, and logging's own method of it is deprecated.
+
+_Kind = TypeVar("_Kind", set[str], dict[str, str])
+# Programs replace this name, and logging's own method of it is deprecated.
 log.warn = log.warning  # type: ignore[method-assign]
 
 
 def _translator() -> Callable[[str], str]:
-    """Give the function that translates texts: where there is no catalogue, they stay as they are."""
+    """Return the function that translates texts; without a catalogue it returns them as they are."""
     try:
-        # Catalogues are looked for where the programs of gettext look for them.
+        # The same place as for the programs of gettext.
         return gettext.translation("fedmsg", os.environ.get("TEXTDOMAINDIR"), fallback=True).gettext
-    except Exception as error:  # noqa: BLE001 whatever a broken catalogue makes of gettext
+    except Exception as error:  # noqa: BLE001 a broken catalogue raises anything
         log.warning("The translations can't be used: %s", error)
         return gettext.NullTranslations().gettext
 
@@ -84,7 +87,7 @@ _ = _translator()
 
 
 class ProcessorsNotInitialized(UsageError):
-    """What `processors` is until there are some: false, and not to be looked into."""
+    """What `processors` is until there are some: it is false, and raises when it is used."""
 
     def __bool__(self) -> bool:
         return False
@@ -133,7 +136,7 @@ def _plugged_in(config: Mapping[str, Any]) -> list[Any]:
     for name, plugin in plugins.load("fedmsg.meta"):
         try:
             made.append(plugin(_, **config))
-        # The constructor is somebody else's code, as is the import.
+        # The constructor is foreign code, as is the import.
         except (Exception, SystemExit) as error:
             log.error("The plugin %s of fedmsg.meta is left out: %r", name, error)
             log.debug("where it failed", exc_info=True)
@@ -154,7 +157,7 @@ def _processor_of(msg: Any, config: Mapping[str, Any]) -> Any:
 
 
 def msg2processor(msg: Any, **config: Any) -> Any:
-    """Give the processor that knows a message.
+    """Return the processor that knows a message.
 
     Args:
         msg: The message, an envelope.
@@ -169,110 +172,80 @@ def msg2processor(msg: Any, **config: Any) -> Any:
 # ------------------------------------------------------------ asking a processor
 
 
-def _ask_text(what: str, msg: Any, processor: Any, config: Mapping[str, Any], may_be_none: bool = False) -> Any:
-    """Ask for a text."""
+def _ask_text(what: str, msg: Any, processor: Any, config: Mapping[str, Any]) -> str | None:
+    """Ask a processor for a text, which it may leave out: then it is None."""
     if processor is None:
         processor = _processor_of(msg, config)
-    answer = _guard.ask(processor, what, config, msg)
-    if isinstance(answer, str) or (answer is None and may_be_none):
+    answer = _ask(processor, what, config, msg)
+    if answer is None or isinstance(answer, str):
         return answer
-    return "" if answer is _guard.FAILED else _instead(processor, what, answer, msg)
+    return "" if answer is _FAILED else _instead(processor, what, answer, msg)
 
 
-def _ask_set(what: str, msg: Any, processor: Any, config: Mapping[str, Any]) -> Any:
-    """Ask for a set."""
+def _ask_for(kind: type[_Kind], what: str, msg: Any, processor: Any, config: Mapping[str, Any]) -> _Kind:
+    """Ask a processor for a set or a dict, which is empty where it leaves that out."""
     if processor is None:
         processor = _processor_of(msg, config)
-    answer = _guard.ask(processor, what, config, msg)
-    if isinstance(answer, set):
+    answer = _ask(processor, what, config, msg)
+    if isinstance(answer, kind):
         return answer
-    return set() if answer is _guard.FAILED else _instead(processor, what, answer, msg)
+    if answer is not None and answer is not _FAILED:
+        _note_nonsense(processor, what, answer)
+    return kind()
 
 
-def _ask_dict(what: str, msg: Any, processor: Any, config: Mapping[str, Any]) -> Any:
-    """Ask for a dict."""
-    if processor is None:
-        processor = _processor_of(msg, config)
-    answer = _guard.ask(processor, what, config, msg)
-    if isinstance(answer, dict):
-        return answer
-    return {} if answer is _guard.FAILED else _instead(processor, what, answer, msg)
-
-
-def _instead(processor: Any, what: str, answer: object, msg: Any) -> Any:
-    """Say what is said of a message of which nobody knows anything, in the place of nonsense."""
+def _note_nonsense(processor: Any, what: str, answer: object) -> None:
     _guard.note(processor, what, "nonsense", f"it returned an object of the type {type(answer).__name__}")
-    nobody = DefaultProcessor(_, topic_prefix_re="")
-    return getattr(nobody, what)(msg)
+
+
+def _instead(processor: Any, what: str, answer: object, msg: Any) -> str:
+    """Return the text of `DefaultProcessor` in the place of nonsense."""
+    _note_nonsense(processor, what, answer)
+    text: str = getattr(DefaultProcessor(_, topic_prefix_re=""), what)(msg)
+    return text
 
 
 def msg2repr(msg: Any, processor: Any = None, **config: Any) -> str:
-    """Say in a line what happened: ``title -- subtitle link``.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-
-    Returns:
-        The line; nothing when the processor fails.
-    """
+    """Return a line about a message: ``title -- subtitle link``; an empty one when the processor fails."""
     if processor is None:
         processor = _processor_of(msg, config)
-    title = _ask(processor, "title", config, msg)
-    subtitle = _ask(processor, "subtitle", config, msg)
-    link = _ask(processor, "link", config, msg)
-    if _FAILED in (title, subtitle, link):
-        return ""
-    if not isinstance(title, str):
-        title = _instead(processor, "title", title, msg)
-    if not isinstance(subtitle, str):
-        subtitle = _instead(processor, "subtitle", subtitle, msg)
-    if not isinstance(link, str):
-        link = "" if link is None else _instead(processor, "link", link, msg)
-    return f"{title} -- {subtitle} {link}"
+    texts = []
+    for what in ("title", "subtitle", "link"):
+        answer = _ask(processor, what, config, msg)
+        if answer is _FAILED:
+            return ""
+        texts.append(answer if isinstance(answer, str) else _or_default(processor, what, answer, msg))
+    return "{} -- {} {}".format(*texts)
 
 
-def msg2title(msg: Any, processor: Any = None, **config: Any) -> str:
-    """Give a heading for a message.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
-    title: str = _ask_text("title", msg, processor, config)
-    return title
+def _or_default(processor: Any, what: str, answer: object, msg: Any) -> str:
+    """Return a text for a line, where the processor leaves it out or returns nonsense."""
+    if answer is not None:
+        return _instead(processor, what, answer, msg)
+    return _groups.title_of(msg.get("topic")) or "" if what == "title" and isinstance(msg, dict) else ""
 
 
-def msg2subtitle(msg: Any, processor: Any = None, **config: Any) -> str:
-    """Say in a line what happened, without a heading.
+def msg2title(msg: Any, processor: Any = None, **config: Any) -> str | None:
+    """Return a heading for a message, or None where the processor has none."""
+    return _ask_text("title", msg, processor, config)
 
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
+
+def msg2subtitle(msg: Any, processor: Any = None, **config: Any) -> str | None:
+    """Return in a line what happened, without a heading.
 
     Returns:
-        The line, which is empty where no processor knows what to say; `msg2summary` always does.
+        The line; empty or None where the processor has none: `msg2summary` always has one.
     """
-    subtitle: str = _ask_text("subtitle", msg, processor, config)
-    return subtitle
+    return _ask_text("subtitle", msg, processor, config)
 
 
-def msg2long_form(msg: Any, processor: Any = None, **config: Any) -> str:
-    """Say in several lines what happened, or else in one.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
+def msg2long_form(msg: Any, processor: Any = None, **config: Any) -> str | None:
+    """Return in several lines what happened, or else the subtitle."""
     return _long_or_subtitle("long_form", (msg,), processor, config)
 
 
-def msg2subjective(msg: Any, subject: str | None = None, processor: Any = None, **config: Any) -> str:
-    """Say what happened to somebody who may have a part in it, as in "you ordered a lamp".
+def msg2subjective(msg: Any, subject: str | None = None, processor: Any = None, **config: Any) -> str | None:
+    """Return what happened, as said to a user who may take part in it: "you ordered a lamp".
 
     Args:
         msg: The message.
@@ -281,12 +254,12 @@ def msg2subjective(msg: Any, subject: str | None = None, processor: Any = None, 
         config: The configuration.
 
     Returns:
-        The line; the subtitle where there is nothing of its own to say to this user.
+        The line; the subtitle where there is none for this user.
     """
     return _long_or_subtitle("subjective", (msg, subject), processor, config)
 
 
-def _long_or_subtitle(what: str, arguments: tuple[Any, ...], processor: Any, config: Mapping[str, Any]) -> str:
+def _long_or_subtitle(what: str, arguments: tuple[Any, ...], processor: Any, config: Mapping[str, Any]) -> str | None:
     msg = arguments[0]
     if processor is None:
         processor = _processor_of(msg, config)
@@ -295,161 +268,89 @@ def _long_or_subtitle(what: str, arguments: tuple[Any, ...], processor: Any, con
         return ""
     if not isinstance(answer, str):
         if answer is not None:
-            _guard.note(processor, what, "nonsense", f"it returned an object of the type {type(answer).__name__}")
+            _note_nonsense(processor, what, answer)
         answer = ""
     return answer or msg2subtitle(msg, processor, **config)
 
 
 def msg2lexer(msg: Any, processor: Any = None, **config: Any) -> Any:
-    """Give a pygments lexer for the long form of a message, or None.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
+    """Return a pygments lexer for the long form of a message, or None."""
     answer = _guard.ask(_processor_of(msg, config) if processor is None else processor, "lexer", config, msg)
     return None if answer is _guard.FAILED else answer
 
 
 def msg2link(msg: Any, processor: Any = None, **config: Any) -> str | None:
-    """Give the address of a page about a message.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
-    link: str | None = _ask_text("link", msg, processor, config, may_be_none=True)
-    return link
+    """Return the address of a page about a message, or None."""
+    return _ask_text("link", msg, processor, config)
 
 
 def msg2icon(msg: Any, processor: Any = None, **config: Any) -> str | None:
-    """Give the address of an image that stands for the application.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
-    icon: str | None = _ask_text("icon", msg, processor, config, may_be_none=True)
-    return icon
+    """Return the address of an image that stands for the application, or None."""
+    return _ask_text("icon", msg, processor, config)
 
 
 def msg2secondary_icon(msg: Any, processor: Any = None, **config: Any) -> str | None:
-    """Give the address of an image that stands for who did it, or what it was done to.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
-    icon: str | None = _ask_text("secondary_icon", msg, processor, config, may_be_none=True)
-    return icon
+    """Return the address of an image for the user or the thing of a message, or None."""
+    return _ask_text("secondary_icon", msg, processor, config)
 
 
 def msg2usernames(msg: Any, processor: Any = None, **config: Any) -> set[str]:
-    """Give the users who have to do with a message.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration; ``legacy`` may be there too, for the sake of old programs.
-    """
-    names: set[str] = _ask_set("usernames", msg, processor, config)
-    return names
+    """Return the users who have to do with a message; ``config`` may have ``legacy``, as old programs pass it."""
+    return _ask_for(set, "usernames", msg, processor, config)
 
 
 def msg2agent(msg: Any, processor: Any = None, **config: Any) -> str | None:
-    """Give the user who did it.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration; ``legacy`` may be there too, for the sake of old programs.
+    """Return the user who did it; ``config`` may have ``legacy``, as old programs pass it.
 
     Returns:
-        Whom the processor names, else one of its usernames, else None.
+        The agent of the processor, else one of its usernames, else None.
     """
     return _agent(msg, _processor_of(msg, config) if processor is None else processor, config)
 
 
 def _agent(msg: Any, processor: Any, config: Mapping[str, Any]) -> str | None:
     if getattr(processor, "agent", NotImplemented) is NotImplemented:
-        return min(_ask_set("usernames", msg, processor, config), key=str, default=None)
+        return min(_ask_for(set, "usernames", msg, processor, config), key=str, default=None)
     answer = _guard.ask(processor, "agent", config, msg)
     if answer is None or answer is _guard.FAILED:
         return None
     if not isinstance(answer, str):
-        _guard.note(processor, "agent", "nonsense", f"it returned an object of the type {type(answer).__name__}")
+        _note_nonsense(processor, "agent", answer)
         return None
     return answer
 
 
 def msg2packages(msg: Any, processor: Any = None, **config: Any) -> set[str]:
-    """Give the packages that a message is about.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
-    names: set[str] = _ask_set("packages", msg, processor, config)
-    return names
+    """Return the packages that a message is about."""
+    return _ask_for(set, "packages", msg, processor, config)
 
 
 def msg2objects(msg: Any, processor: Any = None, **config: Any) -> set[str]:
-    """Give the things that a message is about.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
-    names: set[str] = _ask_set("objects", msg, processor, config)
-    return names
+    """Return the things that a message is about."""
+    return _ask_for(set, "objects", msg, processor, config)
 
 
 def msg2emails(msg: Any, processor: Any = None, **config: Any) -> dict[str, str]:
-    """Give the mail addresses of the users of a message, by name.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
-    emails: dict[str, str] = _ask_dict("emails", msg, processor, config)
-    return emails
+    """Return the mail addresses of the users of a message, by name."""
+    return _ask_for(dict, "emails", msg, processor, config)
 
 
 def msg2avatars(msg: Any, processor: Any = None, **config: Any) -> dict[str, str]:
-    """Give the addresses of the images of the users of a message, by name.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
-    """
-    avatars: dict[str, str] = _ask_dict("avatars", msg, processor, config)
-    return avatars
+    """Return the addresses of the images of the users of a message, by name."""
+    return _ask_for(dict, "avatars", msg, processor, config)
 
 
 def msg2summary(msg: Any, processor: Any = None, **config: Any) -> str:
-    """Say in one readable, harmless line what happened, also where no processor knows.
-
-    Args:
-        msg: The message.
-        processor: Its processor, where that is known.
-        config: The configuration.
+    """Return in one readable, harmless line what happened, also where no processor knows.
 
     Returns:
         The subtitle; where there is none, the words of the topic, who did it, and the
-        beginning of what the message says.
+        first values of the message.
     """
     if processor is None:
         processor = _processor_of(msg, config)
     subtitle = _ask_text("subtitle", msg, processor, config)
-    return _summary.one_line(subtitle) if subtitle.strip() else _summarize(msg, processor, config)
+    return _summary.one_line(subtitle) if subtitle and subtitle.strip() else _summarize(msg, processor, config)
 
 
 def _summarize(msg: Any, processor: Any, config: Mapping[str, Any]) -> str:
@@ -457,22 +358,24 @@ def _summarize(msg: Any, processor: Any, config: Mapping[str, Any]) -> str:
 
 
 def parts(msg: Any, config: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Give what a line about a message is made of, for whoever shows very many.
+    """Return the parts of a line about a message, for programs that show very many.
 
     Args:
         msg: The message.
-        config: The configuration, as a whole: to hand it over as keywords, once for each
+        config: The configuration, as a whole: to pass it as keywords, once for each
             part, takes longer than all the rest.
 
     Returns:
-        The title; what happened, a summary where the processor doesn't say; and the link,
+        The title; what happened, a summary where the processor has no subtitle; and the link,
         which may be empty.
     """
     processor = _processor_of(msg, config)
-    title, said = _ask_text("title", msg, processor, config), _ask_text("subtitle", msg, processor, config)
-    if not said.strip():
-        said = _summarize(msg, processor, config)
-    return title, said, _ask_text("link", msg, processor, config, may_be_none=True) or ""
+    title, subtitle = _ask_text("title", msg, processor, config), _ask_text("subtitle", msg, processor, config)
+    if title is None:
+        title = _or_default(processor, "title", None, msg)
+    if not subtitle or not subtitle.strip():
+        subtitle = _summarize(msg, processor, config)
+    return title, subtitle, _ask_text("link", msg, processor, config) or ""
 
 
 # ------------------------------------------------------------ groups
@@ -513,7 +416,7 @@ def _alone(msg: dict[str, Any], subject: str | None, lexers: bool, config: Mappi
 
 
 def _describe(msg: Any, subject: str | None, lexers: bool, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Say all that is known of a message that is in a group."""
+    """Return all that is known of a message of a group."""
     processor = _processor_of(msg, config)
     about = {
         "title": msg2title(msg, processor, **config),
@@ -553,7 +456,7 @@ def graceful(cls: Callable[[], Any]) -> Callable[[Callable[..., Any]], Callable[
             try:
                 return function(msg, *more, **config)
             except KeyError as error:
-                _guard.note(function, "", "raised", ascii(error)[:200])
+                _guard.note(function, "", "raised", quoted(repr(error), 200))
                 return cls()
 
         return decorated

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fedmsg._util import plugins
+from fedmsg._util.bounded import LRU
 from fedmsg.config import settings
 from fedmsg.meta import _guard
 from fedmsg.meta._template import BadTemplate, Template
@@ -23,26 +24,73 @@ _TEXTS = ("title", "subtitle", "long_form", "link", "icon", "secondary_icon")
 _SETS = ("usernames", "packages", "objects")
 _ABOUT = ("name", "description", "link", "docs", "obj", "icon", "topic_prefix_re")
 _ENDINGS = (".yaml", ".yml")
+# For so many topics the rule is cached: it is asked for several times for each message.
+_CACHED_TOPICS = 1000
+_CACHED_LENGTH = 200
 _ADDRESSES = ("link", "icon", "secondary_icon")
 
 
 class BadDeclaration(ValueError):
-    """A file that declares no processor; says where in the file and what is wrong."""
+    """A file that declares no processor; the text is where in the file and what is wrong."""
+
+
+class TopicPattern:
+    """Matches topics against a pattern, in which ``*`` is any text without a dot and ``**`` any text.
+
+    It steps through the topic once, with all places of the pattern that are reached as bits of a
+    number: so the time is linear in the length of the topic, which strangers choose.
+
+    Args:
+        pattern: The pattern.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        # Bit n of a mask stands for part n of the pattern, a character or a star.
+        self._masks: dict[str, int] = {}
+        self._any = self._within_word = 0
+        bit = 1
+        for part in re.findall(r"\*\*?|[^*]", pattern, re.DOTALL):
+            if part == "**":
+                self._any |= bit
+            elif part == "*":
+                self._within_word |= bit
+            else:
+                self._masks[part] = self._masks.get(part, 0) | bit
+            bit <<= 1
+        self._end = bit
+
+    def matches(self, topic: str) -> bool:
+        """Return whether the pattern matches a whole topic."""
+        masks, stars, every = self._masks, self._any | self._within_word, self._any
+        reached = _skip(1, stars)
+        for character in topic:
+            staying = reached & (every if character == "." else stars)
+            reached = _skip((reached & masks.get(character, 0)) << 1 | staying, stars)
+            if not reached:
+                return False
+        return bool(reached & self._end)
+
+
+def _skip(reached: int, stars: int) -> int:
+    """Add the places behind stars, each of which may stand for nothing."""
+    while (more := reached | (reached & stars) << 1) != reached:
+        reached = more
+    return reached
 
 
 class _Rule(NamedTuple):
-    """What is said of the messages whose topic fits a pattern."""
+    """What is declared for the messages whose topic matches a pattern."""
 
-    pattern: re.Pattern[str]
+    pattern: TopicPattern
     texts: dict[str, Template]
     sets: dict[str, list[Template]]
 
 
 class DeclaredProcessor(BaseProcessor):
-    """Says of messages what the templates of a declaration say.
+    """Describes messages by the templates of a declaration.
 
     Args:
-        declaration: What stands in the file.
+        declaration: The content of the file.
         internationalization_callable: Translates the templates.
         config: The configuration.
 
@@ -69,6 +117,7 @@ class DeclaredProcessor(BaseProcessor):
         rules = about.get("messages") or []
         if not isinstance(rules, list):
             raise BadDeclaration("messages: it is not a list")
+        self._rule_cache: LRU[str, _Rule] = LRU(_CACHED_TOPICS)
         self._rules = [self._rule(rule, f"messages[{number}]") for number, rule in enumerate(rules)]
 
     def _rule(self, declared: Any, where: str) -> _Rule:
@@ -82,10 +131,10 @@ class DeclaredProcessor(BaseProcessor):
             }
         except BadTemplate as error:
             raise BadDeclaration(f"{where}: {error}") from error
-        return _Rule(_topic_pattern(_text(rule, "topic", "**", where)), texts, sets)
+        return _Rule(TopicPattern(_text(rule, "topic", "**", where)), texts, sets)
 
     def _template(self, text: Any, address: bool = False) -> Template:
-        # The translation of nothing is the head of the catalogue.
+        # The translation of an empty text is the head of the catalogue.
         return Template(self._(text) if isinstance(text, str) and text else text, address=address)
 
     def _said(self, msg: dict[str, Any], what: str) -> str | None:
@@ -94,67 +143,70 @@ class DeclaredProcessor(BaseProcessor):
 
     def _rule_of(self, msg: dict[str, Any]) -> _Rule:
         rest = self.handle_msg(msg)
-        if rest is not None:
-            for rule in self._rules:
-                if rule.pattern.fullmatch(rest):
-                    return rule
-        return _NO_RULE
+        if rest is None:
+            return _NO_RULE
+        rule = self._rule_cache.get(rest)
+        if rule is None:
+            rule = next((rule for rule in self._rules if rule.pattern.matches(rest)), _NO_RULE)
+            if len(rest) <= _CACHED_LENGTH:
+                self._rule_cache.put(rest, rule)
+        return rule
 
     def _named(self, msg: dict[str, Any], what: str) -> set[str]:
         return {name for template in self._rule_of(msg).sets.get(what, ()) for name in template.values(msg)}
 
     @_guard.without_config
     def title(self, msg: dict[str, Any], **config: Any) -> str:
-        """Give the heading that is declared, or the topic."""
+        """Return the heading that is declared, or the topic."""
         said = self._said(msg, "title")
         return super().title(msg, **config) if said is None else said
 
     @_guard.without_config
     def subtitle(self, msg: dict[str, Any], **config: Any) -> str:  # noqa: ARG002 the signature of all processors
-        """Give the line that is declared."""
+        """Return the line that is declared."""
         return self._said(msg, "subtitle") or ""
 
     @_guard.without_config
     def long_form(self, msg: dict[str, Any], **config: Any) -> str:  # noqa: ARG002 the signature of all processors
-        """Give the text that is declared."""
+        """Return the text that is declared."""
         return self._said(msg, "long_form") or ""
 
     @_guard.without_config
     def link(self, msg: dict[str, Any], **config: Any) -> str:  # noqa: ARG002 the signature of all processors
-        """Give the link that is declared."""
+        """Return the link that is declared."""
         return self._said(msg, "link") or ""
 
     @_guard.without_config
     def icon(self, msg: dict[str, Any], **config: Any) -> str | None:
-        """Give the icon that is declared for the message, or for all of them."""
+        """Return the icon that is declared for the message, or for all of them."""
         return self._said(msg, "icon") or super().icon(msg, **config)
 
     @_guard.without_config
     def secondary_icon(self, msg: dict[str, Any], **config: Any) -> str | None:  # noqa: ARG002 likewise
-        """Give the second icon that is declared."""
+        """Return the second icon that is declared."""
         return self._said(msg, "secondary_icon")
 
     @_guard.without_config
     def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
-        """Give the users whom the declared fields name."""
+        """Return the users that the declared fields name."""
         return self._named(msg, "usernames")
 
     @_guard.without_config
     def packages(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
-        """Give the packages that the declared fields name."""
+        """Return the packages that the declared fields name."""
         return self._named(msg, "packages")
 
     @_guard.without_config
     def objects(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
-        """Give the things that the declared fields name."""
+        """Return the things that the declared fields name."""
         return self._named(msg, "objects")
 
 
-_NO_RULE = _Rule(re.compile(""), {}, {})
+_NO_RULE = _Rule(TopicPattern(""), {}, {})
 
 
 def _checked(value: Any, where: str, known: set[str]) -> dict[str, Any]:
-    """See that a part of the file is a mapping with known keys alone."""
+    """Return a part of the file, if it is a mapping with known keys alone."""
     if not isinstance(value, dict):
         raise BadDeclaration(f"{where}: it is not a mapping of keys and values")
     unknown = sorted(map(str, value.keys() - known))
@@ -170,18 +222,12 @@ def _text(value: Mapping[str, Any], key: str, default: str, where: str = "") -> 
     return found
 
 
-def _topic_pattern(pattern: str) -> re.Pattern[str]:
-    """Make the regular expression of a pattern, in which ``*`` is any text without dot and ``**`` any text."""
-    forms = {"*": "[^.]*", "**": ".*"}
-    return re.compile("".join(forms.get(part, re.escape(part)) for part in re.split(r"(\*\*?)", pattern)))
-
-
 def load(internationalization_callable: Callable[[str], str], config: Mapping[str, Any]) -> list[BaseProcessor]:
-    """Make the processors that are declared; a file that can't be used is named in the log and left out.
+    """Make the processors that are declared; a file that can't be used is logged and left out.
 
     Args:
         internationalization_callable: Translates their templates.
-        config: The configuration; ``meta_processors`` says where the files are.
+        config: The configuration; ``meta_processors`` lists the files.
     """
     made: list[BaseProcessor] = []
     for path in _files(settings.get(config, "meta_processors") or ()):
@@ -196,7 +242,7 @@ def load(internationalization_callable: Callable[[str], str], config: Mapping[st
 
 
 def _files(places: Any) -> Iterator[str]:
-    """Give the files in places: those of folders, in the order of their names, and single files."""
+    """Return the files in places: those of folders, in the order of their names, and single files."""
     for place in [places] if isinstance(places, str) else places:
         path = os.path.expanduser(place)
         if os.path.isdir(path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Groups of messages: what all of them have in common, whoever groups them."""
+"""Groups of messages: what all of them have in common."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedmsg.meta import _times
 
 __all__ = ["describe_with", "template", "title_of"]
 
-# Says of a message all that processors know of it: message, subject, whether with lexer, configuration.
+# Describes a message with all that processors know of it: message, subject, whether with lexer, configuration.
 _Describe = Callable[[Any, Any, bool, Mapping[str, Any]], dict[str, Any]]
 _describe: _Describe | None = None
 
@@ -29,7 +29,7 @@ def describe_with(function: _Describe) -> None:
 
 
 def title_of(topic: object) -> str:
-    """Give a topic without prefix and environment.
+    """Return a topic without prefix and environment.
 
     Args:
         topic: The topic. One that a STOMP broker made, ``/topic/...``, stays as it is;
@@ -63,7 +63,7 @@ def template(
         "start_time": min(times, default=None),
         "end_time": max(times, default=None),
         "timestamp": mean,
-        "human_time": "" if mean is None else _times.say(mean, time.time()),
+        "human_time": "" if mean is None else _times.ago(mean, time.time()),
         "msg_ids": {_key(msg): about for msg, about in described},
         "usernames": {name for _, about in described for name in about["usernames"]},
         "packages": {name for _, about in described for name in about["packages"]},
@@ -79,6 +79,6 @@ def _is_time(value: Any) -> bool:
 
 
 def _key(msg: Mapping[str, Any]) -> str:
-    """Give the id of a message, and text in its place where it has none that is."""
+    """Return the id of a message, and text in its place where it has none that is."""
     found = msg.get("msg_id", "")
     return found if isinstance(found, str) else repr(found)

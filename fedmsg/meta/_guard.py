@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Calls of processors, which are other people's code: whatever one does, its caller goes on."""
+"""Calls of processors, which are foreign code: whatever one does, its caller goes on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from fedmsg._util.ratelimit import RateLimitedLog
+
 __all__ = ["FAILED", "ask", "counts", "note", "without_config"]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -19,11 +21,11 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 #: What `ask` returns when there was no answer.
 FAILED: Any = object()
 
-#: How often which processor did what it should not: keys are (its name, ``"raised"``,
+#: How often a processor failed: keys are (its name, ``"raised"``,
 #: ``"nonsense"`` or ``"slow"``). Only ever grows.
 counts: Counter[tuple[str, str]] = Counter()
 
-# From how many seconds on a processor is slow: who waits for it is a bot or a web page.
+# From so many seconds on a processor is slow: a bot or a web page waits for it.
 _SLOW = 1.0
 # What came in a message may be in an error, and may be enormous.
 _LONGEST = 200
@@ -32,15 +34,16 @@ _MARK = "_fedmsg_without_config"
 
 _log = logging.getLogger("fedmsg.meta")
 _lock = threading.Lock()
-# By processor, so that one that is made anew is told of anew.
-_told: weakref.WeakKeyDictionary[object, Counter[tuple[str, str]]] = weakref.WeakKeyDictionary()
+# By processor, so that one that is made anew is logged anew.
+_logs: weakref.WeakKeyDictionary[object, RateLimitedLog] = weakref.WeakKeyDictionary()
+_shared_log = RateLimitedLog(_log)
 _now = time.monotonic
 
 
 def without_config(method: _Method) -> _Method:
     """Mark a method of ours that is quick and makes no use of the configuration.
 
-    It is called without: to hand over seventy keyword arguments, and to look at the clock,
+    It is called without: to pass seventy keyword arguments, and to look at the clock,
     takes longer than what such a method does.
 
     Args:
@@ -69,9 +72,9 @@ def ask(asked: object, what: str, config: Mapping[str, Any], *arguments: Any) ->
             return method(*arguments)
         began = _now()
         answer = method(*arguments, **config)
-    # Exit too: no message may end the program that shows it.
+    # SystemExit too: no message may end the program that shows it.
     except (Exception, SystemExit) as error:  # noqa: BLE001 logged below
-        note(asked, what, "raised", f"{_cut(error)} at {_place(error)}")
+        note(asked, what, "raised", f"at {_place(error)}: {_shown(error)}")
         answer = FAILED
     if began is not None and (took := _now() - began) > _SLOW:
         note(asked, what, "slow", f"it took {took:.1f} seconds")
@@ -79,10 +82,7 @@ def ask(asked: object, what: str, config: Mapping[str, Any], *arguments: Any) ->
 
 
 def note(asked: object, what: str, problem: str, detail: str) -> None:
-    """Count what a processor did wrong, and log it.
-
-    The first time is logged, and then each time that the count has doubled: what is wrong
-    with one message is usually wrong with very many.
+    """Count a failure of a processor, and log it, rate-limited.
 
     Args:
         asked: The processor.
@@ -93,43 +93,31 @@ def note(asked: object, what: str, problem: str, detail: str) -> None:
     name = name_of(asked)
     with _lock:
         counts[name, problem] += 1
-        times = _times(asked, what, problem)
-    if times & (times - 1) == 0:
-        so_far = f" ({times} times so far)" if times > 1 else ""
-        _log.warning("The processor %s: %s %s: %s%s", name, what, problem, detail, so_far)
-
-
-def _times(asked: object, what: str, problem: str) -> int:
-    """Count how often this very processor had this problem."""
-    try:
-        told = _told.setdefault(asked, Counter())
-    # One that can't be remembered is told of each time.
-    except TypeError:
-        return 1
-    told[what, problem] += 1
-    return told[what, problem]
+        try:
+            limited = _logs.setdefault(asked, RateLimitedLog(_log))
+        except TypeError:  # it can't be referred to weakly
+            limited = _shared_log
+    limited.report(problem, f"The processor {name}: {what} {problem}: {detail}", f"{name} {what}")
 
 
 def name_of(asked: object) -> str:
-    """Name a processor so that its author is found: by its own name, its module and its class."""
+    """Return the name of a processor with its module and its class, so that its author is found."""
     kind = type(asked)
     own = getattr(asked, "__name__", None)
     place = f"{kind.__module__}:{kind.__qualname__}"
     return f"{own} ({place})" if isinstance(own, str) else place
 
 
-def _cut(value: object) -> str:
-    """Show a value in one line, shortened."""
+def _shown(error: BaseException) -> str:
+    """Return an exception in one line, shortened."""
     try:
-        text = ascii(value)
-    # The repr of a stranger's exception is a stranger's code.
-    except Exception:  # noqa: BLE001 its name is what remains
-        text = type(value).__name__
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        return repr(error)[:_LONGEST]
+    except Exception:  # noqa: BLE001 the repr of foreign code
+        return type(error).__name__
 
 
 def _place(error: BaseException) -> str:
-    """Give the file and the line that raised."""
+    """Return the file and the line that raised."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

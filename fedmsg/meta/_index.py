@@ -22,7 +22,7 @@ _PLAIN_NAME = re.compile(r"[\w-]+")
 
 
 class Index:
-    """Finds the processor of a message: the first in order that says the message is its own.
+    """Finds the processor of a message: the first in order that handles the message.
 
     Most processors decide by the word of their name in the topic; those are looked up by
     it, and only the ones that come into question are asked. All others, such as those
@@ -37,7 +37,7 @@ class Index:
         self._own_way = [not _decides_by_pattern(processor) for processor in self._processors]
         self._always: list[int] = []
         self._by_word: dict[str, list[int]] = {}
-        # Topics whose processor is found without asking anybody: a bus has some hundred.
+        # Topics whose processor is found without asking any: a bus has some hundred.
         self._known: dict[str, Any] = {}
         for position, processor in enumerate(self._processors):
             word = None if self._own_way[position] else _word_of(processor)
@@ -52,7 +52,7 @@ class Index:
         return self._processors == processors
 
     def find(self, msg: Any, topic: str, config: Mapping[str, Any]) -> Any:
-        """Give the processor of a message; the last one when none says that it is.
+        """Return the processor of a message; the last one when no other handles it.
 
         Args:
             msg: The message.
@@ -86,7 +86,7 @@ class Index:
         return processor
 
     def _remember(self, topic: str, processor: Any) -> None:
-        # Whoever sends made-up topics must not fill memory with them.
+        # Made-up topics of a publisher must not fill memory.
         if len(topic) > _LONGEST_KNOWN:
             return
         if len(self._known) >= _MOST_KNOWN:
@@ -104,7 +104,7 @@ def _decides_by_pattern(processor: Any) -> bool:
 
 
 def _word_of(processor: BaseProcessor) -> str | None:
-    """Give the one word that a topic needs to have for the pattern of a processor to match, if it is that easy."""
+    """Return the one word that a topic needs to have for the pattern of a processor to match, if it is that easy."""
     name = str(processor.__name__).lower()
     usual = processor.__prefix__.pattern == topic_pattern(processor.topic_prefix_re or "", name)
     easy = _PLAIN_NAME.fullmatch(name) and _SIMPLE_PREFIX.fullmatch(processor.topic_prefix_re or "")

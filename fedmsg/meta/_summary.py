@@ -17,7 +17,7 @@ __all__ = ["cut", "one_line", "summarize"]
 LONGEST_LINE, LONGEST_VALUE = 400, 60
 _VALUES, _DEPTH = 6, 3
 
-# Under which names applications say who did it, and what the thing is called.
+# The usual keys for the user, and for the name of the thing.
 _WHO = ("agent", "user", "username", "author", "owner")
 _NAMES = ("name", "username", "nick")
 _FIRST = ("title", "subject", "summary", "name", "message", "text", "log", "status", "state")
@@ -46,14 +46,14 @@ def one_line(text: str, longest: int = LONGEST_LINE) -> str:
 
 
 def summarize(msg: Any, agent: str | None) -> str:
-    """Say in a line what a message is about.
+    """Return in a line what a message is about.
 
     Args:
         msg: The message.
         agent: Who did it, where a processor knows that.
 
     Returns:
-        ``words of the topic by somebody: key=value, ...``, as far as there is such a thing.
+        ``words of the topic by user: key=value, ...``, as far as there is such a thing.
     """
     envelope = msg if isinstance(msg, dict) else {}
     topic, body = envelope.get("topic"), envelope.get("msg")
@@ -63,10 +63,10 @@ def summarize(msg: Any, agent: str | None) -> str:
     who = agent or found or envelope.get("username")
     if isinstance(who, str) and who:
         line += f" by {cut(who, LONGEST_VALUE)}"
-    # Who did it has been said then.
+    # The user is in the line already.
     hidden = key if found == who else None
-    said = [text for name, text in islice(_values(body), _VALUES + 1) if name != hidden][:_VALUES]
-    return one_line(f"{line}: {', '.join(said)}" if said else line)
+    shown = [text for name, text in islice(_values(body), _VALUES + 1) if name != hidden][:_VALUES]
+    return one_line(f"{line}: {', '.join(shown)}" if shown else line)
 
 
 def _who(body: Any) -> tuple[str | None, str | None]:
@@ -82,7 +82,7 @@ def _who(body: Any) -> tuple[str | None, str | None]:
 
 
 def _values(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Give the values in a message one by one, as pairs of path and text."""
+    """Return the values in a message one by one, as pairs of path and text."""
     if isinstance(value, dict):
         for key in _ordered(value) if depth < _DEPTH else ():
             yield from _values(value[key], f"{path}.{key}" if path else str(key), depth + 1)
@@ -94,7 +94,7 @@ def _values(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, s
 
 
 def _ordered(body: dict[Any, Any]) -> Iterator[Any]:
-    """Give the keys: those first that say the most, those last under which there is more than one value."""
+    """Return the keys: the most important first, those last under which there is more than one value."""
     yield from (key for key in _FIRST if key in body)
     rest = [key for key in body if key not in _FIRST]
     yield from (key for key in rest if not isinstance(body[key], (dict, list)))

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Times as people say them: ``2 hours ago``."""
+"""Times in words: ``2 hours ago``."""
 
 from __future__ import annotations
 
 import calendar
 from datetime import datetime, timedelta, timezone
 
-__all__ = ["say"]
+__all__ = ["ago"]
 
 _MINUTE, _HOUR, _DAY, _WEEK, _YEAR = 60, 3600, 86400, 7 * 86400, 365 * 86400
 
 
-def say(timestamp: float, now: float) -> str:
-    """Say how long ago something was.
+def ago(timestamp: float, now: float) -> str:
+    """Return in words how long ago something was.
 
     Args:
         timestamp: When it was, in seconds since 1970.

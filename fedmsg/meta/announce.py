@@ -22,28 +22,28 @@ class AnnounceProcessor(BaseProcessor):
 
     @_guard.without_config
     def subtitle(self, msg: dict[str, Any], **config: Any) -> str:  # noqa: ARG002 the signature of all processors
-        """Give the text."""
+        """Return the text."""
         text: str = msg["msg"]["message"]
         return text
 
     @_guard.without_config
     def long_form(self, msg: dict[str, Any], **config: Any) -> str:
-        """Give the text."""
+        """Return the text."""
         return self.subtitle(msg, **config)
 
     @_guard.without_config
     def link(self, msg: dict[str, Any], **config: Any) -> Any:  # noqa: ARG002 the signature of all processors
-        """Give the link that the announcer named, or None."""
+        """Return the link that the announcer named, or None."""
         return msg["msg"]["link"]
 
     @_guard.without_config
     def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 the signature of all processors
-        """Give the one who did it."""
+        """Return the user who did it."""
         who = self.agent(msg)
         return set() if who is None else {who}
 
     @_guard.without_config
     def agent(self, msg: dict[str, Any], **config: Any) -> str | None:  # noqa: ARG002 the signature of all processors
-        """Give the user of the envelope."""
+        """Return the user of the envelope."""
         who = msg.get("username")
         return who if isinstance(who, str) else None

@@ -46,10 +46,10 @@ def topic_pattern(prefix: str, name: str) -> str:
 
 
 class BaseProcessor:
-    """Knows the messages of an application, and says in words what they say.
+    """Knows the messages of an application, and describes them in words.
 
     A processor declares what it is, and defines those of the methods below about which it
-    has something to say. Each is given the whole message, ``msg["msg"]`` being what the
+    has something to add. Each gets the whole message, ``msg["msg"]`` being what the
     application published, and the configuration as keyword arguments. A method may raise
     `KeyError` for a message of another shape.
 
@@ -88,7 +88,7 @@ class BaseProcessor:
                 raise ValueError(f"Must declare a {name}")
         self._ = internationalization_callable
         if self.topic_prefix_re is None:
-            # In conf there may be none; load_config always gives one.
+            # In conf there may be none; load_config always sets one.
             self.topic_prefix_re = config.get("topic_prefix_re") or settings.derive_topic_prefix_re(
                 settings.get(config, "topic_prefix")
             )
@@ -114,7 +114,7 @@ class BaseProcessor:
 
     @_guard.without_config
     def handle_msg(self, msg: Message, **config: Any) -> str | None:  # noqa: ARG002 a subclass may need it
-        """Say whether a message is one of this processor's.
+        """Return whether a message is one of this processor's.
 
         Returns:
             What follows its name in the topic, which may be nothing; None for a message of
@@ -125,17 +125,17 @@ class BaseProcessor:
 
     @_guard.without_config
     def title(self, msg: Message, **config: Any) -> str:  # noqa: ARG002 a subclass may need it
-        """Give a heading: by default the topic without prefix and environment."""
+        """Return a heading: by default the topic without prefix and environment."""
         return _groups.title_of(msg["topic"])
 
     @_guard.without_config
     def subtitle(self, msg: Message, **config: Any) -> str:  # noqa: ARG002 a subclass may need it
-        """Say in a line what happened."""
+        """Return in a line what happened."""
         return ""
 
     @_guard.without_config
     def subjective(self, msg: Message, subject: str | None, **config: Any) -> str:  # noqa: ARG002 likewise
-        """Say what happened to somebody who takes part in it, as in "you ordered a lamp".
+        """Return what happened to a user who takes part in it, as in "you ordered a lamp".
 
         Args:
             msg: The message.
@@ -146,57 +146,57 @@ class BaseProcessor:
 
     @_guard.without_config
     def long_form(self, msg: Message, **config: Any) -> str:  # noqa: ARG002 a subclass may need it
-        """Say in several lines what happened."""
+        """Return in several lines what happened."""
         return ""
 
     @_guard.without_config
     def lexer(self, msg: Message, **config: Any) -> Any:  # noqa: ARG002 a subclass may need it
-        """Give a pygments lexer for the long form, or None."""
+        """Return a pygments lexer for the long form, or None."""
         return None
 
     @_guard.without_config
     def link(self, msg: Message, **config: Any) -> str:  # noqa: ARG002 a subclass may need it
-        """Give the address of a page about it."""
+        """Return the address of a page about it."""
         return ""
 
     @_guard.without_config
     def icon(self, msg: Message, **config: Any) -> str | None:  # noqa: ARG002 a subclass may need it
-        """Give the address of an image that stands for the application."""
+        """Return the address of an image that stands for the application."""
         return self.__icon__
 
     @_guard.without_config
     def secondary_icon(self, msg: Message, **config: Any) -> str | None:  # noqa: ARG002 a subclass may need it
-        """Give the address of an image that stands for who did it, or what it was done to."""
+        """Return the address of an image that stands for who did it, or what it was done to."""
         return None
 
     @_guard.without_config
     def usernames(self, msg: Message, **config: Any) -> set[str]:  # noqa: ARG002 a subclass may need it
-        """Give the users who have to do with it."""
+        """Return the users who have to do with it."""
         return set()
 
     @_guard.without_config
     def packages(self, msg: Message, **config: Any) -> set[str]:  # noqa: ARG002 a subclass may need it
-        """Give the packages that it is about."""
+        """Return the packages that it is about."""
         return set()
 
     @_guard.without_config
     def objects(self, msg: Message, **config: Any) -> set[str]:  # noqa: ARG002 a subclass may need it
-        """Give the things that it is about, as paths such as ``orders/1017``."""
+        """Return the things that it is about, as paths such as ``orders/1017``."""
         return set()
 
     @_guard.without_config
     def emails(self, msg: Message, **config: Any) -> dict[str, str]:  # noqa: ARG002 a subclass may need it
-        """Give the addresses of users, by name."""
+        """Return the addresses of users, by name."""
         return {}
 
     @_guard.without_config
     def avatars(self, msg: Message, **config: Any) -> dict[str, str]:  # noqa: ARG002 a subclass may need it
-        """Give the addresses of the images of users, by name."""
+        """Return the addresses of the images of users, by name."""
         return {}
 
 
 class BaseConglomerator(abc.ABC):
-    """Groups messages of a processor that say much the same.
+    """Groups messages of a processor that are much the same.
 
     Args:
         processor: The processor, kept under this name.
@@ -256,14 +256,14 @@ class BaseConglomerator(abc.ABC):
         return answer is not _guard.FAILED and bool(answer)
 
     def skip(self, message: Message, **config: Any) -> bool:
-        """Say whether a message is a group already, or not for this conglomerator."""
+        """Return whether a message is a group already, or not for this conglomerator."""
         return "msg_ids" in message or not self.can_handle(message, **config)
 
     @classmethod
     def produce_template(
         cls, constituents: Sequence[Message], subject: str | None, lexers: bool = False, **config: Any
     ) -> dict[str, Any]:
-        """Make a group with all that can be said without knowing what it is about.
+        """Make a group with all that does not depend on what it is about.
 
         Args:
             constituents: Its messages.
@@ -299,11 +299,11 @@ class BaseConglomerator(abc.ABC):
 
     @abc.abstractmethod
     def can_handle(self, msg: Message, **config: Any) -> bool:
-        """Say whether a message is of the kind that this conglomerator groups."""
+        """Return whether a message is of the kind that this conglomerator groups."""
 
     @abc.abstractmethod
     def matches(self, a: Message, b: Message, **config: Any) -> bool:
-        """Say whether two messages of that kind belong together."""
+        """Return whether two messages of that kind belong together."""
 
     @abc.abstractmethod
     def merge(self, constituents: Sequence[Message], subject: str | None, **config: Any) -> dict[str, Any]:
@@ -311,7 +311,7 @@ class BaseConglomerator(abc.ABC):
 
 
 def add_metaclass(metaclass: type) -> Callable[[type], type]:
-    """Make a decorator that gives a class another metaclass; plugins for Python 2 use it.
+    """Return a decorator that changes the metaclass of a class; plugins for Python 2 use it.
 
     Args:
         metaclass: The metaclass.

@@ -12,7 +12,7 @@ __all__ = ["DefaultProcessor"]
 
 
 class DefaultProcessor(BaseProcessor):
-    """Handles what no other processor does, and says nothing of it but its topic."""
+    """Handles what no other processor does; it knows nothing but the topic."""
 
     __name__ = "unhandled"
     __description__ = "messages that no plugin of fedmsg.meta knows"
@@ -27,5 +27,5 @@ class DefaultProcessor(BaseProcessor):
 
     @_guard.without_config
     def title(self, msg: Any, **config: Any) -> str:  # noqa: ARG002 the signature of all processors
-        """Give the topic without prefix and environment, where there is one."""
+        """Return the topic without prefix and environment, where there is one."""
         return _groups.title_of(msg.get("topic") if isinstance(msg, dict) else None)

@@ -13,7 +13,7 @@ __all__ = ["LoggerProcessor"]
 
 
 class LoggerProcessor(BaseProcessor):
-    """Knows lines of text and JSON that somebody logged."""
+    """Knows lines of text and JSON that were logged."""
 
     __name__ = "logger"
     __description__ = "what scripts and people log"
@@ -23,7 +23,7 @@ class LoggerProcessor(BaseProcessor):
 
     @_guard.without_config
     def subtitle(self, msg: dict[str, Any], **config: Any) -> str:  # noqa: ARG002 the signature of all processors
-        """Give the text, and who logged it."""
+        """Return the text, and its user."""
         if "logger.log" not in msg["topic"]:
             return self._("<unhandled log message>")
         text = _text(msg)
@@ -33,7 +33,7 @@ class LoggerProcessor(BaseProcessor):
 
     @_guard.without_config
     def long_form(self, msg: dict[str, Any], **config: Any) -> str:
-        """Give the text, or the JSON in a readable form."""
+        """Return the text, or the JSON in a readable form."""
         if "logger.log" not in msg["topic"] or _text(msg) is not None:
             return self.subtitle(msg, **config)
         who = self.agent(msg)
@@ -46,7 +46,7 @@ class LoggerProcessor(BaseProcessor):
 
     @_guard.without_config
     def subjective(self, msg: dict[str, Any], subject: str | None, **config: Any) -> str:  # noqa: ARG002 likewise
-        """Say it to the user who logged the text; nothing to anybody else."""
+        """Return the text for the user who logged it; an empty one for others."""
         text = _text(msg)
         if subject is None or text is None or subject != self.agent(msg):
             return ""
@@ -54,18 +54,18 @@ class LoggerProcessor(BaseProcessor):
 
     @_guard.without_config
     def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
-        """Give the one who did it."""
+        """Return the user who did it."""
         who = self.agent(msg)
         return set() if who is None else {who}
 
     @_guard.without_config
     def agent(self, msg: dict[str, Any], **config: Any) -> str | None:  # noqa: ARG002 likewise
-        """Give the user of the envelope."""
+        """Return the user of the envelope."""
         who = msg.get("username")
         return who if isinstance(who, str) else None
 
 
 def _text(msg: dict[str, Any]) -> str | None:
-    """Give the text that was logged, or None when it was JSON."""
+    """Return the text that was logged, or None when it was JSON."""
     found = msg["msg"].get("log") if isinstance(msg["msg"], dict) else None
     return found if isinstance(found, str) else None

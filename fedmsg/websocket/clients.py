@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The clients of the WebSocket server: what they say, what waits for them, and how much of it may."""
+"""The clients of the WebSocket server: who is admitted, what they send and get, and the limits of both."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import time
-from collections import Counter, deque
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Any, ClassVar, NamedTuple
+
+from websockets.asyncio.server import ServerConnection, broadcast
 
 from fedmsg import encoding
+from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.exceptions import MessageError
 
-__all__ = ["Client", "Clients", "Connection", "Limits", "Seldom", "read", "write"]
+__all__ = ["Client", "Clients", "Limits", "read", "write"]
+
+# The buffers of all clients are added up again after so many bytes more.
+_TOTAL_CHECK_BYTES = 1024 * 1024
 
 
 class Limits(NamedTuple):
@@ -23,168 +28,212 @@ class Limits(NamedTuple):
 
     Attributes:
         clients: How many may be connected.
-        frame: How many bytes one of them may send at once.
-        topics: How many subscriptions one of them may have.
-        topic: How many characters one of these may have.
-        refused: After how many frames that had to be ignored one of them is sent away.
-        waiting: How many messages wait for one of them; then the oldest are left out.
-        waiting_bytes: How many bytes wait for one of them.
-        waiting_in_all: How many bytes wait for all of them; then the one with the most is sent away.
-        handed_over: How many messages the hub hands over before they are looked at.
-        handed_over_bytes: The same in bytes.
-        handshake: After how many seconds a connection that is none yet is closed.
-        ping: How often a client is asked whether it is alive, and how long it has for the answer, in seconds.
+        handshakes: How many connections may be in the handshake at a time.
+        frame: How many bytes one frame of a client may have.
+        topics: How many subscriptions a client may have.
+        topic: How many characters the topic of a subscription may have.
+        rejected: After how many frames that had to be ignored a client is disconnected.
+        buffer_bytes: How many bytes wait for one client; a slower one is disconnected.
+        buffer_bytes_total: How many bytes wait for all clients; then the slowest is disconnected.
+        queue: How many messages of the hub wait for the server; then the oldest are dropped.
+        queue_bytes: The same in bytes.
+        handshake: After how many seconds the handshake must be done; a client that has not sent
+            anything of use for so long makes room for a new one.
+        ping: How often a client is pinged, and how long it has for the answer, in seconds.
     """
 
     clients: int = 1000
+    handshakes: int = 50
     frame: int = 8192
     topics: int = 100
     topic: int = 512
-    refused: int = 100
-    waiting: int = 1000
-    waiting_bytes: int = 32 * 1024 * 1024
-    waiting_in_all: int = 256 * 1024 * 1024
-    handed_over: int = 10_000
-    handed_over_bytes: int = 64 * 1024 * 1024
+    rejected: int = 100
+    buffer_bytes: int = 16 * 1024 * 1024
+    buffer_bytes_total: int = 128 * 1024 * 1024
+    queue: int = 10_000
+    queue_bytes: int = 64 * 1024 * 1024
     handshake: float = 10.0
     ping: float = 20.0
 
 
-class Seldom:
-    """Warns once in a while for each kind of event, and counts them all.
+class _QuietTransport:
+    """A transport that drops what is written after the connection is lost.
 
-    Args:
-        log: Where the warnings go.
-        every: Seconds between two warnings of one kind.
-
-    Attributes:
-        counts: How many there were, by kind.
+    asyncio logs a line for each write then, and a client can make thousands: one for each of its pings.
     """
 
-    def __init__(self, log: logging.Logger, every: float = 10.0) -> None:
-        self.counts: Counter[str] = Counter()
-        self._log = log
-        self._every = every
-        self._quiet_until: dict[str, float] = {}
-        self._unsaid: Counter[str] = Counter()
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
 
-    def say(self, kind: str, text: str) -> None:
-        """Count an event, and perhaps say so.
+    def write(self, data: bytes) -> None:
+        """Write to the connection, unless it is closing."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
-        Args:
-            kind: A short fixed word.
-            text: What happened; it may quote anything.
-        """
-        self.counts[kind] += 1
-        now = time.monotonic()
-        if now < self._quiet_until.get(kind, 0.0):
-            self._unsaid[kind] += 1
-            return
-        self._quiet_until[kind] = now + self._every
-        more = self._unsaid.pop(kind, 0)
-        # What it quotes must not steer a terminal or fill a disk.
-        self._log.warning("%s%s", ascii(text)[1:-1][:300], f" (and {more} more like it)" if more else "")
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
-class Connection(Protocol):
-    """What is needed of a connection."""
-
-    async def send(self, message: str, /) -> None:
-        """Send a text; waits while the other side does not read."""
-
-
-class Client:
-    """A connected client, and what waits for it.
-
-    Args:
-        connection: Its connection.
-        name: What to call it in the log.
-        cut: Ends the connection at once.
+class Client(ServerConnection):
+    """A connection: first in its handshake, then a client.
 
     Attributes:
-        refused: How many of its frames had to be ignored.
-        lost: How many messages were left out because it is too slow.
-        held: How many characters wait for it.
+        clients: The clients of the server; set in a subclass for each server.
+        address: The address of the other side.
+        name: Address and port, for the log.
+        rejected: How many of its frames had to be ignored.
+        active: Whether it has sent something of use.
+        since: When it connected.
     """
 
-    def __init__(self, connection: Connection, name: str, cut: Callable[[], None]) -> None:
-        self.connection = connection
-        self.name = name
-        self.cut = cut
-        self.refused = 0
-        self.lost = 0
-        self.held = 0
-        self.waiting: deque[str] = deque()
-        self.news = asyncio.Event()
+    clients: ClassVar[Clients]
+    address = "?"
+    name = "?"
+    rejected = 0
+    active = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection."""
+        super().connection_made(_QuietTransport(transport))  # type: ignore[arg-type] # has all that is used
+        peer = self.transport.get_extra_info("peername")
+        if peer:
+            self.address, self.name = str(peer[0]), f"{peer[0]}:{peer[1]}"
+        self.since = time.monotonic()
+        self.clients.connected(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count the connection off."""
+        self.clients.lost(self)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Stop reading while the client does not read: each of its pings would make an answer that waits."""
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read again."""
+        super().resume_writing()
+        self.transport.resume_reading()
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait for the client."""
+        return self.transport.get_write_buffer_size()
+
+    def cut(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
 
 
 class Clients:
-    """Everybody who is connected, and the bounds of what waits for them.
+    """All connections of a server, and the limits of how many there are and what waits for them.
 
     Args:
-        limits: The bounds.
-        seldom: Where it is told what was left out.
+        limits: The limits.
+        log: Where rejected connections and slow clients are counted and logged.
     """
 
-    def __init__(self, limits: Limits, seldom: Seldom) -> None:
+    def __init__(self, limits: Limits, log: RateLimitedLog) -> None:
         self._limits = limits
-        self._seldom = seldom
-        self._present: set[Client] = set()
-        self._held = 0
+        self._log = log
+        # Both in the order of their connection.
+        self._handshakes: dict[Client, None] = {}
+        self._admitted: dict[Client, None] = {}
+        self._unchecked_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._present)
+        return len(self._admitted)
 
-    def add(self, client: Client) -> None:
-        """Let one in."""
-        self._present.add(client)
+    def connected(self, client: Client) -> None:
+        """Count a new connection; when there are too many handshakes, the oldest of the busiest address is cut."""
+        self._handshakes[client] = None
+        if len(self._handshakes) > self._limits.handshakes:
+            address = _busiest(self._handshakes)
+            oldest = next(one for one in self._handshakes if one.address == address)
+            self._log.report("crowd", f"a connection of {oldest.name} was cut: there are too many handshakes", address)
+            self._end(oldest)
 
-    def remove(self, client: Client) -> None:
-        """Forget one, and what waits for it."""
-        self._present.discard(client)
-        self._held -= client.held
-        client.held = 0
-        client.waiting.clear()
+    def admit(self, client: Client) -> bool:
+        """Return whether a connection in its handshake may become a client."""
+        if len(self._admitted) < self._limits.clients or self._make_room(client.address):
+            return True
+        self._log.report("crowd", f"a client was rejected: there are {len(self._admitted)} already", client.address)
+        return False
 
-    def put(self, client: Client, text: str) -> None:
-        """Have a text sent to a client in its turn."""
-        limits = self._limits
-        client.waiting.append(text)
-        client.held += len(text)
-        self._held += len(text)
-        while len(client.waiting) > limits.waiting or (client.held > limits.waiting_bytes and len(client.waiting) > 1):
-            self._release(client, client.waiting.popleft())
-            client.lost += 1
-            self._seldom.say("slow", f"the client {client.name} is too slow: {client.lost} messages are left out")
-        client.news.set()
-        if self._held > limits.waiting_in_all:
-            slowest = max(self._present, key=lambda each: each.held)
-            self._seldom.say("memory", f"the client {slowest.name} is cut off, for {slowest.held} bytes wait for it")
-            self.remove(slowest)
-            slowest.cut()
+    def _make_room(self, address: str) -> bool:
+        """Disconnect a client in favour of a new one: an idle one, or one of the busiest address."""
+        deadline = time.monotonic() - self._limits.handshake
+        idle = next((one for one in self._admitted if not one.active and one.since <= deadline), None)
+        if idle is not None:
+            self._log.report("idle", f"the client {idle.name} is cut: it is idle, and another needs its place")
+            self._end(idle)
+            return True
+        counts = Counter(one.address for one in self._admitted)
+        busiest = _busiest(self._admitted)
+        if counts[busiest] <= counts[address] + 1:
+            return False
+        youngest = next(one for one in reversed(self._admitted) if one.address == busiest)
+        self._log.report("share", f"the client {youngest.name} is cut: its address has {counts[busiest]} clients")
+        self._end(youngest)
+        return True
 
-    def _release(self, client: Client, text: str) -> None:
-        # Nothing is held for one that was removed.
-        size = min(len(text), client.held)
-        client.held -= size
-        self._held -= size
+    def opened(self, client: Client) -> None:
+        """Count a connection as a client, after its handshake."""
+        self._handshakes.pop(client, None)
+        self._admitted[client] = None
 
-    async def write(self, client: Client) -> None:
-        """Send a client what waits for it, for ever."""
-        while True:
-            while client.waiting:
-                text = client.waiting.popleft()
-                await client.connection.send(text)
-                self._release(client, text)
-            client.news.clear()
-            await client.news.wait()
+    def lost(self, client: Client) -> None:
+        """Count off a connection."""
+        self._handshakes.pop(client, None)
+        self._admitted.pop(client, None)
+
+    def _end(self, client: Client) -> None:
+        self.lost(client)
+        client.cut()
+
+    def cut_handshakes(self) -> None:
+        """End the connections that are in their handshake."""
+        for client in list(self._handshakes):
+            client.cut()
+
+    def cut_all(self) -> None:
+        """End all connections."""
+        for client in [*self._handshakes, *self._admitted]:
+            client.cut()
+
+    def send(self, recipients: Iterable[Client], text: str) -> None:
+        """Send a text to some clients; those for which too much waits already are disconnected."""
+        ready = []
+        for client in recipients:
+            if client.buffered > self._limits.buffer_bytes:
+                self._log.report("slow", f"the client {client.name} is cut: it is too slow", client.address)
+                self._end(client)
+            else:
+                ready.append(client)
+        broadcast(ready, text)
+        self._unchecked_bytes += len(text) * len(ready)
+        if self._unchecked_bytes >= _TOTAL_CHECK_BYTES:
+            self._unchecked_bytes = 0
+            self._check_total()
+
+    def _check_total(self) -> None:
+        buffered = {client: client.buffered for client in self._admitted}
+        total = sum(buffered.values())
+        while total > self._limits.buffer_bytes_total:
+            slowest = max(buffered, key=buffered.__getitem__)
+            total -= buffered.pop(slowest)
+            self._log.report("memory", f"the client {slowest.name} is cut: too much waits for all clients")
+            self._end(slowest)
+
+
+def _busiest(clients: Collection[Client]) -> str:
+    """Return the address that most of some clients have."""
+    return Counter(client.address for client in clients).most_common(1)[0][0]
 
 
 def read(frame: str | bytes) -> tuple[str, Any]:
-    """Read what a client sent.
-
-    Returns:
-        Topic and body.
+    """Return topic and body of what a client has sent.
 
     Raises:
         MessageError: It is something else.
@@ -201,12 +250,7 @@ def read(frame: str | bytes) -> tuple[str, Any]:
 
 
 def write(topic: str, envelope: dict[str, Any]) -> str:
-    """Write a message the way that clients get it.
-
-    Args:
-        topic: The topic.
-        envelope: The envelope. What JSON doesn't have, such as NaN, becomes null: browsers stop at it.
-    """
+    """Return a message as clients get it; what JSON does not have, such as NaN, becomes null: browsers reject it."""
     text = encoding.dumps({"topic": topic, "body": envelope})
     if "NaN" in text or "Infinity" in text:
         return encoding.dumps({"topic": topic, "body": _finite(envelope)})

@@ -2,45 +2,44 @@
 """Lets programs in a browser listen to the bus, over WebSockets.
 
 A client sends ``{"topic": "__topic_subscribe__", "body": "<topic>"}`` and from then on gets
-``{"topic": ..., "body": <envelope>}`` for each match. The server has a thread of its own,
-which is handed messages and never keeps the hub waiting.
+``{"topic": ..., "body": <envelope>}`` for each match. The server has a thread of its own; the
+hub puts messages into its queue and never waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import http
+import ipaddress
 import logging
 import os
-import threading
-import warnings
+import re
 from collections import deque
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from fedmsg import _wire, crypto
-from fedmsg._util.ratelimit import RejectionLog
+from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
+from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, ValidationError
-from fedmsg.websocket import clients, origins
-from fedmsg.websocket.clients import Client, Clients, Limits, Seldom
-from fedmsg.websocket.subscription_index import Audience
+from fedmsg.websocket import clients
+from fedmsg.websocket.clients import Client, Clients, Limits
+from fedmsg.websocket.subscription_index import SubscriptionIndex
 
 __all__ = ["Inject", "Limits", "Server", "Wanted", "for_hub"]
 
 log = logging.getLogger("fedmsg.websocket.server")
 
-#: Takes what a client sends, topic and body, and returns at once. What it raises is the reason why it doesn't.
+#: Takes topic and body of what a client sends, and returns at once. What it raises is why it rejects them.
 Inject = Callable[[str, Any], object]
 
-#: Is told that messages are wanted, or no more.
+#: Is called with whether clients have subscriptions, when that changes.
 Wanted = Callable[[bool], object]
 
 _PORT = "moksha.livesocket.websocket.port"
@@ -50,56 +49,26 @@ _ORIGINS = "moksha.livesocket.websocket.origins"
 _SUBSCRIBE = "__topic_subscribe__"
 
 _POLICY_VIOLATION = 1008
-# How long the thread has to end, in seconds; and how long a client has to say goodbye.
-_PATIENCE = 4.0
-_GOODBYE = 1.0
-# Connections that have not said yet what they are, beyond those that may stay.
-_IN_THE_DOORWAY = 50
-# So many messages are put in front of clients at once; then those who write to them have their turn.
-_TURN = 100
+# How long a client has to answer when the connection is closed, in seconds.
+_CLOSE_TIMEOUT = 1.0
+# So many messages are sent in a row; then other work of the loop has its turn.
+_BATCH = 100
 
-_NO_LIMITS_OF_THEIR_OWN = Limits()
+_DEFAULT_LIMITS = Limits()
 
 
-class _Connection(ServerConnection):
-    """A connection that is cut when there are too many, and not read while its other side doesn't read."""
-
-    server_of_ours: ClassVar[Server]
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, or cut it."""
-        super().connection_made(transport)
-        if not self.server_of_ours.enter(self.transport):
-            self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Count it off."""
-        self.server_of_ours.exit(self.transport)
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Take no more from one who takes nothing: each of its pings would make an answer that waits."""
-        super().pause_writing()
-        self.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """Go on."""
-        super().resume_writing()
-        self.transport.resume_reading()
-
-
-class Server:
+class Server(ServiceThread):
     """A WebSocket server for the messages of a hub.
 
     Args:
         config: The configuration.
-        inject: Takes what clients send, where the configuration lets them.
-        wanted: Is told when the first client subscribes and when the last one has left.
+        inject: Takes what clients send, where the configuration allows it.
+        wanted: Is called when the first client subscribes and when the last one has left.
         limits: What clients may do.
 
     Attributes:
-        port: The port that is served, once it runs.
-        rejections: What was handed over and is not fit for clients.
+        port: The port that is served, once the server runs.
+        rejections: Messages of the hub that are not fit for clients.
 
     Raises:
         RefusedAtStart: Messages are to be checked, and can't be.
@@ -111,34 +80,28 @@ class Server:
         inject: Inject | None = None,
         *,
         wanted: Wanted = lambda _: None,
-        limits: Limits = _NO_LIMITS_OF_THEIR_OWN,
+        limits: Limits = _DEFAULT_LIMITS,
     ) -> None:
         self.port: int | None = None
         self.rejections = RejectionLog(log)
         self._host: str = settings.get(config, _INTERFACE) or "127.0.0.1"
         self._configured_port: int | None = settings.get(config, _PORT)
-        self._origins = origins.Policy(settings.get(config, _ORIGINS), self._host)
+        self._origins = origins(settings.get(config, _ORIGINS), self._host)
         self._inject = inject if settings.get(config, _CLIENT_TO_SERVER) else None
-        self._longest_frame: int = settings.get(config, "max_message_size") if self._inject else limits.frame
+        self._frame_limit: int = settings.get(config, "max_message_size") if self._inject else limits.frame
         self._check = crypto.checker(config) if settings.get(config, "validate_signatures") else None
         self._wanted = wanted
         self._limits = limits
-        self._seldom = Seldom(log)
-        self._audience: Audience[Client] = Audience(strict=bool(settings.get(config, "zmq_strict")))
-        self._clients = Clients(limits, self._seldom)
-        # All of them, and whether they have become clients.
-        self._connections: dict[asyncio.Transport, bool] = {}
-        # What the hub's thread hands over to ours.
-        self._lock = threading.Lock()
-        self._inbox: deque[tuple[str, str | bytes]] = deque()
-        self._inbox_bytes = 0
-        self._inbox_lost = 0
-        self._awake = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ending: asyncio.Event | None = None
-        self._started = threading.Event()
-        self._problem: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._log = RateLimitedLog(log)
+        self._index: SubscriptionIndex[Client] = SubscriptionIndex(strict=bool(settings.get(config, "zmq_strict")))
+        self._clients = Clients(limits, self._log)
+        # Each counter is written by one thread: the thread of the hub appends and drops, ours takes.
+        self._queue: deque[tuple[str, str | bytes]] = deque()
+        self._appended_bytes = self._taken_bytes = self._dropped_bytes = 0
+        self._dropped = self._dropped_reported = 0
+        self._is_awake = False
+        # Last: what is closed must have a thread.
+        super().__init__("fedmsg-websocket")
 
     @property
     def clients(self) -> int:
@@ -147,92 +110,53 @@ class Server:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How often what has happened that should not: ignored frames, messages left out, clients turned away."""
-        return self._seldom.counts
-
-    # ---------------------------------------------------------------- for the hub
-
-    def start(self) -> Server:
-        """Bind the port and begin; returns when that is done.
-
-        Raises:
-            AddressInUse: Somebody else has the port.
-            ConfigError: The interface is none of this machine, or there is no port.
-        """
-        if self._configured_port is None:
-            raise ConfigError(f"{_PORT} is not set: give it a port to serve WebSockets on")
-        if self._thread is not None:
-            return self
-        self._thread = threading.Thread(target=self._run, name="fedmsg-websocket", daemon=True)
-        self._thread.start()
-        self._started.wait()
-        if self._problem is not None:
-            self._thread.join()
-            self._thread = None
-            raise self._problem
-        log.info("serving WebSockets on port %d of %s", self.port, self._host)
-        return self
+        """Events by kind: ignored frames, dropped messages, rejected connections, disconnected clients."""
+        return self._log.counts
 
     def deliver(self, topic: str, body: str | bytes) -> None:
-        """Hand a message over to whoever has subscribed to it; never waits.
+        """Queue a message for the clients that have subscribed to it; called by one thread, never waits.
 
         Args:
             topic: The topic.
             body: The envelope, as it came.
         """
-        if not topic.startswith(self._audience.prefixes):
+        if not topic.startswith(self._index.prefixes) or self.closed:
             return
         limits = self._limits
-        with self._lock:
-            if self._loop is None:
-                return
-            self._inbox.append((topic, body))
-            self._inbox_bytes += len(body)
-            while len(self._inbox) > limits.handed_over or (
-                self._inbox_bytes > limits.handed_over_bytes and len(self._inbox) > 1
-            ):
-                self._inbox_bytes -= len(self._inbox.popleft()[1])
-                self._inbox_lost += 1
-            if not self._awake:
-                self._awake = True
-                self._loop.call_soon_threadsafe(self._distribute)
-
-    def close(self) -> None:
-        """Say goodbye to all clients and end the thread; a second call does nothing."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        with self._lock:
-            if self._loop is not None and self._ending is not None:
-                self._loop.call_soon_threadsafe(self._ending.set)
-        thread.join(_PATIENCE)
-        if thread.is_alive():
-            log.error("the WebSocket server does not come to an end, and is left behind")
+        self._queue.append((topic, body))
+        self._appended_bytes += len(body)
+        while len(self._queue) > limits.queue or (
+            self._appended_bytes - self._taken_bytes - self._dropped_bytes > limits.queue_bytes and len(self._queue) > 1
+        ):
+            try:
+                oldest = self._queue.popleft()
+            except IndexError:  # the other thread was faster
+                break
+            self._dropped_bytes += len(oldest[1])
+            self._dropped += 1
+        if not self._is_awake:
+            self._is_awake = True
+            self.waker.wake()
 
     def __enter__(self) -> Server:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_thread", None) is not None:
-            warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
+        self.start()
+        return self
 
     # ---------------------------------------------------------------- in its thread
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Serve until the server is closed.
+
+        Raises:
+            AddressInUse: Another program has the port.
+            ConfigError: The interface is none of this machine, or there is no port.
+        """
+        if self._configured_port is None:
+            raise ConfigError(f"{_PORT} is not set: set it to the port to serve WebSockets on")
         try:
-            asyncio.run(self._serve())
-        except BaseException as error:
-            if self._started.is_set():
-                log.exception("the WebSocket server has ended")
-            self._problem = self._explained(error) if isinstance(error, OSError) else error
-        finally:
-            self._started.set()
+            asyncio.run(self._serve(self._configured_port))
+        except OSError as error:
+            raise self._explained(error) from error
 
     def _explained(self, error: OSError) -> Exception:
         kind = AddressInUse if error.errno == errno.EADDRINUSE else ConfigError
@@ -240,95 +164,73 @@ class Server:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         return kind(f"{_PORT}: port {self._configured_port} of {self._host} can't be bound: {reason}")
 
-    async def _serve(self) -> None:
-        self._ending = asyncio.Event()
+    async def _serve(self, port: int) -> None:
+        loop, ending = asyncio.get_running_loop(), asyncio.Event()
+        limits = self._limits
         async with serve(
-            self._attend,
+            self._attend,  # type: ignore[arg-type] # create_connection makes all connections a Client
             self._host,
-            self._configured_port,
-            create_connection=type("Connection", (_Connection,), {"server_of_ours": self}),
-            process_request=self._admit,
+            port,
+            create_connection=type("Connection", (Client,), {"clients": self._clients}),
+            origins=self._origins,
+            process_request=self._admit,  # type: ignore[arg-type] # as above
+            process_response=self._report_origin,
             logger=_silent(),
             # It would cost the hub's processor, and memory for each client.
             compression=None,
             server_header=None,
-            max_size=self._longest_frame,
+            max_size=self._frame_limit,
             max_queue=4,
-            open_timeout=self._limits.handshake,
-            ping_interval=self._limits.ping,
-            ping_timeout=self._limits.ping,
-            close_timeout=_GOODBYE,
+            open_timeout=limits.handshake,
+            ping_interval=limits.ping,
+            ping_timeout=limits.ping,
+            close_timeout=_CLOSE_TIMEOUT,
         ) as server:
             self.port = next(iter(server.sockets)).getsockname()[1]
-            with self._lock:
-                self._loop = asyncio.get_running_loop()
-            self._started.set()
+            log.info("serving WebSockets on port %d of %s", self.port, self._host)
+            loop.add_reader(self.waker.fileno(), self._on_wake, loop, ending)
+            self.ready()
             try:
-                await self._ending.wait()
+                await ending.wait()
             finally:
-                with self._lock:
-                    loop, self._loop = self._loop, None
-                # The library would wait for those who have not said what they are, and for who takes nothing.
-                self._cut(clients=False)
-                loop.call_later(1.5 * _GOODBYE, lambda: self._cut(clients=True))
+                loop.remove_reader(self.waker.fileno())
+                # The library would wait for handshakes, and for clients that do not read.
+                self._clients.cut_handshakes()
+                loop.call_later(1.5 * _CLOSE_TIMEOUT, self._clients.cut_all)
 
-    def enter(self, transport: asyncio.Transport) -> bool:
-        """Count a new connection, before it has said anything; False when there is no room for it."""
-        if len(self._connections) >= self._limits.clients + _IN_THE_DOORWAY:
-            self._seldom.say("crowd", f"a connection was cut: there are {len(self._connections)} already")
-            return False
-        self._connections[transport] = False
-        return True
+    def _admit(self, client: Client, _request: Request) -> Response | None:
+        """Reject a client when there are too many."""
+        if self._clients.admit(client):
+            return None
+        return client.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients.\n")
 
-    def exit(self, transport: asyncio.Transport) -> None:
-        """Count off a connection."""
-        self._connections.pop(transport, None)
+    def _report_origin(self, connection: ServerConnection, request: Request, response: Response) -> None:
+        """Report that the library has rejected a page of another site."""
+        if response.status_code == http.HTTPStatus.FORBIDDEN:
+            page = ", ".join(request.headers.get_all("Origin"))
+            self._log.report("origin", f"a page of {page} was rejected; {_ORIGINS} admits pages", str(connection.id))
 
-    def _cut(self, *, clients: bool) -> None:
-        """Cut the connections that are clients, or those that have not become any."""
-        for transport, is_client in list(self._connections.items()):
-            if is_client == clients:
-                transport.abort()
-
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Give an answer to the request of one who may not stay."""
-        if len(self._clients) >= self._limits.clients:
-            self._seldom.say("crowd", f"a client was turned away: there are {len(self._clients)} already")
-            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "There are too many clients.\n")
-        origins = request.headers.get_all("Origin")
-        if not all(map(self._origins.allows, origins)):
-            self._seldom.say("origin", f"a page of {', '.join(origins)} was turned away; {_ORIGINS} lets pages in")
-            return connection.respond(http.HTTPStatus.FORBIDDEN, "Pages of this site may not connect.\n")
-        return None
-
-    def _note_defect(self, what: str, error: Exception) -> None:
-        self._seldom.say("defect", f"{what}: {error!r}")
-        log.debug("%s", what, exc_info=error)
-
-    async def _attend(self, connection: ServerConnection) -> None:
-        address = connection.remote_address
-        client = Client(connection, f"{address[0]}:{address[1]}" if address else "?", connection.transport.abort)
-        self._clients.add(client)
-        self._connections[connection.transport] = True
-        writer = asyncio.create_task(self._clients.write(client))
+    async def _attend(self, client: Client) -> None:
+        self._clients.opened(client)
         try:
-            async for frame in connection:
-                await self._hear(client, connection, frame)
+            async for frame in client:
+                await self._on_frame(client, frame)
         except ConnectionClosed:
             pass
-        except Exception as error:  # noqa: BLE001 - told there
-            # The library would tell it to its own log, which nobody reads.
-            self._note_defect(f"the client {client.name} can't be served", error)
+        except Exception as error:  # noqa: BLE001 - reported there
+            # The library would log it to its own logger, which is silent.
+            self._report_defect(f"the client {client.name} can't be served", error)
         finally:
-            self._leave(client)
-            self._clients.remove(client)
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionClosed):
-                await writer
+            self._unsubscribe(client)
+            self._clients.lost(client)
 
-    # ---------------------------------------------------------------- what clients say
+    def _report_defect(self, what: str, error: Exception) -> None:
+        self._log.report("defect", f"{what}: {error!r}")
+        log.debug("%s", what, exc_info=error)
 
-    async def _hear(self, client: Client, connection: ServerConnection, frame: str | bytes) -> None:
+    # ---------------------------------------------------------------- what clients send
+
+    async def _on_frame(self, client: Client, frame: str | bytes) -> None:
         try:
             topic, body = clients.read(frame)
             if topic == _SUBSCRIBE:
@@ -337,37 +239,38 @@ class Server:
                 raise MessageError("it is no subscription", "unwanted")
             else:
                 self._pass_on(self._inject, topic, body)
+            client.active = True
         except MessageError as error:
-            client.refused += 1
-            self._seldom.say(error.kind, f"ignored what the client {client.name} sent: {error}")
-            if client.refused >= self._limits.refused:
-                await connection.close(_POLICY_VIOLATION, "too much that has to be ignored")
+            client.rejected += 1
+            self._log.report(error.kind, f"ignored what the client {client.name} sent: {error}")
+            if client.rejected >= self._limits.rejected:
+                await client.close(_POLICY_VIOLATION, "too many frames that have to be ignored")
 
     def _subscribe(self, client: Client, topic: Any) -> None:
         if not isinstance(topic, str):
             raise MessageError("the topic of its subscription is not text", "frame")
         if len(topic) > self._limits.topic:
             raise MessageError(f"the topic of its subscription is longer than {self._limits.topic}", "frame")
-        before = self._audience.prefixes
-        if self._audience.subscribe(client, topic) > self._limits.topics:
-            self._leave(client)
-            client.refused = self._limits.refused
+        before = self._index.prefixes
+        if self._index.add(client, topic) > self._limits.topics:
+            self._unsubscribe(client)
+            client.rejected = self._limits.rejected
             raise MessageError(f"it has more than {self._limits.topics} subscriptions", "subscriptions")
         log.debug("the client %s subscribes to %a", client.name, topic)
         if not before:
-            self._tell_hub(wanted=True)
+            self._notify_hub(wanted=True)
 
-    def _leave(self, client: Client) -> None:
-        before = self._audience.prefixes
-        self._audience.leave(client)
-        if before and not self._audience.prefixes:
-            self._tell_hub(wanted=False)
+    def _unsubscribe(self, client: Client) -> None:
+        before = self._index.prefixes
+        self._index.remove(client)
+        if before and not self._index.prefixes:
+            self._notify_hub(wanted=False)
 
-    def _tell_hub(self, *, wanted: bool) -> None:
+    def _notify_hub(self, *, wanted: bool) -> None:
         try:
             self._wanted(wanted)
-        except Exception as error:  # noqa: BLE001 - told there
-            self._note_defect("the hub can't be told whether messages are wanted", error)
+        except Exception as error:  # noqa: BLE001 - reported there
+            self._report_defect("the subscription at the hub can't be changed", error)
 
     def _pass_on(self, inject: Inject, topic: str, body: Any) -> None:
         try:
@@ -375,38 +278,43 @@ class Server:
         except MessageError:
             raise
         except Exception as error:
-            log.debug("a message of a client could not be handed to the hub", exc_info=True)
-            raise MessageError(f"the hub does not take it: {error!r}", "inject") from error
+            log.debug("the hub rejects a message of a client", exc_info=True)
+            raise MessageError(f"the hub rejects it: {error!r}", "inject") from error
 
     # ---------------------------------------------------------------- what clients get
 
-    def _distribute(self) -> None:
-        """Put what the hub has handed over in front of those who want it."""
-        messages: list[tuple[str, str | bytes]] = []
-        with self._lock:
-            while self._inbox and len(messages) < _TURN:
-                messages.append(self._inbox.popleft())
-                self._inbox_bytes -= len(messages[-1][1])
-            self._awake = bool(self._inbox)
-            if self._awake and self._loop is not None:
-                self._loop.call_soon(self._distribute)
-            lost, self._inbox_lost = self._inbox_lost, 0
-        if lost:
-            self._seldom.say("overrun", f"{lost} messages came faster than they can be passed on, and are left out")
-        for topic, body in messages:
-            try:
-                self._pass_out(topic, body)
-            except Exception as error:  # noqa: BLE001 - told there
-                self._note_defect(f"a message with the topic {topic} can't be passed on", error)
+    def _on_wake(self, loop: asyncio.AbstractEventLoop, ending: asyncio.Event) -> None:
+        self.waker.clear()
+        if self.stopping:
+            ending.set()
+        # Before the queue is looked at: what comes later wakes again.
+        self._is_awake = False
+        self._send_queued(loop)
 
-    def _pass_out(self, topic: str, body: str | bytes) -> None:
-        clients = self._audience.of(topic)
-        if clients and (text := self._checked(topic, body)) is not None:
-            for client in clients:
-                self._clients.put(client, text)
+    def _send_queued(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Send what the hub has queued to the clients that have subscribed to it."""
+        if dropped := self._dropped - self._dropped_reported:
+            self._dropped_reported += dropped
+            self._log.report("overrun", f"{dropped} messages came faster than they can be sent, and were dropped")
+        for _ in range(_BATCH):
+            try:
+                topic, body = self._queue.popleft()
+            except IndexError:
+                return
+            self._taken_bytes += len(body)
+            try:
+                self._send(topic, body)
+            except Exception as error:  # noqa: BLE001 - reported there
+                self._report_defect(f"a message with the topic {topic} can't be sent", error)
+        loop.call_soon(self._send_queued, loop)
+
+    def _send(self, topic: str, body: str | bytes) -> None:
+        recipients = self._index.matching(topic)
+        if recipients and (text := self._checked(topic, body)) is not None:
+            self._clients.send(recipients, text)
 
     def _checked(self, topic: str, body: str | bytes) -> str | None:
-        """Give a message as clients get it; None for one that they should not get."""
+        """Return a message as clients get it; None for one that is invalid."""
         try:
             envelope = _wire.parse(*(_bytes(part) for part in (topic, body)))
             if self._check is not None and not self._check(envelope):
@@ -418,23 +326,57 @@ class Server:
 
 
 def for_hub(hub: Any) -> Server:
-    """Make a server for the messages that a hub receives.
+    """Return a server for the messages that a hub receives; without subscriptions it costs the hub nothing."""
 
-    Args:
-        hub: The hub. While no client has subscribed, it has nothing to do with the server.
-    """
-
-    def take(message: Any) -> None:
+    def deliver(message: Any) -> None:
         server.deliver(message.topic, message.body)
 
     def wanted(yes: bool) -> None:
         if yes:
-            hub.subscribe("", take)
+            hub.subscribe("", deliver)
         else:
-            hub.unsubscribe(take)
+            hub.unsubscribe(deliver)
 
     server = Server(hub.config, hub.inject, wanted=wanted)
     return server
+
+
+#: The origins of pages on this machine.
+_LOOPBACK = re.compile(
+    r"[a-z][a-z0-9+.-]*://(localhost|[a-z0-9.-]+\.localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE
+)
+
+
+def origins(allowed: Iterable[str] | None, host: str) -> list[Any] | None:
+    """Return which pages may connect, for the library; programs without an origin always may.
+
+    A browser lets every page that its user looks at connect to any server that the browser can
+    reach, also to one that only this machine can. It does send whose page it is.
+
+    Args:
+        allowed: Origins such as ``https://wall.example.org``; ``*`` is every one. None means that the
+            interface decides: what is served to this machine only is for pages of this machine,
+            and what is served to others is for all pages.
+        host: The interface that is served.
+
+    Returns:
+        Origins and expressions for them; None for all.
+    """
+    if allowed is None:
+        return [None, _LOOPBACK] if _is_loopback(host) else None
+    listed = [origin.rstrip("/") for origin in allowed]
+    if "*" in listed:
+        return None
+    return [None, *(re.compile(re.escape(origin), re.IGNORECASE) for origin in listed)]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def _bytes(part: str | bytes) -> bytes:
@@ -442,7 +384,7 @@ def _bytes(part: str | bytes) -> bytes:
 
 
 def _silent() -> logging.Logger:
-    """Give a logger that says nothing: the library has a traceback for each stranger who doesn't know the protocol."""
+    """Return a silent logger: the library logs a traceback for each client that does not know the protocol."""
     logger = logging.getLogger("fedmsg.websocket.server.library")
     logger.propagate = False
     logger.setLevel(logging.CRITICAL + 1)

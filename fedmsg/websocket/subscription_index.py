@@ -1,29 +1,33 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who wants which topics: subscriptions of many, asked for each message."""
+"""Finds the members that have subscribed to the topic of a message."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Generic, TypeVar
 
-__all__ = ["Audience"]
+from fedmsg._util.bounded import LRU
+from fedmsg.filters import TopicFilter
+
+__all__ = ["SubscriptionIndex"]
 
 _Member = TypeVar("_Member")
 
-# With more topics than that, looking at all of them would cost more than taking every message.
-_MOST_TOPICS = 64
-# For so many topics the answer is remembered.
-_MOST_ANSWERS = 1000
+# With more topics than that, comparing all of them would cost more than accepting every message.
+_PREFIXES_MAX = 64
+# For so many topics the members are cached.
+_CACHED_TOPICS = 1000
+_CACHED_LENGTH = 200
 
 
-class Audience(Generic[_Member]):
+class SubscriptionIndex(Generic[_Member]):
     """Members and the topics that each of them has subscribed to; belongs to one thread.
 
     Args:
         strict: Whether a topic has to match as a whole, as with ``zmq_strict``.
 
     Attributes:
-        prefixes: A message that anybody wants begins with one of these; there are never many. A
+        prefixes: The topic of a message that a member has subscribed to begins with one of these. A
             tuple, for ``str.startswith``; other threads may read it.
     """
 
@@ -31,30 +35,29 @@ class Audience(Generic[_Member]):
         self.prefixes: tuple[str, ...] = ()
         self._strict = strict
         self._topics: dict[_Member, tuple[str, ...]] = {}
+        self._filters: dict[_Member, TopicFilter] = {}
         self._counts: Counter[str] = Counter()
-        self._answers: dict[str, list[_Member]] = {}
+        self._cache: LRU[str, list[_Member]] = LRU(_CACHED_TOPICS)
 
-    def subscribe(self, member: _Member, topic: str) -> int:
-        """Add a subscription.
-
-        Args:
-            member: Who subscribes.
-            topic: What to; a ``*`` counts for nothing, and no topic is all of them.
+    def add(self, member: _Member, topic: str) -> int:
+        """Add a subscription; a ``*`` in the topic is removed, and no topic is all of them.
 
         Returns:
             How many subscriptions the member has.
         """
-        wanted, topics = topic.replace("*", ""), self._topics.get(member, ())
-        if wanted not in topics:
-            topics = (*topics, wanted)
+        topic, topics = topic.replace("*", ""), self._topics.get(member, ())
+        if topic not in topics:
+            topics = (*topics, topic)
             self._topics[member] = topics
-            self._counts[wanted] += 1
+            self._filters[member] = TopicFilter(topics, strict=self._strict, globs=False)
+            self._counts[topic] += 1
             self._changed()
         return len(topics)
 
-    def leave(self, member: _Member) -> None:
-        """Remove a member, who need not be one."""
+    def remove(self, member: _Member) -> None:
+        """Remove a member, if it is there."""
         topics = self._topics.pop(member, ())
+        self._filters.pop(member, None)
         for topic in topics:
             self._counts[topic] -= 1
             if not self._counts[topic]:
@@ -62,21 +65,18 @@ class Audience(Generic[_Member]):
         if topics:
             self._changed()
 
-    def of(self, topic: str) -> list[_Member]:
-        """Give who wants messages of a topic."""
-        found = self._answers.get(topic)
+    def matching(self, topic: str) -> list[_Member]:
+        """Return the members that have subscribed to a topic."""
+        found = self._cache.get(topic)
         if found is None:
-            if len(self._answers) >= _MOST_ANSWERS:
-                self._answers.clear()
-            found = [member for member, topics in self._topics.items() if self._match(topics, topic)]
-            self._answers[topic] = found
+            found = [member for member, wanted in self._filters.items() if wanted.matches(topic)]
+            if len(topic) <= _CACHED_LENGTH:
+                self._cache.put(topic, found)
         return found
 
-    def _match(self, topics: tuple[str, ...], topic: str) -> bool:
-        if self._strict:
-            return topic in topics or "" in topics
-        return topic.startswith(topics)
-
     def _changed(self) -> None:
-        self._answers.clear()
-        self.prefixes = tuple(self._counts) if len(self._counts) <= _MOST_TOPICS else ("",)
+        self._cache.clear()
+        if len(self._counts) > _PREFIXES_MAX:
+            self.prefixes = ("",)
+        else:
+            self.prefixes = TopicFilter(self._counts, globs=False).prefixes() if self._counts else ()

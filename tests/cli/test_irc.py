@@ -52,7 +52,7 @@ def publish_until_heard(bus: Bus, ann: User, text: str, heard: str = "") -> None
             context.publish(topic="log", modname="logger", msg={"log": text})
             try:
                 ann.wait_for(heard or text, timeout=0.3)
-            except AssertionError:
+            except TimeoutError:
                 continue
             return
     raise AssertionError(f"{text!r} was never said: {ann.heard[-5:]}")
@@ -99,10 +99,10 @@ def test_stopped_before_all_was_said_is_status_8(ircd: Ircd, ann: User) -> None:
         with bus.context() as context:
             for number in range(30):
                 context.publish(topic="log", modname="logger", msg={"log": f"message {number}"})
-        process.wait_for("were not said", meanwhile=lambda: process.popen.send_signal(signal.SIGTERM))
+        process.wait_for("were not sent", meanwhile=lambda: process.popen.send_signal(signal.SIGTERM))
         assert process.wait() == 8
     assert process.err[-1].startswith("fedmsg-irc: stopped with ")
-    assert process.err[-1].endswith(" messages that were not said")
+    assert process.err[-1].endswith(" messages that were not sent")
     ann.wait_for(" QUIT :")
 
 

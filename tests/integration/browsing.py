@@ -54,7 +54,7 @@ class Client:
         wanted = {topic.replace("*", "") for topic in topics}
 
         def has_read() -> bool:
-            subscribed = list(self._server._audience._topics.items())
+            subscribed = list(self._server._index._topics.items())
             return any(wanted <= set(theirs) for client, theirs in subscribed if client.name.endswith(name))
 
         wait_until(has_read)

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from fedmsg.irc.backoff import Turnstile
 from fedmsg.irc.client import Client
 from fedmsg.irc.configuration import read
-from fedmsg.irc.session import GOODBYE, Pace
+from fedmsg.irc.session import QUIT_MESSAGE, Pace, Turnstile
 from fedmsg.testing import free_port, wait_until
 from tests.ircd import Ircd, User, Wiretap
 
@@ -64,8 +63,9 @@ def speaking(server: int | Ircd, channel: str, nick: str, **more: Any) -> Iterat
     try:
         yield client
     finally:
-        client.stop(3)
+        client.stop_within(3)
         assert client.join(10)
+        client.close()
 
 
 def logged(caplog: pytest.LogCaptureFixture, text: str) -> Callable[[], bool]:
@@ -86,7 +86,7 @@ def test_it_joins_speaks_and_says_goodbye(ircd: Ircd, ann: User, channel: str, n
         client.msg(channel, "second, with ünïcödé ☃ 😀")
         ann.wait_for(f"NOTICE {channel} :first")
         ann.wait_for(f"PRIVMSG {channel} :second, with ünïcödé ☃ 😀")
-    ann.wait_for(lambda line: line.startswith(f":{nick}!") and f" QUIT :{GOODBYE}" in line)
+    ann.wait_for(lambda line: line.startswith(f":{nick}!") and f" QUIT :{QUIT_MESSAGE}" in line)
     assert client.waiting == 0
 
 
@@ -269,7 +269,7 @@ def test_too_much_to_say(ircd: Ircd, ann: User, channel: str, nick: str, caplog:
     assert said[0] == "* backlogged by 40 messages"
     assert "* left out 10 messages" in said
     assert [line for line in said if not line.startswith("*")] == [f"message {number}" for number in range(10, 50)]
-    assert logged(caplog, "too many messages wait: 8 left out so far")()
+    assert logged(caplog, "too many messages wait: 1 dropped so far")()
     assert client.left_out == 10
 
 
@@ -280,13 +280,14 @@ def test_stopped_with_a_backlog_it_says_what_it_can_and_counts_the_rest(
         for number in range(15):
             client.notice(channel, f"message {number}")
         ann.wait_for(f"NOTICE {channel} :message 0")
-        client.stop(3)
+        client.stop_within(3)
         assert client.join(10)
+        client.close()
         said = len(texts(ann, channel, nick))
         ann.wait_for(lambda line: line.startswith(f":{nick}!") and " QUIT :" in line)
     assert 1 < said < 15
     assert client.waiting == 15 - said
-    assert logged(caplog, f"stopped with {15 - said} messages that were not said")()
+    assert logged(caplog, f"stopped with {15 - said} messages that were not sent")()
 
 
 def test_stopped_while_it_waits_for_the_next_try(nick: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -301,3 +302,4 @@ def test_it_speaks_in_no_other_channel(nick: str) -> None:
     with pytest.raises(ValueError, match="#other"):
         client.notice("#other", "hello")
     assert client.join(0)
+    client.close()

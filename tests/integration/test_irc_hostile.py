@@ -18,10 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmsg.consumers.ircbot import IRCBotConsumer
-from fedmsg.irc.backoff import Turnstile
 from fedmsg.irc.client import Client
 from fedmsg.irc.configuration import read
-from fedmsg.irc.session import Pace
+from fedmsg.irc.session import Pace, Turnstile
 from fedmsg.testing import wait_until
 from tests.ircd import Ircd, User, Wiretap
 
@@ -70,8 +69,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         client.notice("#news", "hello")
         ann.wait_for_said("hello")
         yield Ground(client, consumer, ann, wire)
-        client.stop(3)
+        client.stop_within(3)
         assert client.join(10)
+        client.close()
 
 
 def everything_since(ground: Ground, lines: int, heard: int) -> list[str]:
@@ -180,8 +180,9 @@ def visiting(port: int, **more: Any) -> Iterator[Client]:
     try:
         yield client
     finally:
-        client.stop(2)
+        client.stop_within(2)
         assert client.join(10)
+        client.close()
 
 
 WELCOME = b":s 001 bot :Welcome\r\n:bot!bot@host JOIN #news\r\n:s 324 bot #news +n\r\n"
@@ -190,7 +191,7 @@ WELCOME = b":s 001 bot :Welcome\r\n:bot!bot@host JOIN #news\r\n:s 324 bot #news 
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
-        ([], "it said nothing of use for 0.4 seconds"),
+        ([], "it sent nothing of use for 0.4 seconds"),
         ([b"\r\n" * 1000], "nothing of use"),
         ([b"\xff\xfe\x00\x01" * 500, b"\r\n"], "nothing of use"),
         ([b":s 001\r\n:s 433\r\n:s\r\n: \r\n:s PRIVMSG\r\nQUIT\r\n:x NICK\r\n"], "nothing of use"),
@@ -244,6 +245,6 @@ def test_a_server_that_falls_silent(tmp_path: Path, caplog: pytest.LogCaptureFix
     with Ircd(tmp_path / "ircd") as server, visiting(server.port, timeout=1.5, line_rate=0) as client:
         wait_until(lambda: "joined" in caplog.text)
         with server.frozen():
-            wait_until(lambda: "it said nothing of use for 1.5 seconds" in caplog.text)
+            wait_until(lambda: "it sent nothing of use for 1.5 seconds" in caplog.text)
         client.notice("#news", "still there")
         wait_until(lambda: client.waiting == 0)

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fedmsg.irc.backoff import Turnstile
 from fedmsg.irc.client import Client
 from fedmsg.irc.configuration import read
-from fedmsg.irc.session import Pace
+from fedmsg.irc.session import Pace, Turnstile
 from fedmsg.testing import wait_until
 from tests.certificates import Holder, authority, key, put, usage
 from tests.irc_services import ACCOUNT, PASSWORD, server_with_services
@@ -39,8 +38,9 @@ def speaking(port: int, **more: Any) -> Iterator[Client]:
     try:
         yield client
     finally:
-        client.stop(3)
+        client.stop_within(3)
         assert client.join(10)
+        client.close()
 
 
 # ---------------------------------------------------------------- the server

@@ -65,11 +65,11 @@ WRAPPERS = {
     "kitchen": {"fedmsg._util.text"},
     "orjson": {"fedmsg.encoding._speed"},
     "prometheus_client": {"fedmsg.monitoring.prometheus"},
-    "pygments": {"fedmsg.commands._colour", "fedmsg.irc.json"},
+    "pygments": {"fedmsg.commands._colour", "fedmsg.irc.forms"},
     "requests": {"fedmsg._util.http"},
     "six": {"fedmsg._util.text"},
     "sqlalchemy": {"fedmsg.encoding.sqla", "fedmsg.replay.sqlstore", "fedmsg.datanommer.models"},
-    "websockets": {"fedmsg.websocket.server"},
+    "websockets": {"fedmsg.websocket.clients", "fedmsg.websocket.server"},
     "yaml": {"fedmsg._util.yaml"},
 }
 

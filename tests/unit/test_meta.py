@@ -305,6 +305,22 @@ def test_a_processor_says_it(function: str, answer: Any) -> None:
     assert not fedmsg.meta.counts
 
 
+TEXTS = ["title", "subtitle", "long_form", "subjective", "link", "icon", "secondary_icon", "agent", "lexer"]
+SETS = ["usernames", "packages", "objects", "emails", "avatars"]
+
+
+def test_processor_may_leave_out_everything() -> None:
+    install(make("shop", **{function: answering(None) for function in TEXTS + SETS}))
+    message = envelope("shop.x", {"order": 5})
+    assert [ask(function, message) for function in TEXTS] == [None] * len(TEXTS)
+    assert [ask(function, message) for function in SETS] == [EMPTY[function] for function in SETS]
+    assert ask("repr", message) == "shop.x --  "
+    assert ask("summary", message) == "shop x: order=5"
+    assert fedmsg.meta.parts(message, CONFIG) == ("shop.x", "shop x: order=5", "")
+    assert fedmsg.meta.conglomerate([message], **CONFIG)[0]["subtitle"] is None
+    assert not fedmsg.meta.counts
+
+
 @pytest.mark.parametrize("nothing", ["", None])
 def test_the_long_form_and_the_subjective_fall_back_to_the_subtitle(nothing: Any) -> None:
     install(make("shop", subtitle=answering("sub"), long_form=answering(nothing), subjective=answering(nothing)))
@@ -376,8 +392,7 @@ def test_the_same_failure_is_not_logged_each_time(caplog: pytest.LogCaptureFixtu
     for _ in range(100):
         ask("subtitle", envelope("shop-of-many-failures.x"))
     assert list(fedmsg.meta.counts.values()) == [100]
-    assert len(caplog.messages) == 7
-    assert "64 times so far" in caplog.messages[-1]
+    assert len([message for message in caplog.messages if "many-failures" in message]) == 1
 
 
 def test_one_that_takes_over_a_second_is_named(

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import fedmsg.meta
+from fedmsg.meta._declared import TopicPattern
 from fedmsg.meta._template import BadTemplate, Template
 from tests.unit.json_values import TEXTS
 from tests.unit.plugins import CONFIG, envelope
@@ -264,3 +268,16 @@ def test_templates_are_translated(declare: Declare) -> None:
         patch.setattr(fedmsg.meta, "_", lambda text: {"paid {msg.x}": "{msg.x} bezahlt"}.get(text, text))
         declare("name: shop\nmessages: [{subtitle: 'paid {msg.x}', title: ''}]")
     assert said("shop.x", {"x": 5}) == {"subtitle": "5 bezahlt", "long_form": "5 bezahlt"}
+
+
+@given(st.text("a.*", max_size=10), st.text("a.b", max_size=12))
+def test_topic_pattern_matches_what_a_regular_expression_matches(pattern: str, topic: str) -> None:
+    forms = {"*": "[^.]*", "**": ".*"}
+    expression = "".join(forms.get(part, re.escape(part)) for part in re.split(r"(\*\*?)", pattern))
+    assert TopicPattern(pattern).matches(topic) == (re.fullmatch(expression, topic) is not None)
+
+
+def test_topic_pattern_is_linear() -> None:
+    start = time.process_time()
+    assert not TopicPattern("**.a.**.a.**.a.**.b").matches(".a" * 100_000)
+    assert time.process_time() - start < 5

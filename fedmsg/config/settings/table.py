@@ -168,7 +168,7 @@ _ROWS = [
             "Folders and YAML files that declare what messages say in words.", "meta", in_conf=False),
     # ---------------------------------------------------------------- the IRC bot
     Setting("irc", RECORDS, [], "The channels that the IRC bot speaks in, a dict for each.", "irc",
-            own_conf_default=[_SAMPLE_BOT]),
+            own_conf_default=[_SAMPLE_BOT], secret=True),
     Setting("irc_color_lookup", MAPPING, {}, "The colour of a title, by its first word.", "irc",
             own_conf_default=_SAMPLE_COLOURS),
     Setting("irc_default_color", TEXT, "light grey", "The colour of any other title.", "irc"),

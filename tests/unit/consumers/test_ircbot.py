@@ -84,7 +84,7 @@ def test_on_a_stand_in_hub_no_connection_is_opened() -> None:
 def test_an_entry_without_a_channel_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     ircbot.IRCBotConsumer(StandIn(irc=[{"channel": "news", "colour": "blue"}, {"network": "irc.libera.chat"}]))
     assert "irc: the entry 2 has no channel, and is left out" in caplog.text
-    assert "irc: the entry for 'news': 'colour' is unknown and counts for nothing" in caplog.text
+    assert "irc: the entry for 'news': 'colour' is unknown and ignored" in caplog.text
 
 
 def test_a_password_without_encryption_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

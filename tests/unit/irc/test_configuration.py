@@ -84,8 +84,8 @@ def test_what_is_unknown_is_told_and_counts_for_nothing() -> None:
     bot = configuration.read(entry)
     assert bot == configuration.read({"channel": "news", "filters": {"body": ["b"]}})
     colour, topics = configuration.unknown(entry)
-    assert colour.startswith("'colour' is unknown and counts for nothing; known are: backlog, channel, ")
-    assert topics == "filters: 'topics' is unknown and counts for nothing; write 'topic' or 'body'"
+    assert colour.startswith("'colour' is unknown and ignored; known are: backlog, channel, ")
+    assert topics == "filters: 'topics' is unknown and ignored; write 'topic' or 'body'"
     assert configuration.unknown({"channel": "news", "sasl_password_file": "x", "filters": None}) == []
 
 

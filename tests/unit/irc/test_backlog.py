@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 
 from fedmsg.irc.backlog import Backlog
-from fedmsg.irc.backoff import Backoff, Turnstile
+from fedmsg.irc.session import Backoff, Turnstile
 
 
 def filled(limit: int, messages: int) -> Backlog:
@@ -79,7 +79,7 @@ def test_growth_is_said_anew_after_all_was_said() -> None:
 
 def test_the_oldest_is_left_out_and_counted() -> None:
     backlog = filled(10, 13)
-    assert backlog.left_out == 3
+    assert backlog.dropped == 3
     assert not Backlog(10).add("NOTICE", "x")
     assert backlog.add("NOTICE", "x")
     said = lines(backlog)
