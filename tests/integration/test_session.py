@@ -24,7 +24,8 @@ def run_pytest(
     folder: Path, repository: Path, *arguments: str, timeout: float = 30
 ) -> subprocess.CompletedProcess[str]:
     """Run pytest with the plugin of our tests, in a folder of its own."""
-    environ = {**os.environ, "PYTHONPATH": str(repository), "FEDMSG_TESTS_EXIT_TIMEOUT": str(timeout)}
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environ = {**outer, "PYTHONPATH": str(repository), "FEDMSG_TESTS_EXIT_TIMEOUT": str(timeout)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.session", "-p", "no:cacheprovider", *arguments]
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=50)
 
@@ -32,7 +33,7 @@ def run_pytest(
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_a_run_that_outlives_its_last_test_fails(tmp_path: Path, repository: Path, workers: str) -> None:
     (tmp_path / "test_it.py").write_text(LEAVES_A_THREAD.format(daemon=False), encoding="utf-8")
-    done = run_pytest(tmp_path, repository, "-n", workers, timeout=1)
+    done = run_pytest(tmp_path, repository, "-n", workers, timeout=5)
     assert "1 passed" in done.stdout
     assert done.returncode == 1
     # The stacks show where the thread waits.
