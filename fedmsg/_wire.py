@@ -23,7 +23,9 @@ from fedmsg.exceptions import MessageError
 __all__ = [
     "MAX_DEPTH",
     "MAX_DIGITS",
+    "MAX_TOPIC",
     "check_size",
+    "check_topic",
     "encode",
     "encode_new",
     "encode_signed",
@@ -38,6 +40,8 @@ __all__ = [
 MAX_DEPTH = 200
 #: How many digits a number may have: Python's own limit for turning them into an int.
 MAX_DIGITS = 4300
+#: How many bytes a topic may have: lists of topics, patterns and caches are made for short ones.
+MAX_TOPIC = 4096
 # A level takes 2 bytes as a list and 5 as a dict: where the length and 3 for each list come to
 # no more than this, there is not room enough for too many levels, nor for too many digits.
 _FLAT = 5 * MAX_DEPTH
@@ -175,6 +179,16 @@ def check_size(size: int, limit: int) -> None:
         raise MessageError(f"it has {size} bytes, more than max_message_size allows ({limit})", "size")
 
 
+def check_topic(frame: bytes) -> None:
+    """Reject a topic that is too long.
+
+    Raises:
+        MessageError: It has more than `MAX_TOPIC` bytes.
+    """
+    if len(frame) > MAX_TOPIC:
+        raise MessageError(f"its topic has {len(frame)} bytes, more than the {MAX_TOPIC} that are allowed", "topic")
+
+
 # ------------------------------------------------------------------ parsing
 
 
@@ -188,6 +202,8 @@ def parse(frame: bytes, body: bytes) -> dict[str, Any]:
     Raises:
         MessageError: It is not an envelope, or not one for this topic; ``kind`` says how.
     """
+    if len(frame) > MAX_TOPIC:
+        check_topic(frame)
     try:
         topic = frame.decode()
     except UnicodeDecodeError as error:
@@ -210,6 +226,9 @@ def parse_stored(body: bytes) -> dict[str, Any]:
     topic = envelope.get("topic")
     if type(topic) is not str:
         raise MessageError("its 'topic' is not text", "topic")
+    # No character has more than four bytes.
+    if len(topic) > MAX_TOPIC // 4:
+        check_topic(topic.encode(errors="replace"))
     _check_envelope(envelope, topic)
     return envelope
 

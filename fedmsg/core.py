@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import getpass
 import logging
@@ -14,7 +15,7 @@ import time
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +25,7 @@ from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, MessageError, MissingEndpoint, NotListening, ValidationError
 from fedmsg.replay import client, gaps, writer
 from fedmsg.transport.zmq import addresses, contexts, curve, publisher, sockets
-from fedmsg.transport.zmq.source import Received, Receiver
+from fedmsg.transport.zmq.source import Received, Source, tail
 
 __all__ = ["FedMsgContext", "ValidationError"]
 
@@ -299,6 +300,7 @@ class FedMsgContext:
             made = name, name.encode()
         except UnicodeEncodeError as error:
             raise MessageError(f"the topic {name!r} can't be written in UTF-8", "utf-8") from error
+        _wire.check_topic(made[1])
         # An application that makes topics up as it goes must not fill memory with them.
         if len(self._topics) >= _TOPICS_KEPT:
             self._topics.clear()
@@ -390,20 +392,22 @@ class FedMsgContext:
 
         Returns:
             A generator of (name, address, topic, envelope). Sockets are opened at its first
-            ``next()`` and closed with it. What can't be trusted is refused: counted, told in
-            the log now and then, and left out.
+            ``next()`` and closed with it. Messages that are invalid are rejected: counted,
+            logged now and then, and dropped.
 
         Raises:
             ConfigError: At the call: the configuration can't work.
             RefusedAtStart: At the call: checking is on and can't be done.
         """
-        sources, validate = self._sources(), self._checker()
-        replayed = self._replayed(sources)
-        receiver = functools.partial(self._receiver, sources, topic, passive, replayed, validate)
-        return self._tail_replayed(receiver, replayed, topic, validate) if replayed else self._tail(receiver)
+        endpoints, validate = self._endpoints(), self._checker()
+        replayed = self._replayed(endpoints)
+        source = functools.partial(self._source, endpoints, topic, passive, replayed)
+        if replayed:
+            return self._tail_replayed(source, replayed, topic, validate)
+        return self._tail(source, validate)
 
-    def _sources(self) -> list[tuple[str, str]]:
-        """The names and addresses that are listened to, each fit to be."""
+    def _endpoints(self) -> list[tuple[str, str]]:
+        """Return the names and addresses that are listened to, checked."""
         if not settings.get(self.c, "zmq_enabled"):
             raise ConfigError("zmq_enabled is false: there is nothing to listen to")
         endpoints = [
@@ -415,40 +419,30 @@ class FedMsgContext:
         return endpoints
 
     def _checker(self) -> crypto.Check | None:
-        """What answers whether a message is valid; None where that isn't asked."""
+        """Return what checks messages; None where they are not checked."""
         return crypto.checker(self.c) if settings.get(self.c, "validate_signatures") else None
 
     def _replayed(self, endpoints: list[tuple[str, str]]) -> set[str]:
-        """Those of these names of whose messages every one has to be seen, to know which are missing."""
+        """Return the names with a replay server: all their messages are received, to know which are missing."""
         replayed = {name for name, _ in endpoints if name in (settings.get(self.c, "replay_endpoints") or {})}
         for name in replayed:
             client.address_of(name, self.c)
         return replayed
 
-    def _receiver(
-        self,
-        sources: list[tuple[str, str]],
-        topic: str,
-        passive: bool,
-        whole: set[str],
-        validate: crypto.Check | None,
-    ) -> Receiver:
-        return Receiver(
-            self.c, sources, [topic], whole=whole, validate=validate, passive=passive, rejections=self.rejections
-        )
+    def _source(self, endpoints: list[tuple[str, str]], topic: str, passive: bool, whole: set[str]) -> Source:
+        return Source(self.c, endpoints, [topic], whole=whole, passive=passive, rejections=self.rejections)
 
     @staticmethod
-    def _tail(open_receiver: Callable[[], Receiver]) -> Iterator[Received]:
-        with open_receiver() as receiver:
-            yield from receiver
+    def _tail(open_source: Callable[[], Source], validate: crypto.Check | None) -> Generator[Received, None, None]:
+        yield from tail(open_source(), validate)
 
     def _tail_replayed(
-        self, open_receiver: Callable[[], Receiver], replayed: set[str], topic: str, validate: crypto.Check | None
+        self, open_source: Callable[[], Source], replayed: set[str], topic: str, validate: crypto.Check | None
     ) -> Iterator[Received]:
         """Listen, and ask for what is missing of these services."""
         filler = gaps.GapFiller(self.c, replayed, validate=validate, rejections=self.rejections, counts=self.gaps)
-        with open_receiver() as receiver:
-            for received in receiver:
+        with contextlib.closing(self._tail(open_source, validate)) as messages:
+            for received in messages:
                 name, address, _, message = received
                 if name not in replayed:
                     yield received

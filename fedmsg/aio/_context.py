@@ -18,10 +18,9 @@ from typing import Any
 
 from fedmsg import core, crypto, utils
 from fedmsg._util.ratelimit import RejectionLog
-from fedmsg.aio._checking import Checking
 from fedmsg.aio._coroutines import like_a_coroutine_function
 from fedmsg.aio._healing import heal
-from fedmsg.aio._listening import tail, tail_checked_in_threads
+from fedmsg.aio._listening import Checking, tail
 from fedmsg.aio._threads import call_in_loop, in_thread, outcome_of, start
 from fedmsg.aio._waiting import Waiter
 from fedmsg.config import settings
@@ -387,8 +386,8 @@ class FedMsgContext:
 
         Returns:
             An asynchronous generator of (name, address, topic, envelope). Sockets are opened
-            at its first ``anext()`` and closed with it, also when it is cancelled. What can't be
-            trusted is refused: counted, told in the log now and then, and left out.
+            at its first ``anext()`` and closed with it, also when it is cancelled. Messages that
+            are invalid are rejected: counted, logged now and then, and dropped.
 
         Raises:
             ConfigError: At the call: the configuration can't work.
@@ -396,11 +395,10 @@ class FedMsgContext:
                 more than reading files, at the first ``anext()``.
         """
         own = self._core
-        sources = own._sources()
-        replayed = own._replayed(sources)
+        endpoints = own._endpoints()
+        replayed = own._replayed(endpoints)
         checking = Checking(own.c, own._checker)
-        receiver = partial(own._receiver, sources, topic, passive, replayed)
-        messages = (tail_checked_in_threads if checking.may_block else tail)(receiver, checking)
+        messages = tail(partial(own._source, endpoints, topic, passive, replayed), checking)
         return heal(own, replayed, topic, messages, checking) if replayed else messages
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from fedmsg import core
-from fedmsg.aio._checking import Checking
+from fedmsg.aio._listening import Checking
 from fedmsg.aio._threads import in_thread
 from fedmsg.exceptions import FedmsgError
 from fedmsg.replay import client, gaps

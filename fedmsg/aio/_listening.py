@@ -5,82 +5,89 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import Any
 
 from fedmsg import crypto
-from fedmsg._util.ratelimit import RejectionLog
-from fedmsg.aio._checking import Checking
 from fedmsg.aio._threads import in_thread
 from fedmsg.aio._waiting import readable
-from fedmsg.exceptions import ValidationError
-from fedmsg.transport.zmq.source import Received, Receiver
+from fedmsg.config import settings
+from fedmsg.transport.base import Delivery
+from fedmsg.transport.zmq.source import Received, Source, accepted
 
-__all__ = ["tail", "tail_checked_in_threads"]
+__all__ = ["Checking", "tail"]
 
-# After so many seconds of messages without a break, others have their turn.
+# After so many seconds of messages without a break, other tasks have their turn.
 _SLICE = 0.005
-# So many messages at most are checked by one thread.
-_BATCH = 100
+# So many messages are read at once; where a thread checks them, it checks so many.
+_BATCH = 50
+_BATCH_IN_THREAD = 100
 
 
-async def tail(
-    open_receiver: Callable[[crypto.Check | None], Receiver], checking: Checking
-) -> AsyncGenerator[Received, None]:
-    """Yield what arrives.
+class Checking:
+    """Checks the messages of one listener, in a thread where that may block.
+
+    GnuPG is a program, and a CA may be far away.
 
     Args:
-        open_receiver: Opens what it is received through, checked by what it is given; it is
-            closed with the generator.
+        config: The configuration.
+        make: Returns what checks; None where nothing is checked.
+
+    Attributes:
+        may_block: Whether checking may take longer than an event loop should stand still.
+
+    Raises:
+        RefusedAtStart: Checking needs something that is not there. Where finding that out
+            may block, `check` raises it.
+    """
+
+    def __init__(self, config: Mapping[str, Any], make: Callable[[], crypto.Check | None]) -> None:
+        locations = (str(config.get(key)) for key in ("ca_cert_location", "crl_location"))
+        far_away = any(location.startswith(("http:", "https:")) for location in locations)
+        checked = settings.get(config, "validate_signatures")
+        self.may_block = bool(checked) and (far_away or crypto.accepts_gnupg(config))
+        self._make = make
+        self._check = None if self.may_block else make()
+        self._made = not self.may_block
+
+    async def check(self) -> crypto.Check | None:
+        """Return what answers whether a message is valid; None lets all pass."""
+        if not self._made:
+            self._check = await in_thread(self._make, daemon=True)
+            self._made = True
+        return self._check
+
+
+async def tail(open_source: Callable[[], Source], checking: Checking) -> AsyncGenerator[Received, None]:
+    """Yield what arrives and is valid.
+
+    Args:
+        open_source: Opens the source; it is closed with the generator.
         checking: How messages are checked.
     """
     clock = time.monotonic
-    with open_receiver(await checking.check()) as receiver:
-        pause = clock() + _SLICE
-        for received in receiver.arriving():
-            if received is not None:
-                yield received
-                if clock() < pause:
-                    continue
-                await asyncio.sleep(0)
-            elif receiver.idle:
-                await readable(receiver.fileno(), receiver.recheck)
-            else:
-                await asyncio.sleep(0)
-            pause = clock() + _SLICE
-
-
-async def tail_checked_in_threads(
-    open_receiver: Callable[[crypto.Check | None], Receiver], checking: Checking
-) -> AsyncGenerator[Received, None]:
-    """Yield what arrives, where checking may block: a thread does it, for many at once.
-
-    Args:
-        open_receiver: Opens what it is received through; it is closed with the generator.
-        checking: How messages are checked.
-    """
     check = await checking.check()
-    with open_receiver(None) as receiver:
-        batch: list[Received] = []
-        for received in receiver.arriving():
-            if received is not None:
-                batch.append(received)
-                if len(batch) < _BATCH:
-                    continue
-            for one in await _checked(batch, check, receiver.rejections):
-                yield one
-            batch = []
-            if received is None and receiver.idle:
-                await readable(receiver.fileno(), receiver.recheck)
+    with open_source() as source:
+
+        def accept(batch: list[Delivery]) -> list[Received | None]:
+            return [accepted(delivery, check, source.rejections) for delivery in batch]
+
+        pause = clock() + _SLICE
+        while True:
+            batch = source.poll(_BATCH_IN_THREAD if checking.may_block else _BATCH)
+            decoded: Iterable[Received | None]
+            if checking.may_block and batch:
+                decoded = await in_thread(lambda batch=batch: accept(batch), daemon=True)  # type: ignore[misc]
             else:
-                await asyncio.sleep(0)
-
-
-async def _checked(batch: list[Received], check: crypto.Check | None, rejections: RejectionLog) -> list[Received]:
-    """Give those of a batch that are valid."""
-    if not batch or check is None:
-        return batch
-    answers = await in_thread(lambda: [check(envelope) for _, _, _, envelope in batch], daemon=True)
-    for (_, address, _, envelope), valid in zip(batch, answers, strict=True):
-        if not valid:
-            rejections.add(address, ValidationError(envelope))
-    return [one for one, valid in zip(batch, answers, strict=True) if valid]
+                # One after the other, so that checking many does not hold up the loop.
+                decoded = (accepted(delivery, check, source.rejections) for delivery in batch)
+            for received in decoded:
+                if received is not None:
+                    yield received
+                # What was rejected has taken its time, too.
+                if clock() > pause:
+                    await asyncio.sleep(0)
+                    pause = clock() + _SLICE
+            if not batch and source.idle:
+                await readable(source.fileno(), source.recheck)
+                pause = clock() + _SLICE

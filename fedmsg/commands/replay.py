@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any, ClassVar
 
 from fedmsg import _wire
 from fedmsg._util import plugins
 from fedmsg.commands import BaseCommand, Declaration, _relayed
-from fedmsg.commands._lookout import Lookout
 from fedmsg.commands._process import one_line
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, HttpError, PossiblyLost, UsageError, WorkLeft
 from fedmsg.transport.zmq import addresses
+from fedmsg.transport.zmq.source import Source, accepted
 
 __all__ = ["ReplayCommand", "replay"]
 
@@ -123,13 +124,34 @@ class ReplayCommand(BaseCommand):
             )
         prefix, environment = settings.get(config, "topic_prefix"), settings.get(config, "environment")
         whole, timeout = _wire.full_topic(prefix, environment, modname, topic), settings.get(config, "timeout")
-        with Lookout(config, _OUTBOUND, outbound, whole) as lookout:
-            lookout.wait_connected(timeout)
+        with Source(config, [(_OUTBOUND, address) for address in outbound], [whole]) as source:
+            # One of the addresses is enough.
+            until = time.monotonic() + timeout
+            while not source.connected and time.monotonic() < until:
+                source.wait(until - time.monotonic())
             msg_id = self._publish(modname, topic, msg)
-            if not lookout.wait_for(lambda envelope: envelope.get("msg_id") == msg_id, timeout):
+            if not _arrives(source, msg_id, timeout):
                 lost = PossiblyLost(1, ", ".join(outbound))
                 lost.args = (f"the relay has taken it, but it did not come by at {', '.join(outbound)}",)
                 raise lost
+
+
+def _arrives(source: Source, msg_id: str, timeout: float) -> bool:
+    """Wait for a message; whether it came.
+
+    Args:
+        source: Where it is to arrive.
+        msg_id: Its id.
+        timeout: Seconds to wait at most.
+    """
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        for delivery in source.poll(100):
+            received = accepted(delivery, None, source.rejections)
+            if received is not None and received[3].get("msg_id") == msg_id:
+                return True
+        source.wait(max(0.0, until - time.monotonic()))
+    return False
 
 
 def replay() -> Any:

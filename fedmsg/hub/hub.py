@@ -26,6 +26,7 @@ from fedmsg.hub.outgoing import Outgoing
 from fedmsg.hub.producer import PollingProducer
 from fedmsg.hub.runner import Workers
 from fedmsg.hub.subscriptions import Callback, Subscriptions
+from fedmsg.transport.base import Delivery
 from fedmsg.transport.zmq import curve
 
 __all__ = ["Hub", "Outcome", "provide_moksha"]
@@ -199,7 +200,7 @@ class Hub:
         """
         is_envelope = isinstance(body, dict) and body.get("topic") == topic and "msg" in body
         data = _wire.encode(body if is_envelope else {"topic": topic, "msg": body}, topic)
-        self._loop.inject(("a client", topic.encode(), data))
+        self._loop.inject(Delivery("a client", topic.encode(), data))
 
     # ---------------------------------------------------------------- starting
 

@@ -20,7 +20,7 @@ from fedmsg.hub.message import ZMQMessage
 from fedmsg.hub.queue import Inbox
 from fedmsg.hub.subscriptions import Callback, Subscriptions
 from fedmsg.transport.base import Delivery
-from fedmsg.transport.zmq.batches import BatchReceiver, Frames
+from fedmsg.transport.zmq.source import Source
 
 __all__ = ["INJECTED", "Loop"]
 
@@ -59,7 +59,7 @@ class Loop:
         self, config: Mapping[str, Any], inbound: Inbound, subscriptions: Subscriptions, rejections: RejectionLog
     ) -> None:
         self.inboxes: dict[Callback, Inbox] = {}
-        self.injected: deque[Frames] = deque()
+        self.injected: deque[Delivery] = deque()
         self.failure: BaseException | None = None
         self.handed_on: Callable[[int], object] = _nobody
         self._config = config
@@ -67,7 +67,7 @@ class Loop:
         self._subscriptions = subscriptions
         self._rejections = rejections
         self._blocking = bool(settings.get(config, "moksha.blocking_mode"))
-        self._receiver: BatchReceiver | None = None
+        self._source: Source | None = None
         self._subscribed: set[bytes] = set()
         # Who has to see all that comes by an address, whatever its topic.
         self._whole: dict[str, tuple[Callback, ...]] = {}
@@ -107,19 +107,19 @@ class Loop:
 
     def wake(self) -> None:
         """Have it look for what has changed: subscriptions, room in a queue, whether to go on."""
-        receiver = self._receiver
-        if receiver is not None:
-            receiver.wake()
+        source = self._source
+        if source is not None:
+            source.wake()
 
-    def inject(self, frames: Frames) -> None:
-        """Hand on a message that did not come by the sockets.
+    def inject(self, delivery: Delivery) -> None:
+        """Dispatch a message that did not come by the sockets.
 
         Raises:
             MessageError: There is no room for it.
         """
         if len(self.injected) >= INJECTED:
             raise MessageError("too many messages wait to be handled", "full")
-        self.injected.append(frames)
+        self.injected.append(delivery)
         self.wake()
 
     def stop(self) -> None:
@@ -145,70 +145,68 @@ class Loop:
 
     def _run(self) -> None:
         try:
-            receiver = self._open()
+            source = self._open()
         except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
             self._ready.put(error)
             return
-        with receiver:
+        with source:
             try:
-                self._follow_subscriptions(receiver)
-                self._receiver = receiver
+                self._follow_subscriptions(source)
+                self._source = source
                 self._beat = time.monotonic()
                 self._ready.put(None)
-                self._receive(receiver)
+                self._receive(source)
             except BaseException as error:
                 self.failure = error
                 log.exception("the hub's loop ended")
             finally:
-                self._receiver = None
+                self._source = None
 
-    def _open(self) -> BatchReceiver:
+    def _open(self) -> Source:
         endpoints, services = self._inbound.endpoints, self._subscriptions.services
-        # Of an address under two names it is the first that counts, as for the receiver.
+        # Of an address under two names it is the first that counts, as for the source.
         names = {address: name for name, address in reversed(endpoints)}
         self._whole = {address: services[name] for address, name in names.items() if name in services}
-        return BatchReceiver(
+        return Source(
             self._config, endpoints, (), whole=services, passive=self._inbound.bound, rejections=self._rejections
         )
 
-    def _receive(self, receiver: BatchReceiver) -> None:
+    def _receive(self, source: Source) -> None:
         most = 1 if self._blocking else _BATCH
         while not self._stopping.is_set():
             self._beat = time.monotonic()
-            self._follow_subscriptions(receiver)
+            self._follow_subscriptions(source)
             if self._has_room():
-                receiver.wait(0.0 if self.injected else _TICK)
+                source.wait(0.0 if self.injected else _TICK)
                 # Between the look and here only workers have been at the queues, and they make room.
                 batch = [self.injected.popleft() for _ in range(min(len(self.injected), most))]
-                batch += receiver.read(most - len(batch))
+                batch += source.poll(most - len(batch))
                 if batch:
                     self._dispatch(batch)
                     self.handed_on(len(batch))
             else:
-                receiver.rest(_TICK)
+                source.wait_for_wake(_TICK)
 
     def _has_room(self) -> bool:
         if self._blocking:
             return not any(inbox.unfinished for inbox in list(self.inboxes.values()))
         return not any(inbox.full for inbox in list(self.inboxes.values()))
 
-    def _follow_subscriptions(self, receiver: BatchReceiver) -> None:
+    def _follow_subscriptions(self, source: Source) -> None:
         wanted = self._subscriptions.prefixes
         if wanted != self._subscribed:
-            for topic in wanted - self._subscribed:
-                receiver.subscribe(topic)
-            for topic in self._subscribed - wanted:
-                receiver.unsubscribe(topic)
+            source.subscribe(wanted - self._subscribed)
+            source.unsubscribe(self._subscribed - wanted)
             self._subscribed = wanted
 
-    def _dispatch(self, batch: list[Frames]) -> None:
+    def _dispatch(self, batch: list[Delivery]) -> None:
         who_wants = self._subscriptions.who_wants
         groups: dict[Callback, list[Delivery]] = defaultdict(list)
-        for address, frame, data in batch:
-            takers = who_wants(frame)
-            if address in self._whole:
-                takers = tuple(dict.fromkeys((*takers, *self._whole[address])))
-            message = Delivery(address, frame, data, len(takers))
+        for message in batch:
+            takers = who_wants(message.frame)
+            if message.address in self._whole:
+                takers = tuple(dict.fromkeys((*takers, *self._whole[message.address])))
+            message.takers = len(takers)
             for taker in takers:
                 groups[taker].append(message)
         calls: list[tuple[Callback, Delivery]] = []

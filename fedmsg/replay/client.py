@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -12,12 +13,20 @@ from typing import Any
 import zmq
 
 from fedmsg import encoding
+from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.config import settings
 from fedmsg.exceptions import MissingReplayEndpoint, QueryError, TransportError
 from fedmsg.replay import protocol
 from fedmsg.transport.zmq import addresses, contexts, sockets
+from fedmsg.transport.zmq.connections import Connections
+from fedmsg.transport.zmq.resolver import resolve
 
 __all__ = ["Client", "address_of", "get_replay"]
+
+log = logging.getLogger("fedmsg.replay")
+
+# Seconds between two looks while a connection is to be made anew.
+_RECHECK = 0.1
 
 
 def address_of(name: str, config: Mapping[str, Any]) -> str:
@@ -46,7 +55,7 @@ class Client:
     """
 
     def __init__(self, name: str, config: Mapping[str, Any], context: sockets.Context | None = None) -> None:
-        self._closed = True
+        self._closed = True  # until there is something to close
         self.name = name
         self.address = address_of(name, config)
         self._own = context is None
@@ -54,12 +63,13 @@ class Client:
         self._context = context if context is not None else contexts.acquire(settings.get(config, "io_threads"))
         self._closed = False
         self._socket: sockets.Socket | None = None
-        self._monitor: sockets.Socket | None = None
+        self._connections: Connections | None = None
         try:
             self._socket = sockets.asker(self._context, config)
-            # A question that was under way when its connection broke has to be asked again.
-            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-            sockets.connect(self._socket, self.address, f"replay_endpoints[{name!r}]")
+            self._connections = Connections(
+                self._context, self._socket, config, RejectionLog(log), setting="replay_endpoints", curve_servers=False
+            )
+            self._connections.add(name, resolve(self.address))
         except BaseException:
             self.close()
             raise
@@ -78,21 +88,22 @@ class Client:
             TransportError: None came in time.
         """
         assert self._socket is not None
-        assert self._monitor is not None
-        question = protocol.Question(query)
+        assert self._connections is not None
+        question, connections = protocol.Question(query), self._connections
         deadline = time.monotonic() + timeout
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
-        poller.register(self._monitor, zmq.POLLIN)
+        poller.register(connections.monitor.fileno(), zmq.POLLIN)
         self._send(question)
         while (left := deadline - time.monotonic()) > 0:
-            ready = dict(poller.poll(int(left * 1000) + 1))
+            ready = dict(poller.poll(int(min(left, _RECHECK if connections.unsettled else left) * 1000) + 1))
             if self._socket in ready:
                 answer = question.answer(self._socket.recv_multipart())
                 if answer is not None:
                     return answer
-            if self._monitor in ready:
-                self._monitor.recv_multipart()
+            # A question that was under way when its connection broke has to be asked again.
+            ended = connections.observe()
+            if connections.reopen(time.monotonic()) or ended:
                 self._send(question)
         raise TransportError(f"the replay server of {self.name} at {self.address} did not answer within {timeout:g} s")
 
@@ -109,11 +120,10 @@ class Client:
         if self._closed or self._generation != contexts.generation:
             return
         self._closed = True
+        if self._connections is not None:
+            self._connections.close()
         if self._socket is not None:
-            self._socket.disable_monitor()
             self._socket.close(0)
-        if self._monitor is not None:
-            self._monitor.close(0)
         if self._own:
             contexts.release(self._generation)
 

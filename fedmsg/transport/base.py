@@ -27,25 +27,27 @@ class Delivery:
         frame: Its topic as it came.
         data: Its body as it came.
         takers: How many will ask for the envelope.
+        name: The name of the endpoint that it came by; empty where it has none.
 
     Attributes:
         position: Its position in a message log; None where there is none.
     """
 
-    __slots__ = ("_error", "_packed", "address", "data", "frame", "takers")
+    __slots__ = ("_decoded", "address", "data", "frame", "name", "takers")
 
     position: int | None = None
 
-    def __init__(self, address: str, frame: bytes, data: bytes, takers: int = 1) -> None:
+    def __init__(self, address: str, frame: bytes, data: bytes, takers: int = 1, name: str = "") -> None:
         self.address = address
         self.frame = frame
         self.data = data
         self.takers = takers
-        self._packed: bytes | None = None
-        self._error: MessageError | None = None
+        self.name = name
+        # Packed, or why it can't be.
+        self._decoded: bytes | MessageError | None = None
 
     def envelope(self) -> dict[str, Any]:
-        """Decode and check the envelope, once; each taker gets a copy of its own.
+        """Return the envelope, decoded and checked once; each taker gets a copy of its own.
 
         Raises:
             MessageError: It is not an envelope, or not one for its topic.
@@ -53,17 +55,16 @@ class Delivery:
         if self.takers == 1:
             return _wire.parse(self.frame, self.data)
         with _decoding:
-            if self._error is not None:
-                raise self._error
-            if self._packed is None:
+            if self._decoded is None:
                 try:
                     # Twice as fast as decoding once more, and four times as fast as a deep copy.
-                    self._packed = marshal.dumps(_wire.parse(self.frame, self.data))
+                    self._decoded = marshal.dumps(_wire.parse(self.frame, self.data))
                 except MessageError as error:
-                    self._error = error
-                    raise
-            packed = self._packed
-        envelope: dict[str, Any] = marshal.loads(packed)  # noqa: S302 - of our own making, a few lines up
+                    self._decoded = error
+            decoded = self._decoded
+        if isinstance(decoded, MessageError):
+            raise decoded
+        envelope: dict[str, Any] = marshal.loads(decoded)  # noqa: S302 - of our own making, a few lines up
         return envelope
 
     def ack(self) -> None:

@@ -31,7 +31,7 @@ relay_inbound "tcp://127.0.0.1:2003" | io_threads 1 | post_init_sleep 0.5 | time
 print_config false | high_water_mark 0 | receive_high_water_mark 100000 | publish_high_water_mark 200000
 max_message_size 16777216 | zmq_heartbeat_ivl 5000 | replay_max 10000 | replay_max_bytes 16777216 | zmq_linger 1000 | zmq_enabled true
 zmq_strict false | zmq_tcp_keepalive 1 | zmq_tcp_keepalive_cnt 3 | zmq_tcp_keepalive_idle 60
-zmq_tcp_keepalive_intvl 5 | zmq_reconnect_ivl 100 | zmq_reconnect_ivl_max 1000 | fedmsg.consumers.gateway.port 9940
+zmq_tcp_keepalive_intvl 5 | zmq_reconnect_ivl 100 | zmq_reconnect_ivl_max 0 | fedmsg.consumers.gateway.port 9940
 fedmsg.consumers.gateway.high_water_mark 200000 | fedmsg.consumers.relay.high_water_mark 200000
 sign_messages false | validate_signatures false | crypto_backend "x509" | crypto_validate_backends ["x509"]
 ssldir "/etc/pki/fedmsg" | ca_cert_location "/etc/pki/fedmsg/ca.crt" | crl_location null | crl_cache null
@@ -57,7 +57,7 @@ fedmsg.consumers.relay.enabled false | fedmsg.consumers.gateway.enabled false | 
 
 _OTHER_IN_CONF = """
 topic_prefix "com.example" | relay_inbound "tcp://127.0.0.1:2001" | validate_signatures true
-fedmsg.consumers.gateway.high_water_mark 1000
+fedmsg.consumers.gateway.high_water_mark 1000 | zmq_reconnect_ivl_max 1000
 irc_color_lookup {"wiki": "purple", "bodhi": "green", "pkgdb": "teal", "git": "red", "planet": "light green", "fas": "light blue", "buildsys": "yellow", "tagger": "brown", "logger": "orange"}
 irc [{"channel": "my-fedmsg-channel", "port": 6667, "timeout": 120, "line_rate": 0.9, "nickname": "fedmsg-dev", "ssl": false, "make_short": true, "make_terse": true, "make_pretty": true, "filters": {"body": ["lub-dub"], "topic": []}, "network": "irc.freenode.net"}]
 """  # noqa: E501 one setting is one piece

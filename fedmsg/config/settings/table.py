@@ -99,8 +99,9 @@ _ROWS = [
     Setting("zmq_tcp_keepalive_intvl", INTEGER, 5, "How long to wait between two probes.", "sockets", "seconds"),
     Setting("zmq_reconnect_ivl", INTEGER, 100, "How long to wait before a lost connection is tried again.", "sockets",
             "milliseconds"),
-    Setting("zmq_reconnect_ivl_max", INTEGER, 1000, "How far that wait grows while the other side stays away.",
-            "sockets", "milliseconds"),
+    Setting("zmq_reconnect_ivl_max", INTEGER, 0,
+            "How far that wait grows while the other side stays away; 0 is not at all, so that a listener finds "
+            "short-lived publishers.", "sockets", "milliseconds", own_conf_default=1000),
     Setting("zmq_heartbeat_ivl", INTEGER, 5000,
             "How often a connection is asked for a sign of life, so that a silent cut is noticed; 0 is never.",
             "sockets", "milliseconds", in_conf=False),

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""ZeroMQ addresses: what to bind for a configured one, and whether it needs a name server."""
+"""ZeroMQ addresses: their form, what to bind for a configured one, which have a name to resolve."""
 
 from __future__ import annotations
 
 import re
+import socket
 
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["as_list", "bindable", "check", "host_to_resolve", "is_ipv6"]
+__all__ = ["as_list", "bindable", "canonical", "check", "host_to_resolve", "is_ipv6"]
 
 _FORM = re.compile(r"tcp://(\[[^\]\s]+\]|[^:\[\]\s/]+):(\d+|\*)|(?:ipc|inproc)://[^\s]+")
 _BIGGEST_PORT = 65535
@@ -15,7 +16,7 @@ _IPV4 = re.compile(r"^[\d.]+$")
 
 
 def as_list(addresses: object) -> list[str]:
-    """One address or several, as a list of text."""
+    """Return one address or several as a list of text."""
     if not addresses:
         return []
     if isinstance(addresses, str):
@@ -42,7 +43,7 @@ def check(address: str, key: str) -> str:
 
 
 def bindable(address: str) -> str:
-    """What a publisher binds for a configured address: every interface, for ``tcp``."""
+    """Return what a publisher binds for a configured address: every interface, for ``tcp``."""
     if not address.startswith("tcp://"):
         return address
     host, _, port = address.removeprefix("tcp://").rpartition(":")
@@ -59,8 +60,19 @@ def is_ipv6(address: str) -> bool:
 
 
 def host_to_resolve(address: str) -> str | None:
-    """The host name in an address; None where nothing has to be looked up."""
+    """Return the host name in an address; None where nothing has to be resolved."""
     if not address.startswith("tcp://") or is_ipv6(address):
         return None
     host = address.removeprefix("tcp://").rpartition(":")[0]
     return None if host == "*" or _IPV4.match(host) else host
+
+
+def canonical(address: str) -> str:
+    """Return an address as ZeroMQ writes it in its events: an IPv6 number in its shortest form."""
+    if not is_ipv6(address):
+        return address
+    number, _, port = address.removeprefix("tcp://[").rpartition("]:")
+    try:
+        return f"tcp://[{socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, number))}]:{port}"
+    except OSError:
+        return address  # with a scope, say

@@ -4,19 +4,27 @@
 All sockets of a process share one context, because a bound publisher is shared by threads
 and a socket can't outlive its context. It is opened by the first user and closed with
 the last. A forked child forgets its parent's context without touching it (the sockets in
-it belong to the parent) and opens its own on first use; whoever keeps sockets compares
-``generation`` with the one it opened them under.
+it belong to the parent) and opens its own on first use; code that keeps sockets compares
+``generation`` with the one that it opened them under.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Callable
 
 import zmq
 
-__all__ = ["acquire", "after_fork", "generation", "release"]
+from fedmsg.exceptions import ConfigError
+
+__all__ = ["acquire", "after_fork", "allow_open_files", "generation", "release"]
+
+#: Sockets that a context may have. ZeroMQ's own default, 1,023, is reached by some 300 listeners with a monitor each.
+MAX_SOCKETS = 16_384
+# Descriptors that everything else in the process may need besides.
+_SPARE_DESCRIPTORS = 64
 
 #: Grows by one in every forked child. Read it as ``process.generation``: it changes.
 generation = 0
@@ -42,12 +50,13 @@ def acquire(io_threads: int = 1) -> zmq.Context[zmq.Socket[bytes]]:
     with _lock:
         if _context is None:
             _context = zmq.Context(io_threads=io_threads)
+            _context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
         _users += 1
         return _context
 
 
 def release(under: int) -> None:
-    """Give up one use; the last one ends the context.
+    """End one use of the context; the last one terminates it.
 
     Args:
         under: The ``generation`` of the `acquire`; a use from before a fork is ignored.
@@ -62,6 +71,27 @@ def release(under: int) -> None:
         context, _context = _context, None
     if context is not None:
         context.term()
+
+
+def allow_open_files(more: int, purpose: str) -> None:
+    """Raise the soft limit of open files as far as needed, up to the hard one.
+
+    Args:
+        more: How many descriptors will be opened.
+        purpose: What they are for, for the error.
+
+    Raises:
+        ConfigError: The hard limit is too low.
+    """
+    needed = len(os.listdir("/proc/self/fd")) + more + _SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise ConfigError(
+            f"{purpose} need about {needed} open files, and the hard limit of this process is {hard}: "
+            "raise it (ulimit -Hn, LimitNOFILE= of systemd)"
+        )
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else needed, hard))
 
 
 def after_fork(forget: Callable[[], None]) -> None:

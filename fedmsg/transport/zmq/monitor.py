@@ -105,6 +105,8 @@ class Monitor(Closeable):
         self._reader.setsockopt(zmq.RCVHWM, 0)
         self._reader.connect(address)
         self._descriptor = int(self._reader.FD)
+        # Its descriptor reports only what comes after the last look.
+        self._reader.get(_EVENTS)
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable with new events.

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Host names are looked up here first, on a thread of their own, before a socket connects.
+"""Host names are resolved here first, in threads, before a socket connects.
 
-libzmq looks names up on the thread that does all its input and output: one name server
-that does not answer would hold up every other connection. So an address with a name is
-handed to the socket only once the name has been found.
+ZeroMQ resolves names in the thread that does all its input and output: one name server that does
+not answer would hold up every other connection. So an address with a name reaches a socket only
+after the name was found.
 """
 
 from __future__ import annotations
@@ -12,73 +12,137 @@ import logging
 import queue
 import socket
 import threading
+import time
+from collections import deque
+from typing import NamedTuple
 
 from fedmsg.transport.zmq import addresses
 
-__all__ = ["Resolver"]
+__all__ = ["Resolved", "Resolver", "resolve"]
 
 log = logging.getLogger("fedmsg.transport")
 
+#: Seconds between two attempts at a name that can't be found.
+RETRY_INTERVAL = 5.0
+# So many names are looked up at the same time: a name server that does not answer takes a thread for long.
+_MAX_THREADS = 64
+
+
+class Resolved(NamedTuple):
+    """An address that can be connected.
+
+    Attributes:
+        address: As it is configured.
+        target: What to connect to.
+        aliases: What ZeroMQ may call the target in its events.
+    """
+
+    address: str
+    target: str
+    aliases: tuple[str, ...] = ()
+
 
 class Resolver:
-    """Tells which of some addresses can be connected by now.
+    """Finds the hosts of addresses, each until it is found.
 
     Args:
         wanted: The addresses; those without a name are ready at once.
         retry: Seconds between two attempts at a name that can't be found.
+
+    Attributes:
+        pending: How many addresses `ready` has not returned yet.
     """
 
-    def __init__(self, wanted: list[str], retry: float = 5.0) -> None:
+    def __init__(self, wanted: list[str], retry: float = RETRY_INTERVAL) -> None:
         self._retry = retry
-        self._ready: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-        self._stop = threading.Event()
+        self._ready: queue.SimpleQueue[Resolved] = queue.SimpleQueue()
+        self._hosts: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        # Hosts that were not found, and when to try again.
+        self._failed: deque[tuple[float, str]] = deque()
+        self._warned: set[str] = set()
+        self._waiting: dict[str, list[str]] = {}
         self.pending = len(wanted)
-        names: dict[str, list[str]] = {}
         for address in wanted:
             host = addresses.host_to_resolve(address)
             if host is None:
-                self._ready.put((address, address))
+                self._ready.put(Resolved(address, address, (addresses.canonical(address),)))
             else:
-                names.setdefault(host, []).append(address)
-        for host, waiting in names.items():
-            threading.Thread(target=self._look_up, args=(host, waiting), name="fedmsg-resolver", daemon=True).start()
+                self._waiting.setdefault(host, []).append(address)
+        for host in self._waiting:
+            self._hosts.put(host)
+        self._threads = min(len(self._waiting), _MAX_THREADS)
+        for _ in range(self._threads):
+            threading.Thread(target=self._run, name="fedmsg-resolver", daemon=True).start()
 
-    def ready(self, patience: float = 0.0) -> list[tuple[str, str]]:
-        """Take the addresses that have become ready since the last call.
+    def ready(self, timeout: float = 0.0) -> list[Resolved]:
+        """Return the addresses that have become ready since the last call.
+
+        Names that could not be found are tried again as long as this is called now and then.
 
         Args:
-            patience: Seconds to wait for one if there is none yet.
-
-        Returns:
-            Pairs: the address as it is configured, and what to connect to.
+            timeout: Seconds to wait for one if there is none yet.
         """
-        found: list[tuple[str, str]] = []
+        now = time.monotonic()
+        while self._failed and self._failed[0][0] <= now:
+            self._hosts.put(self._failed.popleft()[1])
+        found: list[Resolved] = []
         while self.pending:
             try:
-                found.append(self._ready.get(timeout=patience) if patience and not found else self._ready.get_nowait())
+                found.append(self._ready.get(timeout=timeout) if timeout and not found else self._ready.get_nowait())
             except queue.Empty:
                 break
             self.pending -= 1
+        if not self.pending:
+            self.stop()
         return found
 
     def stop(self) -> None:
-        """Look for nothing more. A look-up under way ends by itself, in the background."""
-        self._stop.set()
+        """Stop looking. A look-up in progress ends by itself, in the background."""
+        while self._threads:
+            self._threads -= 1
+            self._hosts.put(None)
 
-    def _look_up(self, host: str, waiting: list[str]) -> None:
-        warned = False
-        while not self._stop.is_set():
+    def _run(self) -> None:
+        while (host := self._hosts.get()) is not None:
             try:
-                families = {entry[0]: entry[4][0] for entry in socket.getaddrinfo(host, None)}
+                found = _look_up(host)
             except (OSError, UnicodeError) as error:
-                if not warned:
-                    log.warning("%s: host %r can't be found (%s), trying again", ", ".join(waiting), host, error)
-                    warned = True
-                self._stop.wait(self._retry)
+                if host not in self._warned:
+                    self._warned.add(host)
+                    log.warning(
+                        "%s: host %r can't be found (%s), trying again", ", ".join(self._waiting[host]), host, error
+                    )
+                self._failed.append((time.monotonic() + self._retry, host))
             else:
-                for address in waiting:
-                    port = address.rpartition(":")[2]
-                    # libzmq takes the IPv4 address of a name; one that has none is handed over as a number.
-                    only_ipv6 = socket.AF_INET not in families
-                    self._ready.put((address, f"tcp://[{families[socket.AF_INET6]}]:{port}" if only_ipv6 else address))
-                return
+                for address in self._waiting[host]:
+                    self._ready.put(_target(address, found))
+
+
+def resolve(address: str, timeout: float = 1.0) -> Resolved:
+    """Return what to connect to for one address.
+
+    Args:
+        address: The address.
+        timeout: Seconds to wait at most; a host that is not found by then is left to ZeroMQ.
+    """
+    resolver = Resolver([address])
+    found = resolver.ready(timeout)
+    resolver.stop()
+    return found[0] if found else Resolved(address, address)
+
+
+def _look_up(host: str) -> dict[int, list[str]]:
+    """Return the numeric addresses of a host by family."""
+    found: dict[int, list[str]] = {}
+    for family, _, _, _, where in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+        found.setdefault(family, []).append(str(where[0]))
+    return found
+
+
+def _target(address: str, found: dict[int, list[str]]) -> Resolved:
+    port = address.rpartition(":")[2]
+    if socket.AF_INET not in found:
+        # ZeroMQ takes the IPv4 address of a name; a host without one is passed on as a number.
+        target = f"tcp://[{found[socket.AF_INET6][0]}]:{port}"
+        return Resolved(address, target, (target, addresses.canonical(target)))
+    return Resolved(address, address, (address, *(f"tcp://{number}:{port}" for number in found[socket.AF_INET])))

@@ -12,12 +12,14 @@ from fedmsg import utils
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.transport.zmq import addresses
+from fedmsg.transport.zmq.resolver import resolve
 
 __all__ = [
     "Context",
     "Socket",
     "answerer",
     "asker",
+    "attach",
     "bind",
     "connect",
     "forwarder_pair",
@@ -35,6 +37,10 @@ Socket = zmq.Socket[bytes]
 _LONGEST_SUBSCRIPTION = 4096
 # Who sends more at once than so many waits until they are read, and is not kept in memory.
 _SUBSCRIPTIONS_AT_ONCE = 100
+# So many times max_message_size ends a connection; less is rejected and the connection stays.
+_FAR_TOO_LARGE = 4
+# Milliseconds between two attempts to reach endpoints that share a socket, on average.
+_MS_BETWEEN_ATTEMPTS = 0.1
 # So many reports wait for a reader that doesn't keep up: the next ones say the same better.
 _REPORTS = 10
 
@@ -72,19 +78,25 @@ def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> So
     return socket
 
 
-def subscriber(context: Context, config: Mapping[str, Any], *, bound: bool = False) -> Socket:
+def subscriber(context: Context, config: Mapping[str, Any], *, bound: bool = False, endpoints: int = 1) -> Socket:
     """Make the socket that messages are received on.
 
     Args:
         context: The process's context.
         config: The configuration.
         bound: Whether others connect to it; then the socket itself enforces the size limit.
+        endpoints: How many endpoints share it: attempts to reach many that are down are spread over time.
     """
     socket = context.socket(zmq.SUB)
     limit = settings.get(config, "high_water_mark") or settings.get(config, "receive_high_water_mark")
     _common(socket, config, limit)
-    if bound:
-        socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
+    # A message that is a bit too large is rejected with its reason; one that is far too large ends the
+    # connection before it fills the memory.
+    size: int = settings.get(config, "max_message_size")
+    socket.setsockopt(zmq.MAXMSGSIZE, size if bound else _FAR_TOO_LARGE * size)
+    interval = int(socket.get(zmq.RECONNECT_IVL))
+    if 0 < interval < endpoints * _MS_BETWEEN_ATTEMPTS:
+        socket.setsockopt(zmq.RECONNECT_IVL, int(endpoints * _MS_BETWEEN_ATTEMPTS))
     return socket
 
 
@@ -172,18 +184,32 @@ def connect(socket: Socket, address: str, key: str) -> None:
 
     Args:
         socket: The socket.
-        address: Where to.
+        address: Where to; a host with IPv6 addresses only is looked up first, within a second.
         key: Under which the address is configured, for errors.
 
     Raises:
         ConfigError: It is no address, or not one to connect to.
     """
     addresses.check(address, key)
-    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(address)))
+    attach(socket, resolve(address).target, key)
+
+
+def attach(socket: Socket, target: str, key: str) -> None:
+    """Connect to what an address was resolved to.
+
+    Args:
+        socket: The socket.
+        target: What to connect to, see `fedmsg.transport.zmq.resolver`.
+        key: Under which the address is configured, for errors.
+
+    Raises:
+        ConfigError: It is not an address to connect to.
+    """
+    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(target)))
     try:
-        socket.connect(address)
+        socket.connect(target)
     except zmq.ZMQError as error:
-        raise ConfigError(f"{key}: {address} can't be connected to: {error.strerror}") from error
+        raise ConfigError(f"{key}: {target} can't be connected to: {error.strerror}") from error
 
 
 def bind(socket: Socket, address: str, key: str) -> str:

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a gateway listens to: one socket, connected to many endpoints.
 
-libzmq connects again by itself when the other side goes away. Two things it does not do:
-it looks names up on the thread that does all input and output, and it never comes back to
-an endpoint that has once sent what is no message, or one that is too big. So names are
-looked up elsewhere first, and a monitor tells of connections that have ended for good.
+The thread of that socket is inside ZeroMQ's proxy loop. So a thread of its own reads the events of
+the socket and the results of the resolver, and interrupts the loop when there is something to connect.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import contextlib
 import logging
 import queue
 import socket as plain
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -22,26 +19,20 @@ from typing import Any
 import zmq
 
 from fedmsg._util.ratelimit import RejectionLog
-from fedmsg.exceptions import ConfigError, FedmsgError, MessageError
-from fedmsg.transport.zmq import addresses, curve, sockets
-from fedmsg.transport.zmq.resolver import Resolver
+from fedmsg.exceptions import ConfigError, FedmsgError
+from fedmsg.transport.zmq import addresses, curve
+from fedmsg.transport.zmq.connections import Connections
+from fedmsg.transport.zmq.resolver import Resolved, Resolver
 from fedmsg.transport.zmq.sockets import Context, Socket
 
 __all__ = ["Upstream"]
 
 log = logging.getLogger("fedmsg.transport")
 
-_DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
-_HANDSHAKE = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-_STOPPED = int(zmq.EVENT_MONITOR_STOPPED)
-_TRYING = (int(zmq.EVENT_CONNECT_DELAYED), int(zmq.EVENT_CONNECT_RETRIED), int(zmq.EVENT_CONNECTED))
-_WATCHED = _DISCONNECTED | _HANDSHAKE | _STOPPED | _TRYING[0] | _TRYING[1] | _TRYING[2]
-# The usual names take a millisecond; a dead name server must not keep the rest waiting.
-_PATIENCE = 0.05
-# How often names and ended connections are looked at while there are any, in seconds.
-_LOOK_EVERY = 0.2
-# When a connection that has ended for good is opened anew.
-_REOPEN_AFTER = 1.0
+# Seconds. The usual names take a millisecond; a name server that does not answer must not delay the rest.
+_FIRST_NAME_TIMEOUT = 0.05
+# Seconds between two looks while names are to be found, or connections to be made anew.
+_RECHECK = 0.1
 
 
 class Upstream:
@@ -74,13 +65,9 @@ class Upstream:
             if addresses.host_to_resolve(address) is None and self._leads_back(address):
                 raise ConfigError(self._loop(address))
         curve.prepare(config, self._names.values())
-        # What to connect to, by address; and the address, by what a monitor calls it.
-        self._targets: dict[str, str] = {}
-        self._addresses: dict[str, str] = {}
-        self._due: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-        self._connected: set[str] = set()
-        self._ended: dict[str, float] = {}
-        self._opened = False
+        self._resolved: queue.SimpleQueue[Resolved] = queue.SimpleQueue()
+        self._connections: Connections | None = None
+        self._resolver: Resolver | None = None
 
     @property
     def addresses(self) -> list[str]:
@@ -90,13 +77,12 @@ class Upstream:
     @property
     def connected(self) -> list[str]:
         """Those to which a connection stands."""
-        up = self._connected.copy()
-        return [address for target, address in list(self._addresses.items()) if target in up]
+        return [] if self._connections is None else self._connections.connected
 
     # ---------------------------------------------------------------- in the thread of the socket
 
     def open(self, context: Context, socket: Socket, interrupt: Callable[[], None]) -> None:
-        """Connect to what can be connected to at once, and see to the rest.
+        """Connect to what can be connected to at once, and start the thread that watches the rest.
 
         Args:
             context: The context of the socket.
@@ -104,100 +90,74 @@ class Upstream:
             interrupt: Makes the thread of the socket call `attend` soon.
 
         Raises:
-            ConfigError: An address can't be connected to, or leads back to the own port.
+            ConfigError: No address can be connected to, or one leads back to the own port.
         """
-        name = f"inproc://fedmsg-upstream-{id(self):x}"
-        socket.monitor(name, _WATCHED)
-        self._resolver = Resolver(self.addresses)
-        # libzmq's own thread would wait for one who reads the monitor.
+        connections = self._connections = Connections(context, socket, self._config, self.rejections)
+        resolver = self._resolver = Resolver(self.addresses)
+        try:
+            self._connect_first(connections, resolver)
+        except BaseException:
+            connections.close()
+            raise
         threading.Thread(
-            target=self._watch, args=(context, name, interrupt), name="fedmsg-upstream", daemon=True
+            target=self._watch, args=(connections, resolver, interrupt), name="fedmsg-upstream", daemon=True
         ).start()
-        for address, target in self._resolver.ready(_PATIENCE):
-            if self._leads_back(address):
-                raise ConfigError(self._loop(address))
-            self._connect(socket, address, target)
-        self._opened = True
 
-    def attend(self, socket: Socket) -> None:
+    def _connect_first(self, connections: Connections, resolver: Resolver) -> None:
+        failed: list[ConfigError] = []
+        for resolved in resolver.ready(_FIRST_NAME_TIMEOUT):
+            if self._leads_back(resolved.address):
+                raise ConfigError(self._loop(resolved.address))
+            try:
+                connections.add(self._names[resolved.address], resolved)
+            except ConfigError as error:
+                log.error("%s; it is left out", error)
+                failed.append(error)
+        if failed and len(failed) == len(self._names):
+            raise failed[0]
+
+    def attend(self, socket: Socket) -> None:  # noqa: ARG002 - the one of `open`
         """Connect to what has become due."""
+        assert self._connections is not None
         while True:
             try:
-                address, target = self._due.get_nowait()
+                resolved = self._resolved.get_nowait()
             except queue.Empty:
-                return
-            if address in self._targets:
-                # One that has ended for good is unknown to libzmq by now.
-                with contextlib.suppress(zmq.ZMQError):
-                    socket.disconnect(self._targets[address])
+                break
             try:
-                self._connect(socket, address, target)
+                self._connections.add(self._names[resolved.address], resolved)
             except FedmsgError as error:
                 log.error("%s", error)
-
-    def _connect(self, socket: Socket, address: str, target: str) -> None:
-        self._targets[address] = target
-        self._addresses[target] = address
-        curve.as_client(socket, self._config, self._names[address])
-        sockets.connect(socket, target, f"endpoints[{self._names[address]!r}]")
+        self._connections.reopen(time.monotonic())
 
     def close(self) -> None:
-        """Look for nothing more."""
-        if hasattr(self, "_resolver"):
+        """Stop looking for names."""
+        if self._resolver is not None:
             self._resolver.stop()
 
     # ---------------------------------------------------------------- in a thread of its own
 
-    def _watch(self, context: Context, name: str, interrupt: Callable[[], None]) -> None:
-        with context.socket(zmq.PAIR) as monitor:
-            # libzmq's own thread waits where a monitor's queue is full, so it must not be bounded.
-            monitor.setsockopt(zmq.RCVHWM, 0)
-            monitor.setsockopt(zmq.LINGER, 0)
-            monitor.connect(name)
-            with contextlib.suppress(zmq.ContextTerminated):
-                while self._hear(monitor):
-                    if self._opened and self._look():
-                        # Once it does not answer any more, nothing has to be connected to either.
-                        with contextlib.suppress(FedmsgError):
-                            interrupt()
+    def _watch(self, connections: Connections, resolver: Resolver, interrupt: Callable[[], None]) -> None:
+        with contextlib.suppress(zmq.ContextTerminated):
+            while not connections.monitor.stopped:
+                connections.monitor.wait(_RECHECK if resolver.pending or connections.unsettled else None)
+                connections.observe()
+                if self._take_resolved(resolver) or connections.has_due(time.monotonic()):
+                    # A loop that no longer answers has nothing to connect to either.
+                    with contextlib.suppress(FedmsgError):
+                        interrupt()
+        connections.close()
 
-    def _hear(self, monitor: Socket) -> bool:
-        """Read what there is, waiting for it a while; False at the end of the socket."""
-        busy = not self._opened or self._resolver.pending or self._ended
-        if not monitor.poll(int(_LOOK_EVERY * 1000) if busy else None):
-            return True
-        event = struct.unpack("=H", monitor.recv()[:2])[0]
-        target = monitor.recv().decode(errors="replace")
-        if event == _STOPPED:
-            return False
-        if event == _DISCONNECTED:
-            self._connected.discard(target)
-            self._ended[target] = time.monotonic()
-        elif event == _HANDSHAKE:
-            self._connected.add(target)
-        else:
-            self._ended.pop(target, None)
-        return True
-
-    def _look(self) -> bool:
-        """Whether something has become due."""
-        due = False
-        for address, target in self._resolver.ready():
-            if self._leads_back(address):
-                log.error("%s; it is left out", self._loop(address))
+    def _take_resolved(self, resolver: Resolver) -> bool:
+        """Put what was resolved since into the queue; whether there was something."""
+        found = False
+        for resolved in resolver.ready():
+            if self._leads_back(resolved.address):
+                log.error("%s; it is left out", self._loop(resolved.address))
             else:
-                self._due.put((address, target))
-                due = True
-        now = time.monotonic()
-        for target, when in list(self._ended.items()):
-            if now - when > _REOPEN_AFTER:
-                del self._ended[target]
-                if target in self._addresses:
-                    address = self._addresses[target]
-                    self._due.put((address, target))
-                    self.rejections.add(address, MessageError(_WHAT_ENDS_IT, "connection"))
-                    due = True
-        return due
+                self._resolved.put(resolved)
+                found = True
+        return found
 
     # ---------------------------------------------------------------- loops
 
@@ -211,19 +171,14 @@ class Upstream:
             found = plain.getaddrinfo(host.strip("[]"), None, type=plain.SOCK_DGRAM)
         except OSError:
             return False
-        return any(_is_ours(family, target) for family, _, _, _, target in found)
+        return any(_is_own(family, target) for family, _, _, _, target in found)
 
     @staticmethod
     def _loop(address: str) -> str:
         return f"endpoints: {address} is where this gateway sends to: listening there it would repeat itself for ever"
 
 
-_WHAT_ENDS_IT = (
-    "it ended the connection with what is no ZeroMQ, or with a message above max_message_size; connecting again"
-)
-
-
-def _is_ours(family: int, target: Any) -> bool:
+def _is_own(family: int, target: Any) -> bool:
     """Whether an IP address is one of this machine; nothing is sent to find out."""
     if target[0].startswith("127.") or target[0] in {"::1", "0.0.0.0", "::"}:  # noqa: S104 compared, not bound
         return True

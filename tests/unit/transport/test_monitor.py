@@ -109,8 +109,8 @@ def test_monitor_wakes_a_selector(context: Context, bound: Socket) -> None:
         selectors.DefaultSelector() as selector,
     ):
         selector.register(monitor, selectors.EVENT_READ)
-        monitor.read()
         socket.connect(_address(bound))
+        assert selector.select(10)
         while not monitor.read():
             assert selector.select(10)
 

@@ -10,25 +10,28 @@ from fedmsg.transport.zmq.resolver import Resolver
 
 def test_numbers_and_paths_are_ready_at_once() -> None:
     resolver = Resolver(["tcp://127.0.0.1:1", "ipc:///x", "tcp://[::1]:2"])
-    assert resolver.ready() == [(a, a) for a in ("tcp://127.0.0.1:1", "ipc:///x", "tcp://[::1]:2")]
+    found = resolver.ready()
+    assert [(one.address, one.target) for one in found] == [
+        (a, a) for a in ("tcp://127.0.0.1:1", "ipc:///x", "tcp://[::1]:2")
+    ]
     assert resolver.pending == 0
-    assert resolver.ready(patience=5.0) == []
+    assert resolver.ready(timeout=5.0) == []
 
 
 def test_a_name_is_found_in_the_background() -> None:
     resolver = Resolver(["tcp://localhost:1", "tcp://localhost:2"])
-    found = resolver.ready(patience=10.0)
+    found = resolver.ready(timeout=10.0)
     while resolver.pending:
-        found += resolver.ready(patience=10.0)
-    assert [address for address, _ in found] == ["tcp://localhost:1", "tcp://localhost:2"]
+        found += resolver.ready(timeout=10.0)
+    assert [one.address for one in found] == ["tcp://localhost:1", "tcp://localhost:2"]
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "x" * 70 + ".invalid"])
 def test_one_that_is_not_found_is_warned_of_and_the_others_work(host: str, caplog: pytest.LogCaptureFixture) -> None:
     resolver = Resolver([f"tcp://{host}:1", "tcp://127.0.0.1:2"], retry=0.01)
-    assert resolver.ready() == [("tcp://127.0.0.1:2", "tcp://127.0.0.1:2")]
+    assert [one.target for one in resolver.ready()] == ["tcp://127.0.0.1:2"]
     while not caplog.messages:
-        assert resolver.ready(patience=0.05) == []
+        assert resolver.ready(timeout=0.05) == []
     resolver.stop()
     assert resolver.pending == 1
     assert len(caplog.messages) == 1
