@@ -19,9 +19,9 @@ import fedmsg.aio
 from fedmsg.core import FedMsgContext
 from fedmsg.hub import Hub
 from fedmsg.replay import client
-from fedmsg.testing import Bus, Process, free_port
+from fedmsg.testing import Bus, Process, free_port, wait_until
 from tests.hubs import taker
-from tests.integration.faults.ground import GREETING, frame, ready, until
+from tests.integration.faults.ground import GREETING, frame, ready
 
 MAX_SIZE = 10_000
 NONSENSE = {
@@ -168,9 +168,9 @@ def test_listener_reconnects_after_a_protocol_error(listener: str, kind: str, ca
     with OURS[listener](config, heard):
         talk_nonsense(port, NONSENSE[kind])
         with publisher(port) as send:
-            until(lambda: "word" in heard, meanwhile=lambda: send("word"))
+            wait_until(lambda: "word" in heard, meanwhile=lambda: send("word"))
             send("end")
-            until(lambda: "end" in heard)
+            wait_until(lambda: "end" in heard)
     # After an answer that ZeroMQ takes for an old version of its own, it tries again by itself.
     if kind != "http":
         assert f"tcp://127.0.0.1:{port}: it ended the connection with what is no ZeroMQ" in caplog.text

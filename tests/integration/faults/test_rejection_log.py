@@ -12,8 +12,8 @@ import pytest
 
 from fedmsg.core import FedMsgContext
 from fedmsg.hub import Hub
-from fedmsg.testing import free_address
-from tests.hubs import taker, until
+from fedmsg.testing import free_address, wait_until
+from tests.hubs import taker
 from tests.integration.faults import hostile
 from tests.integration.faults.test_hostile_messages import Enemy
 
@@ -80,5 +80,5 @@ def test_hub_writes_little_about_rejected_messages(lines: list[str]) -> None:
         enemy.wait_for_subscribers(1)
         del lines[:]
         enemy.send(bad())
-        until(lambda: heard)
+        wait_until(lambda: heard)
     assert 0 < len("".join(line for line in lines if "WARNING" in line)) < LIMIT, lines

@@ -22,11 +22,10 @@ import zmq
 
 from fedmsg._wire import MAX_TOPIC
 from fedmsg.exceptions import AddressInUse, ConfigError
-from fedmsg.testing import free_address
+from fedmsg.testing import free_address, wait_until
 from fedmsg.transport.zmq import resolver
 from fedmsg.transport.zmq import source as module
 from fedmsg.transport.zmq.source import Received, Source, tail
-from tests.hubs import until
 
 
 def body(topic: str, **changes: Any) -> bytes:
@@ -291,7 +290,7 @@ def test_source_names_endpoints_that_share_a_socket_and_restart(monkeypatch: pyt
     def publisher(address: str = "tcp://127.0.0.1:*") -> zmq.Socket[bytes]:
         socket = context.socket(zmq.PUB)
         socket.setsockopt(zmq.LINGER, 0)
-        until(lambda: binds(socket, address))
+        wait_until(lambda: binds(socket, address))
         return socket
 
     def binds(socket: zmq.Socket[bytes], address: str) -> bool:
