@@ -15,7 +15,7 @@ import time
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -404,7 +404,7 @@ class FedMsgContext:
         source = functools.partial(self._source, endpoints, topic, passive, replayed)
         if replayed:
             return self._tail_replayed(source, replayed, topic, validate)
-        return self._tail(source, validate)
+        return tail(source, validate)
 
     def _endpoints(self) -> list[tuple[str, str]]:
         """Return the names and addresses that are listened to, checked."""
@@ -432,16 +432,12 @@ class FedMsgContext:
     def _source(self, endpoints: list[tuple[str, str]], topic: str, passive: bool, whole: set[str]) -> Source:
         return Source(self.c, endpoints, [topic], whole=whole, passive=passive, rejections=self.rejections)
 
-    @staticmethod
-    def _tail(open_source: Callable[[], Source], validate: crypto.Check | None) -> Generator[Received, None, None]:
-        yield from tail(open_source(), validate)
-
     def _tail_replayed(
         self, open_source: Callable[[], Source], replayed: set[str], topic: str, validate: crypto.Check | None
     ) -> Iterator[Received]:
         """Listen, and ask for what is missing of these services."""
         filler = gaps.GapFiller(self.c, replayed, validate=validate, rejections=self.rejections, counts=self.gaps)
-        with contextlib.closing(self._tail(open_source, validate)) as messages:
+        with contextlib.closing(tail(open_source, validate)) as messages:
             for received in messages:
                 name, address, _, message = received
                 if name not in replayed:

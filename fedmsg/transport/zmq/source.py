@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import selectors
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterable, Mapping
 from typing import Any
 
 import zmq
@@ -399,7 +399,7 @@ def accepted(delivery: Delivery, validate: Check | None, rejections: RejectionLo
         rejections: Where rejected messages are counted and logged.
     """
     try:
-        envelope = delivery.envelope()
+        envelope = _wire.parse(delivery.frame, delivery.data)
         if validate is not None and not validate(envelope):
             raise ValidationError(envelope)
     except MessageError as error:
@@ -408,14 +408,14 @@ def accepted(delivery: Delivery, validate: Check | None, rejections: RejectionLo
     return delivery.name, delivery.address, envelope["topic"], envelope
 
 
-def tail(source: Source, validate: Check | None = None) -> Iterator[Received]:
+def tail(open_source: Callable[[], Source], validate: Check | None = None) -> Generator[Received, None, None]:
     """Yield what arrives and is valid, for ever.
 
     Args:
-        source: Where it arrives; closed with the generator.
+        open_source: Opens the source, at the first ``next()``; it is closed with the generator.
         validate: Answers whether an envelope may be passed on; None lets all pass.
     """
-    with source:
+    with open_source() as source:
         while True:
             for delivery in source.poll(_BATCH):
                 received = accepted(delivery, validate, source.rejections)

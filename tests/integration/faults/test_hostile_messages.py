@@ -135,7 +135,7 @@ def test_what_is_refused_is_counted_by_reason(caplog: pytest.LogCaptureFixture) 
     with Enemy(address) as enemy, Source({}, [("enemy", address)]) as source:
 
         def receive() -> None:
-            for _, _, _, envelope in receive_all(source):
+            for _, _, _, envelope in receive_all(lambda: source):
                 taken.append(envelope["msg"])
                 if envelope["msg"] == {"n": "round 1 is over"}:
                     return

@@ -54,7 +54,7 @@ Make = Callable[[], tuple[zmq.Socket[bytes], str]]
 
 
 def take(source: Source, count: int, validate: Callable[[dict[str, Any]], bool] | None = None) -> list[Received]:
-    return list(islice(tail(source, validate), count))
+    return list(islice(tail(lambda: source, validate), count))
 
 
 def test_what_is_received(make: Make) -> None:
