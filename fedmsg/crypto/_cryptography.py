@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
-from fedmsg.crypto._refused import Refused
+from fedmsg.crypto._credentials import Rejected
 
-__all__ = ["Certificate", "Key", "RevocationList", "Wanted", "load_certificates", "load_crls"]
+__all__ = ["Certificate", "Key", "RevocationList", "Wanted", "find_own", "load_certificates", "load_crls"]
 
 # 42 has times with their time zone and checks of an issuer's signature.
 if int(cryptography.__version__.split(".")[0]) < 42:
@@ -46,12 +46,14 @@ _UNDERSTOOD = {
     ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
 }
 
-# What verifying raises where it can't be done at all, such as SHA-1 where the machine's policy
-# forbids it; pyo3's own panics are no Exception and are not among them.
+# What the library raises when it can't read something, or can't verify at all, such as SHA-1 where the
+# machine's policy forbids it; pyo3's own panics are no Exception and are not among them.
 # The warning is about certificates that a later release won't read; where warnings are errors it is one.
 _CANT = (
     ValueError,
     TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
     UnsupportedAlgorithm,
     CryptographyDeprecationWarning,
@@ -65,7 +67,7 @@ class Certificate:
         loaded: The certificate as the library has it.
 
     Raises:
-        Refused: It is not a sound certificate.
+        Rejected: It is not a sound certificate.
     """
 
     def __init__(self, loaded: x509.Certificate) -> None:
@@ -83,15 +85,15 @@ class Certificate:
             #: How it was signed: the name of a hash, or "" where the signature needs none.
             self.signed_with: str = loaded.signature_hash_algorithm.name if loaded.signature_hash_algorithm else ""
             self._read_extensions(loaded.extensions)
-        except (*_CANT, x509.DuplicateExtension, x509.InvalidVersion) as error:
-            raise Refused("certificate", f"its certificate can't be read: {error}") from error
+        except _CANT as error:
+            raise Rejected("certificate", f"its certificate can't be read: {error}") from error
         #: The size of an RSA key in bits; 0 for other kinds.
         self.rsa_bits: int = self._key.key_size if isinstance(self._key, rsa.RSAPublicKey) else 0
         self.is_ed25519: bool = isinstance(self._key, ed25519.Ed25519PublicKey)
 
     def _read_extensions(self, extensions: x509.Extensions) -> None:
         self.is_authority, self.path_length = False, None
-        self.may_sign_certificates = self.may_sign_crls = True
+        self.may_sign_certificates = self.may_sign_crls = self.may_sign_messages = True
         #: The extensions that it demands to be heeded, and that we don't know.
         self.not_understood: list[str] = []
         for extension in extensions:
@@ -100,6 +102,7 @@ class Certificate:
                 self.is_authority, self.path_length = value.ca, value.path_length
             elif isinstance(value, x509.KeyUsage):
                 self.may_sign_certificates, self.may_sign_crls = value.key_cert_sign, value.crl_sign
+                self.may_sign_messages = value.digital_signature or value.content_commitment
             elif extension.critical and extension.oid not in _UNDERSTOOD:
                 self.not_understood.append(extension.oid.dotted_string)
 
@@ -123,7 +126,7 @@ class Certificate:
             data: What was signed.
 
         Raises:
-            Refused: The key is of the wrong kind, or this machine can't check such signatures.
+            Rejected: The key is of the wrong kind, or this machine can't check such signatures.
         """
         key = self._key
         try:
@@ -132,17 +135,12 @@ class Certificate:
             elif not digest and isinstance(key, ed25519.Ed25519PublicKey):
                 key.verify(signature, data)
             else:
-                raise Refused("key", f"its certificate has no {'RSA' if digest else 'Ed25519'} key")
+                raise Rejected("key", f"its certificate has no {'RSA' if digest else 'Ed25519'} key")
         except InvalidSignature:
             return False
         except _CANT as error:
-            raise Refused("unsupported", f"this machine can't check its signature: {error}") from error
+            raise Rejected("unsupported", f"this machine can't check its signature: {error}") from error
         return True
-
-    def belongs_to(self, key: Key) -> bool:
-        """Whether this is the certificate of a key."""
-        form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        return self._key.public_bytes(*form) == key.private.public_key().public_bytes(*form)
 
     @property
     def pem(self) -> str:
@@ -157,7 +155,7 @@ class RevocationList:
         loaded: The list as the library has it.
 
     Raises:
-        Refused: It is not a sound list.
+        Rejected: It is not a sound list.
     """
 
     def __init__(self, loaded: x509.CertificateRevocationList) -> None:
@@ -171,8 +169,8 @@ class RevocationList:
             self.signed_with: str = loaded.signature_hash_algorithm.name if loaded.signature_hash_algorithm else ""
             # Such as that of a list with only a part of what is revoked.
             self.not_understood = [one.oid.dotted_string for one in loaded.extensions if one.critical]
-        except (*_CANT, x509.DuplicateExtension) as error:
-            raise Refused("crl", f"a list of revoked certificates can't be read: {error}") from error
+        except _CANT as error:
+            raise Rejected("crl", f"a list of revoked certificates can't be read: {error}", curable=True) from error
 
     def is_signed_by(self, issuer: Certificate) -> bool:
         """Whether the issuer's key made this list's signature."""
@@ -193,7 +191,7 @@ def _is_signed_with_sha1(issuer: Certificate, signature: bytes, data: bytes) -> 
     """Check what the library no longer checks by itself; whether it is wanted is not decided here."""
     try:
         return issuer.verify("sha1", signature, data)
-    except Refused:
+    except Rejected:
         return False
 
 
@@ -205,7 +203,7 @@ def load_certificates(text: str, *, strict: bool = False) -> list[Certificate]:
         strict: Whether one that can't be read is an error; otherwise it is left out.
 
     Raises:
-        Refused: One can't be read.
+        Rejected: One can't be read.
     """
     found = []
     for block in _BLOCK.finditer(text):
@@ -215,18 +213,47 @@ def load_certificates(text: str, *, strict: bool = False) -> list[Certificate]:
             try:
                 found.append(Certificate(x509.load_pem_x509_certificate(block[0].encode())))
             except _CANT as error:
-                raise Refused("certificate", f"its certificate can't be read: {error}") from error
-        except Refused:
+                raise Rejected("certificate", f"its certificate can't be read: {error}") from error
+        except Rejected:
             if strict:
                 raise
     return found
+
+
+def find_own(text: str, key: Key) -> tuple[str, float]:
+    """Find the certificate of a key at the start of a PEM text, of which nothing but its key has to be understood.
+
+    Args:
+        text: The text.
+        key: The key.
+
+    Returns:
+        The certificate as a PEM block, and when it expires.
+
+    Raises:
+        Rejected: There is none, it can't be read, or it is of another key.
+    """
+    block = next((one for one in _BLOCK.finditer(text) if one[1] == "CERTIFICATE"), None)
+    if block is None:
+        raise Rejected("certificate", "it has no certificate in PEM form")
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    try:
+        loaded = x509.load_pem_x509_certificate(block[0].encode())
+        is_its = loaded.public_key().public_bytes(*form) == key.private.public_key().public_bytes(*form)
+        pem = loaded.public_bytes(serialization.Encoding.PEM).decode()
+        expires = loaded.not_valid_after_utc.timestamp()
+    except _CANT as error:
+        raise Rejected("certificate", f"its certificate can't be read: {error}") from error
+    if not is_its:
+        raise Rejected("certificate", "it is the certificate of another key")
+    return pem, expires
 
 
 def load_crls(text: str) -> list[RevocationList]:
     """Read every list of revoked certificates in a PEM text.
 
     Raises:
-        Refused: One can't be read: what it revokes is not known.
+        Rejected: One can't be read: what it revokes is not known.
     """
     try:
         return [
@@ -235,7 +262,7 @@ def load_crls(text: str) -> list[RevocationList]:
             if block[1] == "X509 CRL"
         ]
     except _CANT as error:
-        raise Refused("crl", f"a list of revoked certificates can't be read: {error}") from error
+        raise Rejected("crl", f"a list of revoked certificates can't be read: {error}", curable=True) from error
 
 
 class Wanted(NamedTuple):
@@ -275,16 +302,16 @@ class Key:
         """Read a key that is not protected by a password.
 
         Raises:
-            Refused: It can't be read; the reason says nothing of its content.
+            Rejected: It can't be read; the reason says nothing of its content.
         """
         try:
             private = serialization.load_pem_private_key(pem, None)
         except TypeError as error:
-            raise Refused("key", "it is protected by a password, and a daemon has nobody to ask") from error
+            raise Rejected("key", "it is protected by a password, and a daemon has nobody to ask") from error
         except _CANT as error:
-            raise Refused("key", "it is no private key in PEM form") from error
+            raise Rejected("key", "it is no private key in PEM form") from error
         if not isinstance(private, (rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
-            raise Refused("key", "it is neither an RSA key nor an Ed25519 key")
+            raise Rejected("key", "it is neither an RSA key nor an Ed25519 key")
         return cls(private)
 
     def sign(self, digest: str, data: bytes) -> bytes:

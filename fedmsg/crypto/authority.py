@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmsg._util import files, plugins
-from fedmsg.crypto._refused import Refused
+from fedmsg.crypto._credentials import Rejected
 from fedmsg.exceptions import RefusedAtStart, UsageError
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class Authority:
         try:
             certificate = self._library.load_certificates(path.with_suffix(".crt").read_text("ascii"), strict=True)[0]
             return certificate, self._library.Key.load(path.read_bytes())
-        except (OSError, Refused) as error:
+        except (OSError, Rejected) as error:
             raise RefusedAtStart(f"the authority's key or certificate can't be used: {path}: {error}") from error
 
     def _index(self) -> dict[str, list[Any]]:
