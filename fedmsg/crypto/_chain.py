@@ -108,10 +108,11 @@ class Anchors:
         leaf: Certificate = loaded[0]
         if leaf.name is None:
             raise Rejected("certificate", "its certificate has no common name, or several")
+        start, end = self._climb(leaf, now, 0)
+        leaf.read_extensions()
         self._inspect(leaf, now)
         if not leaf.may_sign_messages:
             raise Rejected("usage", f"the key usage of {_named(leaf)} does not include digitalSignature")
-        start, end = self._climb(leaf, now, 0)
         if 0 < leaf.rsa_bits < _SHORT_RSA and leaf.subject not in _warned:
             _warned.add(leaf.subject)
             log.warning("the RSA key of %a has only %d bits: replace it", leaf.name, leaf.rsa_bits)

@@ -84,18 +84,27 @@ class Certificate:
             self._key = loaded.public_key()
             #: How it was signed: the name of a hash, or "" where the signature needs none.
             self.signed_with: str = loaded.signature_hash_algorithm.name if loaded.signature_hash_algorithm else ""
-            self._read_extensions(loaded.extensions)
         except _CANT as error:
             raise Rejected("certificate", f"its certificate can't be read: {error}") from error
         #: The size of an RSA key in bits; 0 for other kinds.
         self.rsa_bits: int = self._key.key_size if isinstance(self._key, rsa.RSAPublicKey) else 0
         self.is_ed25519: bool = isinstance(self._key, ed25519.Ed25519PublicKey)
 
-    def _read_extensions(self, extensions: x509.Extensions) -> None:
         self.is_authority, self.path_length = False, None
         self.may_sign_certificates = self.may_sign_crls = self.may_sign_messages = True
         #: The extensions that it demands to be heeded, and that we don't know.
         self.not_understood: list[str] = []
+
+    def read_extensions(self) -> None:
+        """Read what the certificate allows; that can be much, so of a stranger's only once its issuer is known.
+
+        Raises:
+            Rejected: It can't be read.
+        """
+        try:
+            extensions = self._loaded.extensions
+        except _CANT as error:
+            raise Rejected("certificate", f"its certificate can't be read: {error}") from error
         for extension in extensions:
             value = extension.value
             if isinstance(value, x509.BasicConstraints):
@@ -200,7 +209,8 @@ def load_certificates(text: str, *, strict: bool = False) -> list[Certificate]:
 
     Args:
         text: The text.
-        strict: Whether one that can't be read is an error; otherwise it is left out.
+        strict: Whether one that can't be read is an error; its extensions are not read. Otherwise they
+            are, and one that can't be read is left out.
 
     Raises:
         Rejected: One can't be read.
@@ -210,14 +220,22 @@ def load_certificates(text: str, *, strict: bool = False) -> list[Certificate]:
         if block[1] != "CERTIFICATE":
             continue
         try:
-            try:
-                found.append(Certificate(x509.load_pem_x509_certificate(block[0].encode())))
-            except _CANT as error:
-                raise Rejected("certificate", f"its certificate can't be read: {error}") from error
+            certificate = _loaded(block[0])
+            if not strict:
+                certificate.read_extensions()
         except Rejected:
             if strict:
                 raise
+        else:
+            found.append(certificate)
     return found
+
+
+def _loaded(block: str) -> Certificate:
+    try:
+        return Certificate(x509.load_pem_x509_certificate(block.encode()))
+    except _CANT as error:
+        raise Rejected("certificate", f"its certificate can't be read: {error}") from error
 
 
 def find_own(text: str, key: Key) -> tuple[str, float]:

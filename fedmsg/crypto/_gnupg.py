@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import os
 import resource
 import shutil
@@ -23,6 +24,9 @@ from typing import Any
 import gnupg
 
 __all__ = ["Failure", "ready", "sign", "verify"]
+
+# The library logs each signature that is wrong; what is to be logged is in our errors.
+logging.getLogger(gnupg.__name__).setLevel(logging.CRITICAL)
 
 # A message must not make GnuPG fetch or import keys, whatever its configuration says.
 _OPTIONS = ["--no-auto-key-retrieve", "--no-auto-key-locate", "--no-auto-check-trustdb"]

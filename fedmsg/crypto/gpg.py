@@ -288,20 +288,22 @@ def _may_be_envelope(data: bytes) -> bool:
 
 def _is_one_signature(raw: bytes) -> bool:
     """Whether OpenPGP data is one signature packet and nothing else: GnuPG works through all that it gets."""
-    if len(raw) < 2 or not raw[0] & 0x80:
-        return False
-    if raw[0] & 0x40:
-        tag, first = raw[0] & 0x3F, raw[1]
-        # How many bytes the length takes, by its first; 224 to 254 announce that the packet comes in parts.
-        width = 1 if first < 192 else 2 if first < 224 else 5 if first == 255 else 0
-        length = first if width == 1 else ((first - 192) << 8) + 192 + raw[2] if len(raw) > 2 and width == 2 else -1
-        if width == 5:
-            length = int.from_bytes(raw[2:6], "big")
+    head, first, *rest = raw[:6].ljust(6, b"\0")
+    if head & 0xC0 == 0xC0:
+        tag = head & 0x3F
+        # The first byte of the length tells how many there are; 224 to 254 begin a packet in parts.
+        if first < 192:
+            end = 2 + first
+        elif first < 224:
+            end = 3 + ((first - 192) << 8) + 192 + rest[0]
+        else:
+            end = 6 + int.from_bytes(rest, "big") if first == 255 else 0
     else:
-        # In the old form the two low bits name the width; 3 stands for a packet without a known end.
-        tag, width = raw[0] >> 2 & 0x0F, (1, 2, 4, 0)[raw[0] & 3]
-        length = int.from_bytes(raw[1 : 1 + width], "big")
-    return tag == _SIGNATURE_PACKET and width > 0 and len(raw) == 1 + width + length
+        # In the old form the two low bits name how many there are; 3 stands for a packet without a known end.
+        tag = head >> 2 & 0x0F if head & 0x80 else 0
+        width = (1, 2, 4, 0)[head & 3]
+        end = 1 + width + int.from_bytes(raw[1 : 1 + width], "big") if width else 0
+    return tag == _SIGNATURE_PACKET and len(raw) == end
 
 
 def _bytes(data: str | bytes) -> bytes:

@@ -125,7 +125,7 @@ class _Site:
         self._due = time.monotonic() + copy.expiry
         try:
             text = _load_certificate(self._location)
-        except Exception as error:
+        except (OSError, ValueError) as error:
             last = self._text or copy.read(young=False)
             self._text = last
             self._failure = error if isinstance(error, OSError) else OSError(f"{self._location}: {error}")

@@ -21,7 +21,6 @@ from fedmsg.exceptions import ConfigError, RefusedAtStart
 
 if TYPE_CHECKING:
     from fedmsg.crypto._chain import Anchors, Checked
-    from fedmsg.crypto._cryptography import Certificate
 
 __all__ = ["check", "credentials", "prepare", "sign", "validate"]
 
