@@ -16,7 +16,7 @@ __all__ = ["CREDENTIALS", "Rejected", "canonical", "covered", "rejections", "rep
 
 log = logging.getLogger("fedmsg.crypto")
 
-CREDENTIALS = frozenset({"signature", "certificate"})
+CREDENTIALS = ("signature", "certificate")
 # The forms of fedmsg 1.1.7.
 _BARE = frozenset({"x509", "gpg"})
 # Real certificates have 2,000 characters and signatures 700; what is longer is not decoded at all.
@@ -54,7 +54,10 @@ def report(error: Rejected) -> None:
 
 def strip(message: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a message without ``signature`` and ``certificate``."""
-    return {key: value for key, value in message.items() if key not in CREDENTIALS}
+    stripped = dict(message)
+    for key in CREDENTIALS:
+        stripped.pop(key, None)
+    return stripped
 
 
 def covered(form: str, data: bytes) -> bytes:

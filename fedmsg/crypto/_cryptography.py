@@ -86,10 +86,11 @@ class Certificate:
             self.signed_with: str = loaded.signature_hash_algorithm.name if loaded.signature_hash_algorithm else ""
         except _CANT as error:
             raise Rejected("certificate", f"its certificate can't be read: {error}") from error
+        # Found once: to ask an object for its type takes longer here than for other objects.
+        self._rsa = self._key if isinstance(self._key, rsa.RSAPublicKey) else None
+        self._ed25519 = self._key if isinstance(self._key, ed25519.Ed25519PublicKey) else None
         #: The size of an RSA key in bits; 0 for other kinds.
-        self.rsa_bits: int = self._key.key_size if isinstance(self._key, rsa.RSAPublicKey) else 0
-        self.is_ed25519: bool = isinstance(self._key, ed25519.Ed25519PublicKey)
-
+        self.rsa_bits: int = self._rsa.key_size if self._rsa is not None else 0
         self.is_authority, self.path_length = False, None
         self.may_sign_certificates = self.may_sign_crls = self.may_sign_messages = True
         #: The extensions that it demands to be heeded, and that we don't know.
@@ -137,12 +138,11 @@ class Certificate:
         Raises:
             Rejected: The key is of the wrong kind, or this machine can't check such signatures.
         """
-        key = self._key
         try:
-            if digest and isinstance(key, rsa.RSAPublicKey):
-                key.verify(signature, data, _PADDING, _HASHES[digest])
-            elif not digest and isinstance(key, ed25519.Ed25519PublicKey):
-                key.verify(signature, data)
+            if digest and self._rsa is not None:
+                self._rsa.verify(signature, data, _PADDING, _HASHES[digest])
+            elif not digest and self._ed25519 is not None:
+                self._ed25519.verify(signature, data)
             else:
                 raise Rejected("key", f"its certificate has no {'RSA' if digest else 'Ed25519'} key")
         except InvalidSignature:

@@ -273,8 +273,10 @@ def check_policy(topic: Any, signers: Sequence[str | None], config: Mapping[str,
     if topic is not None and not isinstance(topic, str):
         raise Rejected("policy", "its topic is not text")
     policy, nitpicky = config.get("routing_policy") or {}, bool(config.get("routing_nitpicky"))
-    if not any(validate_policy(topic, signer, policy, nitpicky) for signer in signers):
-        raise Rejected("policy", f"{signers[0]!r} may not send under the topic {topic!r}")
+    for signer in signers:
+        if validate_policy(topic, signer, policy, nitpicky):
+            return
+    raise Rejected("policy", f"{signers[0]!r} may not send under the topic {topic!r}")
 
 
 # ---------------------------------------------------------------- messages from history
