@@ -3,8 +3,8 @@
 
 An envelope is a JSON object with ``topic``, ``msg``, ``timestamp``, ``msg_id``, ``i`` and
 ``username``, and ``crypto``, ``signature``, ``certificate``, ``seq_id`` or ``headers``
-where they apply; other keys pass. `encode` gives its canonical bytes, `parse` checks what
-a stranger sent.
+where they apply; other keys pass. `encode` returns its canonical bytes, `parse` checks what
+was received.
 """
 
 from __future__ import annotations

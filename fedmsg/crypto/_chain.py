@@ -169,7 +169,7 @@ class Anchors:
 
     @staticmethod
     def _inspect(certificate: Certificate, now: float) -> None:
-        """Check what a certificate says of itself."""
+        """Check the time, the extensions and the key of a certificate."""
         if now < certificate.not_before:
             raise Rejected("not yet valid", f"{_named(certificate)} is not valid yet")
         if now > certificate.not_after:

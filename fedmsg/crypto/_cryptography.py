@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The one module that imports the library ``cryptography``: keys, certificates and lists of revoked ones.
 
-It says what a certificate contains and whether a signature is right. Which certificates
+It reads certificates and verifies signatures. Which certificates
 are to be trusted is decided in `fedmsg.crypto._chain`, without the library.
 """
 
@@ -34,7 +34,7 @@ _BLOCK = re.compile(
 )
 _PADDING = padding.PKCS1v15()
 _HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha1": hashes.SHA1(),  # noqa: S303 what existing buses speak; whoever wants better chooses x509-sha256
+    "sha1": hashes.SHA1(),  # noqa: S303 what existing buses use; x509-sha256 is the better choice
     "sha256": hashes.SHA256(),
 }
 
@@ -61,7 +61,7 @@ _CANT = (
 
 
 class Certificate:
-    """What a certificate says, and what its key can check.
+    """The content of a certificate, and what its key can verify.
 
     Args:
         loaded: The certificate as the library has it.
@@ -91,7 +91,8 @@ class Certificate:
         self._ed25519 = self._key if isinstance(self._key, ed25519.Ed25519PublicKey) else None
         #: The size of an RSA key in bits; 0 for other kinds.
         self.rsa_bits: int = self._rsa.key_size if self._rsa is not None else 0
-        self.is_authority, self.path_length = False, None
+        self.is_authority = False
+        self.path_length: int | None = None
         self.may_sign_certificates = self.may_sign_crls = self.may_sign_messages = True
         #: The extensions that it demands to be heeded, and that we don't know.
         self.not_understood: list[str] = []
@@ -173,7 +174,7 @@ class RevocationList:
             self.issuer: bytes = loaded.issuer.public_bytes()
             self.last_update: float = loaded.last_update_utc.timestamp()
             ends = loaded.next_update_utc
-            #: When the next one is due; a list that doesn't say is never current.
+            #: When the next one is due; a list without that date is never current.
             self.next_update: float = ends.timestamp() if ends is not None else 0.0
             self.signed_with: str = loaded.signature_hash_algorithm.name if loaded.signature_hash_algorithm else ""
             # Such as that of a list with only a part of what is revoked.
@@ -284,7 +285,7 @@ def load_crls(text: str) -> list[RevocationList]:
 
 
 class Wanted(NamedTuple):
-    """What a certificate to be issued shall say.
+    """The content of a certificate to be issued.
 
     Attributes:
         name: Its common name.
@@ -320,12 +321,12 @@ class Key:
         """Read a key that is not protected by a password.
 
         Raises:
-            Rejected: It can't be read; the reason says nothing of its content.
+            Rejected: It can't be read; the reason shows nothing of its content.
         """
         try:
             private = serialization.load_pem_private_key(pem, None)
         except TypeError as error:
-            raise Rejected("key", "it is protected by a password, and a daemon has nobody to ask") from error
+            raise Rejected("key", "it is protected by a password, and a daemon can't ask for one") from error
         except _CANT as error:
             raise Rejected("key", "it is no private key in PEM form") from error
         if not isinstance(private, (rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
@@ -351,7 +352,7 @@ class Key:
         """Issue a certificate for a key.
 
         Args:
-            wanted: What it shall say.
+            wanted: Its content.
             holder: Whose certificate it will be.
             issuer: The certificate that goes with this key; None for one that signs itself.
         """

@@ -28,7 +28,7 @@ __all__ = ["Failure", "ready", "sign", "verify"]
 # The library logs each signature that is wrong; what is to be logged is in our errors.
 logging.getLogger(gnupg.__name__).setLevel(logging.CRITICAL)
 
-# A message must not make GnuPG fetch or import keys, whatever its configuration says.
+# A message must not make GnuPG fetch or import keys, whatever its configuration is.
 _OPTIONS = ["--no-auto-key-retrieve", "--no-auto-key-locate", "--no-auto-check-trustdb"]
 _DIGEST = "SHA256"
 # A signature is checked in milliseconds; to sign may take a password prompt or a smart card.
@@ -122,7 +122,7 @@ def _kill(process: subprocess.Popen[Any]) -> None:
 
 @lru_cache(maxsize=16)
 def _program(homedir: str, keyrings: tuple[str, ...]) -> gnupg.GPG:
-    """Set up GnuPG for a home and keyrings; it is run once for that, to see that it is there."""
+    """Set up GnuPG for a home and keyrings; it is run once for that, to check that it is there."""
     try:
         with _deadline(VERIFY_TIMEOUT_S):
             return _Program(gnupghome=homedir, keyring=list(keyrings) or None, options=_OPTIONS)

@@ -291,7 +291,7 @@ def _is_one_signature(raw: bytes) -> bool:
     head, first, *rest = raw[:6].ljust(6, b"\0")
     if head & 0xC0 == 0xC0:
         tag = head & 0x3F
-        # The first byte of the length tells how many there are; 224 to 254 begin a packet in parts.
+        # The first byte of the length determines how many there are; 224 to 254 begin a packet in parts.
         if first < 192:
             end = 2 + first
         elif first < 224:

@@ -249,7 +249,7 @@ def validate_policy(
     Raises:
         ConfigError: The policy has text instead of a list for the topic. A ValueError.
     """
-    if topic not in routing_policy:
+    if topic is None or topic not in routing_policy:
         return not nitpicky
     allowed = routing_policy[topic]
     if isinstance(allowed, str | bytes):

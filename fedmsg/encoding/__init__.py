@@ -71,7 +71,7 @@ class FedMsgEncoder(json.JSONEncoder):
 
 
 def _is_model(obj: Any) -> bool:
-    """Tell whether a class is mapped by SQLAlchemy, without ever importing SQLAlchemy."""
+    """Return whether a class is mapped by SQLAlchemy, without ever importing SQLAlchemy."""
     mapper = vars(type(obj)).get("__mapper__")
     orm = sys.modules.get("sqlalchemy.orm")
     return mapper is not None and orm is not None and isinstance(mapper, orm.Mapper)
@@ -118,7 +118,7 @@ def dumps(o: Any) -> str:
     try:
         return "".join(_chunks(o, 0))
     except RecursionError:
-        # Circular, or only deep? The encoder that looks for circles tells.
+        # Circular, or only deep? The encoder that looks for circles finds out.
         return _encode(encoder, o)
 
 

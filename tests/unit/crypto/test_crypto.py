@@ -247,7 +247,8 @@ def test_a_message_without_topic_is_valid_for_the_function(bench: Bench, message
     signed = crypto.sign(message, **bench.config)
     assert crypto.validate(signed, **bench.config)
     assert not crypto.validate(signed, **{**bench.config, "routing_nitpicky": True})
-    for topic in (7, ["a"], {}):
+    topics: list[Any] = [7, ["a"], {}]
+    for topic in topics:
         assert not crypto.validate(crypto.sign({**message, "topic": topic}, **bench.config), **bench.config)
 
 
@@ -402,8 +403,10 @@ def test_messages_from_datagrepper(bench: Bench, message: Message) -> None:
 def test_live_messages_are_checked_as_they_are(bench: Bench, message: Message) -> None:
     signed = crypto.sign(message, **bench.config)
     assert crypto.validate(signed, **bench.config)
-    more = {"source_name": "datanommer", "source_version": "1"}
-    for added in (more, {**more, "headers": {}}, {**more, "timestamp": signed["timestamp"] + 0.5}, {"headers": {}}):
+    more: Message = {"source_name": "datanommer", "source_version": "1"}
+    half: Message = {**more, "timestamp": signed["timestamp"] + 0.5}
+    additions: list[Message] = [more, {**more, "headers": {}}, half, {"headers": {}}]
+    for added in additions:
         assert not crypto.validate({**signed, **added}, **bench.config)
     # One that was published with such keys is as valid as any other.
     whole = {**message, **more, "headers": {}, "timestamp": 1.5}

@@ -176,12 +176,12 @@ def test_certificate_bombs_take_no_memory_and_hold_up_no_message(
     check = crypto.checker(bench.config)
     rounds = 2_000 if full_size else 50
     room = "\n" * (4 * 1024 * 1024)
-    bombs = [
+    wide = encoded(many_names(1_200))
+    bombs: list[Callable[[int], Message]] = [
         lambda n: {**signed, "certificate": signed["certificate"] + room + "\n" * n, "msg": n},
         lambda n: {**signed, "signature": signed["signature"] + room + "\n" * n},
         lambda n: {**signed, "certificate": wide + "\n" * n},
     ]
-    wide = encoded(many_names(1_200))
     assert len(wide) < 64 * 1024
     slowest = 0.0
     tracemalloc.start()
