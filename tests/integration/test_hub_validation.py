@@ -77,7 +77,7 @@ def test_a_key_twice_is_rejected_where_the_body_goes_on_as_it_came(
         assert json.loads(twice) == good
         for body in (twice, deep, text):  # the last of them has blanks, and is good
             feed.raw(good["topic"].encode(), body.encode())
-        until(lambda: [len(consumer.taken) for consumer in hub.consumers] == [1, 3, 3])
+        wait_until(lambda: [len(consumer.taken) for consumer in hub.consumers] == [1, 3, 3])
         assert hub.consumers[0].taken[0].body == text
         assert hub.consumers[2].taken[0]["body"] == good  # decoded once, for the check and for the consumer
     assert "A key of the message appears twice" in caplog.text
@@ -195,7 +195,7 @@ def test_seen_ids_are_not_used_up_by_another_signer(feed: Feed, bench: Bench) ->
         real = signed(bench, msg="real")
         copied = {**fedmsg.crypto.strip_credentials(real), "msg": "copied"}
         feed.publish(fedmsg.crypto.sign(copied, **{**bench.config, "certname": "other.test"}), real, real)
-        until(lambda: hub.rejections.counts)
+        wait_until(lambda: hub.rejections.counts)
         assert hub.consumers[0].said == ["copied", "real"]
         assert hub.rejections.counts == {"duplicate": 1}
 

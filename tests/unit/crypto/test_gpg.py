@@ -25,9 +25,8 @@ from fedmsg._util import plugins
 from fedmsg.core import FedMsgContext
 from fedmsg.crypto import gpg
 from fedmsg.exceptions import MessageError, RefusedAtStart
-from fedmsg.testing import free_address
+from fedmsg.testing import free_address, wait_until
 from tests.gnupg import Home
-from tests.hubs import until
 
 Message = dict[str, Any]
 FORMS = ["gpg", "gpg-envelope"]
@@ -238,7 +237,7 @@ def test_gnupg_that_hangs_is_killed(
     assert not check(signed)
     assert "no answer in 1 s" in caplog.text
     assert len(hanging.read_text().split()) == 2
-    until(lambda: alive(hanging) == [])
+    wait_until(lambda: alive(hanging) == [])
     with pytest.raises(ChildProcessError):
         os.waitpid(int(hanging.read_text().split()[0]), os.WNOHANG)  # reaped
 
@@ -260,11 +259,11 @@ def test_gnupg_ends_with_the_process_that_started_it(hanging: Path, home: Home, 
     program += "crypto.validate(*json.loads(sys.argv[1]), **json.loads(sys.argv[2]))"
     command = [sys.executable, "-c", program, json.dumps([signed]), json.dumps(home.config)]
     with subprocess.Popen(command, start_new_session=True) as process:
-        until(lambda: hanging.exists() and len(hanging.read_text().split()) == 2)
+        wait_until(lambda: hanging.exists() and len(hanging.read_text().split()) == 2)
         pid = int(hanging.read_text().split()[0])
         assert pid in alive(hanging)
         process.kill()
-    until(lambda: pid not in alive(hanging))
+    wait_until(lambda: pid not in alive(hanging))
     for other in alive(hanging):  # what a script in its place has started is no GnuPG
         os.kill(other, signal.SIGKILL)
 

@@ -22,8 +22,8 @@ from fedmsg import crypto
 from fedmsg._util import files
 from fedmsg.crypto import _keys, utils
 from fedmsg.exceptions import RefusedAtStart
+from fedmsg.testing import wait_until
 from tests.certificates import DAY, Bench, Holder, authority, key, put, usage
-from tests.hubs import until
 
 Message = dict[str, Any]
 
@@ -118,9 +118,9 @@ def test_a_copy_is_fetched_again_when_it_is_old(
     Pages.texts["/crl.pem"] = bench.ca.crl(bench.leaf)
     later(monkeypatch, 61)  # the CA's 60 seconds are over, the CRL's 3600 are not
     assert check(signed)
-    until(lambda: Pages.asked == ["/ca.crt", "/crl.pem", "/ca.crt"])
+    wait_until(lambda: Pages.asked == ["/ca.crt", "/crl.pem", "/ca.crt"])
     later(monkeypatch, 3700)
-    until(lambda: not check(signed))  # the new list comes in the background
+    wait_until(lambda: not check(signed))  # the new list comes in the background
 
 
 def test_the_last_good_copy_stays_while_the_site_is_down(
@@ -131,7 +131,7 @@ def test_the_last_good_copy_stays_while_the_site_is_down(
     Pages.texts.clear()
     later(monkeypatch, 5000)
     assert check(signed)
-    until(lambda: caplog.text.count("using the last good copy") == 2)
+    wait_until(lambda: caplog.text.count("using the last good copy") == 2)
     asked = len(Pages.asked)
     assert check(signed)
     assert len(Pages.asked) == asked  # it is not asked for every message
@@ -179,7 +179,7 @@ def test_a_site_that_was_never_there_is_asked_in_the_background(
     Pages.texts.clear()
     assert not crypto.validate(signed, **remote)
     Pages.texts.update({"/ca.crt": bench.ca.pem, "/crl.pem": bench.ca.crl()})
-    until(lambda: crypto.validate(signed, **remote))
+    wait_until(lambda: crypto.validate(signed, **remote))
 
 
 def test_only_what_fresh_data_could_cure_asks_for_it(remote: dict[str, Any], message: Message, bench: Bench) -> None:
@@ -196,7 +196,7 @@ def test_only_what_fresh_data_could_cure_asks_for_it(remote: dict[str, Any], mes
     assert len(Pages.asked) == asked
     Holder("stranger", authority("Foreign CA")).write(bench.folder)
     assert not check(crypto.sign(message, **{**remote, "certname": "stranger"}))
-    until(lambda: len(Pages.asked) == asked + 2)
+    wait_until(lambda: len(Pages.asked) == asked + 2)
 
 
 def test_without_any_copy_it_is_refused(remote: dict[str, Any]) -> None:
