@@ -16,7 +16,8 @@ from setuptools.command.sdist import sdist
 VERSION = "2.0.0.dev0"
 
 # Lower bounds are the first releases that work on Python 3.10 or, where that says
-# nothing, the ones that Debian 12 and RHEL 9 ship. There are no upper bounds: a new
+# nothing, the ones that Debian 12 and RHEL 9 ship; of libraries that meet what strangers
+# send, the first releases without a known vulnerability. There are no upper bounds: a new
 # major release of a library is met by a new release of ours, not by a resolver.
 BASIC = [
     "click>=8.1",
@@ -28,20 +29,20 @@ BASIC = [
 ]
 
 DAEMON = ["python-daemon>=3.0"]
-CRYPTO = ["cryptography>=42.0", "python-gnupg>=0.5", "requests>=2.28"]
+CRYPTO = ["cryptography>=46.0.7", "python-gnupg>=0.5", "requests>=2.33.0"]
 # The first irc that logs in by SASL.
-IRC = ["irc>=20.3", "requests>=2.28"]
+IRC = ["irc>=20.3", "requests>=2.33.0"]
 CONSUMERS = ["websockets>=15.0", *IRC]
 METRICS = ["prometheus-client>=0.16"]
 SQL = ["SQLAlchemy>=2.0", "psycopg>=3.1"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]
-DATAGREPPER = [*DATANOMMER, "Flask>=2.2", "gunicorn>=20.1"]
-STATSCACHE = [*DATAGREPPER, "requests>=2.28"]
+DATAGREPPER = [*DATANOMMER, "Flask>=3.1.3", "gunicorn>=23.0"]
+STATSCACHE = [*DATAGREPPER, "requests>=2.33.0"]
 
 # What a user installs. The names commands, crypto, crypto_ng, consumers and all come from
 # fedmsg 1.x, where they meant the same.
 EXTRAS = {
-    "commands": [*DAEMON, "requests>=2.28"],
+    "commands": [*DAEMON, "requests>=2.33.0"],
     "consumers": CONSUMERS,
     "crypto": CRYPTO,
     "crypto_ng": CRYPTO,
@@ -53,7 +54,7 @@ EXTRAS = {
     # Older ones have no limit to nesting: a hostile message would end the process.
     "speed": ["orjson>=3.9.15"],
     "sql": SQL,
-    "srv": ["dnspython>=2.2"],
+    "srv": ["dnspython>=2.6.1"],
     "statscache": STATSCACHE,
 }
 EXTRAS["all"] = sorted(set(itertools.chain.from_iterable(EXTRAS.values())))

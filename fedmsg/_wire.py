@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What goes over the wire: a topic frame and an envelope. Built, parsed and refused here only.
+"""What goes over the wire: a topic frame and an envelope. Built, parsed and rejected here only.
 
 An envelope is a JSON object with ``topic``, ``msg``, ``timestamp``, ``msg_id``, ``i`` and
 ``username``, and ``crypto``, ``signature``, ``certificate``, ``seq_id`` or ``headers``
-where they apply; other keys pass. `encode` gives its canonical bytes, `parse` checks what
-a stranger sent.
+where they apply; other keys pass. `encode` returns its canonical bytes, `parse` checks what
+was received.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -23,13 +24,14 @@ from fedmsg.exceptions import MessageError
 __all__ = [
     "MAX_DEPTH",
     "MAX_DIGITS",
-    "MAX_TOPIC",
+    "MAX_TOPIC_BYTES",
     "check_size",
     "check_topic",
     "encode",
     "encode_new",
     "encode_signed",
     "full_topic",
+    "has_duplicate_keys",
     "message_id",
     "parse",
     "parse_stored",
@@ -38,10 +40,10 @@ __all__ = [
 
 #: How deep an envelope may be nested, itself included.
 MAX_DEPTH = 200
+#: How many bytes a topic may have: lists of topics, patterns and caches are made for short ones.
+MAX_TOPIC_BYTES = 4096
 #: How many digits a number may have: Python's own limit for turning them into an int.
 MAX_DIGITS = 4300
-#: How many bytes a topic may have: lists of topics, patterns and caches are made for short ones.
-MAX_TOPIC = 4096
 # A level takes 2 bytes as a list and 5 as a dict: where the length and 3 for each list come to
 # no more than this, there is not room enough for too many levels, nor for too many digits.
 _FLAT = 5 * MAX_DEPTH
@@ -90,7 +92,7 @@ def _draw() -> list[str]:
     return ids
 
 
-# A child must not hand out the ids that its parent has drawn.
+# A child must not use the ids that its parent has drawn.
 os.register_at_fork(after_in_child=_ids.clear)
 
 
@@ -106,7 +108,7 @@ def encode_new(*, i: int, msg: object, msg_id: str, timestamp: int, topic: str, 
         msg_id: The id; plain ASCII without quotes.
         timestamp: Seconds since the epoch.
         topic: The full topic.
-        username: Whom the publisher runs as, as a JSON string.
+        username: The user that the publisher runs as, as a JSON string.
     """
     body = (
         f'{{"i":{i},"msg":{encoding.dumps(msg)},"msg_id":"{msg_id}",'
@@ -136,12 +138,12 @@ def encode_signed(
         msg_id: The id; plain ASCII without quotes.
         timestamp: Seconds since the epoch.
         topic: The full topic.
-        username: Whom the publisher runs as, as a JSON string.
+        username: The user that the publisher runs as, as a JSON string.
         crypto: How it is signed.
-        sign: Takes the canonical envelope without credentials, and the canonical ``msg``; gives
+        sign: Takes the canonical envelope without credentials, and the canonical ``msg``; returns
             the ``signature`` and perhaps the ``certificate``.
     """
-    text = encoding.dumps(msg)
+    text = encoding.canonical(msg)
     # The keys of an envelope are sorted: certificate, crypto, i, msg, msg_id, signature, timestamp ...
     start = f'"crypto":"{crypto}","i":{i},"msg":{text},"msg_id":"{msg_id}",'
     end = f'"timestamp":{timestamp},"topic":{quoted(topic)},"username":{username}}}'
@@ -161,7 +163,7 @@ def encode(envelope: Mapping[str, Any], topic: str) -> bytes:
         topic: The topic of its frame.
 
     Raises:
-        MessageError: A receiver would have to refuse it.
+        MessageError: A receiver would have to reject it.
     """
     body = encoding.dumps(envelope).encode()
     _check_shape(body)
@@ -170,7 +172,7 @@ def encode(envelope: Mapping[str, Any], topic: str) -> bytes:
 
 
 def check_size(size: int, limit: int) -> None:
-    """Refuse what is larger than ``max_message_size``.
+    """Reject what is larger than ``max_message_size``.
 
     Raises:
         MessageError: It is.
@@ -183,10 +185,10 @@ def check_topic(frame: bytes) -> None:
     """Reject a topic that is too long.
 
     Raises:
-        MessageError: It has more than `MAX_TOPIC` bytes.
+        MessageError: It has more than `MAX_TOPIC_BYTES` bytes.
     """
-    if len(frame) > MAX_TOPIC:
-        raise MessageError(f"its topic has {len(frame)} bytes, more than the {MAX_TOPIC} that are allowed", "topic")
+    if len(frame) > MAX_TOPIC_BYTES:
+        raise MessageError(f"its topic has {len(frame)} bytes, more than the {MAX_TOPIC_BYTES} that are allowed", "topic")
 
 
 # ------------------------------------------------------------------ parsing
@@ -200,9 +202,9 @@ def parse(frame: bytes, body: bytes) -> dict[str, Any]:
         body: The envelope as it came.
 
     Raises:
-        MessageError: It is not an envelope, or not one for this topic; ``kind`` says how.
+        MessageError: It is not an envelope, or not one for this topic; ``kind`` is the reason.
     """
-    if len(frame) > MAX_TOPIC:
+    if len(frame) > MAX_TOPIC_BYTES:
         check_topic(frame)
     try:
         topic = frame.decode()
@@ -220,17 +222,40 @@ def parse_stored(body: bytes) -> dict[str, Any]:
         body: The envelope as it came.
 
     Raises:
-        MessageError: It is not an envelope; ``kind`` says how.
+        MessageError: It is not an envelope; ``kind`` is the reason.
     """
     envelope = _decode(body)
     topic = envelope.get("topic")
     if type(topic) is not str:
         raise MessageError("its 'topic' is not text", "topic")
     # No character has more than four bytes.
-    if len(topic) > MAX_TOPIC // 4:
+    if len(topic) > MAX_TOPIC_BYTES // 4:
         check_topic(topic.encode(errors="replace"))
     _check_envelope(envelope, topic)
     return envelope
+
+
+def has_duplicate_keys(body: str | bytes, decoded: Any) -> bool:
+    """Return whether a dict in a message has a key twice, of which decoders differ in which one they take.
+
+    To be asked where a signature was checked of what was decoded, and the body goes on as it came.
+
+    Args:
+        body: The message as it came.
+        decoded: What it was decoded to.
+    """
+    canonical = encoding.dumps(decoded)
+    # Nearly every body is what a publisher wrote.
+    if (canonical if isinstance(body, str) else canonical.encode()) == body:
+        return False
+    found = False
+
+    def collect(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal found
+        found = found or len({key for key, _ in pairs}) < len(pairs)
+
+    json.loads(body, object_pairs_hook=collect)
+    return found
 
 
 def _decode(body: bytes) -> dict[str, Any]:
@@ -249,7 +274,7 @@ def _decode(body: bytes) -> dict[str, Any]:
 
 def _check_envelope(envelope: Mapping[str, Any], topic: str) -> None:
     # Nearly all messages have the keys that a publisher sets, with those of a signature or
-    # without, and no others: these are told apart by one expression, the rest by the table.
+    # without, and no others: these are recognised by one expression, the rest by the table.
     size = len(envelope)
     try:
         usual = (
@@ -304,7 +329,7 @@ _MAYBE_TOO_LONG = b"0" * (MAX_DIGITS // _STEP)
 
 
 def _check_shape(body: bytes) -> None:
-    """Refuse, before it is parsed, what a parser could be hurt with."""
+    """Reject, before it is parsed, what could harm a parser."""
     few_levels = body.count(b"[") + body.count(b"{") <= MAX_DEPTH
     # By find, because `in` tries first whether what it is given is a number.
     if few_levels and body[::_STEP].translate(_SHAPE).find(_MAYBE_TOO_LONG) < 0:

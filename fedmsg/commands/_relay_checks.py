@@ -34,6 +34,8 @@ def checking(config: Mapping[str, Any]) -> Check:
         envelope = _wire.parse(frame, body)
         if not is_valid(envelope):
             raise ValidationError(envelope)
+        if _wire.has_duplicate_keys(body, envelope):
+            raise MessageError("a key of it appears twice", "json")
         return body
 
     return check

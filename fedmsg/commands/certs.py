@@ -30,7 +30,7 @@ _KIND = click.option("--key-type", "kind", type=_KINDS, default="rsa", show_defa
 
 
 class _WholeHelp(click.Group):
-    """A group whose ``--help`` shows the options of its commands too: one page says it all."""
+    """A group whose ``--help`` shows the options of its commands too: one page has everything."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)
@@ -101,7 +101,7 @@ def revoke(folder: Path, name: str, crl_days: float) -> None:
     """Revoke the certificates of NAME, and renew the list."""
     made = _authority.Authority(folder)
     count = made.revoke(name, crl_days)
-    click.echo(f"# Revoked {count}. Copy {made.crl_path.absolute()} to whoever checks.")
+    click.echo(f"# Revoked {count}. Copy {made.crl_path.absolute()} to all machines that check.")
 
 
 @certs.command()
@@ -111,7 +111,7 @@ def crl(folder: Path, crl_days: float) -> None:
     """Write the list of revoked certificates anew, before the last one expires."""
     made = _authority.Authority(folder)
     made.write_crl(crl_days)
-    click.echo(f"# Copy {made.crl_path.absolute()} to whoever checks, again within {crl_days:g} days.")
+    click.echo(f"# Copy {made.crl_path.absolute()} to all machines that check, again within {crl_days:g} days.")
 
 
 @certs.command(name="list")
@@ -144,7 +144,7 @@ def rollover(
     if finish:
         made.finish_rollover(crl_days, force=force)
     else:
-        # Another name than the old one's: not everything that checks tells two of one name apart.
+        # Another name than the old one's: some programs confuse two of one name.
         made.roll_over(name or f"fedmsg CA of {time.strftime('%Y-%m-%d')}", days=days, kind=kind, crl_days=crl_days)
     _show_trust(made)
 
@@ -156,12 +156,13 @@ def rollover(
 def curve(folder: Path, name: str, *, force: bool) -> None:
     """Make a CURVE key pair for encrypted connections, in the subfolder curve."""
     public, secret = _authority.write_secret_pair(folder / "curve", name, force=force)
-    click.echo(f"# Give {public} to whoever has to know it, and copy {secret} to its owner. There:")
+    click.echo(f"# Copy {public} to the machines that have to know it, and {secret} to its owner. There:")
     click.echo(f'"curve_key": "/etc/pki/fedmsg/{secret.name}",')
 
 
 def _show_trust(made: _authority.Authority) -> None:
-    click.echo(f"# Copy {made.ca_path.name} and {made.crl_path.name} from {made.folder.absolute()} to whoever checks:")
+    names = f"{made.ca_path.name} and {made.crl_path.name}"
+    click.echo(f"# Copy {names} from {made.folder.absolute()} to all machines that check:")
     click.echo('"validate_signatures": True,')
     click.echo('"ca_cert_location": "/etc/pki/fedmsg/ca.crt",')
     click.echo('"crl_location": "/etc/pki/fedmsg/crl.pem",')

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import fedmsg.crypto
-from fedmsg import encoding
+from fedmsg import _wire, encoding
+from fedmsg._util.bounded import SeenIds
 from fedmsg.config import settings
 from fedmsg.consumers._gaps import Gaps
 from fedmsg.consumers._memory import Memory
 from fedmsg.consumers.status import POST, PRE
-from fedmsg.crypto._refused import Refused
-from fedmsg.crypto._seen import Seen
 from fedmsg.exceptions import MessageError
 from fedmsg.hub import Consumer, ZMQMessage
 
@@ -75,7 +74,7 @@ class FedmsgConsumer(Consumer):
         limit = settings.get(config, "max_seen_ids") if self.validate_signatures else 0
         if limit:
             # Each consumer has a memory of its own: a hub hands each message to several.
-            self._hub_handling.seen = Seen(limit)
+            self._hub_handling.seen = SeenIds(limit)
 
     def _hub_look_for_gaps(self, hub: Any, name: str) -> None:
         config = hub.config
@@ -116,8 +115,10 @@ class FedmsgConsumer(Consumer):
             RuntimeWarning: It is not to be trusted.
             UnicodeDecodeError: Its body is bytes that are no UTF-8.
         """
+        text = None
         if hasattr(message, "__json__"):
-            message = _decoded(message.__json__())
+            message = message.__json__()
+            text, message = message["body"], _decoded(message)
         topic, body = message.get("topic"), message.get("body")
         if not isinstance(body, dict) or "topic" not in body:
             message["body"] = body = {"topic": topic, "msg": body}
@@ -126,6 +127,8 @@ class FedmsgConsumer(Consumer):
                 raise RuntimeWarning("Topic envelope mismatch.")
             if not fedmsg.crypto.validate(body, **self._hub_settings_as_of()):
                 raise RuntimeWarning("Failed to authn message.")
+            if isinstance(text, (str, bytes)) and _wire.has_duplicate_keys(text, body):
+                raise RuntimeWarning("A key of the message appears twice.")
         # Those of a broker: nobody has signed them.
         if "headers" in message:
             body["headers"] = message["headers"]
@@ -149,10 +152,8 @@ class FedmsgConsumer(Consumer):
 
     def _hub_admit(self, message: Any) -> None:
         body = message["body"] if isinstance(message, dict) else json.loads(message.body)
-        try:
-            self._hub_handling.seen.add(body.get("msg_id"))
-        except Refused as error:
-            raise MessageError(str(error), error.kind) from error
+        if not self._hub_handling.seen.add(fedmsg.crypto.digest(body)):
+            raise MessageError("the same message came before", "duplicate")
 
     def _hub_is_valid(self, envelope: dict[str, Any]) -> bool:
         """Whether a replayed message may be handled; it is looked at like any other.

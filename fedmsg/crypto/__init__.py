@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Signing messages, and checking who signed them.
 
-Two families of signatures are spoken: with X.509 certificates (``x509``, ``x509-sha256``,
-``ed25519``) and with GnuPG (``gpg``, ``gpg-envelope``). ``crypto_backend`` says how messages
-are signed, ``crypto_validate_backends`` what is accepted.
+Two families of signatures are known: with X.509 certificates (``x509``, ``x509-sha256``,
+``ed25519``) and with GnuPG (``gpg``, ``gpg-envelope``). ``crypto_backend`` names the form that
+messages are signed in, ``crypto_validate_backends`` those that are accepted.
 
 `sign` and `validate` are for one message. `Signer` and `checker` are for many: they fail
 where they are made when they could not do their work.
@@ -11,6 +11,7 @@ where they are made when they could not do their work.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import logging
 import time
@@ -19,16 +20,16 @@ from functools import cache
 from typing import Any
 
 from fedmsg import encoding
-from fedmsg.crypto import _names
-from fedmsg.crypto._refused import Refused, tell
-from fedmsg.crypto._seen import Seen
-from fedmsg.exceptions import ConfigError, FedmsgError, GpgBinaryError, MissingExtra, RefusedAtStart
+from fedmsg._util.bounded import SeenIds
+from fedmsg.crypto._credentials import Rejected, report, strip
+from fedmsg.exceptions import ConfigError, FedmsgError, GpgBinaryError, MissingExtra, MissingKey, RefusedAtStart
 
 __all__ = [
     "Check",
     "Signer",
     "accepts_gnupg",
     "checker",
+    "digest",
     "init",
     "sign",
     "strip_credentials",
@@ -43,12 +44,11 @@ log = logging.getLogger(__name__)
 # a fedmsg-logger on a bus without signatures, use none and should not wait for them.
 _BACKENDS = {"x509": "x509_ng", "x509-sha256": "x509_ng", "ed25519": "x509_ng", "gpg": "gpg", "gpg-envelope": "gpg"}
 _SUBMODULES = frozenset({"gpg", "utils", "x509", "x509_ng"})
-_CREDENTIALS = frozenset({"signature", "certificate"})
 
-#: Answers whether a message is valid.
+#: Returns whether a message is valid.
 Check = Callable[[Mapping[str, Any]], bool]
 
-# What `init` was last told. Nothing depends on it: the configuration of each call decides.
+# What `init` was called with last. Nothing depends on it: the configuration of each call decides.
 _implementation: Any = None
 _validate_implementations: Any = None
 
@@ -69,7 +69,7 @@ def _backend(form: str) -> Any:
 
 
 def init(**config: Any) -> None:
-    """Look at the names of the backends; every other function does that for itself.
+    """Check the names of the backends; every other function does that for itself.
 
     Args:
         config: The configuration, for ``crypto_backend`` and ``crypto_validate_backends``.
@@ -83,12 +83,12 @@ def init(**config: Any) -> None:
 
 
 def _form(config: Mapping[str, Any]) -> str:
-    """Give the form that messages are signed in."""
+    """Return the form that messages are signed in."""
     return _known(config.get("crypto_backend") or "x509")
 
 
 def _accepted(config: Mapping[str, Any]) -> list[str]:
-    """Give the forms that are accepted."""
+    """Return the forms that are accepted."""
     forms = config.get("crypto_validate_backends") or _form(config)
     return [_known(form) for form in ([forms] if isinstance(forms, str) else forms)]
 
@@ -124,10 +124,10 @@ class Signer:
     """Signs many messages with one key.
 
     Args:
-        config: The configuration; with X.509 ``certname`` says which key, with GnuPG ``gpg_signing_key``.
+        config: The configuration; with X.509 ``certname`` names the key, with GnuPG ``gpg_signing_key``.
 
     Attributes:
-        form: What it announces in the field ``crypto``.
+        form: The field ``crypto`` of its messages.
 
     Raises:
         ConfigError: A setting is missing or wrong. A ValueError.
@@ -141,44 +141,55 @@ class Signer:
         self._credentials: Callable[[str, Mapping[str, Any], bytes], dict[str, str]]
         self._credentials = _backend(self.form).credentials
         try:
-            # Whatever is wrong with the key is found now, and not when there is something to say.
+            # Whatever is wrong with the key is found now, and not with the first message.
             self.credentials(b"", b"")
         except (MissingExtra, GpgBinaryError) as error:
             raise RefusedAtStart(f"messages can't be signed: {error}") from error
 
     @classmethod
     def for_publisher(cls, config: Mapping[str, Any], hostname: str) -> Signer:
-        """Make the signer for whoever publishes under ``name``.
+        """Make the signer of the publisher that the configuration names.
 
         Args:
-            config: The configuration.
+            config: The configuration, with the ``name`` of the publisher.
             hostname: The short name of this machine.
 
         Raises:
             MissingKey: No key is configured for that name. A KeyError and an IOError.
             RefusedAtStart: The key, its certificate or the library can't be used. An IOError.
         """
-        return cls(_names.with_key(config, hostname, gnupg=uses_gnupg(config)))
+        if uses_gnupg(config):
+            key = config.get("gpg_signing_key") or (config.get("gpg_keys") or {}).get(hostname)
+            if not key:
+                raise MissingKey(f"signing needs a key: set gpg_signing_key, or gpg_keys[{hostname!r}]")
+            return cls({**config, "gpg_signing_key": key})
+        prefix, name = config.get("cert_prefix"), config.get("name")
+        if prefix or name == "relay_inbound":
+            name = f"{prefix or 'shell'}.{hostname}"
+        certname = (config.get("certnames") or {}).get(name)
+        if not certname:
+            raise MissingKey(f"signing needs a certificate: set certnames[{name!r}]")
+        return cls({**config, "certname": certname})
 
     def credentials(self, whole: bytes, msg: bytes) -> dict[str, str]:
-        """Make the signature, and what else a message needs to be checked.
+        """Make the signature, and the certificate where there is one.
 
         Args:
             whole: The canonical envelope with ``crypto`` and without credentials.
             msg: Its canonical ``msg``, for the form in which that is all that is signed.
+
+        Raises:
+            MessageError: The form can't sign this message.
         """
         return self._credentials(self.form, self._config, msg if self._only_msg else whole)
 
     def sign(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a signed copy of a message.
+        """Return a signed copy of a message.
 
         Args:
             message: The envelope; it stays as it is.
         """
-        unsigned = {**strip_credentials(message), "crypto": self.form}
-        whole = b"" if self._only_msg else encoding.dumps(unsigned).encode()
-        msg = encoding.dumps(unsigned["msg"]).encode() if self._only_msg else b""
-        return {**unsigned, **self.credentials(whole, msg)}
+        return _signed(message, self.form, self._config)
 
 
 def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
@@ -194,43 +205,62 @@ def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
     Raises:
         ConfigError: A setting is missing or wrong. A ValueError.
         RefusedAtStart: The key or its certificate can't be used. An IOError.
+        MessageError: The form can't sign this message. A ValueError.
     """
-    form = _form(config)
-    unsigned = {**strip_credentials(message), "crypto": form}
-    data = encoding.dumps(unsigned["msg"] if form == "gpg" else unsigned).encode()
+    return _signed(message, _form(config), config)
+
+
+def _signed(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    unsigned = {**strip(message), "crypto": form}
+    data = encoding.canonical(unsigned["msg"] if form == "gpg" else unsigned).encode()
     return {**unsigned, **_backend(form).credentials(form, config, data)}
 
 
 def strip_credentials(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a copy of a message without ``signature`` and ``certificate``.
+    """Return a copy of a message without ``signature`` and ``certificate``.
 
     Args:
         message: The envelope; it stays as it is.
     """
-    return {key: value for key, value in message.items() if key not in _CREDENTIALS}
+    return strip(message)
+
+
+def digest(message: Mapping[str, Any]) -> bytes:
+    """Return what a message is known again by, when it comes a second time.
+
+    It covers everything but the credentials. So a message of another signer, or another message of the
+    same ``msg_id``, has another digest, and the same message signed or wrapped anew has the same one.
+
+    Args:
+        message: The envelope, as it was checked.
+
+    Raises:
+        ValueError: It can't be written as JSON.
+    """
+    return hashlib.sha256(encoding.dumps(strip(message)).encode()).digest()
 
 
 # ---------------------------------------------------------------- checking
 
 
 def validate(message: Mapping[str, Any], **config: Any) -> bool:
-    """Answer whether a message is validly signed by somebody who may send it.
+    """Return whether a message is validly signed by a signer that may send it.
 
     Args:
         message: The envelope; it stays as it is.
         config: The configuration.
 
     Returns:
-        The answer; why it is no is in the log.
+        The answer; the reason is logged.
 
     Raises:
-        ConfigError: ``crypto_validate_backends`` names what there isn't. A ValueError.
+        ConfigError: ``crypto_validate_backends`` names an unknown form. A ValueError.
     """
     return _is_valid(message, config, _accepted(config), None)
 
 
 def validate_signed_by(message: Mapping[str, Any], signer: str, **config: Any) -> bool:
-    """Answer whether a message is validly signed by this signer, whatever the routing policy says.
+    """Return whether a message is validly signed by this signer, independent of the routing policy.
 
     Args:
         message: The envelope; it stays as it is.
@@ -248,18 +278,18 @@ def validate_signed_by(message: Mapping[str, Any], signer: str, **config: Any) -
 def checker(config: Mapping[str, Any]) -> Check:
     """Make what checks the messages that one receiver gets.
 
-    It does what `validate` does, and with ``max_seen_ids`` it refuses a message that it has
-    let through before.
+    It does what `validate` does, and with ``max_seen_ids`` it rejects a message that it has
+    accepted before.
 
     Args:
         config: The configuration.
 
     Returns:
-        A function that answers whether a message is valid, and logs why it is not.
+        A function that returns whether a message is valid, and logs the reason when it is not.
 
     Raises:
         ConfigError: A setting is wrong. A ValueError.
-        RefusedAtStart: Checking needs something that is not there. An IOError.
+        RefusedAtStart: Checking needs something that is missing. An IOError.
     """
     accepted, own = _accepted(config), dict(config)
     limit = int(config.get("max_seen_ids") or 0)
@@ -268,58 +298,66 @@ def checker(config: Mapping[str, Any]) -> Check:
             "max_message_age and max_seen_ids need signed times and ids, and 'gpg' in crypto_validate_backends "
             "signs neither: accept 'gpg-envelope' instead, or set both to 0"
         )
+    for topic in config.get("routing_policy") or {}:
+        _submodule("utils").validate_policy(topic, None, config["routing_policy"])
     for form in accepted:
         try:
             _backend(form).prepare(own)
         except MissingExtra as error:
             raise RefusedAtStart(f"signatures can't be checked: {error}") from error
-    seen = Seen(limit) if limit else None
+    seen: SeenIds[bytes] | None = SeenIds(limit) if limit else None
     return lambda message: _is_valid(message, own, accepted, seen)
 
 
-def _is_valid(message: Mapping[str, Any], config: Mapping[str, Any], accepted: list[str], seen: Seen | None) -> bool:
+def _is_valid(
+    message: Mapping[str, Any], config: Mapping[str, Any], accepted: list[str], seen: SeenIds[bytes] | None
+) -> bool:
     try:
-        _check(message, config, accepted)
-        if seen is not None:
-            # Only now: a forged message must not use up the id of a real one.
-            seen.add(message.get("msg_id"))
-    except Refused as error:
-        tell(error)
+        data = _check(message, config, accepted)
+        # Only now: a forged message must not use up the place of a real one.
+        if seen is not None and not seen.add(hashlib.sha256(data).digest()):
+            raise Rejected("duplicate", "the same message came before")
+    except Rejected as error:
+        report(error)
         return False
     except FedmsgError as error:
-        tell(Refused("configuration", str(error)))
+        report(Rejected("configuration", str(error)))
         return False
-    except Exception:
+    except Exception as error:
         # Nothing that a stranger sends may end a receiver, and nothing unforeseen may count as signed.
-        log.exception("message is not valid: checking it failed")
+        report(Rejected("unforeseen", f"checking it failed: {type(error).__name__}: {error}"))
+        log.debug("checking a message failed", exc_info=True)
         return False
     return True
 
 
-def _check(message: Mapping[str, Any], config: Mapping[str, Any], accepted: list[str]) -> None:
-    """Check all there is to check of one message."""
+def _check(message: Mapping[str, Any], config: Mapping[str, Any], accepted: list[str]) -> bytes:
+    """Check all there is to check of one message; return the canonical JSON of what was signed."""
     if not isinstance(message, dict):
-        raise Refused("form", "it is not a dict")
-    if "source_name" in message:
-        message = _submodule("utils").fix_datagrepper_message(message)
+        raise Rejected("form", "it is not a dict")
     form = message.get("crypto")
     if form is None:
         form = "x509" if "certificate" in message else "gpg" if "signature" in message else None
         if form is None:
-            raise Refused("unsigned", "it is not signed")
+            raise Rejected("unsigned", "it is not signed")
     if form not in accepted:
-        raise Refused("backend", f"it is signed with {form!r}, and crypto_validate_backends has {', '.join(accepted)}")
+        raise Rejected(
+            "backend", f"it is signed with {form!r:.100}, and crypto_validate_backends has {', '.join(accepted)}"
+        )
     age = config.get("max_message_age")
     if age:
         _check_age(message.get("timestamp"), age, form)
-    _backend(form).check(message, form, config)
+    data: bytes = _backend(form).check(message, form, config)
+    return data
 
 
 def _check_age(timestamp: Any, limit: float, form: str) -> None:
     if form == "gpg":
-        raise Refused("age", "its time is not signed, and max_message_age is set")
+        raise Rejected("age", "its time is not signed, and max_message_age is set")
     if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):
-        raise Refused("age", "its timestamp is no number, and max_message_age is set")
-    # One from the future could be kept and sent again for as long; a NaN fails this too.
-    if not abs(time.time() - timestamp) <= limit:
-        raise Refused("age", "its timestamp is farther from now than max_message_age")
+        raise Rejected("age", "its timestamp is no number, and max_message_age is set")
+    now = time.time()
+    # One from the future could be stored and sent again for as long. No difference is taken, which
+    # would fail for an integer that no float can hold; a NaN is in no range.
+    if not now - limit <= timestamp <= now + limit:
+        raise Rejected("age", "its timestamp is farther from now than max_message_age")

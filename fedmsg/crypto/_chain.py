@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from fedmsg._util import plugins
-from fedmsg.crypto._base64 import unwrapped
-from fedmsg.crypto._refused import Refused
+from fedmsg._util.bounded import LRU
+from fedmsg.crypto._credentials import Rejected, unwrapped
 
 if TYPE_CHECKING:
     from fedmsg.crypto._cryptography import Certificate, RevocationList
@@ -23,20 +24,30 @@ log = logging.getLogger("fedmsg.crypto")
 _INTERMEDIATES = 4
 _SHORTEST_RSA, _SHORT_RSA = 1024, 2048
 _SOUND_HASHES = frozenset({"", "sha224", "sha256", "sha384", "sha512", "sha3-256", "sha3-384", "sha3-512"})
-# How many certificates are remembered as checked; a bus has a few hundred.
-_KEPT = 4096
+# How much is cached of certificates; a bus has a few hundred, each of which counts as some 5 KB.
+_CACHE_BYTES = 32 * 1024 * 1024
+_CERTIFICATE_BYTES = 4096
 # How many pairs of CA and CRL texts: one, and two while they change.
-_KEPT_ANCHORS = 8
+_CACHED_ANCHORS = 8
 
 _warned: set[bytes] = set()
 
 
 class Checked(NamedTuple):
-    """A certificate that was found to be trusted, and from when until when it is."""
+    """A certificate that was found to be trusted, and from when until when it is.
+
+    Attributes:
+        digest: What it is cached by.
+        size: About how many bytes of memory it takes.
+        is_new: Whether it was not cached.
+    """
 
     certificate: Certificate
     start: float
     end: float
+    digest: bytes
+    size: int
+    is_new: bool = True
 
 
 class Anchors:
@@ -48,7 +59,7 @@ class Anchors:
         allow_sha1: Whether certificates that are signed with SHA-1 are accepted.
 
     Raises:
-        Refused: There is no authority in the text, or a list can't be read.
+        Rejected: There is no authority in the text, or a list can't be read.
     """
 
     def __init__(self, ca: str, crl: str | None, *, allow_sha1: bool) -> None:
@@ -60,105 +71,114 @@ class Anchors:
             is_anchor = certificate.subject == certificate.issuer
             (self._anchors if is_anchor else self._issuers)[certificate.subject].append(certificate)
         if not self._anchors:
-            raise Refused("ca", "ca_cert_location has no certificate of an authority in it")
+            raise Rejected("ca", "ca_cert_location has no certificate of an authority in it", curable=True)
         self._crls: dict[bytes, list[RevocationList]] | None = None
         if crl is not None:
             self._crls = defaultdict(list)
             for one in library.load_crls(crl):
                 self._crls[one.issuer].append(one)
         self._hashes = _SOUND_HASHES | {"sha1"} if allow_sha1 else _SOUND_HASHES
-        self._checked: dict[str, Checked] = {}
+        self._checked: LRU[bytes, Checked] = LRU(_CACHE_BYTES, _size)
 
-    def check(self, certificate: str) -> Certificate:
-        """Give a certificate, when it is trusted at this moment.
+    def check(self, certificate: str) -> Checked:
+        """Return a certificate, when it is trusted at this moment.
 
         Args:
             certificate: The certificate as it came with a message, base64 of PEM.
 
         Raises:
-            Refused: It is not.
+            Rejected: It is not.
         """
-        found, now = self._checked.get(certificate), time.time()
-        if found is None or not found.start <= now <= found.end:
-            found = self._check(certificate, now)
-            if len(self._checked) >= _KEPT:
-                self._checked.clear()
-            self._checked[certificate] = found
-        return found.certificate
+        digest = hashlib.sha256(certificate.encode("utf-8", "surrogatepass")).digest()
+        found, now = self._checked.get(digest), time.time()
+        if found is not None and found.start <= now <= found.end:
+            return found
+        return self._check(certificate, digest, now)
 
-    def _check(self, certificate: str, now: float) -> Checked:
+    def remember(self, checked: Checked) -> None:
+        """Cache a certificate, once a signature of its key was verified: before that anyone can send it."""
+        if checked.is_new:
+            self._checked.put(checked.digest, checked._replace(is_new=False))
+
+    def _check(self, certificate: str, digest: bytes, now: float) -> Checked:
         pem = unwrapped(certificate, "certificate").decode("ascii", "replace")
         loaded = self._load(pem, strict=True)
         if len(loaded) != 1:
-            raise Refused("certificate", f"it has {len(loaded)} certificates instead of 1")
+            raise Rejected("certificate", f"it has {len(loaded)} certificates instead of 1")
         leaf: Certificate = loaded[0]
         if leaf.name is None:
-            raise Refused("certificate", "its certificate has no common name, or several")
-        self._inspect(leaf, now)
+            raise Rejected("certificate", "its certificate has no common name, or several")
         start, end = self._climb(leaf, now, 0)
+        leaf.read_extensions()
+        self._inspect(leaf, now)
+        if not leaf.may_sign_messages:
+            raise Rejected("usage", f"the key usage of {_named(leaf)} does not include digitalSignature")
         if 0 < leaf.rsa_bits < _SHORT_RSA and leaf.subject not in _warned:
             _warned.add(leaf.subject)
             log.warning("the RSA key of %a has only %d bits: replace it", leaf.name, leaf.rsa_bits)
-        return Checked(leaf, start, end)
+        return Checked(leaf, start, end, digest, _CERTIFICATE_BYTES + len(pem))
 
     def _climb(self, certificate: Certificate, now: float, below: int) -> tuple[float, float]:
-        """Find a way from a certificate up to an anchor; gives the time in which all of it is valid.
+        """Find a way from a certificate up to an anchor; return the time in which all of it is valid.
 
         Args:
             certificate: Where we are.
             now: The time.
             below: How many certificates are between the message's and the issuer that is looked for.
         """
-        reason: Refused | None = None
+        reason: Rejected | None = None
         if certificate.signed_with not in self._hashes:
             hint = " (allow_sha1_certificates accepts it)" if certificate.signed_with == "sha1" else ""
-            raise Refused("hash", f"{_named(certificate)} is signed with {certificate.signed_with}{hint}")
+            raise Rejected("hash", f"{_named(certificate)} is signed with {certificate.signed_with}{hint}")
         for issuer in (*self._anchors.get(certificate.issuer, ()), *self._issuers.get(certificate.issuer, ())):
             is_anchor = issuer.subject == issuer.issuer
             if not is_anchor and below >= _INTERMEDIATES:
-                reason = Refused("chain", f"there are more than {_INTERMEDIATES} certificates up to an authority")
+                reason = Rejected("chain", f"there are more than {_INTERMEDIATES} certificates up to an authority")
                 continue
             try:
                 start, end = self._step(certificate, issuer, now, below)
                 if not is_anchor:
                     above = self._climb(issuer, now, below + 1)
                     start, end = max(start, above[0]), min(end, above[1])
-            except Refused as error:
+            except Rejected as error:
                 reason = error
             else:
                 return start, end
-        raise reason or Refused("chain", f"{_named(certificate)} was issued by none of the configured authorities")
+        reason = reason or Rejected("chain", f"{_named(certificate)} was issued by none of the configured authorities")
+        # A newer CA or CRL may have the missing issuer or list; it takes back no revocation.
+        reason.curable = reason.kind != "revoked"
+        raise reason
 
     def _step(self, certificate: Certificate, issuer: Certificate, now: float, below: int) -> tuple[float, float]:
-        """Check one certificate against one issuer; gives the time in which that holds."""
+        """Check one certificate against one issuer; return the time in which that holds."""
         if not certificate.is_signed_by(issuer):
-            raise Refused("chain", f"{_named(certificate)} was not signed by the authority that it names")
+            raise Rejected("chain", f"{_named(certificate)} was not signed by the authority that it names")
         self._inspect(issuer, now)
         if not (issuer.is_authority and issuer.may_sign_certificates):
-            raise Refused("chain", f"{_named(issuer)} may not issue certificates")
+            raise Rejected("chain", f"{_named(issuer)} may not issue certificates")
         if issuer.path_length is not None and below > issuer.path_length:
-            raise Refused("chain", f"{_named(issuer)} does not allow so many certificates below it")
+            raise Rejected("chain", f"{_named(issuer)} does not allow so many certificates below it")
         start = max(certificate.not_before, issuer.not_before)
         end = min(certificate.not_after, issuer.not_after)
         if self._crls is not None:
             crl = self._current_crl(issuer, now)
             if crl.has(certificate):
-                raise Refused("revoked", f"{_named(certificate)} is revoked")
+                raise Rejected("revoked", f"{_named(certificate)} is revoked")
             start, end = max(start, crl.last_update), min(end, crl.next_update)
         return start, end
 
     @staticmethod
     def _inspect(certificate: Certificate, now: float) -> None:
-        """Look at what a certificate says of itself."""
+        """Check the time, the extensions and the key of a certificate."""
         if now < certificate.not_before:
-            raise Refused("not yet valid", f"{_named(certificate)} is not valid yet")
+            raise Rejected("not yet valid", f"{_named(certificate)} is not valid yet")
         if now > certificate.not_after:
-            raise Refused("expired", f"{_named(certificate)} has expired")
+            raise Rejected("expired", f"{_named(certificate)} has expired")
         if certificate.not_understood:
             what = ", ".join(certificate.not_understood)
-            raise Refused("extension", f"{_named(certificate)} has a critical extension that is not known: {what}")
+            raise Rejected("extension", f"{_named(certificate)} has a critical extension that is not known: {what}")
         if 0 < certificate.rsa_bits < _SHORTEST_RSA:
-            raise Refused("key", f"the RSA key of {_named(certificate)} has only {certificate.rsa_bits} bits")
+            raise Rejected("key", f"the RSA key of {_named(certificate)} has only {certificate.rsa_bits} bits")
 
     def _current_crl(self, issuer: Certificate, now: float) -> RevocationList:
         """Find the newest list of an authority that holds now."""
@@ -177,28 +197,29 @@ class Anchors:
                 reason = f"the CRL of {_named(issuer)} has expired"
             else:
                 return crl
-        raise Refused("crl", reason)
+        raise Rejected("crl", reason)
 
 
 def _named(certificate: Certificate) -> str:
     return f"the certificate of {certificate.name!a}"
 
 
-_anchors: dict[tuple[str, str | None, bool], Anchors] = {}
+def _size(checked: Checked) -> int:
+    return checked.size
+
+
+_anchors: LRU[tuple[str, str | None, bool], Anchors] = LRU(_CACHED_ANCHORS)
 
 
 def anchors(ca: str, crl: str | None, *, allow_sha1: bool) -> Anchors:
-    """Give the anchors of these texts, which are read once; what is remembered goes with the texts.
+    """Return the anchors of these texts, which are read once; what is cached goes with the texts.
 
     Raises:
-        Refused: There is no authority in the text, or a list can't be read.
+        Rejected: There is no authority in the text, or a list can't be read.
     """
     key = (ca, crl, allow_sha1)
     found = _anchors.get(key)
     if found is None:
         found = Anchors(ca, crl, allow_sha1=allow_sha1)
-        while len(_anchors) >= _KEPT_ANCHORS:
-            # Threads may race for the oldest one.
-            _anchors.pop(next(iter(_anchors)), None)
-        _anchors[key] = found
+        _anchors.put(key, found)
     return found

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The one module that imports the library ``cryptography``: keys, certificates and lists of revoked ones.
 
-It says what a certificate contains and whether a signature is right. Which certificates
+It reads certificates and verifies signatures. Which certificates
 are to be trusted is decided in `fedmsg.crypto._chain`, without the library.
 """
 
@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
-from fedmsg.crypto._refused import Refused
+from fedmsg.crypto._credentials import Rejected
 
-__all__ = ["Certificate", "Key", "RevocationList", "Wanted", "load_certificates", "load_crls"]
+__all__ = ["Certificate", "Key", "RevocationList", "Wanted", "find_own", "load_certificates", "load_crls"]
 
 # 42 has times with their time zone and checks of an issuer's signature.
 if int(cryptography.__version__.split(".")[0]) < 42:
@@ -34,7 +34,7 @@ _BLOCK = re.compile(
 )
 _PADDING = padding.PKCS1v15()
 _HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha1": hashes.SHA1(),  # noqa: S303 what existing buses speak; whoever wants better chooses x509-sha256
+    "sha1": hashes.SHA1(),  # noqa: S303 what existing buses use; x509-sha256 is the better choice
     "sha256": hashes.SHA256(),
 }
 
@@ -46,12 +46,14 @@ _UNDERSTOOD = {
     ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
 }
 
-# What verifying raises where it can't be done at all, such as SHA-1 where the machine's policy
-# forbids it; pyo3's own panics are no Exception and are not among them.
+# What the library raises when it can't read something, or can't verify at all, such as SHA-1 where the
+# machine's policy forbids it; pyo3's own panics are no Exception and are not among them.
 # The warning is about certificates that a later release won't read; where warnings are errors it is one.
 _CANT = (
     ValueError,
     TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
     UnsupportedAlgorithm,
     CryptographyDeprecationWarning,
@@ -59,13 +61,13 @@ _CANT = (
 
 
 class Certificate:
-    """What a certificate says, and what its key can check.
+    """The content of a certificate, and what its key can verify.
 
     Args:
         loaded: The certificate as the library has it.
 
     Raises:
-        Refused: It is not a sound certificate.
+        Rejected: It is not a sound certificate.
     """
 
     def __init__(self, loaded: x509.Certificate) -> None:
@@ -82,24 +84,36 @@ class Certificate:
             self._key = loaded.public_key()
             #: How it was signed: the name of a hash, or "" where the signature needs none.
             self.signed_with: str = loaded.signature_hash_algorithm.name if loaded.signature_hash_algorithm else ""
-            self._read_extensions(loaded.extensions)
-        except (*_CANT, x509.DuplicateExtension, x509.InvalidVersion) as error:
-            raise Refused("certificate", f"its certificate can't be read: {error}") from error
+        except _CANT as error:
+            raise Rejected("certificate", f"its certificate can't be read: {error}") from error
+        # Found once: to ask an object for its type takes longer here than for other objects.
+        self._rsa = self._key if isinstance(self._key, rsa.RSAPublicKey) else None
+        self._ed25519 = self._key if isinstance(self._key, ed25519.Ed25519PublicKey) else None
         #: The size of an RSA key in bits; 0 for other kinds.
-        self.rsa_bits: int = self._key.key_size if isinstance(self._key, rsa.RSAPublicKey) else 0
-        self.is_ed25519: bool = isinstance(self._key, ed25519.Ed25519PublicKey)
-
-    def _read_extensions(self, extensions: x509.Extensions) -> None:
-        self.is_authority, self.path_length = False, None
-        self.may_sign_certificates = self.may_sign_crls = True
+        self.rsa_bits: int = self._rsa.key_size if self._rsa is not None else 0
+        self.is_authority = False
+        self.path_length: int | None = None
+        self.may_sign_certificates = self.may_sign_crls = self.may_sign_messages = True
         #: The extensions that it demands to be heeded, and that we don't know.
         self.not_understood: list[str] = []
+
+    def read_extensions(self) -> None:
+        """Read what the certificate allows; that can be much, so of a stranger's only once its issuer is known.
+
+        Raises:
+            Rejected: It can't be read.
+        """
+        try:
+            extensions = self._loaded.extensions
+        except _CANT as error:
+            raise Rejected("certificate", f"its certificate can't be read: {error}") from error
         for extension in extensions:
             value = extension.value
             if isinstance(value, x509.BasicConstraints):
                 self.is_authority, self.path_length = value.ca, value.path_length
             elif isinstance(value, x509.KeyUsage):
                 self.may_sign_certificates, self.may_sign_crls = value.key_cert_sign, value.crl_sign
+                self.may_sign_messages = value.digital_signature or value.content_commitment
             elif extension.critical and extension.oid not in _UNDERSTOOD:
                 self.not_understood.append(extension.oid.dotted_string)
 
@@ -123,26 +137,20 @@ class Certificate:
             data: What was signed.
 
         Raises:
-            Refused: The key is of the wrong kind, or this machine can't check such signatures.
+            Rejected: The key is of the wrong kind, or this machine can't check such signatures.
         """
-        key = self._key
         try:
-            if digest and isinstance(key, rsa.RSAPublicKey):
-                key.verify(signature, data, _PADDING, _HASHES[digest])
-            elif not digest and isinstance(key, ed25519.Ed25519PublicKey):
-                key.verify(signature, data)
+            if digest and self._rsa is not None:
+                self._rsa.verify(signature, data, _PADDING, _HASHES[digest])
+            elif not digest and self._ed25519 is not None:
+                self._ed25519.verify(signature, data)
             else:
-                raise Refused("key", f"its certificate has no {'RSA' if digest else 'Ed25519'} key")
+                raise Rejected("key", f"its certificate has no {'RSA' if digest else 'Ed25519'} key")
         except InvalidSignature:
             return False
         except _CANT as error:
-            raise Refused("unsupported", f"this machine can't check its signature: {error}") from error
+            raise Rejected("unsupported", f"this machine can't check its signature: {error}") from error
         return True
-
-    def belongs_to(self, key: Key) -> bool:
-        """Whether this is the certificate of a key."""
-        form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        return self._key.public_bytes(*form) == key.private.public_key().public_bytes(*form)
 
     @property
     def pem(self) -> str:
@@ -157,7 +165,7 @@ class RevocationList:
         loaded: The list as the library has it.
 
     Raises:
-        Refused: It is not a sound list.
+        Rejected: It is not a sound list.
     """
 
     def __init__(self, loaded: x509.CertificateRevocationList) -> None:
@@ -166,13 +174,13 @@ class RevocationList:
             self.issuer: bytes = loaded.issuer.public_bytes()
             self.last_update: float = loaded.last_update_utc.timestamp()
             ends = loaded.next_update_utc
-            #: When the next one is due; a list that doesn't say is never current.
+            #: When the next one is due; a list without that date is never current.
             self.next_update: float = ends.timestamp() if ends is not None else 0.0
             self.signed_with: str = loaded.signature_hash_algorithm.name if loaded.signature_hash_algorithm else ""
             # Such as that of a list with only a part of what is revoked.
             self.not_understood = [one.oid.dotted_string for one in loaded.extensions if one.critical]
-        except (*_CANT, x509.DuplicateExtension) as error:
-            raise Refused("crl", f"a list of revoked certificates can't be read: {error}") from error
+        except _CANT as error:
+            raise Rejected("crl", f"a list of revoked certificates can't be read: {error}", curable=True) from error
 
     def is_signed_by(self, issuer: Certificate) -> bool:
         """Whether the issuer's key made this list's signature."""
@@ -193,7 +201,7 @@ def _is_signed_with_sha1(issuer: Certificate, signature: bytes, data: bytes) -> 
     """Check what the library no longer checks by itself; whether it is wanted is not decided here."""
     try:
         return issuer.verify("sha1", signature, data)
-    except Refused:
+    except Rejected:
         return False
 
 
@@ -202,31 +210,69 @@ def load_certificates(text: str, *, strict: bool = False) -> list[Certificate]:
 
     Args:
         text: The text.
-        strict: Whether one that can't be read is an error; otherwise it is left out.
+        strict: Whether one that can't be read is an error; its extensions are not read. Otherwise they
+            are, and one that can't be read is left out.
 
     Raises:
-        Refused: One can't be read.
+        Rejected: One can't be read.
     """
     found = []
     for block in _BLOCK.finditer(text):
         if block[1] != "CERTIFICATE":
             continue
         try:
-            try:
-                found.append(Certificate(x509.load_pem_x509_certificate(block[0].encode())))
-            except _CANT as error:
-                raise Refused("certificate", f"its certificate can't be read: {error}") from error
-        except Refused:
+            certificate = _loaded(block[0])
+            if not strict:
+                certificate.read_extensions()
+        except Rejected:
             if strict:
                 raise
+        else:
+            found.append(certificate)
     return found
+
+
+def _loaded(block: str) -> Certificate:
+    try:
+        return Certificate(x509.load_pem_x509_certificate(block.encode()))
+    except _CANT as error:
+        raise Rejected("certificate", f"its certificate can't be read: {error}") from error
+
+
+def find_own(text: str, key: Key) -> tuple[str, float]:
+    """Find the certificate of a key at the start of a PEM text, of which nothing but its key has to be understood.
+
+    Args:
+        text: The text.
+        key: The key.
+
+    Returns:
+        The certificate as a PEM block, and when it expires.
+
+    Raises:
+        Rejected: There is none, it can't be read, or it is of another key.
+    """
+    block = next((one for one in _BLOCK.finditer(text) if one[1] == "CERTIFICATE"), None)
+    if block is None:
+        raise Rejected("certificate", "it has no certificate in PEM form")
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    try:
+        loaded = x509.load_pem_x509_certificate(block[0].encode())
+        is_its = loaded.public_key().public_bytes(*form) == key.private.public_key().public_bytes(*form)
+        pem = loaded.public_bytes(serialization.Encoding.PEM).decode()
+        expires = loaded.not_valid_after_utc.timestamp()
+    except _CANT as error:
+        raise Rejected("certificate", f"its certificate can't be read: {error}") from error
+    if not is_its:
+        raise Rejected("certificate", "it is the certificate of another key")
+    return pem, expires
 
 
 def load_crls(text: str) -> list[RevocationList]:
     """Read every list of revoked certificates in a PEM text.
 
     Raises:
-        Refused: One can't be read: what it revokes is not known.
+        Rejected: One can't be read: what it revokes is not known.
     """
     try:
         return [
@@ -235,11 +281,11 @@ def load_crls(text: str) -> list[RevocationList]:
             if block[1] == "X509 CRL"
         ]
     except _CANT as error:
-        raise Refused("crl", f"a list of revoked certificates can't be read: {error}") from error
+        raise Rejected("crl", f"a list of revoked certificates can't be read: {error}", curable=True) from error
 
 
 class Wanted(NamedTuple):
-    """What a certificate to be issued shall say.
+    """The content of a certificate to be issued.
 
     Attributes:
         name: Its common name.
@@ -275,16 +321,16 @@ class Key:
         """Read a key that is not protected by a password.
 
         Raises:
-            Refused: It can't be read; the reason says nothing of its content.
+            Rejected: It can't be read; the reason shows nothing of its content.
         """
         try:
             private = serialization.load_pem_private_key(pem, None)
         except TypeError as error:
-            raise Refused("key", "it is protected by a password, and a daemon has nobody to ask") from error
+            raise Rejected("key", "it is protected by a password, and a daemon can't ask for one") from error
         except _CANT as error:
-            raise Refused("key", "it is no private key in PEM form") from error
+            raise Rejected("key", "it is no private key in PEM form") from error
         if not isinstance(private, (rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
-            raise Refused("key", "it is neither an RSA key nor an Ed25519 key")
+            raise Rejected("key", "it is neither an RSA key nor an Ed25519 key")
         return cls(private)
 
     def sign(self, digest: str, data: bytes) -> bytes:
@@ -306,7 +352,7 @@ class Key:
         """Issue a certificate for a key.
 
         Args:
-            wanted: What it shall say.
+            wanted: Its content.
             holder: Whose certificate it will be.
             issuer: The certificate that goes with this key; None for one that signs itself.
         """

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fedmsg._util import files, plugins
-from fedmsg.crypto._base64 import wrapped
-from fedmsg.crypto._refused import Refused
+from fedmsg.crypto._credentials import Rejected, wrapped
 from fedmsg.exceptions import RefusedAtStart
 
 if TYPE_CHECKING:
-    from fedmsg.crypto._cryptography import Certificate, Key
+    from fedmsg.crypto._cryptography import Key
 
 __all__ = ["KeyPair", "key_pair"]
 
 log = logging.getLogger("fedmsg.crypto")
 
-_LOOK_EVERY = 1.0
+_CHECK_EVERY_S = 1.0
 _OTHERS = 0o007
 
 
@@ -45,21 +44,21 @@ class _Watched:
 
     def __init__(self, ssldir: str, certname: str) -> None:
         self._paths = [Path(ssldir, certname + suffix) for suffix in (".key", ".crt")]
-        self._next_look = 0.0
-        self._complained_of = ""
+        self._next_check = 0.0
+        self._reported = ""
         self._stamps = [_stamp(path) for path in self._paths]
         self._pair = self._read()
 
     def current(self) -> KeyPair:
-        """Look at the files, at most once a second, and read what has been replaced.
+        """Return the pair; the files are checked once a second, and read when they have been replaced.
 
         While the new ones can't be used, such as between the replacing of one and of the
         other, the last good ones are.
         """
         now = time.monotonic()
-        if now < self._next_look:
+        if now < self._next_check:
             return self._pair
-        self._next_look = now + _LOOK_EVERY
+        self._next_check = now + _CHECK_EVERY_S
         try:
             stamps = [_stamp(path) for path in self._paths]
             if stamps != self._stamps:
@@ -67,9 +66,9 @@ class _Watched:
                 self._pair, self._stamps = self._read(), stamps
                 log.info("signing with the new key and certificate in %s", self._paths[1])
         except RefusedAtStart as error:
-            if self._complained_of != str(error):
-                self._complained_of = str(error)
-                log.warning("still signing with the key that was there before: %s", error)
+            if self._reported != str(error):
+                self._reported = str(error)
+                log.warning("still signing with the previous key: %s", error)
         return self._pair
 
     def _read(self) -> KeyPair:
@@ -79,22 +78,18 @@ class _Watched:
         try:
             key: Key = library.Key.load(key_path.read_bytes())
             where = certificate_path
-            found: list[Certificate] = library.load_certificates(certificate_path.read_text("utf-8"), strict=True)
-            if not found:
-                raise Refused("certificate", "it has no certificate in PEM form")
-            if not found[0].belongs_to(key):
-                raise Refused("certificate", f"it is not the certificate of {key_path}")
-        except Refused as error:
+            pem, expires = library.find_own(certificate_path.read_text("utf-8"), key)
+        except Rejected as error:
             raise RefusedAtStart(f"can't sign with {where}: {error}") from error
         except UnicodeDecodeError as error:
             raise RefusedAtStart(f"can't sign with {where}: it is not text") from error
         except OSError as error:
             raise RefusedAtStart(f"can't sign with {where}: {error.strerror}") from error
         if os.stat(key_path).st_mode & _OTHERS:
-            log.warning("others can read the key %s: chmod 0600 it, and think of replacing it", key_path)
-        if found[0].not_after < time.time():
-            log.warning("the certificate %s has expired: nobody will accept what is signed with it", certificate_path)
-        return KeyPair(key, wrapped(found[0].pem.encode()))
+            log.warning("other users can read the key %s: chmod 0600 it, and consider a new key", key_path)
+        if expires < time.time():
+            log.warning("the certificate %s has expired: no receiver accepts what is signed with it", certificate_path)
+        return KeyPair(key, wrapped(pem.encode()))
 
 
 def _stamp(path: Path) -> files.Stamp:
@@ -108,7 +103,7 @@ _pairs: dict[tuple[str, str], _Watched] = {}
 
 
 def key_pair(ssldir: str, certname: str) -> KeyPair:
-    """Give a key with its certificate, as the files are now.
+    """Return a key with its certificate, as the files are now.
 
     Args:
         ssldir: The folder with the files.

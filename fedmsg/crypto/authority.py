@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmsg._util import files, plugins
-from fedmsg.crypto._refused import Refused
+from fedmsg.crypto._credentials import Rejected
 from fedmsg.exceptions import RefusedAtStart, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = ["Authority", "Entry", "write_secret_pair"]
 Entry = dict[str, Any]
 
 # It becomes the name of a file.
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _DAY = 86400.0
 
 
@@ -70,8 +70,9 @@ class Authority:
             force: Whether one that is there may be replaced.
 
         Raises:
-            UsageError: There is one already.
+            UsageError: There is one already, or the folder is used for something else.
         """
+        self._check_folder()
         if self._index_path.exists() and not force:
             raise UsageError(
                 f"there is an authority in {self.folder} already: --force replaces it, rollover succeeds it"
@@ -157,7 +158,7 @@ class Authority:
         files.replace(self.crl_path, "".join(lists).encode(), mode=0o644)
 
     def entries(self, expiring: float | None = None) -> list[Entry]:
-        """Give what was issued and what issued it, the first to expire first.
+        """Return what was issued and what issued it, the first to expire first.
 
         Args:
             expiring: Only what is not revoked and expires within so many days.
@@ -211,6 +212,24 @@ class Authority:
 
     # ---------------------------------------------------------------- its files
 
+    def _check_folder(self) -> None:
+        """Check that the folder is new, empty or an authority's, and our own: its mode will be changed.
+
+        Raises:
+            UsageError: It is not.
+        """
+        try:
+            found = self.folder.stat()
+            content = os.listdir(self.folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UsageError(f"{self.folder} can't be used for an authority: {error.strerror}") from error
+        if found.st_uid != os.geteuid():
+            raise UsageError(f"{self.folder} belongs to another user: name a folder of your own, or a new one")
+        if content and self._index_path.name not in content:
+            raise UsageError(f"{self.folder} has other files in it: name an empty folder, or a new one")
+
     def _add_authority(self, name: str, days: float, kind: str) -> None:
         index = self._index()
         key: Key = self._library.Key.new(kind=kind)
@@ -231,7 +250,7 @@ class Authority:
         try:
             certificate = self._library.load_certificates(path.with_suffix(".crt").read_text("ascii"), strict=True)[0]
             return certificate, self._library.Key.load(path.read_bytes())
-        except (OSError, Refused) as error:
+        except (OSError, Rejected) as error:
             raise RefusedAtStart(f"the authority's key or certificate can't be used: {path}: {error}") from error
 
     def _index(self) -> dict[str, list[Any]]:
@@ -248,7 +267,7 @@ class Authority:
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.match(name):
+    if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} can't be the name of a certificate: write <service>.<host>, such as shell.app1")
 
 

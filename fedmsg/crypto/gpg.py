@@ -16,9 +16,8 @@ from typing import Any
 from fedmsg import encoding
 from fedmsg._util import plugins
 from fedmsg.crypto import utils
-from fedmsg.crypto._base64 import unwrapped
-from fedmsg.crypto._refused import Refused, tell
-from fedmsg.exceptions import ConfigError, GpgBinaryError, RefusedAtStart
+from fedmsg.crypto._credentials import Rejected, canonical, covered, report, strip, text_of, unwrapped
+from fedmsg.exceptions import ConfigError, GpgBinaryError, MessageError, RefusedAtStart
 
 __all__ = ["Context", "GpgBinaryError", "check", "credentials", "prepare", "sign", "validate"]
 
@@ -26,7 +25,10 @@ _log = logging.getLogger(__name__)
 
 DEFAULT_HOME = "~/.gnupg/"
 FORMS = ("gpg", "gpg-envelope")
-_CREDENTIALS = ("signature", "certificate")
+# Those of RSA keys of 16,384 bits have 2,200 bytes.
+_MAX_SIGNATURE_BYTES = 8 * 1024
+_SIGNATURE_PACKET = 2
+_ENVELOPE = "its msg has the key 'crypto', so that it may be the envelope of another message"
 
 
 class Context:
@@ -173,36 +175,35 @@ def sign(
     """
     form = config.get("crypto_backend")
     form = form if form in FORMS else "gpg"
-    unsigned = {key: value for key, value in message.items() if key not in _CREDENTIALS}
-    unsigned["crypto"] = form
+    unsigned = {**strip(message), "crypto": form}
+    data = encoding.canonical(unsigned["msg"] if form == "gpg" else unsigned).encode()
     keys = {"gpg_home": gpg_home, "gpg_signing_key": gpg_signing_key}
-    return {**unsigned, **credentials(form, keys, covered(form, unsigned))}
+    return {**unsigned, **credentials(form, keys, data)}
 
 
-def covered(form: str, unsigned: Mapping[str, Any]) -> bytes:
-    """Give what a signature of this form is made over."""
-    return encoding.dumps(unsigned.get("msg") if form == "gpg" else unsigned).encode()
-
-
-def credentials(_form: str, config: Mapping[str, Any], data: bytes) -> dict[str, str]:
-    """Make what proves who signed.
+def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, str]:
+    """Make the ``signature``.
 
     Args:
+        form: ``gpg`` or ``gpg-envelope``.
         config: The configuration, for ``gpg_home`` and ``gpg_signing_key``.
-        data: What `covered` gives.
+        data: The canonical JSON of what the form covers.
 
     Raises:
         ConfigError: One of them is missing. A ValueError.
+        MessageError: Its ``msg`` may be an envelope, and the form signs nothing but that.
         GpgBinaryError: GnuPG can't sign.
     """
     home, key = config.get("gpg_home"), config.get("gpg_signing_key")
     if not home or not key:
         raise ConfigError("You must set the gpg_home and gpg_signing_key keyword arguments.")
-    return {"signature": base64.b64encode(Context(homedir=home).sign(data, key)).decode()}
+    if form == "gpg" and _may_be_envelope(data):
+        raise MessageError(_ENVELOPE, "envelope")
+    return {"signature": base64.b64encode(Context(homedir=home).sign(covered(form, data), key)).decode()}
 
 
 def validate(message: Mapping[str, Any], gpg_home: str | None = None, **config: Any) -> bool:
-    """Answer whether a message is validly signed by a key of the keyring.
+    """Return whether a message is validly signed by a key of the keyring.
 
     Args:
         message: The envelope; it stays as it is.
@@ -210,7 +211,7 @@ def validate(message: Mapping[str, Any], gpg_home: str | None = None, **config: 
         config: The rest of the configuration.
 
     Returns:
-        The answer; why it is no is in the log.
+        The answer; the reason is logged.
 
     Raises:
         ConfigError: ``gpg_home`` is missing. A ValueError.
@@ -220,13 +221,13 @@ def validate(message: Mapping[str, Any], gpg_home: str | None = None, **config: 
     form = message.get("crypto")
     try:
         check(message, form if form in FORMS else "gpg", {**config, "gpg_home": gpg_home})
-    except Refused as error:
-        tell(error)
+    except Rejected as error:
+        report(error)
         return False
     return True
 
 
-def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> None:
+def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> bytes:
     """Check a message's signature, and whether the policy allows its key.
 
     A routing policy names keys by their fingerprints.
@@ -236,35 +237,31 @@ def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> N
         form: ``gpg`` or ``gpg-envelope``.
         config: The configuration.
 
+    Returns:
+        The canonical JSON of what was signed.
+
     Raises:
-        Refused: It is not valid.
+        Rejected: It is not valid.
     """
-    signature, topic = message.get("signature"), message.get("topic")
-    if isinstance(signature, bytes):
-        signature = signature.decode("ascii", "replace")
-    if not isinstance(signature, str):
-        raise Refused("signature", "it has no signature")
-    raw = unwrapped(signature, "signature")
-    if not _is_signature(raw):
-        raise Refused("signature", "its signature is something else")
-    unsigned = {key: value for key, value in message.items() if key not in _CREDENTIALS}
+    raw = unwrapped(text_of(message, "signature", _log), "signature")
+    if len(raw) > _MAX_SIGNATURE_BYTES or not _is_one_signature(raw):
+        raise Rejected("signature", "its signature is not exactly one OpenPGP signature")
+    if "certificate" in message:
+        raise Rejected("certificate", "it has a certificate, which a signature of GnuPG does not cover")
+    unsigned = strip(message)
+    data = canonical(unsigned.get("msg") if form == "gpg" else unsigned)
+    if form == "gpg" and _may_be_envelope(data):
+        raise Rejected("envelope", _ENVELOPE)
     try:
-        data = covered(form, unsigned)
-    except (TypeError, ValueError) as error:
-        raise Refused("encoding", f"it can't be written as JSON: {error}") from error
-    try:
-        signers = Context(homedir=_home(config))._verified(data, raw, config.get("gpg_keyrings"), None)
+        signers = Context(homedir=_home(config))._verified(covered(form, data), raw, config.get("gpg_keyrings"), None)
     except GpgBinaryError as error:
-        raise Refused("signature", f"GnuPG does not accept its signature: {error}") from error
-    if not isinstance(topic, str):
-        raise Refused("policy", "it has no topic")
-    policy, nitpicky = config.get("routing_policy") or {}, bool(config.get("routing_nitpicky"))
-    if not any(utils.validate_policy(topic, signer, policy, nitpicky) for signer in signers):
-        raise Refused("policy", f"the key {signers[0]} may not send under the topic {topic!r}")
+        raise Rejected("signature", f"GnuPG does not accept its signature: {error}") from error
+    utils.check_policy(message.get("topic"), signers, config)
+    return data
 
 
 def prepare(config: Mapping[str, Any]) -> None:
-    """See that messages can be checked.
+    """Check that messages can be checked.
 
     Raises:
         RefusedAtStart: They can't: there is no GnuPG, or no keyring.
@@ -281,12 +278,32 @@ def _home(config: Mapping[str, Any]) -> str:
     return os.path.expanduser(config.get("gpg_home") or DEFAULT_HOME)
 
 
-def _is_signature(raw: bytes) -> bool:
-    """Whether OpenPGP data begins with a signature packet, and not with a document that has one in it."""
-    if not raw or not raw[0] & 0x80:
+def _may_be_envelope(data: bytes) -> bool:
+    """Whether the canonical JSON of a ``msg`` is that of an envelope, which other forms sign as a whole."""
+    if b'"crypto":' not in data:
         return False
-    tag = raw[0] & 0x3F if raw[0] & 0x40 else raw[0] >> 2 & 0x0F
-    return tag == 2
+    msg = encoding.loads(data)
+    return isinstance(msg, dict) and "crypto" in msg
+
+
+def _is_one_signature(raw: bytes) -> bool:
+    """Whether OpenPGP data is one signature packet and nothing else: GnuPG works through all that it gets."""
+    head, first, *rest = raw[:6].ljust(6, b"\0")
+    if head & 0xC0 == 0xC0:
+        tag = head & 0x3F
+        # The first byte of the length determines how many there are; 224 to 254 begin a packet in parts.
+        if first < 192:
+            end = 2 + first
+        elif first < 224:
+            end = 3 + ((first - 192) << 8) + 192 + rest[0]
+        else:
+            end = 6 + int.from_bytes(rest, "big") if first == 255 else 0
+    else:
+        # In the old form the two low bits name how many there are; 3 stands for a packet without a known end.
+        tag = head >> 2 & 0x0F if head & 0x80 else 0
+        width = (1, 2, 4, 0)[head & 3]
+        end = 1 + width + int.from_bytes(raw[1 : 1 + width], "big") if width else 0
+    return tag == _SIGNATURE_PACKET and len(raw) == end
 
 
 def _bytes(data: str | bytes) -> bytes:

@@ -7,5 +7,5 @@ from fedmsg.crypto.x509_ng import sign, validate
 
 __all__ = ["sign", "validate"]
 
-# In fedmsg 1.1.7 this said which of two libraries was there. There is one now.
+# In fedmsg 1.1.7 this showed which of two libraries was installed. There is one now.
 _m2crypto = False

@@ -16,24 +16,21 @@ from fedmsg import encoding
 from fedmsg._util import plugins
 from fedmsg.config import settings
 from fedmsg.crypto import _chain, _keys, utils
-from fedmsg.crypto._base64 import unwrapped, wrapped
-from fedmsg.crypto._refused import Refused, tell
+from fedmsg.crypto._credentials import Rejected, canonical, covered, report, strip, text_of, unwrapped, wrapped
 from fedmsg.exceptions import ConfigError, RefusedAtStart
 
 if TYPE_CHECKING:
-    from fedmsg.crypto._cryptography import Certificate
+    from fedmsg.crypto._chain import Anchors, Checked
 
 __all__ = ["check", "credentials", "prepare", "sign", "validate"]
 
 _log = logging.getLogger(__name__)
 
-# In fedmsg 1.1.7 this said whether the one of two libraries was there.
+# In fedmsg 1.1.7 this showed which of two libraries was installed.
 _cryptography = importlib.util.find_spec("cryptography") is not None
 
 #: The digest of each form; "" for keys that bring their own.
 DIGESTS = {"x509": "sha1", "x509-sha256": "sha256", "ed25519": ""}
-
-_CREDENTIALS = ("signature", "certificate")
 
 
 def sign(
@@ -56,14 +53,13 @@ def sign(
     """
     form = config.get("crypto_backend")
     form = form if form in DIGESTS else "x509"
-    unsigned = {key: value for key, value in message.items() if key not in _CREDENTIALS}
-    unsigned["crypto"] = form
-    data = encoding.dumps(unsigned).encode()
+    unsigned = {**strip(message), "crypto": form}
+    data = encoding.canonical(unsigned).encode()
     return {**unsigned, **credentials(form, {"ssldir": ssldir, "certname": certname}, data)}
 
 
 def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, str]:
-    """Make what proves who signed: ``signature`` and ``certificate``.
+    """Make the ``signature`` and ``certificate``.
 
     Args:
         form: ``x509``, ``x509-sha256`` or ``ed25519``.
@@ -82,29 +78,29 @@ def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, 
     if bool(digest) != pair.key.is_rsa:
         wanted = "an RSA key" if digest else "an Ed25519 key"
         raise RefusedAtStart(f"crypto_backend {form!r} needs {wanted}, and {certname}.key in {ssldir} is another kind")
-    return {"signature": wrapped(pair.key.sign(digest, data)), "certificate": pair.certificate}
+    return {"signature": wrapped(pair.key.sign(digest, covered(form, data))), "certificate": pair.certificate}
 
 
 def validate(message: Mapping[str, Any], **config: Any) -> bool:
-    """Answer whether a message is validly signed by somebody who may send it.
+    """Return whether a message is validly signed by a key that may send it.
 
     Args:
         message: The envelope; it stays as it is.
         config: The configuration.
 
     Returns:
-        The answer; why it is no is in the log.
+        The answer; the reason is logged.
     """
     form = message.get("crypto")
     try:
         check(message, form if form in DIGESTS else "x509", config)
-    except Refused as error:
-        tell(error)
+    except Rejected as error:
+        report(error)
         return False
     return True
 
 
-def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> None:
+def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> bytes:
     """Check a message's signature, its certificate and whether the policy allows it.
 
     Args:
@@ -112,23 +108,29 @@ def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> N
         form: ``x509``, ``x509-sha256`` or ``ed25519``.
         config: The configuration.
 
+    Returns:
+        The canonical JSON of what was signed.
+
     Raises:
-        Refused: It is not valid.
+        Rejected: It is not valid.
     """
-    signature = unwrapped(_text(message, "signature"), "signature")
-    certificate = _trusted(_text(message, "certificate"), config)
-    if not certificate.verify(DIGESTS[form], signature, _signed(message)):
-        raise Refused("signature", "its signature is wrong")
-    topic = message.get("topic")
-    if not isinstance(topic, str):
-        raise Refused("policy", "it has no topic")
-    policy = config.get("routing_policy") or {}
-    if not utils.validate_policy(topic, certificate.name, policy, bool(config.get("routing_nitpicky"))):
-        raise Refused("policy", f"{certificate.name!r} may not send under the topic {topic!r}")
+    signature = unwrapped(text_of(message, "signature", _log), "signature")
+    anchors, checked = _trusted(text_of(message, "certificate", _log), config)
+    certificate = checked.certificate
+    unsigned = strip(message)
+    data = canonical(unsigned)
+    if not certificate.verify(DIGESTS[form], signature, covered(form, data)):
+        # A message that never went over the wire may have keys that are not text.
+        data, first = encoding.canonical(unsigned).encode(), data
+        if data == first or not certificate.verify(DIGESTS[form], signature, covered(form, data)):
+            raise Rejected("signature", "its signature is wrong")
+    anchors.remember(checked)
+    utils.check_policy(message.get("topic"), (certificate.name,), config)
+    return data
 
 
 def prepare(config: Mapping[str, Any]) -> None:
-    """See that messages can be checked.
+    """Check that messages can be checked.
 
     Raises:
         RefusedAtStart: They can't: there is no CA or CRL, or it can't be read.
@@ -138,17 +140,17 @@ def prepare(config: Mapping[str, Any]) -> None:
     utils.remember_copies(config)
     try:
         _anchors(config)
-    except (Refused, OSError) as error:
+    except (Rejected, OSError) as error:
         raise RefusedAtStart(
             f"signatures can't be checked: {error}; correct ca_cert_location or crl_location in the configuration"
         ) from error
 
 
 def _anchors(config: Mapping[str, Any], *, afresh: bool = False) -> _chain.Anchors:
-    """Give the authorities of a configuration as they are now; OSError where there are none."""
+    """Return the authorities of a configuration as they are now; OSError where there are none."""
     ca_location, crl_location = settings.get(config, "ca_cert_location"), config.get("crl_location")
     if not ca_location:
-        raise Refused("ca", "ca_cert_location is not set")
+        raise Rejected("ca", "ca_cert_location is not set")
     # By this name and with these arguments: tests and programs elsewhere put their own in its place.
     if afresh:
         ca, crl = utils.load_certificates(ca_location, crl_location, invalidate_cache=True)
@@ -157,39 +159,19 @@ def _anchors(config: Mapping[str, Any], *, afresh: bool = False) -> _chain.Ancho
     return _chain.anchors(ca, crl, allow_sha1=bool(config.get("allow_sha1_certificates")))
 
 
-def _trusted(certificate: str, config: Mapping[str, Any]) -> Certificate:
-    """Give a certificate that was found good, with the newest CA and CRL if it takes those."""
+def _trusted(certificate: str, config: Mapping[str, Any]) -> tuple[Anchors, Checked]:
+    """Return a certificate that was found good, with the newest CA and CRL where those could make a difference."""
     first = None
     try:
         first = _anchors(config)
-        return first.check(certificate)
-    except (Refused, OSError) as error:
+        return first, first.check(certificate)
+    except (Rejected, OSError) as error:
+        if isinstance(error, Rejected) and not error.curable:
+            raise
         try:
             again = _anchors(config, afresh=True)
         except OSError:
-            raise Refused("ca", f"the CA or CRL can't be read: {error}") from error
+            raise Rejected("ca", f"the CA or CRL can't be read: {error}") from error
         if again is first:
             raise
-        return again.check(certificate)
-
-
-def _signed(message: Mapping[str, Any]) -> bytes:
-    """Give what the signature was made over."""
-    unsigned = {key: value for key, value in message.items() if key not in _CREDENTIALS}
-    try:
-        return encoding.dumps(unsigned).encode()
-    except (TypeError, ValueError) as error:
-        raise Refused("encoding", f"it can't be written as JSON: {error}") from error
-
-
-def _text(message: Mapping[str, Any], key: str) -> str:
-    value = message.get(key)
-    if isinstance(value, bytes):
-        _log.error("msg[%r] is not a unicode string", key)
-        try:
-            value = value.decode()
-        except UnicodeDecodeError as error:
-            raise Refused(key, f"its {key} is not UTF-8") from error
-    if not isinstance(value, str):
-        raise Refused(key, f"it has no {key}")
-    return value
+        return again, again.check(certificate)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import json.encoder
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -29,11 +30,13 @@ from fedmsg._util import plugins
 from fedmsg.encoding import _plain
 from fedmsg.exceptions import MissingExtra
 
-__all__ = ["FedMsgEncoder", "decode", "dumps", "encoder", "loads", "pretty_dumps", "pretty_encoder"]
+__all__ = ["FedMsgEncoder", "canonical", "decode", "dumps", "encoder", "loads", "pretty_dumps", "pretty_encoder"]
 
 log = logging.getLogger(__name__)
 
 _TOO_DEEP = "nested too deeply"
+# A key that may have been a number, a boolean or None.
+_ODD_KEY = re.compile(r'"(?:-?\d[\d.e+-]*|true|false|null|NaN|-?Infinity)":')
 
 
 class FedMsgEncoder(json.JSONEncoder):
@@ -68,7 +71,7 @@ class FedMsgEncoder(json.JSONEncoder):
 
 
 def _is_model(obj: Any) -> bool:
-    """Tell whether a class is mapped by SQLAlchemy, without ever importing SQLAlchemy."""
+    """Return whether a class is mapped by SQLAlchemy, without ever importing SQLAlchemy."""
     mapper = vars(type(obj)).get("__mapper__")
     orm = sys.modules.get("sqlalchemy.orm")
     return mapper is not None and orm is not None and isinstance(mapper, orm.Mapper)
@@ -115,8 +118,25 @@ def dumps(o: Any) -> str:
     try:
         return "".join(_chunks(o, 0))
     except RecursionError:
-        # Circular, or only deep? The encoder that looks for circles tells.
+        # Circular, or only deep? The encoder that looks for circles finds out.
         return _encode(encoder, o)
+
+
+def canonical(o: Any) -> str:
+    """Write an object as the canonical JSON of what a receiver makes of it: what is signed.
+
+    That is what `dumps` writes, but for dicts with keys that are not text: they are sorted as the text
+    that they become on the wire, ``{"10": 1, "9": 2}``, and not as the numbers that they are here.
+
+    Args:
+        o: The object.
+
+    Raises:
+        TypeError: As for `dumps`.
+        ValueError: As for `dumps`.
+    """
+    text = dumps(o)
+    return dumps(loads(text)) if _ODD_KEY.search(text) else text
 
 
 def pretty_dumps(o: Any) -> str:

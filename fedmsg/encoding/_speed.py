@@ -11,7 +11,7 @@ from fedmsg.encoding import _plain
 
 __all__ = ["decode"]
 
-# Before that it knew no limit for nesting: 200 kB of "[", sent by anybody, ended the process.
+# Before that it knew no limit for nesting: 200 kB of "[" in a message ended the process.
 _SAFE = (3, 9, 15)
 if tuple(int(number) for number in orjson.__version__.split(".")[:3]) < _SAFE:
     raise ImportError(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -100,6 +101,35 @@ def test_nothing_is_replaced_without_force(folder: Folder) -> None:
     folder.do("issue", "shell.app1", "--force")
     folder.do("init", "--force")
     assert (folder.path / "ca.crt").read_bytes() != before[folder.path / "ca.crt"]
+
+
+def test_init_leaves_the_folders_of_others_alone(tmp_path: Path) -> None:
+    used, empty = tmp_path / "used", tmp_path / "empty"
+    for path in (used, empty):
+        path.mkdir(mode=0o755)
+    (used / "precious").write_text("x")
+    for arguments in (["init"], ["init", "--force"]):
+        done = Folder(used).ask(*arguments)
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+        assert "has other files in it" in done.stderr
+    assert [path.name for path in used.iterdir()] == ["precious"]
+    assert used.stat().st_mode & 0o777 == 0o755
+    Folder(empty).do("init")  # a control
+    if os.geteuid() == 0:
+        foreign = tmp_path / "foreign"
+        foreign.mkdir()
+        os.chown(foreign, 65534, 65534)
+        done = Folder(foreign).ask("init")
+        assert (done.returncode, list(foreign.iterdir())) == (2, [])
+        assert "belongs to another user" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["foo\n", "\nfoo", "../foo", "foo/bar", "", "-foo", "foo bar", "x" * 64])
+def test_what_is_no_name_is_rejected(name: str, folder: Folder) -> None:
+    for command in ("issue", "curve"):
+        done = folder.ask(command, "--", name)
+        assert (done.returncode, done.stdout) == (2, "")
+    assert list(folder.path.glob("*foo*")) == list((folder.path / "issued").iterdir()) == []
 
 
 def test_what_expires(folder: Folder) -> None:

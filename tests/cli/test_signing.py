@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 import fedmsg
-from fedmsg import crypto
+from fedmsg import crypto, encoding
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import MissingKey, RefusedAtStart
 from fedmsg.testing import Bus, Process, envelopes, free_address, free_port
@@ -22,6 +23,7 @@ from tests.certificates import Bench, Holder, authority, put
 
 HOST = socket.gethostname().split(".", 1)[0]
 TOPIC = "org.fedoraproject.dev.logger.log"
+MESSAGE = {"topic": TOPIC, "msg_id": "2026-1", "timestamp": 1, "i": 1, "username": "u"}
 
 
 @pytest.fixture
@@ -130,6 +132,46 @@ def test_a_gateway_that_checks_repeats_only_what_is_valid(bus: Bus) -> None:
         assert gateway.stop() == 0
 
 
+@pytest.mark.parametrize("command", ["fedmsg-relay", "fedmsg-gateway"])
+def test_a_key_twice_is_rejected_at_the_door(command: str, bench: Bench) -> None:
+    """What a checker decodes must be what all others decode, and they differ in which of two keys they take."""
+    inbound, outbound = free_address(), free_address()
+    settings: dict[str, Any] = {**bench.config, "relay_inbound": inbound, "endpoints": {"relay_outbound": [outbound]}}
+    if command == "fedmsg-gateway":
+        port = free_port()
+        outbound = f"tcp://127.0.0.1:{port}"
+        settings |= {"endpoints": {"inside": [inbound]}, "fedmsg.consumers.gateway.port": port}
+    good = crypto.sign({**MESSAGE, "msg": "good"}, **{**bench.config, "certname": "shell.test"})
+    last = crypto.sign({**MESSAGE, "msg": "last"}, **{**bench.config, "certname": "shell.test"})
+    canonical = encoding.dumps(good)
+    twice = canonical.replace('"msg":"good"', '"msg":"EVIL","msg":"good"')
+    assert crypto.validate(json.loads(twice), **bench.config)  # the last one wins
+    with (
+        Bus(settings) as bus,
+        zmq.Context() as context,
+        context.socket(zmq.PUB) as publisher,
+        context.socket(zmq.SUB) as subscriber,
+    ):
+        publisher.linger = subscriber.linger = 0
+        (publisher.bind if command == "fedmsg-gateway" else publisher.connect)(inbound)
+        subscriber.subscribe(b"")
+        with Process([command, "--validate"], env=bus.environ) as process:
+            process.wait_ready()
+            subscriber.connect(outbound)
+            topic = TOPIC.encode()
+            heard: list[bytes] = []
+            while not heard:  # until the sockets are connected
+                publisher.send_multipart([topic, canonical.encode()])
+                if subscriber.poll(100):
+                    heard.append(subscriber.recv_multipart()[1])
+            for body in (twice, json.dumps(good, indent=1), encoding.dumps(last)):
+                publisher.send_multipart([topic, body.encode()])
+            while heard[-1] != encoding.dumps(last).encode():
+                heard.append(subscriber.recv_multipart()[1])
+            process.wait_for("appears twice")
+    assert set(heard) == {text.encode() for text in (canonical, json.dumps(good, indent=1), encoding.dumps(last))}
+
+
 def test_a_signing_relay_signs_for_those_without_a_key(bus: Bus, bench: Bench) -> None:
     with Process(["fedmsg-signing-relay"], env=bus.environ) as relay:
         relay.wait_ready()
@@ -233,7 +275,7 @@ def test_a_key_that_others_can_read_is_told_of_and_no_key_is_shown(bus: Bus, ben
     ended = bus.run("fedmsg-logger", "--message", "x", "--debug")
     assert ended.returncode == 0
     said = ended.stdout + ended.stderr
-    assert "others can read the key" in said
+    assert "other users can read the key" in said
     secret = [line for line in bench.leaf.key_pem.splitlines() if not line.startswith("-----")]
     assert [line for line in secret if line in said] == []
 

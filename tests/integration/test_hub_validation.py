@@ -64,6 +64,25 @@ def test_the_signed_are_handled_and_the_others_refused(
     assert "Failed to authn message." in caplog.text
 
 
+def test_a_key_twice_is_rejected_where_the_body_goes_on_as_it_came(
+    feed: Feed, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds = [taker(jsonify=False), taker(jsonify=False, validate_signatures=False), taker()]
+    with Hub(feed.config, kinds, []) as hub:
+        feed.wait()
+        good = signed(bench, msg="good")
+        text = json.dumps(good)
+        twice = text.replace('"msg": "good"', '"msg": "EVIL", "msg": "good"')
+        deep = json.dumps(signed(bench, msg={"a": {"b": 1}})).replace('"b": 1', '"b": 0, "b": 1')
+        assert json.loads(twice) == good
+        for body in (twice, deep, text):  # the last of them has blanks, and is good
+            feed.raw(good["topic"].encode(), body.encode())
+        wait_until(lambda: [len(consumer.taken) for consumer in hub.consumers] == [1, 3, 3])
+        assert hub.consumers[0].taken[0].body == text
+        assert hub.consumers[2].taken[0]["body"] == good  # decoded once, for the check and for the consumer
+    assert "A key of the message appears twice" in caplog.text
+
+
 def test_the_topic_that_was_signed_has_to_be_that_of_the_frame(feed: Feed, bench: Bench) -> None:
     with Hub(feed.config, [taker()], []) as hub:
         feed.wait()
@@ -165,8 +184,20 @@ def test_each_consumer_gets_a_message_once(feed: Feed, bench: Bench, caplog: pyt
         assert hub.consumers[0].said == hub.consumers[2].said == expected
         assert [json.loads(message.body)["msg"] for message in hub.consumers[1].taken] == expected
         assert [consumer.totals()["refused"] for consumer in hub.consumers] == [3, 3, 3, 0]
-        assert hub.rejections.counts == {"repeated": 6, "invalid": 3}
+        assert hub.rejections.counts == {"duplicate": 6, "invalid": 3}
     assert "came before" in caplog.text
+
+
+def test_seen_ids_are_not_used_up_by_another_signer(feed: Feed, bench: Bench) -> None:
+    Holder("other.test", bench.ca).write(bench.folder)
+    with Hub({**feed.config, "max_seen_ids": 10}, [taker()], []) as hub:
+        feed.wait()
+        real = signed(bench, msg="real")
+        copied = {**fedmsg.crypto.strip_credentials(real), "msg": "copied"}
+        feed.publish(fedmsg.crypto.sign(copied, **{**bench.config, "certname": "other.test"}), real, real)
+        wait_until(lambda: hub.rejections.counts)
+        assert hub.consumers[0].said == ["copied", "real"]
+        assert hub.rejections.counts == {"duplicate": 1}
 
 
 def test_a_message_that_is_tried_again_has_not_been_seen(feed: Feed, bench: Bench) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from fedmsg import crypto
+from fedmsg._util.ratelimit import RateLimitedLog
+from fedmsg.crypto import _credentials
 from tests.certificates import DAY, Bench, Holder, authority, put
 from tests.gnupg import Home
 from tests.interop.lane import connect, open_lane
@@ -31,6 +33,14 @@ MESSAGES: list[Message] = [
         [1, "2"],
     )
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test see its reasons in the log, however many came before."""
+    monkeypatch.setattr(_credentials, "rejections", RateLimitedLog(_credentials.log))
+
+
 BOTH_WAYS = pytest.mark.parametrize(("signs", "checks"), [NAMES, NAMES[::-1]], ids=["ours to peer", "peer to ours"])
 
 

@@ -296,6 +296,9 @@ LOOSE: list[tuple[str, Any, Any]] = [
     ("endpoints", None, ValueError("it has to have a value")),
     ("endpoints", {"a": 3}, ValueError("'a': 3 is not a name with an address or a list of addresses")),
     ("endpoints", {3: "a"}, ValueError("3: 'a' is not a name with an address or a list of addresses")),
+    ("routing_policy", {"a.b": ["x"], "c": ("y",)}, {"a.b": ["x"], "c": ("y",)}),
+    ("routing_policy", {"a.b": "xy"}, ValueError("'xy' under 'a.b' is not a list of names")),
+    ("routing_policy", {"a.b": None}, ValueError("None under 'a.b' is not a list of names")),
     ("endpoints", {"a": ["x", None]}, ValueError("None under 'a' is not an address")),
 ]  # fmt: skip
 

@@ -248,13 +248,13 @@ def test_a_stored_message_that_is_none_is_refused(body: bytes, kind: str) -> Non
 
 
 def test_topics_are_bounded() -> None:
-    longest = "é" * (_wire.MAX_TOPIC // 2)
+    longest = "é" * (_wire.MAX_TOPIC_BYTES // 2)
     body = json.dumps({"topic": longest, "msg": {}}).encode()
     assert _wire.parse(longest.encode(), body)["topic"] == longest
     assert _wire.parse_stored(body)["topic"] == longest
     with pytest.raises(MessageError, match="its topic has 4097 bytes, more than the 4096"):
         _wire.parse(longest.encode() + b"x", body)
-    for topic in (longest + "x", "x" * (_wire.MAX_TOPIC + 1)):
+    for topic in (longest + "x", "x" * (_wire.MAX_TOPIC_BYTES + 1)):
         with pytest.raises(MessageError, match="its topic has 4097 bytes") as caught:
             _wire.parse_stored(json.dumps({"topic": topic, "msg": {}}).encode())
         assert caught.value.kind == "topic"

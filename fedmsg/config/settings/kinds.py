@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 __all__ = ["ADDRESS", "ANYTHING", "BOOLEAN", "ENDPOINTS", "INTEGER", "LINES", "MAPPING", "NUMBER", "PATTERN",
-           "RECORDS", "SECONDS", "TEXT", "TEXTS", "Kind"]  # fmt: skip
+           "POLICY", "RECORDS", "SECONDS", "TEXT", "TEXTS", "Kind"]  # fmt: skip
 
 # Not compiled here: that would cost every program, and only --check looks at addresses.
 _TRANSPORT = r"(?:tcp|ipc|inproc|ws|wss|tipc|vmci|pgm|epgm|norm|udp)://.+"
@@ -157,6 +157,13 @@ def _pattern(value: Any) -> Any:
     return value
 
 
+def _loose_policy(value: Any) -> Any:
+    for topic, signers in (_mapping(value) or {}).items():
+        if not isinstance(signers, (list, tuple, set, frozenset)):
+            raise ValueError(f"{signers!r} under {topic!r} is not a list of names")
+    return value
+
+
 def _endpoints(value: Any) -> dict[str, list[str]]:
     if not isinstance(value, dict):
         raise ValueError("The 'endpoints' config value must be a dict.")
@@ -201,6 +208,7 @@ TEXT = Kind("text", _text, _text, "write text in quotes")
 PATTERN = Kind("regular expression", _text, _pattern, "write a regular expression in quotes")
 TEXTS = Kind("list of texts", _list, _loose_texts, "write a list of texts in quotes")
 RECORDS = Kind("list of dicts", _list, _loose_records, "write a list of dicts")
+POLICY = Kind("dict of topics and lists of names", _mapping, _loose_policy, "write a dict of topics and lists of names")
 MAPPING = Kind("dict", _mapping, _mapping, "write a dict")
 LINES = Kind("text or list of texts", _text_or_list, _loose_text_or_list,
              "write an address in quotes, or a list of them", _address_faults)  # fmt: skip

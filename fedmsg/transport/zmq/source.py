@@ -50,7 +50,7 @@ _BATCH = 200
 
 # Where the address behind a host name has changed since it was resolved.
 _UNKNOWN = ("", "an endpoint")
-_MAX_TOPIC = _wire.MAX_TOPIC
+_MAX_TOPIC = _wire.MAX_TOPIC_BYTES
 _NOBLOCK = int(zmq.NOBLOCK)
 _SOURCE_DESCRIPTOR = int(zmq.SRCFD)
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from fedmsg.crypto import _refused
+from fedmsg._util.ratelimit import RateLimitedLog
+from fedmsg.crypto import _credentials
 from tests.certificates import Bench
 
 
 @pytest.fixture(autouse=True)
-def _talkative_log() -> None:
+def _fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each test see its reasons in the log, however many came before."""
-    _refused._told.clear()
+    monkeypatch.setattr(_credentials, "rejections", RateLimitedLog(_credentials.log, burst=5))
 
 
 @pytest.fixture

@@ -110,6 +110,7 @@ def anchor_signed_by_another() -> Case:
 GOOD: dict[str, Callable[[], Case]] = {
     "a bare leaf": simple,
     "a leaf with usual extensions": lambda: simple({"extensions": [usage(digital_signature=True)], "authority": False}),
+    "a leaf for content commitment": lambda: simple({"extensions": [usage(content_commitment=True)]}),
     "a leaf with an unknown extension that is not critical": lambda: simple({"extensions": [unknown(critical=False)]}),
     "an intermediate": lambda: of_tower(1),
     "four intermediates": lambda: of_tower(4),
@@ -172,6 +173,10 @@ BAD: dict[str, tuple[Callable[[], Case], str]] = {
     "an elliptic curve key in the leaf": (
         lambda: Case(authority().pem, Holder("shell.test", authority(), kind="rsa", key_number=5), None, {"ec": True}),
         "no RSA key",
+    ),
+    "a key usage without digitalSignature": (
+        lambda: simple({"extensions": [usage(key_encipherment=True, key_cert_sign=True)]}),
+        "does not include digital",
     ),
     "no authority in the file": (lambda: Case("nothing", Holder("shell.test", authority())), "no certificate of an"),
 }

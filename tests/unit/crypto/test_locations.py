@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import socket
 import ssl
 import threading
 import time
@@ -21,6 +22,7 @@ from fedmsg import crypto
 from fedmsg._util import files
 from fedmsg.crypto import _keys, utils
 from fedmsg.exceptions import RefusedAtStart
+from fedmsg.testing import wait_until
 from tests.certificates import DAY, Bench, Holder, authority, key, put, usage
 
 Message = dict[str, Any]
@@ -116,9 +118,9 @@ def test_a_copy_is_fetched_again_when_it_is_old(
     Pages.texts["/crl.pem"] = bench.ca.crl(bench.leaf)
     later(monkeypatch, 61)  # the CA's 60 seconds are over, the CRL's 3600 are not
     assert check(signed)
-    assert Pages.asked == ["/ca.crt", "/crl.pem", "/ca.crt"]
+    wait_until(lambda: Pages.asked == ["/ca.crt", "/crl.pem", "/ca.crt"])
     later(monkeypatch, 3700)
-    assert not check(signed)
+    wait_until(lambda: not check(signed))  # the new list comes in the background
 
 
 def test_the_last_good_copy_stays_while_the_site_is_down(
@@ -129,7 +131,7 @@ def test_the_last_good_copy_stays_while_the_site_is_down(
     Pages.texts.clear()
     later(monkeypatch, 5000)
     assert check(signed)
-    assert "using the last good copy" in caplog.text
+    wait_until(lambda: caplog.text.count("using the last good copy") == 2)
     asked = len(Pages.asked)
     assert check(signed)
     assert len(Pages.asked) == asked  # it is not asked for every message
@@ -138,6 +140,63 @@ def test_the_last_good_copy_stays_while_the_site_is_down(
     for copy in (remote["ca_cert_cache"], remote["crl_cache"]):
         os.utime(copy, (old, old))
     assert crypto.checker(remote)(signed)  # a fresh process has the file
+
+
+@pytest.fixture
+def silent_site() -> Iterator[str]:
+    """The address of a web server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        yield f"https://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_silent_site_holds_up_no_message(
+    silent_site: str, bench: Bench, message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca = f"{silent_site}/ca.crt"
+    copy = put(bench.folder / "ca.copy", bench.ca.pem)
+    config = {**bench.config, "ca_cert_location": ca, "ca_cert_cache": str(copy), "crl_location": None}
+    check = crypto.checker(config)  # the copy is young
+    signed = crypto.sign(message, **config)
+    Holder("stranger", authority("Foreign CA")).write(bench.folder)
+    forged = crypto.sign(message, **{**config, "certname": "stranger"})
+    started = time.perf_counter()
+    for minute in range(1, 20):
+        later(monkeypatch, minute * 70)  # it is due each time, and each forged message asks for it
+        assert (check(forged), check(signed)) == (False, True)
+    # A control: one look at that site takes as long as a request may take.
+    assert time.perf_counter() - started < 5 < utils._FETCH_TIMEOUT_S
+    assert sum(thread.name == "fedmsg-certificates" for thread in threading.enumerate()) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(utils, "_FETCH_TIMEOUT_S", 0.2)
+    with pytest.raises(OSError, match="does not answer in time"):
+        utils._load_certificate(ca)
+
+
+def test_a_site_that_was_never_there_is_asked_in_the_background(
+    remote: dict[str, Any], message: Message, bench: Bench
+) -> None:
+    signed = crypto.sign(message, **remote)
+    Pages.texts.clear()
+    assert not crypto.validate(signed, **remote)
+    Pages.texts.update({"/ca.crt": bench.ca.pem, "/crl.pem": bench.ca.crl()})
+    wait_until(lambda: crypto.validate(signed, **remote))
+
+
+def test_only_what_fresh_data_could_cure_asks_for_it(remote: dict[str, Any], message: Message, bench: Bench) -> None:
+    check, signed = crypto.checker(remote), crypto.sign(message, **remote)
+    asked = len(Pages.asked)
+    Holder("old", bench.ca, start=-9 * DAY, end=-DAY).write(bench.folder)
+    for bad in (
+        {**signed, "msg": 1},
+        {**signed, "certificate": "!"},
+        crypto.sign(message, **{**remote, "certname": "old"}),
+    ):
+        assert not check(bad)
+    assert "fedmsg-certificates" not in {thread.name for thread in threading.enumerate()}
+    assert len(Pages.asked) == asked
+    Holder("stranger", authority("Foreign CA")).write(bench.folder)
+    assert not check(crypto.sign(message, **{**remote, "certname": "stranger"}))
+    wait_until(lambda: len(Pages.asked) == asked + 2)
 
 
 def test_without_any_copy_it_is_refused(remote: dict[str, Any]) -> None:
@@ -240,7 +299,7 @@ def test_a_key_that_is_damaged_leaves_the_last_good_one(
     for second in (2, 4, 6):
         later(monkeypatch, second)
         assert crypto.sign(message, **bench.config) == before
-    assert caplog.text.count("still signing with the key that was there before") == 1
+    assert caplog.text.count("still signing with the previous key") == 1
     with pytest.raises(RefusedAtStart, match="can't sign with"):
         _keys._Watched(str(bench.folder), "shell.test")
 

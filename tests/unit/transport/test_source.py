@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import zmq
 
-from fedmsg._wire import MAX_TOPIC
+from fedmsg._wire import MAX_TOPIC_BYTES
 from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.testing import free_address, wait_until
 from fedmsg.transport.zmq import resolver
@@ -220,10 +220,10 @@ def test_source_rejects_topics_that_are_too_long(make: Make) -> None:
     socket, address = make()
     with Source({}, [("one", address)]) as source:
         assert socket.recv() == b"\x01"
-        for length in (MAX_TOPIC + 1, MAX_TOPIC):
+        for length in (MAX_TOPIC_BYTES + 1, MAX_TOPIC_BYTES):
             topic = "a" * length
             socket.send_multipart([topic.encode(), body(topic)])
-        assert [len(received[2]) for received in take(source, 1)] == [MAX_TOPIC]
+        assert [len(received[2]) for received in take(source, 1)] == [MAX_TOPIC_BYTES]
         assert source.rejections.counts == {"topic": 1}
 
 
