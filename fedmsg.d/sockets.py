@@ -27,10 +27,10 @@ config = {
     # ... and faster by ZeroMQ, which asks every so many milliseconds; 0 is never.
     #     "zmq_heartbeat_ivl": 5000,
     #
-    # A lost connection is tried again after so many milliseconds, then ever less often, until the
-    # second number is reached.
+    # A lost connection is tried again after so many milliseconds. With a second number it is tried
+    # less and less often, until that wait is reached; then messages of a short-lived publisher are missed.
     #     "zmq_reconnect_ivl": 100,
-    #     "zmq_reconnect_ivl_max": 1000,
+    #     "zmq_reconnect_ivl_max": 0,
     #
     # True makes consumers get a topic that equals theirs, and not one that only begins with it.
     #     "zmq_strict": False,

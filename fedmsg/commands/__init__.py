@@ -25,8 +25,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import fedmsg.config
@@ -36,7 +37,7 @@ from fedmsg.commands._options import Declaration
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, UsageError, WorkLeft
 
-__all__ = ["BaseCommand", "Declaration", "dictConfig"]
+__all__ = ["BaseCommand", "Declaration", "dictConfig", "logging_errors"]
 
 
 def dictConfig(config: dict[str, Any]) -> None:  # noqa: N802 the name of logging's own, and the one that is looked up
@@ -49,6 +50,21 @@ def dictConfig(config: dict[str, Any]) -> None:  # noqa: N802 the name of loggin
     from logging import config as logging_config
 
     logging_config.dictConfig(config)
+
+
+@contextmanager
+def logging_errors() -> Iterator[None]:
+    """Turn what a bad value of ``logging`` can cause into a ConfigError.
+
+    Raises:
+        ConfigError: The value can't be used.
+    """
+    try:
+        yield
+    # What setting up logging meets it may stumble over in any of these ways.
+    except (ValueError, TypeError, AttributeError, LookupError, ImportError) as error:
+        reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise ConfigError(f"logging: {reason}") from error
 
 
 class BaseCommand:
@@ -79,6 +95,10 @@ class BaseCommand:
     prints_data: bool = False
 
     log = logging.getLogger("fedmsg.commands")
+
+    # Here, since others override get_config, and tests make a command without its constructor.
+    _debug: bool = False
+    _log_level: str | None = None
 
     def __init__(self) -> None:
         # Where it can be told from the command line alone: the rest of it may be what is wrong.
@@ -117,12 +137,8 @@ class BaseCommand:
         config = self.config.get("logging")
         if not config:
             return
-        try:
+        with logging_errors():
             dictConfig(self._adapted(config) if self._log_level is not None or self.prints_data else config)
-        # What it meets it may stumble over in any of these ways.
-        except (ValueError, TypeError, AttributeError, LookupError, ImportError) as error:
-            reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-            raise ConfigError(f"logging: {reason}") from error
 
     def _adapted(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Change the configured logging the way that flags and the use of standard output demand."""

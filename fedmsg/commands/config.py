@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+from fedmsg import utils
 from fedmsg._util import plugins
 from fedmsg.commands import _options, _process, _shared
 from fedmsg.config import _layers, _merge, _show, settings
@@ -18,6 +20,10 @@ __all__ = ["config"]
 _PROG = "fedmsg-config"
 
 _MISSING = object()
+# Imported for --check alone: it needs most rooms.
+_PREFLIGHT = "fedmsg.commands._preflight"
+# The exit status when programs would start, but not work.
+_WOULD_NOT_WORK = 1
 
 _FLAGS: list[_options.Declaration] = [
     (["--query"], {"dest": "query", "metavar": "KEY", "help": "Print one value: a key, or keys with dots between."}),
@@ -41,7 +47,9 @@ def config() -> None:
     A --query of foo.bar.baz looks up config["foo"]["bar"]["baz"]. A text is printed as it is, a list with
     one item per line, anything else as JSON. When there is no such value the exit status is 1.
 
-    --check looks at every value and file, prints what is wrong, and then ends with exit status 5.
+    --check does what the programs do at their start: it looks at every value, and at the files, folders and keys
+    that are named. What is wrong is printed, a line each. The exit status is 5 when a program would not start,
+    1 when it would start but not work.
     """
     with _process.reporting(_PROG, debug="--debug" in sys.argv):
         line = _options.CommandLine(_PROG, config.__doc__, _FLAGS, ())
@@ -67,7 +75,7 @@ def _run(flags: dict[str, Any]) -> None:
         return
     for note in answer.notes:
         print(f"{_PROG}: {note}", file=sys.stderr)
-    _layers.refuse(answer.problems)
+    _layers.reject(answer.problems)
     if flags["origin"]:
         _origins(answer, flags["query"], flags["format"])
     elif flags["query"]:
@@ -137,10 +145,12 @@ def _write(text: str) -> None:
 
 
 def _origins(answer: _layers.Answer, query: str | None, format_: str | None) -> None:
-    """Print where values come from, in the order of the configuration."""
-    rows = dict(_merge.lines({name: answer.origins[name] for name in answer.config}))
+    """Print where values come from, in the order of the table."""
+    # A default that is None is not in the configuration.
+    values = dict.fromkeys(name for name in settings.TABLE if name in answer.origins) | answer.config
+    rows = dict(_merge.lines({name: answer.origins[name] for name in values}))
     if query:
-        if _look_up(answer.config, query) is _MISSING:
+        if _look_up(values, query) is _MISSING:
             _missing(query)
         rows = _rows_of(rows, query)
     if format_:
@@ -160,21 +170,34 @@ def _rows_of(rows: dict[str, _merge.Origin], query: str) -> dict[str, _merge.Ori
 
 
 def _check(answer: _layers.Answer) -> None:
-    faults = [str(problem) for problem in answer.problems] + list(_faults(answer))
-    for line in (*answer.notes, *faults):
-        print(f"{_PROG}: {_process.one_line(line)}", file=sys.stderr)
-    if faults:
-        sys.exit(ConfigError.exit_status)
+    """Print what is wrong, one line each; the exit status says whether programs would start."""
+    for line in (*answer.notes, *_unread(answer)):
+        _complain(line)
+    for problem in answer.problems:
+        _complain(str(problem))
+    stops, found = bool(answer.problems), bool(answer.problems)
+    for one in utils.load_class(_PREFLIGHT + ":problems")(_layers.accepted(answer.config)):
+        stops, found = stops or one.stops, True
+        name = next((name for name in answer.origins if re.match(rf"{re.escape(name)}\b", one.key)), None)
+        source = f"{_layers.source_of(answer.origins[name])}: " if name else ""
+        _complain(f"{source}{one.key}: {one.text}")
+    if found:
+        sys.exit(ConfigError.exit_status if stops else _WOULD_NOT_WORK)
     read = ", ".join(answer.files) or "no file; the defaults apply"
     _write(f"The configuration is in order. Read: {read}")
 
 
-def _faults(answer: _layers.Answer) -> Iterator[str]:
-    """Look more closely at the values that could be read."""
-    for name, row in settings.TABLE.items():
-        if name in answer.config:
-            for fault in row.kind.faults(answer.config[name]):
-                yield f"{_layers.source_of(answer.origins[name])}: {name}: {fault}"
+def _complain(line: str) -> None:
+    print(f"{_PROG}: {_process.one_line(line)}", file=sys.stderr)
+
+
+def _unread(answer: _layers.Answer) -> Iterator[str]:
+    """Name the keys that nothing is known to read, but for those that are taken for misspelt ones."""
+    said = " ".join(answer.notes)
+    for name in utils.load_class(_PREFLIGHT + ":unread_keys")(answer.config):
+        if repr(name) not in said:
+            source = _layers.source_of(answer.origins[name])
+            yield f"{source}: {name}: neither fedmsg nor an installed consumer is known to read this key"
 
 
 def _explain(query: str | None) -> None:

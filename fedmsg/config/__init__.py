@@ -121,7 +121,7 @@ def _load(question: _layers.Question) -> dict[str, Any]:
         log.warning("%s", note)
     if not answer.files:
         log.info("No configuration files found in %s", ", ".join(answer.places))
-    _layers.refuse(answer.problems)
+    _layers.reject(answer.problems)
     __cache = answer.config
     _answered = (question, answer.config)
     return answer.config
@@ -219,7 +219,7 @@ def _file_values() -> dict[str, Any]:
         log.warning("%s", note)
     if not reader.sources and not reader.problems:
         log.info("No configuration files found in %s", place.path)
-    _layers.refuse(reader.problems)
+    _layers.reject(reader.problems)
     return values
 
 

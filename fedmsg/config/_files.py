@@ -6,8 +6,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from fedmsg.config import _parse, _trust, _words
@@ -22,9 +22,6 @@ ETC = "/etc/fedmsg.d"
 
 # A file in one of these is trusted no more than the folder is.
 _FOLDERS = ("fedmsg.d", ".fedmsg.d")
-
-# Not blocking, because a name in the folder may be a pipe that nobody writes to.
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Place(NamedTuple):
@@ -120,10 +117,10 @@ class Reader:
         folder, name = os.path.split(place.path)
         try:
             if place.is_folder:
-                with _opened(place.path, os.O_DIRECTORY) as descriptor:
+                with self._opened(place.path, is_folder=True) as descriptor:
                     self._read_folder(place, descriptor)
             elif os.path.basename(folder) in _FOLDERS:
-                with _opened(folder, os.O_DIRECTORY) as parent:
+                with self._opened(folder, is_folder=True) as parent:
                     self._require_trusted(parent, folder)
                     self._read_file(place, name, parent)
             else:
@@ -171,7 +168,7 @@ class Reader:
 
     def _read_file(self, place: Place, name: str, folder: int | None = None) -> None:
         """Read a file, by its name in a folder that was opened and looked at before, or by its path."""
-        with _opened(name, folder=folder) as descriptor:
+        with self._opened(name, folder=folder) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 if place.is_named:
                     raise ConfigError(f"{place.path!r} is not a file.")
@@ -181,19 +178,12 @@ class Reader:
                 data = file.read()
         self.sources.append(Source(place.layer, place.path, _parse.parse(data, place.path)))
 
+    def _opened(self, path: str, *, folder: int | None = None, is_folder: bool = False) -> AbstractContextManager[int]:
+        return _trust.opened(path, folder=folder, is_folder=is_folder, check_links=not self._insecure_ok)
+
     def _require_trusted(self, descriptor: int, path: str) -> None:
         if not self._insecure_ok:
             _trust.require_trusted(descriptor, path)
-
-
-@contextmanager
-def _opened(path: str, more_flags: int = 0, folder: int | None = None) -> Iterator[int]:
-    """Open something for reading, and close it again."""
-    descriptor = os.open(path, _FLAGS | more_flags, dir_fd=folder)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _is_out_of_sight(path: str) -> bool:

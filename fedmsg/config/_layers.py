@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from fedmsg._util import plugins
 from fedmsg.config import _files, _merge, _nearest, _trust, _words, settings
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["Answer", "Question", "gather", "misspelt", "refuse", "source_of"]
+__all__ = ["Answer", "Question", "gather", "misspelt", "reject", "source_of"]
 
 
 class Question(NamedTuple):
@@ -49,7 +50,7 @@ class Answer(NamedTuple):
     notes: list[str]
 
 
-def refuse(problems: list[ConfigError]) -> None:
+def reject(problems: list[ConfigError]) -> None:
     """Raise what is wrong with a configuration, all of it at once; nothing when it is in order.
 
     Args:
@@ -129,18 +130,33 @@ def _check(config: dict[str, Any], origins: _merge.Origins) -> list[ConfigError]
     return problems
 
 
+def accepted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without the values of known keys that can't be used.
+
+    Args:
+        config: The configuration.
+    """
+    good = {}
+    for name, value in config.items():
+        row = settings.TABLE.get(name)
+        with contextlib.suppress(ValueError):
+            good[name] = row.accept(value) if row else value
+    return good
+
+
 def source_of(origins: Any) -> str:
-    """Say which files or layers a value came from.
+    """Name the files that a value came from; without any, its layers.
 
     Args:
         origins: Its origin, or the origins of what is in it.
     """
-    if isinstance(origins, _merge.Origin):
-        return _words.path_words(origins.path) if origins.path else origins.layer
-    return " and ".join(dict.fromkeys(source_of(inner) for inner in origins.values()))
+    found = list(_merge.flat(origins))
+    named = [origin for origin in found if origin.path] or found
+    sources = (_words.path_words(origin.path) if origin.path else origin.layer for origin in named)
+    return " and ".join(dict.fromkeys(sources))
 
 
-def _bad_value(row: settings.Setting, value: Any, reason: str, source: str) -> ConfigError:
+def _bad_value(row: settings.Setting[Any], value: Any, reason: str, source: str) -> ConfigError:
     shown = "a secret" if row.secret else _words.value_words(value)
     if row.name == "endpoints" and not isinstance(value, dict) and value is not None:
         # Programs look for the first words, which therefore come before the rest.
@@ -154,8 +170,9 @@ def _complete(config: dict[str, Any], origins: _merge.Origins, question: Questio
     if question.disable_defaults:
         return config
     ordered = settings.defaults()
-    for name in ordered:
-        origins.setdefault(name, _merge.DEFAULT)
+    for name, row in settings.TABLE.items():
+        if not row.derived:
+            origins.setdefault(name, _merge.DEFAULT)
     ordered.update(config)
     if ordered.get("topic_prefix_re") is None and isinstance(ordered["topic_prefix"], str):
         ordered["topic_prefix_re"] = settings.derive_topic_prefix_re(ordered["topic_prefix"])

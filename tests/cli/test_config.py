@@ -208,7 +208,7 @@ def test_check_of_nothing() -> None:
 
 
 def test_check_of_good_files() -> None:
-    path = os.path.abspath(write("fedmsg.d/a.py", {"timeout": 3, "own": 1}))
+    path = os.path.abspath(write("fedmsg.d/a.py", {"timeout": 3}))
     assert outcome("--check") == (0, f"The configuration is in order. Read: {path}\n", "")
 
 
