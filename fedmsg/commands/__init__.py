@@ -27,7 +27,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import fedmsg.config
@@ -175,12 +175,15 @@ class BaseCommand:
             if self.prints_data and sys.stdout is None:
                 raise UsageError("standard output is closed: there is nowhere to print to")
             try:
-                with _process.interruptible(self._prog):
+                with _process.interruptible(self._prog), self._output():
                     if self.daemonizable and self.config.get("daemon"):
                         return self._run_in_background()
                     return self.run()
             except KeyboardInterrupt:
                 return 0
+
+    def _output(self) -> AbstractContextManager[None]:
+        return _process.ending_with_output() if self.prints_data else nullcontext()
 
     def _run_in_background(self) -> Any:
         plugins.lazy("daemon").detach(self.config.get("pidfile"))

@@ -16,6 +16,8 @@ from fedmsg.exceptions import AddressInUse, ConfigError
 
 __all__ = ["detach"]
 
+log = logging.getLogger("fedmsg.commands")
+
 
 def detach(pidfile: str | None) -> None:
     """Go on in the background: in a session of its own, without a terminal, with the log files open.
@@ -52,9 +54,10 @@ def _pidfile(path: str) -> daemon.pidfile.TimeoutPIDLockFile:
     if lock.is_locked():
         pid = lock.read_pid()
         if pid is None:
-            raise ConfigError(f"pidfile: {path} is there and holds no process number; remove it")
-        if _is_alive(pid):
-            raise AddressInUse(f"pidfile: {path} says that process {pid} is running; stop it first")
+            # A crash, or a full disk, has left it like that: no process that runs is named by it.
+            log.warning("pidfile: %s holds no process number, and is taken over", path)
+        elif _is_alive(pid):
+            raise AddressInUse(f"pidfile: {path}: process {pid} is running; stop it first")
         lock.break_lock()
     if not os.access(os.path.dirname(path), os.W_OK | os.X_OK):
         raise ConfigError(f"pidfile: {path} can't be written; set pidfile to a file in a folder that can be written")

@@ -58,28 +58,7 @@ class TriggerCommand(BaseCommand):
     needs_zmq = True
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--topic"],
-            {"dest": "topic", "default": "", "help": "The beginning of the topics to watch; all of them by default."},
-        ),
-        (
-            ["--exclude"],
-            {
-                "dest": "exclusive_regexp",
-                "metavar": "REGEXP",
-                "default": "_heartbeat",
-                "help": "Leave out topics in which this is found; default: %(default)s.",
-            },
-        ),
-        (
-            ["--include"],
-            {
-                "dest": "inclusive_regexp",
-                "metavar": "REGEXP",
-                "default": "^((?!_heartbeat).)*$",
-                "help": "Take only topics in which this is found.",
-            },
-        ),
+        *_filters.FLAGS,
         (["--command"], {"dest": "command", "metavar": "COMMAND", "help": "What to run, a line for bash."}),
         (
             ["--wait-for"],
@@ -124,17 +103,17 @@ class TriggerCommand(BaseCommand):
         if not config["command"]:
             self.log.error("You must provide a --command to run.")
             sys.exit(1)
-        wanted = _filters.by_topic(config)
+        selection = _filters.Selection(config)
         limit: int = settings.get(config, "consumer_queue_limit")
         matches: Waiting[Envelope] = Waiting(float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit)
         self._shell.check()
         worker = threading.Thread(target=self._work, args=(matches,), name=self.name, daemon=True)
         with fedmsg.core.FedMsgContext(**{**config, "mute": True, "name": "relay_inbound"}) as context:
-            messages = context.tail_messages(topic=config["topic"])
+            messages = context.tail_messages(topic=selection.prefix)
             worker.start()
             try:
                 for _, _, _, envelope in messages:
-                    if wanted(envelope["topic"]):
+                    if selection.matches(envelope):
                         matches.put(envelope)
                         self.log.debug("%d messages wait for the command", len(matches))
                 matches.end()

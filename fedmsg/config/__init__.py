@@ -195,7 +195,8 @@ class FedmsgConfig(dict[str, Any]):
                 try:
                     values[name] = row.validator(values[name])
                 except ValueError as error:
-                    bad.append(f"\n\t{name}: {error}")
+                    reason = f"it is not {row.type}" if row.secret else error
+                    bad.append(f"\n\t{name}: {reason}")
         if bad:
             raise ConfigError(f"Invalid configuration values were set: {''.join(bad)}")
         self.update(values)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedmsg.commands import _daemonize
-from fedmsg.exceptions import AddressInUse, ConfigError
+from fedmsg.exceptions import AddressInUse
 
 
 def test_a_pidfile_that_is_not_there() -> None:
@@ -36,11 +36,13 @@ def test_a_pidfile_of_a_process_that_has_ended() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no number", "\x00"])
-def test_a_pidfile_that_is_something_else(text: str) -> None:
+def test_pidfile_without_a_process_number_is_taken_over(text: str, caplog: pytest.LogCaptureFixture) -> None:
     Path("daemon.pid").write_text(text)
-    with pytest.raises(ConfigError, match="holds no process number; remove it"):
-        _daemonize._pidfile(str(Path("daemon.pid").absolute()))
-    assert Path("daemon.pid").read_text() == text
+    lock = _daemonize._pidfile(str(Path("daemon.pid").absolute()))
+    assert not Path("daemon.pid").exists()
+    with lock:
+        assert Path("daemon.pid").read_text() == f"{os.getpid()}\n"
+    assert [message.partition(" holds ")[2] for message in caplog.messages] == ["no process number, and is taken over"]
 
 
 def test_the_mask_for_new_files_is_the_one_that_is_set() -> None:
