@@ -172,7 +172,7 @@ class ExitStatuses(Generated):
         """Write the table."""
         meaning: dict[int, tuple[str, str]] = {
             0: ("Done.", ""),
-            1: ("The answer is no (``fedmsg-config --query``).", ""),
+            1: ("The answer is no (``fedmsg-config --query``, ``--check``).", ""),
         }
         for name in exceptions.__all__:
             error = getattr(exceptions, name)

@@ -7,13 +7,13 @@
 
 
     class GreetCommand(BaseCommand):
-        '''Greet whoever is named.'''
+        '''Greet by name.'''
 
         name = "greet"
-        extra_args = [(["--whom"], {"dest": "whom", "default": "all", "help": "Whom to greet."})]
+        extra_args = [(["--name"], {"dest": "greeted", "default": "all", "help": "The name."})]
 
         def run(self):
-            print("Hello", self.config["whom"])
+            print("Hello", self.config["greeted"])
 
 
     def greet():
@@ -84,7 +84,7 @@ class BaseCommand:
         prints_data: Whether standard output is for what it prints, so that the log has to
             go elsewhere.
         config: The configuration, flags included.
-        log: Where it says what it does.
+        log: Its logger.
     """
 
     name: str = ""
@@ -101,7 +101,7 @@ class BaseCommand:
     _log_level: str | None = None
 
     def __init__(self) -> None:
-        # Where it can be told from the command line alone: the rest of it may be what is wrong.
+        # From the command line alone: the rest of it may be what is wrong.
         self._debug = "--debug" in sys.argv[1:]
         with _process.reporting(self._prog, debug=self._debug):
             try:
@@ -161,16 +161,16 @@ class BaseCommand:
         raise NotImplementedError(f"{type(self).__name__} has no run()")
 
     def execute(self) -> Any:
-        """Run the command to its end, or until it is told to stop.
+        """Run the command to its end, or until it is stopped.
 
         Returns:
             What `run` returns; 0 when Ctrl-C or SIGTERM ended it.
 
         Raises:
-            SystemExit: It failed, with the status that says how.
+            SystemExit: It failed, with the status for the failure.
         """
         with _process.reporting(self._prog, debug=self._debug):
-            if self.needs_zmq and not settings.get(self.config, "zmq_enabled"):
+            if self.needs_zmq and not settings.of(self.config).zmq_enabled:
                 raise ConfigError(f"{self._prog} needs ZeroMQ, and zmq_enabled is False; set it to True")
             if self.prints_data and sys.stdout is None:
                 raise UsageError("standard output is closed: there is nowhere to print to")
@@ -187,6 +187,6 @@ class BaseCommand:
 
     def _run_in_background(self) -> Any:
         plugins.lazy("daemon").detach(self.config.get("pidfile"))
-        # Nobody sees standard error any more.
+        # Standard error is not seen any more.
         with _process.reporting(self._prog, debug=self._debug, log=self.log):
             return self.run()

@@ -49,7 +49,7 @@ def detach(pidfile: str | None) -> None:
 
 
 def _pidfile(path: str) -> daemon.pidfile.TimeoutPIDLockFile:
-    """Check the pidfile while there still is somebody to complain to, and take away one of a dead process."""
+    """Check the pidfile while an error can still be shown, and remove one of a dead process."""
     lock = daemon.pidfile.TimeoutPIDLockFile(path, acquire_timeout=0)
     if lock.is_locked():
         pid = lock.read_pid()
@@ -75,14 +75,14 @@ def _is_alive(pid: int) -> bool:
 
 
 def _umask() -> int:
-    """Give the mask for new files; the library's own default would let everybody write them."""
+    """Return the mask for new files; the library's own default would let everybody write them."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
 
 
 def _log_files() -> Iterator[int]:
-    """Give the descriptors that logging writes to."""
+    """Yield the descriptors that logging writes to."""
     for log in [logging.getLogger(), *logging.root.manager.loggerDict.values()]:
         for handler in getattr(log, "handlers", ()):
             for file in (getattr(handler, "stream", None), getattr(handler, "socket", None)):

@@ -29,7 +29,7 @@ __all__ = [
     "reporting",
 ]
 
-#: The exit status for what nobody expected. Expected failures carry their own: fedmsg.exceptions.
+#: The exit status for what was not expected. Expected failures carry their own: fedmsg.exceptions.
 BUG = 70
 _STDOUT = 1
 # The disk, or what the user may have of it.
@@ -85,7 +85,7 @@ def _fail(prog: str, line: str, status: int, *, debug: bool, log: logging.Logger
 
 @contextmanager
 def _flushed() -> Iterator[None]:
-    """Write what is still to be written at the end, while there is somebody who can deal with a failure."""
+    """Write what is still to be written at the end, while a failure can still be reported."""
     try:
         yield
     except SystemExit:
@@ -127,7 +127,7 @@ def interruptible(prog: str) -> Iterator[None]:
             # Not by print: the signal may have come in the middle of one.
             os.write(2, f"{prog}: SIGHUP: nothing is reloaded; restart it to read a changed configuration\n".encode())
         except OSError:
-            # The terminal itself has gone, so there is nobody to go on for.
+            # The terminal itself has gone.
             raise _Interrupt(number) from None
 
     if threading.current_thread() is not threading.main_thread():
@@ -217,7 +217,7 @@ def ending_with_output() -> Iterator[None]:
 
 
 def end_quietly_when_output_is_gone(error: OSError) -> None:
-    """End the process without a word if the reader of its standard output has left.
+    """End the process silently if the reader of its standard output has left.
 
     Args:
         error: What writing, or something else, failed with.
@@ -237,7 +237,7 @@ def _discard_output() -> None:
 
 
 def _output_is_gone() -> bool:
-    """Say whether nobody reads standard output any more."""
+    """Return whether the reader of standard output has gone."""
     poll = select.poll()
     poll.register(_STDOUT, 0)  # errors are reported unasked
     return any(events & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, events in poll.poll(0))

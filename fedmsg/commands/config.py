@@ -12,7 +12,7 @@ from typing import Any
 from fedmsg import utils
 from fedmsg._util import plugins
 from fedmsg.commands import _options, _process, _shared
-from fedmsg.config import _layers, _merge, _show, settings
+from fedmsg.config import _layers, _merge, _words, settings
 from fedmsg.exceptions import ConfigError, UsageError
 
 __all__ = ["config"]
@@ -33,7 +33,7 @@ _FLAGS: list[_options.Declaration] = [
     (["--format"], {"dest": "format", "choices": ["json", "yaml"], "help": "How values are written."}),
     (["--disable-defaults"], {"action": "store_true", "help": "Leave out what is not configured anywhere."}),
     (["--config-filename"], {"metavar": "FILE", "help": "The file to read instead of those in the usual places."}),
-    (["--allow-insecure-config"], {"action": "store_true", "help": "Read files whoever they belong to."}),
+    (["--allow-insecure-config"], {"action": "store_true", "help": "Read files whatever their owner and mode."}),
     (["--debug"], {"action": "store_true", "help": "Print the traceback of an error."}),
     (["--version"], {"action": "version", "version": _shared.version, "help": "Show the version and exit."}),
 ]
@@ -116,8 +116,8 @@ def _look_up(values: Any, key: str) -> Any:
 def _structured(value: Any, format_: str | None) -> str:
     """Write a value as JSON or YAML."""
     if format_ != "yaml":
-        return _show.to_json(value)
-    text: str = plugins.lazy("yaml").dump(_show.plain(value))
+        return _words.to_json(value)
+    text: str = plugins.lazy("yaml").dump(_words.plain(value))
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -129,17 +129,17 @@ def _print_one(value: Any, format_: str | None) -> None:
         for item in value:
             _write(_item(item))
     else:
-        _write(value if isinstance(value, str) else _show.to_json(value))
+        _write(value if isinstance(value, str) else _words.to_json(value))
 
 
 def _item(value: Any) -> str:
-    plain = _show.plain(value)
+    plain = _words.plain(value)
     return plain if isinstance(plain, str) else json.dumps(plain)
 
 
 def _write(text: str) -> None:
     # A lone surrogate, or a letter that the encoding of the terminal has not.
-    # Without standard output there is nothing to print to, and nobody who misses it.
+    # Without standard output there is nothing to print to.
     encoding = (sys.stdout and sys.stdout.encoding) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -170,7 +170,7 @@ def _rows_of(rows: dict[str, _merge.Origin], query: str) -> dict[str, _merge.Ori
 
 
 def _check(answer: _layers.Answer) -> None:
-    """Print what is wrong, one line each; the exit status says whether programs would start."""
+    """Print what is wrong, one line each; the exit status shows whether programs would start."""
     for line in (*answer.notes, *_unread(answer)):
         _complain(line)
     for problem in answer.problems:
@@ -193,9 +193,9 @@ def _complain(line: str) -> None:
 
 def _unread(answer: _layers.Answer) -> Iterator[str]:
     """Name the keys that nothing is known to read, but for those that are taken for misspelt ones."""
-    said = " ".join(answer.notes)
+    noted = " ".join(answer.notes)
     for name in utils.load_class(_PREFLIGHT + ":unread_keys")(answer.config):
-        if repr(name) not in said:
+        if repr(name) not in noted:
             source = _layers.source_of(answer.origins[name])
             yield f"{source}: {name}: neither fedmsg nor an installed consumer is known to read this key"
 

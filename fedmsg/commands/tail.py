@@ -42,8 +42,8 @@ class TailCommand(BaseCommand):
         (["--pretty"], {"action": "store_true", "help": "Print messages over several lines, without credentials."}),
         (["--really-pretty"], {"action": "store_true", "help": "Print messages as JSON, indented and in colour."}),
         (["--query"], {"metavar": "KEYS", "help": "Print only these parts of a message, such as msg.user,topic."}),
-        (["--terse"], {"action": "store_true", "help": "Say what happened, in a line of English."}),
-        (["--cowsay"], {"action": "store_true", "help": "Let a cow say it."}),
+        (["--terse"], {"action": "store_true", "help": "Print what happened, in a line of English."}),
+        (["--cowsay"], {"action": "store_true", "help": "Draw a cow that says it."}),
         *_filters.FLAGS[1:],
         (["--count"], {"type": _number, "metavar": "N", "help": "End after so many messages."}),
         (
@@ -61,7 +61,7 @@ class TailCommand(BaseCommand):
                 "dest": "validate_signatures",
                 "action": "store_true",
                 "default": False,
-                "help": "Show only validly signed messages, whatever validate_signatures says.",
+                "help": "Show only validly signed messages, whatever validate_signatures is.",
             },
         ),
         (
@@ -70,7 +70,7 @@ class TailCommand(BaseCommand):
                 "dest": "validate_signatures",
                 "action": "store_false",
                 "default": False,
-                "help": "Show messages unchecked, whatever validate_signatures says.",
+                "help": "Show messages unchecked, whatever validate_signatures is.",
             },
         ),
     ]
@@ -98,9 +98,9 @@ class TailCommand(BaseCommand):
                         break
 
     def _warn_when_unchecked(self) -> None:
-        """Tell a person at a terminal, not a script, that anybody may have sent what is shown."""
+        """Warn a person at a terminal, not a script, that messages may be forged."""
         at_terminal = any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
-        if at_terminal and not settings.get(self.config, "validate_signatures"):
+        if at_terminal and not settings.of(self.config).validate_signatures:
             print(
                 f"{self.name}: signatures are not checked; set validate_signatures to True in the configuration",
                 file=sys.stderr,

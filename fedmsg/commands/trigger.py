@@ -85,7 +85,7 @@ class TriggerCommand(BaseCommand):
     def __init__(self) -> None:
         super().__init__()
         self._shell = Shell()
-        self._ending = threading.Event()
+        self._matches: Waiting[Envelope] | None = None
         # For which message the command runs, and for how many it can't be run any more.
         self._at: Envelope | None = None
         self._not_run = 0
@@ -104,9 +104,15 @@ class TriggerCommand(BaseCommand):
             self.log.error("You must provide a --command to run.")
             sys.exit(1)
         selection = _filters.Selection(config)
-        limit: int = settings.get(config, "consumer_queue_limit")
-        matches: Waiting[Envelope] = Waiting(float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit)
         self._shell.check()
+        limit = settings.of(config).consumer_queue_limit
+        with Waiting[Envelope](float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit) as matches:
+            self._matches = matches
+            self._listen(selection, matches)
+
+    def _listen(self, selection: _filters.Selection, matches: Waiting[Envelope]) -> None:
+        """Receive messages in this thread, and run the command in another."""
+        config = self.config
         worker = threading.Thread(target=self._work, args=(matches,), name=self.name, daemon=True)
         with fedmsg.core.FedMsgContext(**{**config, "mute": True, "name": "relay_inbound"}) as context:
             messages = context.tail_messages(topic=selection.prefix)
@@ -119,7 +125,7 @@ class TriggerCommand(BaseCommand):
                 matches.end()
                 worker.join()
             except BaseException:  # a signal, usually
-                self._stop(worker, matches, float(settings.get(config, "stop_timeout")))
+                self._stop(worker, matches, settings.of(config).stop_timeout)
                 raise
 
     def _stop(self, worker: threading.Thread, matches: Waiting[Envelope], limit: float) -> None:
@@ -129,7 +135,6 @@ class TriggerCommand(BaseCommand):
             WorkLeft: It does not allow for all.
         """
         matches.end()
-        self._ending.set()
         worker.join(0.8 * limit)
         left, at = matches.rest(), None
         if worker.is_alive():
@@ -172,14 +177,15 @@ class TriggerCommand(BaseCommand):
                 status = self._shell.run(command, message)
                 break
             except OSError as error:
-                will_do = error.errno in _FOR_NOW and not self._ending.is_set()
+                matches = self._matches
+                will_do = error.errno in _FOR_NOW and not (matches is None or matches.ends_within(0))
                 self.log.error(
                     "the command can't be run for %s%s: %s", _name(message), " yet" if will_do else "", error.strerror
                 )
-                if not will_do:
+                if matches is None or not will_do:
                     self._not_run += 1
                     return
-                self._ending.wait(_TRY_AGAIN_AFTER)
+                matches.ends_within(_TRY_AGAIN_AFTER)
         if status is None:
             self._not_run += 1
         elif status:

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedmsg.config import _files, _layers, _parser, _show, _trust
+from fedmsg.config import _files, _layers, _parser, _trust, _words
 from fedmsg.config import settings as known
 from fedmsg.exceptions import ConfigError
 
@@ -51,8 +51,8 @@ def load_config(  # noqa: PLR0917 the order of the first six is that of fedmsg 1
 ) -> dict[str, Any]:
     """Load the configuration of this process.
 
-    The answer is kept. It is given again to the same question, and to a call that asks
-    for nothing in particular; it is always the same dict.
+    The answer is kept. The same question, and a call without arguments, get it again: it is
+    always the same dict.
 
     Args:
         extra_args: The flags of the command, as names and arguments of argparse's ``add_argument``.
@@ -62,7 +62,7 @@ def load_config(  # noqa: PLR0917 the order of the first six is that of fedmsg 1
         fedmsg_command: Whether to parse the command line of the process.
         disable_defaults: Whether to start from an empty dict.
         flags: Values from a command line that was parsed already.
-        allow_insecure: Whether files are read whoever they belong to.
+        allow_insecure: Whether files are read without a look at their owner and mode.
 
     Returns:
         The configuration.
@@ -87,7 +87,7 @@ def load_config(  # noqa: PLR0917 the order of the first six is that of fedmsg 1
                 # A flag that is not given has its declared default, unless a file says otherwise.
                 config.setdefault(name, value)
     if config.get("print_config"):
-        sys.stdout.write(_show.to_json(config) + "\n")
+        sys.stdout.write(_words.to_json(config) + "\n")
         sys.exit(0)
     return config
 
@@ -100,7 +100,7 @@ def _deprecated(caller: str) -> None:
 
 
 def _remembered(question: _layers.Question, *, is_command: bool) -> dict[str, Any] | None:
-    """Give the last answer, when it is an answer to this question.
+    """Return the last answer, when it is an answer to this question.
 
     A library asks for nothing in particular and wants what its program has loaded. A
     command asks for what is on its command line, also when that is nothing.
@@ -137,7 +137,7 @@ def build_parser(
 
     Args:
         declared_args: The command's flags, as names and arguments of ``add_argument``. A
-            default gives way to the configured value of its ``dest``.
+            default is replaced by the configured value of its ``dest``.
         doc: What the command does.
         config: The configuration; without one, the built-in defaults.
         prog: The name of the command.
@@ -163,12 +163,12 @@ class FedmsgConfig(dict[str, Any]):
         return super().__getitem__(key)
 
     def get(self, key: str, default: Any = None, /) -> Any:
-        """Give the value of a key, or the default."""
+        """Return the value of a key, or the default."""
         self._load_once()
         return super().get(key, default)
 
     def copy(self) -> dict[str, Any]:
-        """Give a plain dict with the same values."""
+        """Return a plain dict with the same values."""
         self._load_once()
         return dict(self)
 

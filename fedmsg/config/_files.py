@@ -28,10 +28,10 @@ class Place(NamedTuple):
     """A file or folder to look at.
 
     Attributes:
-        layer: What to call it where it is said where a value came from.
+        layer: Its name, in reports of where a value came from.
         path: Where it is.
         is_folder: Whether the files in it are wanted.
-        is_named: Whether somebody asked for it, so that it has to be there.
+        is_named: Whether it was asked for by name, so that it has to be there.
     """
 
     layer: str
@@ -55,7 +55,7 @@ class Source(NamedTuple):
 
 
 def usual_places() -> list[Place]:
-    """Give the places that are looked at when nobody says otherwise; later ones win."""
+    """Return the places that are looked at by default; later ones win."""
     bases = [("/etc/", "/etc/")]
     home = os.path.expanduser("~")
     # It stays as it is for a user that has no home.
@@ -74,13 +74,13 @@ def usual_places() -> list[Place]:
 
 
 def named_place() -> Place | None:
-    """Give the place that the environment names, if it does."""
+    """Return the place that the environment names, if it does."""
     path = os.path.expanduser(os.environ.get(VARIABLE, ""))
     return Place(VARIABLE, os.path.abspath(path), os.path.isdir(path), True) if path else None
 
 
 def named_files(names: Sequence[str]) -> list[Place]:
-    """Give the places that somebody named one by one.
+    """Return the places that were named one by one.
 
     Args:
         names: The paths, as ``--config-filename`` gets them.
@@ -98,7 +98,7 @@ class Reader:
     """Reads configuration files, and goes on after one that can't be read so that every fault is found.
 
     Args:
-        insecure_ok: Whether files are read whoever they belong to.
+        insecure_ok: Whether files are read without a look at their owner and mode.
 
     Attributes:
         sources: The files that were read, in the order in which they were asked for.
@@ -140,7 +140,7 @@ class Reader:
                 )
             )
         elif not absent and not place.is_named and _is_out_of_sight(place.path):
-            # Somebody else's home, after su: whether anything is there can't be known, and it is not ours.
+            # The home of another user, after su: whether anything is there can't be known.
             self.notes.append(f"{_words.path_words(place.path)} can't be looked for: {error.strerror}")
         elif not absent:
             self._unreadable(place.path, error)
@@ -160,7 +160,7 @@ class Reader:
             inside = Place(place.layer, os.path.join(place.path, name), False)
             try:
                 self._read_file(inside, name, descriptor)
-            # A link to nowhere, too: it is listed, so somebody wanted it to be read.
+            # A link to nowhere, too: it is listed, so it was meant to be read.
             except OSError as error:
                 self._unreadable(inside.path, error)
             except ConfigError as error:
@@ -187,7 +187,7 @@ class Reader:
 
 
 def _is_out_of_sight(path: str) -> bool:
-    """Say whether even the presence of a path is kept from this user."""
+    """Return whether this user can't even see if a path is there."""
     try:
         os.stat(path)
     except PermissionError:

@@ -8,20 +8,20 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fedmsg._util import plugins
-from fedmsg.config import _files, _merge, _nearest, _trust, _words, settings
+from fedmsg.config import _files, _merge, _trust, _words, settings
 from fedmsg.exceptions import ConfigError
 
 __all__ = ["Answer", "Question", "gather", "misspelt", "reject", "source_of"]
 
 
 class Question(NamedTuple):
-    """What somebody wants to have loaded.
+    """What is to be loaded.
 
     Attributes:
         filenames: The files to read instead of those in the usual places; empty means the usual ones.
         flags: What was given on the command line.
         disable_defaults: Whether to start from nothing.
-        allow_insecure: Whether files are read whoever they belong to.
+        allow_insecure: Whether files are read without a look at their owner and mode.
     """
 
     filenames: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ def _stack(reader: _files.Reader, question: Question) -> tuple[dict[str, Any], _
 
 
 def _check(config: dict[str, Any], origins: _merge.Origins) -> list[ConfigError]:
-    """Turn the values of known keys into what the code works with, and give what is wrong with them."""
+    """Turn the values of known keys into what the code works with, and return what is wrong with them."""
     problems = []
     for name, value in config.items():
         row = settings.TABLE.get(name)
@@ -161,8 +161,8 @@ def _bad_value(row: settings.Setting[Any], value: Any, reason: str, source: str)
     if row.name == "endpoints" and not isinstance(value, dict) and value is not None:
         # Programs look for the first words, which therefore come before the rest.
         return ConfigError(f"{reason} ({source}: endpoints is {shown}; {row.fix})")
-    said = f"it is not {row.type}" if row.secret else _words.clip(reason)
-    return ConfigError(f"{source}: {row.name} is {shown}: {said}; {row.fix}")
+    why = f"it is not {row.type}" if row.secret else _words.clip(reason)
+    return ConfigError(f"{source}: {row.name} is {shown}: {why}; {row.fix}")
 
 
 def _complete(config: dict[str, Any], origins: _merge.Origins, question: Question) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def misspelt(values: Mapping[str, Any], path: str) -> list[str]:
     """
     found = []
     for name in values:
-        near = None if name in settings.TABLE else _nearest.nearest(name, settings.TABLE)
+        near = None if name in settings.TABLE else _words.did_you_mean(name, settings.TABLE)
         if near:
             shown = _words.value_words(name)
             found.append(f"{_words.path_words(path)}: nothing reads the key {shown}; did you mean {near!r}?")
@@ -197,7 +197,7 @@ def misspelt(values: Mapping[str, Any], path: str) -> list[str]:
 
 
 def _look_up(config: dict[str, Any], origins: _merge.Origins) -> list[str]:
-    """Add the endpoints that are kept in the DNS, and say which can't be had."""
+    """Add the endpoints that are kept in the DNS, and return which can't be looked up."""
     domains = config.get("srv_endpoints")
     if not domains:
         return []

@@ -33,7 +33,7 @@ def lay_over(below: dict[str, Any], origins: Origins, above: Mapping[str, Any], 
     """Lay values over others: dicts are merged key by key, all else is replaced.
 
     Args:
-        below: The values so far; changed in place. Its dicts belong to nobody else.
+        below: The values so far; changed in place. Its dicts are its own.
         origins: Where each of them came from; changed in place.
         above: The values to lay over them.
         origin: Where these come from.

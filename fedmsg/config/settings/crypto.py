@@ -32,13 +32,13 @@ class CryptoSettings(View):
         "ssl", unit="seconds")
     certnames = setting(MAPPING, {}, "Which certificate each service of this machine signs with.", "ssl")
     routing_policy = setting(POLICY, {}, "Which certificates may sign each topic.", "ssl")
-    routing_nitpicky = setting(BOOLEAN, False, "Whether a topic that is not in routing_policy is refused.", "ssl")
+    routing_nitpicky = setting(BOOLEAN, False, "Whether a topic that is not in routing_policy is rejected.", "ssl")
     allow_sha1_certificates = setting(BOOLEAN, False,
         "Whether certificates and CRLs that an authority signed with SHA-1 are accepted.", "ssl", in_conf=False)
     max_message_age = setting(INTEGER, 0, "How far the time of a signed message may be from now; 0 sets no limit.",
         "ssl", unit="seconds", in_conf=False)
     max_seen_ids = setting(INTEGER, 0,
-        "How many checked messages a receiver remembers, to refuse one that comes again.", "ssl", unit="messages",
+        "How many checked messages a receiver remembers, to reject one that comes again.", "ssl", unit="messages",
         in_conf=False)
     gpg_home = setting(TEXT, None, "The home of GnuPG with the keyring for the backends gpg and gpg-envelope.", "ssl",
         in_conf=False)

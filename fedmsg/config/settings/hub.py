@@ -78,8 +78,8 @@ class HubSettings(View):
         name="moksha.workers_per_consumer", in_conf=False, low=1)
     blocking_mode = setting(BOOLEAN, False, "Whether a message is handled before the next is received.", "hub",
         name="moksha.blocking_mode", in_conf=False)
-    monitoring_socket = setting(ADDRESS, None, "Where a daemon tells how its consumers and producers are.", "hub",
-        name="moksha.monitoring.socket", in_conf=False)
+    monitoring_socket = setting(ADDRESS, None, "Where a daemon reports the state of its consumers and producers.",
+        "hub", name="moksha.monitoring.socket", in_conf=False)
     monitoring_socket_mode = setting(FILE_MODE, None, "The file mode of an ipc:// socket for that, such as '0770'.",
         "hub", name="moksha.monitoring.socket.mode", in_conf=False)
     websocket_port = setting(INTEGER, None, "The port on which the hub serves WebSockets.", "hub",

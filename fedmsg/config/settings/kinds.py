@@ -2,9 +2,9 @@
 """The kinds of value that a setting may have, and how a configured value becomes one.
 
 Each kind reads a value in two ways. ``strict`` is the reading of ``fedmsg.config.conf``:
-what it takes and the words it refuses with are those of fedmsg 1.x, which applications
+what it takes and the words of its errors are those of fedmsg 1.x, which applications
 compare. ``loose`` is the reading of ``load_config``: it takes what 1.x worked with
-unchecked, and refuses what can't work.
+unchecked, and rejects what can't work.
 """
 
 from __future__ import annotations

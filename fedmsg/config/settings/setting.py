@@ -11,7 +11,7 @@ from fedmsg.config.settings import kinds
 
 __all__ = ["SAME", "Problem", "Setting", "View", "setting"]
 
-#: Says that a setting has the same default in ``conf`` as in ``load_config``.
+#: Marks that a setting has the same default in ``conf`` as in ``load_config``.
 SAME: Any = object()
 
 T = TypeVar("T")
@@ -52,13 +52,13 @@ class Setting(Generic[T]):
     Attributes:
         name: The key in the configuration.
         kind: The kind of its value.
-        default: What ``load_config`` gives it when nothing is configured.
+        default: Its value in ``load_config`` when nothing is configured.
         help: What it is for, in one line.
         section: The part of the reference, and the sample file in ``fedmsg.d``, that it stands in.
         unit: What a number counts.
         flag: The flag of the commands that sets it.
         in_conf: Whether ``fedmsg.config.conf`` has the key.
-        conf_default: What ``conf`` gives it.
+        conf_default: The same for ``conf``.
         low: The least that a number may be.
         high: The most that a number may be.
         choices: The values that there are, when they are few.
