@@ -46,17 +46,20 @@ class Waiting(Closeable, Generic[Item]):
 
     def put(self, item: Item) -> None:
         """Add an item; all that wait begin to wait anew. Waits itself while there are too many."""
-        self._incoming.put((time.monotonic(), item))
-        self._put += 1
-        while len(self) > self._limit and not self._ending:
-            self._room.wait()
+        try:
+            while len(self) >= self._limit and not self._ending:
+                self._room.wait()
+        finally:
+            # A signal may have ended the wait: the item has been accepted all the same.
+            self._incoming.put((time.monotonic(), item))
+            self._put += 1
 
     def take(self) -> Item | None:
         """Take the next item when it is due; None when nothing is left and nothing will come."""
         while not (self._due and self._items):
             self._look(wait=False)
             left = self._latest + self._delay - time.monotonic()
-            if self._items and (self._ending or len(self) > self._most or left <= 0):
+            if self._items and (self._ending or len(self._items) > self._most or left <= 0):
                 self._due = len(self._items)
             elif self._ending and self._incoming.empty():
                 return None

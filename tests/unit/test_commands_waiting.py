@@ -54,7 +54,7 @@ def test_waiting_makes_the_one_who_brings_too_many_wait() -> None:
             for number in range(100):
                 waiting.put(number)
                 brought.append(number)
-                assert len(waiting) <= 11
+                assert len(waiting) <= 10
             waiting.end()
 
         thread = threading.Thread(target=bring)
@@ -62,7 +62,7 @@ def test_waiting_makes_the_one_who_brings_too_many_wait() -> None:
         taken = []
         while (item := waiting.take()) is not None:
             taken.append(item)
-            assert len(brought) <= len(taken) + 11
+            assert len(brought) <= len(taken) + 10
         thread.join()
         assert taken == list(range(100))
 
