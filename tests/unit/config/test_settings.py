@@ -75,6 +75,11 @@ OTHER_IN_CONF = read_settings(_OTHER_IN_CONF)
 IN_LOAD_CONFIG = {n: v for n, v in DEFAULTS.items() if v is not None or n == "persistent_store"}
 
 
+ROWS = {
+    attribute: getattr(settings.Settings, attribute) for attribute in dir(settings.Settings) if attribute != "config"
+}
+
+
 def test_the_defaults_are_the_published_ones() -> None:
     assert settings.defaults() == IN_LOAD_CONFIG
     assert {name: type(value) for name, value in settings.defaults().items()} == {
@@ -126,6 +131,25 @@ def test_get_knows_the_default(name: str) -> None:
     assert found == DEFAULTS[name]
     damage(found)
     assert settings.get({}, name) == DEFAULTS[name]
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_view_has_every_setting_with_its_default(name: str) -> None:
+    attribute = next(attribute for attribute in dir(settings.Settings) if ROWS.get(attribute) is settings.TABLE[name])
+    assert getattr(settings.of({}), attribute) == DEFAULTS[name]
+    assert getattr(settings.of({name: None}), attribute) == DEFAULTS[name]
+    value = object()
+    assert getattr(settings.of({name: value}), attribute) is value
+
+
+def test_a_view_derives_topic_prefix_re() -> None:
+    assert settings.of({"topic_prefix": "com.example"}).topic_prefix_re == r"com\.example\.[^\W\d_]+"
+    assert settings.of({"topic_prefix_re": "x"}).topic_prefix_re == "x"
+
+
+def test_a_view_does_not_share_its_defaults() -> None:
+    settings.of({}).endpoints["damage"] = []
+    assert settings.of({}).endpoints == DEFAULTS["endpoints"]
 
 
 def test_get_of_an_unknown_setting_is_a_mistake_in_the_code() -> None:
@@ -296,6 +320,12 @@ LOOSE: list[tuple[str, Any, Any]] = [
     ("topic_prefix_re", "(", ValueError("it is not a regular expression: missing ), unterminated subpattern "
                                         "at position 0")),
     ("topic_prefix_re", 3, ValueError(f'"3" {NOT_TEXT}')),
+    ("routing_policy", {"a": ["b"], "c": ("d",), "e": []}, {"a": ["b"], "c": ("d",), "e": []}),
+    ("routing_policy", None, None),
+    ("routing_policy", {"a": "b"}, ValueError("'a': 'b' is not a topic with a list of names")),
+    ("routing_policy", {"a": [3]}, ValueError("'a': [3] is not a topic with a list of names")),
+    ("routing_policy", {3: ["b"]}, ValueError("3: ['b'] is not a topic with a list of names")),
+    ("routing_policy", "a", ValueError("\"a\" is not \"<class 'dict'>\"")),
     ("endpoints", [], ValueError("The 'endpoints' config value must be a dict.")),
     ("endpoints", None, ValueError("it has to have a value")),
     ("endpoints", {"a": 3}, ValueError("'a': 3 is not a name with an address or a list of addresses")),
@@ -338,6 +368,9 @@ def test_the_fix(name: str, fix: str) -> None:
     assert settings.TABLE[name].fix == fix
 
 
+SEVERAL = "has several addresses in one; write a list: ['tcp://host:1234', 'tcp://host:1235']"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "faults"),
     [
@@ -350,6 +383,23 @@ def test_the_fix(name: str, fix: str) -> None:
         ("relay_inbound", None, []),
         ("moksha.monitoring.socket", "/run/x", ["'/run/x' does not begin with a transport; write 'tcp:///run/x'"]),
         ("timeout", 3, []),
+        ("endpoints", {"a": ["tcp://[::1]:*", "tcp://h:!", "ipc://" + "x" * 107]}, []),
+        (
+            "endpoints",
+            {"a": ["tcp://h:1,tcp://h:2"]},
+            [f"a: 'tcp://h:1,tcp://h:2' {SEVERAL}"],
+        ),
+        (
+            "relay_inbound",
+            "ipc://" + "x" * 108,
+            [f"'ipc://{'x' * 108}' is too long: the path of a socket has at most 107 bytes; use a shorter one"],
+        ),
+        ("moksha.monitoring.socket.mode", "0770", []),
+        ("moksha.monitoring.socket.mode", None, []),
+        ("moksha.monitoring.socket.mode", "999", ["'999' is no octal file mode; write one such as '0770'"]),
+        ("moksha.monitoring.socket.mode", "1777", ["'1777' is no octal file mode; write one such as '0770'"]),
+        ("state_directory", "/nowhere/at/all", []),
+        ("state_directory", "/dev/null/x", ["'/dev/null/x' can't be a folder: /dev/null is none; name another one"]),
     ],
 )
 def test_what_a_closer_look_finds(name: str, value: Any, faults: list[str]) -> None:
