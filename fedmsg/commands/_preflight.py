@@ -9,12 +9,27 @@ from typing import Any
 
 from fedmsg import utils
 from fedmsg._util import plugins
-from fedmsg.commands import dictConfig, logging_errors
+from fedmsg.commands import announce, collectd, dictConfig, hub, logger, logging_errors, relay, replay, tail, trigger
+from fedmsg.commands._options import Flag
 from fedmsg.config import settings
 from fedmsg.config.settings import Problem
 from fedmsg.exceptions import ConfigError, FedmsgError
 
 __all__ = ["logging_problems", "problems", "unread_keys"]
+
+# Whose flags may be configured, too.
+_COMMANDS = (
+    announce.AnnounceCommand,
+    collectd.CollectdCommand,
+    hub.HubCommand,
+    logger.LoggerCommand,
+    relay.RelayCommand,
+    replay.ReplayCommand,
+    tail.TailCommand,
+    trigger.TriggerCommand,
+)
+# What is read and stands in no table: who publishes and signs, which programs set for themselves.
+_ALSO_READ = frozenset({"name", "mute", "certname", "cert_prefix", "gpg_keyrings", "fedmsg.commands.collectd.enabled"})
 
 
 def problems(config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -74,4 +89,5 @@ def unread_keys(config: Mapping[str, Any]) -> Iterator[str]:
         return
     loaded = [found for group in ("moksha.consumer", "moksha.producer") for _, found in plugins.load(group)]
     read = {str(getattr(found, "config_key", "")) for found in loaded}
-    yield from (name for name in unknown if name not in read)
+    read |= {Flag(*declared).dest for command in _COMMANDS for declared in command.extra_args}
+    yield from (name for name in unknown if name not in read | _ALSO_READ)

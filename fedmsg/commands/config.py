@@ -56,7 +56,7 @@ def config() -> None:
         try:
             _run(line.parse(sys.argv[1:])({}))
         except KeyboardInterrupt:
-            # Not 0 as for a daemon: a script that asked has no answer.
+            # Not 0 as for a daemon: a script that asked has no loaded.
             sys.exit(130)
 
 
@@ -67,21 +67,21 @@ def _run(flags: dict[str, Any]) -> None:
         _explain(flags["query"])
         return
     files = (flags["config_filename"],) if flags["config_filename"] else ()
-    answer = _layers.gather(
-        _layers.Question(files, {}, flags["disable_defaults"], allow_insecure=flags["allow_insecure_config"])
+    loaded = _layers.gather(
+        _layers.Request(files, {}, flags["disable_defaults"], allow_insecure=flags["allow_insecure_config"])
     )
     if flags["check"]:
-        _check(answer)
+        _check(loaded)
         return
-    for note in answer.notes:
+    for note in loaded.notes:
         print(f"{_PROG}: {note}", file=sys.stderr)
-    _layers.reject(answer.problems)
+    _layers.reject(loaded.problems)
     if flags["origin"]:
-        _origins(answer, flags["query"], flags["format"])
+        _origins(loaded, flags["query"], flags["format"])
     elif flags["query"]:
-        _print_one(_find(answer.config, flags["query"]), flags["format"])
+        _print_one(_find(loaded.config, flags["query"]), flags["format"])
     else:
-        _write(_structured(answer.config, flags["format"]))
+        _write(_structured(loaded.config, flags["format"]))
 
 
 def _find(values: dict[str, Any], key: str) -> Any:
@@ -144,11 +144,11 @@ def _write(text: str) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def _origins(answer: _layers.Answer, query: str | None, format_: str | None) -> None:
+def _origins(loaded: _layers.Loaded, query: str | None, format_: str | None) -> None:
     """Print where values come from, in the order of the table."""
     # A default that is None is not in the configuration.
-    values = dict.fromkeys(name for name in settings.TABLE if name in answer.origins) | answer.config
-    rows = dict(_merge.lines({name: answer.origins[name] for name in values}))
+    values = dict.fromkeys(name for name in settings.TABLE if name in loaded.origins) | loaded.config
+    rows = dict(_merge.lines({name: loaded.origins[name] for name in values}))
     if query:
         if _look_up(values, query) is _MISSING:
             _missing(query)
@@ -169,21 +169,21 @@ def _rows_of(rows: dict[str, _merge.Origin], query: str) -> dict[str, _merge.Ori
     return inside or {query: rows[max(around, key=len)]}
 
 
-def _check(answer: _layers.Answer) -> None:
+def _check(loaded: _layers.Loaded) -> None:
     """Print what is wrong, one line each; the exit status shows whether programs would start."""
-    for line in (*answer.notes, *_unread(answer)):
+    for line in (*loaded.notes, *_unread(loaded)):
         _complain(line)
-    for problem in answer.problems:
+    for problem in loaded.problems:
         _complain(str(problem))
-    stops, found = bool(answer.problems), bool(answer.problems)
-    for one in utils.load_class(_PREFLIGHT + ":problems")(_layers.accepted(answer.config)):
+    stops, found = bool(loaded.problems), bool(loaded.problems)
+    for one in utils.load_class(_PREFLIGHT + ":problems")(_layers.accepted(loaded.config)):
         stops, found = stops or one.stops, True
-        name = next((name for name in answer.origins if re.match(rf"{re.escape(name)}\b", one.key)), None)
-        source = f"{_layers.source_of(answer.origins[name])}: " if name else ""
+        name = next((name for name in loaded.origins if re.match(rf"{re.escape(name)}\b", one.key)), None)
+        source = f"{_layers.source_of(loaded.origins[name])}: " if name else ""
         _complain(f"{source}{one.key}: {one.text}")
     if found:
         sys.exit(ConfigError.exit_status if stops else _WOULD_NOT_WORK)
-    read = ", ".join(answer.files) or "no file; the defaults apply"
+    read = ", ".join(loaded.files) or "no file; the defaults apply"
     _write(f"The configuration is in order. Read: {read}")
 
 
@@ -191,12 +191,12 @@ def _complain(line: str) -> None:
     print(f"{_PROG}: {_process.one_line(line)}", file=sys.stderr)
 
 
-def _unread(answer: _layers.Answer) -> Iterator[str]:
+def _unread(loaded: _layers.Loaded) -> Iterator[str]:
     """Name the keys that nothing is known to read, but for those that are taken for misspelt ones."""
-    noted = " ".join(answer.notes)
-    for name in utils.load_class(_PREFLIGHT + ":unread_keys")(answer.config):
+    noted = " ".join(loaded.notes)
+    for name in utils.load_class(_PREFLIGHT + ":unread_keys")(loaded.config):
         if repr(name) not in noted:
-            source = _layers.source_of(answer.origins[name])
+            source = _layers.source_of(loaded.origins[name])
             yield f"{source}: {name}: neither fedmsg nor an installed consumer is known to read this key"
 
 

@@ -83,7 +83,8 @@ class LoggerCommand(BaseCommand):
 
     def _publish(self) -> None:
         config, sent = self.config, 0
-        with _relayed.publishing(config, topic=config["topic"], modname=config["modname"]) as publish:
+        topic, modname = _stdin.as_utf8(config["topic"]), _stdin.as_utf8(config["modname"])
+        with _relayed.publishing(config, topic=topic, modname=modname) as publish:
             try:
                 for msg, where in self._messages():
                     publish(msg, where)

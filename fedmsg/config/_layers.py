@@ -11,10 +11,10 @@ from fedmsg._util import plugins
 from fedmsg.config import _files, _merge, _trust, _words, settings
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["Answer", "Question", "gather", "misspelt", "reject", "source_of"]
+__all__ = ["Loaded", "Request", "gather", "misspelt", "reject", "source_of"]
 
 
-class Question(NamedTuple):
+class Request(NamedTuple):
     """What is to be loaded.
 
     Attributes:
@@ -30,7 +30,7 @@ class Question(NamedTuple):
     allow_insecure: bool = False
 
 
-class Answer(NamedTuple):
+class Loaded(NamedTuple):
     """A configuration, and all that is known of it.
 
     Attributes:
@@ -66,27 +66,27 @@ def reject(problems: list[ConfigError]) -> None:
         raise ConfigError(f"{len(problems)} problems in the configuration: {listed}") from problems[0]
 
 
-def gather(question: Question) -> Answer:
+def gather(request: Request) -> Loaded:
     """Read the files, lay them over the defaults and each other, and check the values.
 
     Args:
-        question: What is wanted.
+        request: What is wanted.
 
     Raises:
         ConfigError: A file that was asked for by name is not there.
     """
-    places = _places(question.filenames)
-    reader = _files.Reader(insecure_ok=question.allow_insecure or _trust.insecure_is_allowed())
+    places = _places(request.filenames)
+    reader = _files.Reader(insecure_ok=request.allow_insecure or _trust.insecure_is_allowed())
     for place in places:
         reader.read(place)
-    config, origins = _stack(reader, question)
+    config, origins = _stack(reader, request)
     problems = reader.problems + _check(config, origins)
-    config = _complete(config, origins, question)
+    config = _complete(config, origins, request)
     notes = reader.notes + [note for source in reader.sources for note in misspelt(source.values, source.path)]
     if not problems:
         notes += _look_up(config, origins)
     files = [source.path for source in reader.sources]
-    return Answer(config, origins, files, [place.path for place in places], problems, notes)
+    return Loaded(config, origins, files, [place.path for place in places], problems, notes)
 
 
 def _places(filenames: tuple[str, ...]) -> list[_files.Place]:
@@ -96,11 +96,11 @@ def _places(filenames: tuple[str, ...]) -> list[_files.Place]:
     return [named] if named else _files.usual_places()
 
 
-def _stack(reader: _files.Reader, question: Question) -> tuple[dict[str, Any], _merge.Origins]:
+def _stack(reader: _files.Reader, request: Request) -> tuple[dict[str, Any], _merge.Origins]:
     """Lay the files over each other, then the flags over them."""
     config: dict[str, Any] = {}
     origins: _merge.Origins = {}
-    if not question.disable_defaults:
+    if not request.disable_defaults:
         # The one default that files are merged into; any other dict of theirs replaces it.
         config["logging"], origins["logging"] = settings.get({}, "logging"), _merge.DEFAULT
     for source in reader.sources:
@@ -111,8 +111,8 @@ def _stack(reader: _files.Reader, question: Question) -> tuple[dict[str, Any], _
             fault = ConfigError(f"{_words.path_words(source.path)}: its dicts are nested without end")
             fault.__cause__ = error
             reader.problems.append(fault)
-    config.update(question.flags)
-    origins.update(dict.fromkeys(question.flags, _merge.COMMAND_LINE))
+    config.update(request.flags)
+    origins.update(dict.fromkeys(request.flags, _merge.COMMAND_LINE))
     return config, origins
 
 
@@ -165,9 +165,9 @@ def _bad_value(row: settings.Setting[Any], value: Any, reason: str, source: str)
     return ConfigError(f"{source}: {row.name} is {shown}: {why}; {row.fix}")
 
 
-def _complete(config: dict[str, Any], origins: _merge.Origins, question: Question) -> dict[str, Any]:
+def _complete(config: dict[str, Any], origins: _merge.Origins, request: Request) -> dict[str, Any]:
     """Add the defaults, and put known keys into the order of the table."""
-    if question.disable_defaults:
+    if request.disable_defaults:
         return config
     ordered = settings.defaults()
     for name, row in settings.TABLE.items():

@@ -163,7 +163,10 @@ def test_preflight_names_what_keeps_a_command_from_working(odd: str, publisher: 
 
 
 def test_preflight_names_the_keys_that_nothing_reads(tmp_path: Path) -> None:
-    put(tmp_path / "own.py", "config = {'own.key': 1, 'fedmsg.consumers.dummy.enabled': False}")
+    put(
+        tmp_path / "own.py",
+        "config = {'own.key': 1, 'fedmsg.consumers.dummy.enabled': False, 'name': 'x', 'json': True}",
+    )
     status, lines = check(str(tmp_path / "own.py"))
     assert status == 0
     assert len(lines) == 1
