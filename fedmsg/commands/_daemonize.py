@@ -18,6 +18,9 @@ __all__ = ["detach"]
 
 log = logging.getLogger("fedmsg.commands")
 
+# Bytes; what is longer than a number with blanks around it is a file for something else.
+_LONGEST_NUMBER = 64
+
 
 def detach(pidfile: str | None) -> None:
     """Go on in the background: in a session of its own, without a terminal, with the log files open.
@@ -53,6 +56,8 @@ def _pidfile(path: str) -> daemon.pidfile.TimeoutPIDLockFile:
     lock = daemon.pidfile.TimeoutPIDLockFile(path, acquire_timeout=0)
     if lock.is_locked():
         pid = lock.read_pid()
+        if pid is None and os.stat(path).st_size > _LONGEST_NUMBER:
+            raise ConfigError(f"pidfile: {path} is there and is no pid file; remove it, or set pidfile to another one")
         if pid is None:
             # A crash, or a full disk, has left it like that: no process that runs is named by it.
             log.warning("pidfile: %s holds no process number, and is taken over", path)

@@ -129,7 +129,6 @@ def test_preflight_is_content_with_what_is_in_order(publisher: Publisher) -> Non
 ODD: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "old CRL": ({**CHECKING, "crl_location": "{here}/old.pem"}, TAIL, "crl_location", "has expired"),
     "old CA": ({**CHECKING, "ca_cert_location": "{here}/old.crt"}, TAIL, "ca_cert_location", "has expired"),
-    "every interface": ({"endpoints": {"a": ["tcp://*:4001"]}}, TAIL, "endpoints['a']", "the name of the host"),
     "IRC without a channel": ({"irc": [BOT, {"nickname": "x"}]}, BOTS, "irc[1]", "'channel'"),
     "IRC key": ({"irc": [{**BOT, "colour": 1}]}, BOTS, "irc[0]", "'colour'"),
     "state folder": ({"state_directory": "{here}/text/x"}, RELAY, "state_directory", "text"),
@@ -160,6 +159,13 @@ def test_preflight_names_what_keeps_a_command_from_working(odd: str, publisher: 
         else:
             started.wait_ready()
         assert started.stop() == 0
+
+
+def test_preflight_names_an_address_that_no_listener_can_connect_to() -> None:
+    path = configure({"endpoints": {"a": ["tcp://*:4001"]}})
+    status, lines = check(path)
+    assert status == WOULD_NOT_WORK
+    assert [("endpoints['a']" in line, "the name of the host" in line) for line in lines] == [(True, True)]
 
 
 def test_preflight_names_the_keys_that_nothing_reads(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedmsg.commands import _daemonize
-from fedmsg.exceptions import AddressInUse
+from fedmsg.exceptions import AddressInUse, ConfigError
 
 
 def test_a_pidfile_that_is_not_there() -> None:
@@ -43,6 +43,13 @@ def test_pidfile_without_a_process_number_is_taken_over(text: str, caplog: pytes
     with lock:
         assert Path("daemon.pid").read_text() == f"{os.getpid()}\n"
     assert [message.partition(" holds ")[2] for message in caplog.messages] == ["no process number, and is taken over"]
+
+
+def test_pidfile_that_is_a_file_for_something_else_is_kept() -> None:
+    Path("daemon.pid").write_text("x" * 65)
+    with pytest.raises(ConfigError, match="is no pid file; remove it"):
+        _daemonize._pidfile(str(Path("daemon.pid").absolute()))
+    assert Path("daemon.pid").read_text() == "x" * 65
 
 
 def test_the_mask_for_new_files_is_the_one_that_is_set() -> None:
