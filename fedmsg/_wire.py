@@ -188,7 +188,9 @@ def check_topic(frame: bytes) -> None:
         MessageError: It has more than `MAX_TOPIC_BYTES` bytes.
     """
     if len(frame) > MAX_TOPIC_BYTES:
-        raise MessageError(f"its topic has {len(frame)} bytes, more than the {MAX_TOPIC_BYTES} that are allowed", "topic")
+        raise MessageError(
+            f"its topic has {len(frame)} bytes, more than the {MAX_TOPIC_BYTES} that are allowed", "topic"
+        )
 
 
 # ------------------------------------------------------------------ parsing

@@ -39,7 +39,7 @@ def set_high_water_mark(socket: zmq.Socket[Any], config: Mapping[str, Any]) -> N
 
 
 def set_tcp_keepalive(socket: zmq.Socket[Any], config: Mapping[str, Any]) -> None:
-    """Set when a connection that says nothing is probed.
+    """Set when an idle connection is probed.
 
     Args:
         socket: A socket that is not yet bound or connected.
@@ -64,7 +64,7 @@ def set_tcp_reconnect(socket: zmq.Socket[Any], config: Mapping[str, Any]) -> Non
 
 def _set(socket: zmq.Socket[Any], config: Mapping[str, Any], options: Mapping[str, tuple[str, ...]]) -> None:
     """Set the socket options whose keys are configured."""
-    # Loaded for certain, as there is a socket; whoever needs no socket gets by without it.
+    # Loaded for certain, as there is a socket; programs without one do not need it.
     import zmq
 
     for key, names in options.items():
@@ -78,7 +78,7 @@ def guess_calling_module(default: str | None = None) -> str | None:
     """Name the application that is calling.
 
     Args:
-        default: What to return when nobody but fedmsg itself is on the call stack.
+        default: What to return when only fedmsg itself is on the call stack.
 
     Returns:
         The top-level name of the first module up the call stack that is not part of fedmsg.
@@ -163,17 +163,17 @@ def dict_query(dic: Mapping[str, Any], query: str) -> OrderedDict[str, Any]:
 
 
 def cowsay_output(message: str) -> tuple[bytes, bytes]:
-    """Let a cow say it.
+    """Draw a cow that says a message.
 
     The cow gets the message on its standard input. On its command line a message that
     begins with ``-f`` would choose the file that draws the cow, which is a program.
 
     Args:
-        message: What to say; as it is, with the control characters that it may have.
+        message: The text, as it is, with any control characters.
 
     Returns:
-        What ``cowsay`` wrote: the picture, and its complaints. When there is no such
-        program the picture is empty and the complaint says so.
+        What ``cowsay`` wrote: the picture, and its errors. When there is no such
+        program the picture is empty and the second part is the reason.
     """
     # Costs 5 ms, for the sake of few.
     import subprocess

@@ -11,6 +11,10 @@ import yaml
 __all__ = ["NotYaml", "dump", "load"]
 
 
+#: How many values the aliases of a document may add to it: ten lines of them can make billions.
+MOST_REPEATED_NODES = 100_000
+
+
 class NotYaml(ValueError):
     """A text that is not YAML, or not plain data.
 
@@ -42,6 +46,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values that a document has when each alias is replaced by what it stands for."""
+    if id(node) not in known:
+        # One that contains itself counts once there.
+        known[id(node)] = 1
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        pairs = (one for pair in inner for one in (pair if isinstance(pair, tuple) else (pair,)))
+        known[id(node)] = 1 + sum(_size(one, known) for one in pairs)
+    return known[id(node)]
+
+
 def load(text: str) -> Any:
     """Read one YAML document.
 
@@ -55,13 +70,24 @@ def load(text: str) -> Any:
         NotYaml: The text is not one document of plain data.
     """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 _Loader is a SafeLoader
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            if _size(node, {}) > len(text) + MOST_REPEATED_NODES:
+                raise NotYaml(f"its aliases make more than {MOST_REPEATED_NODES} values of it", 1)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise NotYaml(error.problem or str(error), mark.line + 1 if mark else 1) from error
     except yaml.reader.ReaderError as error:
         what = f"the character {error.character!r} is not allowed"
         raise NotYaml(what, text.count("\n", 0, error.position) + 1) from error
+    except NotYaml:
+        raise
     # An impossible date, an unhashable key, a number that is too long, nesting without end.
     except (ValueError, TypeError, RecursionError) as error:
         raise NotYaml(str(error), 1) from error

@@ -7,13 +7,13 @@
 
 
     class GreetCommand(BaseCommand):
-        '''Greet whoever is named.'''
+        '''Greet by name.'''
 
         name = "greet"
-        extra_args = [(["--whom"], {"dest": "whom", "default": "all", "help": "Whom to greet."})]
+        extra_args = [(["--name"], {"dest": "greeted", "default": "all", "help": "The name."})]
 
         def run(self):
-            print("Hello", self.config["whom"])
+            print("Hello", self.config["greeted"])
 
 
     def greet():
@@ -25,8 +25,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import fedmsg.config
@@ -36,7 +37,7 @@ from fedmsg.commands._options import Declaration
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, UsageError, WorkLeft
 
-__all__ = ["BaseCommand", "Declaration", "dictConfig"]
+__all__ = ["BaseCommand", "Declaration", "dictConfig", "logging_errors"]
 
 
 def dictConfig(config: dict[str, Any]) -> None:  # noqa: N802 the name of logging's own, and the one that is looked up
@@ -49,6 +50,21 @@ def dictConfig(config: dict[str, Any]) -> None:  # noqa: N802 the name of loggin
     from logging import config as logging_config
 
     logging_config.dictConfig(config)
+
+
+@contextmanager
+def logging_errors() -> Iterator[None]:
+    """Turn what a bad value of ``logging`` can cause into a ConfigError.
+
+    Raises:
+        ConfigError: The value can't be used.
+    """
+    try:
+        yield
+    # What setting up logging meets it may stumble over in any of these ways.
+    except (ValueError, TypeError, AttributeError, LookupError, ImportError) as error:
+        reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        raise ConfigError(f"logging: {reason}") from error
 
 
 class BaseCommand:
@@ -68,7 +84,7 @@ class BaseCommand:
         prints_data: Whether standard output is for what it prints, so that the log has to
             go elsewhere.
         config: The configuration, flags included.
-        log: Where it says what it does.
+        log: Its logger.
     """
 
     name: str = ""
@@ -80,8 +96,12 @@ class BaseCommand:
 
     log = logging.getLogger("fedmsg.commands")
 
+    # Here, since others override get_config, and tests make a command without its constructor.
+    _debug: bool = False
+    _log_level: str | None = None
+
     def __init__(self) -> None:
-        # Where it can be told from the command line alone: the rest of it may be what is wrong.
+        # From the command line alone: the rest of it may be what is wrong.
         self._debug = "--debug" in sys.argv[1:]
         with _process.reporting(self._prog, debug=self._debug):
             try:
@@ -117,12 +137,8 @@ class BaseCommand:
         config = self.config.get("logging")
         if not config:
             return
-        try:
+        with logging_errors():
             dictConfig(self._adapted(config) if self._log_level is not None or self.prints_data else config)
-        # What it meets it may stumble over in any of these ways.
-        except (ValueError, TypeError, AttributeError, LookupError, ImportError) as error:
-            reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
-            raise ConfigError(f"logging: {reason}") from error
 
     def _adapted(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Change the configured logging the way that flags and the use of standard output demand."""
@@ -145,29 +161,32 @@ class BaseCommand:
         raise NotImplementedError(f"{type(self).__name__} has no run()")
 
     def execute(self) -> Any:
-        """Run the command to its end, or until it is told to stop.
+        """Run the command to its end, or until it is stopped.
 
         Returns:
             What `run` returns; 0 when Ctrl-C or SIGTERM ended it.
 
         Raises:
-            SystemExit: It failed, with the status that says how.
+            SystemExit: It failed, with the status for the failure.
         """
         with _process.reporting(self._prog, debug=self._debug):
-            if self.needs_zmq and not settings.get(self.config, "zmq_enabled"):
+            if self.needs_zmq and not settings.of(self.config).zmq_enabled:
                 raise ConfigError(f"{self._prog} needs ZeroMQ, and zmq_enabled is False; set it to True")
             if self.prints_data and sys.stdout is None:
                 raise UsageError("standard output is closed: there is nowhere to print to")
             try:
-                with _process.interruptible(self._prog):
+                with _process.interruptible(self._prog), self._output():
                     if self.daemonizable and self.config.get("daemon"):
                         return self._run_in_background()
                     return self.run()
             except KeyboardInterrupt:
                 return 0
 
+    def _output(self) -> AbstractContextManager[None]:
+        return _process.ending_with_output() if self.prints_data else nullcontext()
+
     def _run_in_background(self) -> Any:
         plugins.lazy("daemon").detach(self.config.get("pidfile"))
-        # Nobody sees standard error any more.
+        # Standard error is not seen any more.
         with _process.reporting(self._prog, debug=self._debug, log=self.log):
             return self.run()

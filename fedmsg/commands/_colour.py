@@ -11,7 +11,7 @@ from pygments.lexers.javascript import JavascriptLexer
 
 __all__ = ["paint_json"]
 
-# Its lexer for JSON would give keys another colour than the one that fedmsg 1.x gives them.
+# Its lexer for JSON has another colour for keys than fedmsg 1.x.
 _LEXER = JavascriptLexer()
 _FORMATTER = TerminalFormatter()
 

@@ -16,6 +16,11 @@ from fedmsg.exceptions import AddressInUse, ConfigError
 
 __all__ = ["detach"]
 
+log = logging.getLogger("fedmsg.commands")
+
+# Bytes; what is longer than a number with blanks around it is a file for something else.
+_LONGEST_NUMBER = 64
+
 
 def detach(pidfile: str | None) -> None:
     """Go on in the background: in a session of its own, without a terminal, with the log files open.
@@ -47,14 +52,17 @@ def detach(pidfile: str | None) -> None:
 
 
 def _pidfile(path: str) -> daemon.pidfile.TimeoutPIDLockFile:
-    """Check the pidfile while there still is somebody to complain to, and take away one of a dead process."""
+    """Check the pidfile while an error can still be shown, and remove one of a dead process."""
     lock = daemon.pidfile.TimeoutPIDLockFile(path, acquire_timeout=0)
     if lock.is_locked():
         pid = lock.read_pid()
+        if pid is None and os.stat(path).st_size > _LONGEST_NUMBER:
+            raise ConfigError(f"pidfile: {path} is there and is no pid file; remove it, or set pidfile to another one")
         if pid is None:
-            raise ConfigError(f"pidfile: {path} is there and holds no process number; remove it")
-        if _is_alive(pid):
-            raise AddressInUse(f"pidfile: {path} says that process {pid} is running; stop it first")
+            # A crash, or a full disk, has left it like that: no process that runs is named by it.
+            log.warning("pidfile: %s holds no process number, and is taken over", path)
+        elif _is_alive(pid):
+            raise AddressInUse(f"pidfile: {path}: process {pid} is running; stop it first")
         lock.break_lock()
     if not os.access(os.path.dirname(path), os.W_OK | os.X_OK):
         raise ConfigError(f"pidfile: {path} can't be written; set pidfile to a file in a folder that can be written")
@@ -72,14 +80,14 @@ def _is_alive(pid: int) -> bool:
 
 
 def _umask() -> int:
-    """Give the mask for new files; the library's own default would let everybody write them."""
+    """Return the mask for new files; the library's own default would let everybody write them."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
 
 
 def _log_files() -> Iterator[int]:
-    """Give the descriptors that logging writes to."""
+    """Yield the descriptors that logging writes to."""
     for log in [logging.getLogger(), *logging.root.manager.loggerDict.values()]:
         for handler in getattr(log, "handlers", ()):
             for file in (getattr(handler, "stream", None), getattr(handler, "socket", None)):

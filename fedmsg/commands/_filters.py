@@ -1,37 +1,109 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which messages a command is interested in: by topic, and by whom or what they are about."""
+"""The flags by which a command selects messages, and the filter that they make."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fedmsg import meta
+from fedmsg.commands._options import Declaration
 from fedmsg.exceptions import UsageError
+from fedmsg.filters import MessageFilter
 
-__all__ = ["about", "by_topic"]
+__all__ = ["FLAGS", "Selection"]
 
-Envelope = Mapping[str, Any]
+_INCLUDE = "^((?!_heartbeat).)*$"
+# No real topic comes near. A regular expression may take 80 times the memory of what it searches.
+_LONGEST_TOPIC = 4096
+
+_REPEAT = {"action": "append", "default": None}
+
+#: The flags, for the ``extra_args`` of a command.
+FLAGS: list[Declaration] = [
+    (
+        ["--topic"],
+        {"dest": "topic", "default": "", "help": "The beginning of topics; * stands for any text. Default: all."},
+    ),
+    (["--users"], {"metavar": "NAMES", "help": "Only messages about one of these users: a,b,c."}),
+    (["--packages"], {"metavar": "NAMES", "help": "Only messages about one of these packages: a,b,c."}),
+    (
+        ["--where"],
+        {
+            **_REPEAT,
+            "metavar": "TERM",
+            "help": "Only messages with such a field: PATH=VALUE, or with !=, ~ (regular expression), >, <, or "
+            "'PATH exists'; as in msg.update.status=testing. Several: all must hold.",
+        },
+    ),
+    (["--not-topic"], {**_REPEAT, "metavar": "TOPIC", "help": "Leave out these topics; may be repeated."}),
+    (["--not-users"], {"metavar": "NAMES", "help": "Leave out messages about one of these users."}),
+    (["--not-packages"], {"metavar": "NAMES", "help": "Leave out messages about one of these packages."}),
+    (["--not-where"], {**_REPEAT, "metavar": "TERM", "help": "Leave out messages with such a field; see --where."}),
+    (
+        ["--exclude"],
+        {
+            "dest": "exclusive_regexp",
+            "metavar": "REGEXP",
+            "default": "_heartbeat",
+            "help": "Leave out topics in which this is found; default: %(default)s.",
+        },
+    ),
+    (
+        ["--include"],
+        {
+            "dest": "inclusive_regexp",
+            "metavar": "REGEXP",
+            "default": _INCLUDE,
+            "help": "Only topics in which this is found.",
+        },
+    ),
+]
+
+_KEYS = ("topic", "users", "packages", "where", "not_topic", "not_users", "not_packages", "not_where")
 
 
-def by_topic(config: Mapping[str, Any]) -> Callable[[str], bool]:
-    """Make the test for a topic, from the flags ``--exclude`` and ``--include``.
+class Selection:
+    """Which messages the flags of a command select.
 
     Args:
-        config: The configuration; both regular expressions are searched for anywhere in
-            the topic, and one that is None doesn't count.
+        config: The configuration with the flags in it.
+
+    Attributes:
+        prefix: What to subscribe to.
 
     Raises:
-        UsageError: One of them is no regular expression.
+        UsageError: A flag makes no sense.
     """
-    exclude = _compile("--exclude", config.get("exclusive_regexp"))
-    include = _compile("--include", config.get("inclusive_regexp"))
 
-    def wanted(topic: str) -> bool:
-        return not (exclude and exclude.search(topic)) and not (include and not include.search(topic))
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        flags = {key: config[key] for key in _KEYS if config.get(key)}
+        if {"users", "packages", "not_users", "not_packages"} & flags.keys():
+            meta.make_processors(**config)
+        self._filter = MessageFilter.from_flags(
+            flags,
+            users_of=lambda envelope: meta.msg2usernames(envelope, **config),
+            packages_of=lambda envelope: meta.msg2packages(envelope, **config),
+        )
+        prefixes = self._filter.prefixes()
+        self.prefix = prefixes[0] if len(prefixes) == 1 else ""
+        self._exclude = _compile("--exclude", config.get("exclusive_regexp"))
+        self._include = _compile("--include", config.get("inclusive_regexp"))
 
-    return wanted
+    def matches(self, envelope: Mapping[str, Any]) -> bool:
+        """Return whether a message is selected.
+
+        Args:
+            envelope: The message.
+        """
+        topic = envelope["topic"]
+        return len(topic) <= _LONGEST_TOPIC and self._matches_expressions(topic) and self._filter.matches(envelope)
+
+    def _matches_expressions(self, topic: str) -> bool:
+        if self._exclude and self._exclude.search(topic):
+            return False
+        return not self._include or self._include.search(topic) is not None
 
 
 def _compile(flag: str, expression: str | None) -> re.Pattern[str] | None:
@@ -41,19 +113,3 @@ def _compile(flag: str, expression: str | None) -> re.Pattern[str] | None:
         return re.compile(expression)
     except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(f"{flag}: {expression!r} is not a regular expression: {error}") from error
-
-
-def about(config: Mapping[str, Any]) -> Callable[[Envelope], bool]:
-    """Make the test for what a message is about, from the flags ``--users`` and ``--packages``.
-
-    Args:
-        config: The configuration; both are names with commas in between, and a message
-            has to be about at least one of each list that is given.
-    """
-    tests = []
-    for key, ask in (("users", meta.msg2usernames), ("packages", meta.msg2packages)):
-        names = {name.strip() for name in (config.get(key) or "").split(",")} - {""}
-        if names:
-            meta.make_processors(**config)
-            tests.append((names, ask))
-    return lambda envelope: all(not names.isdisjoint(ask(envelope, **config)) for names, ask in tests)

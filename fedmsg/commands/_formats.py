@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How a message is shown. What it says is data: no control character of it reaches a terminal raw."""
+"""How a message is shown. Its text is data: no control character of it reaches a terminal raw."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pprint
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedmsg import encoding, utils
+from fedmsg import encoding, meta, utils
 from fedmsg._util import plugins
 from fedmsg._util.text import safe_block, safe_line
-from fedmsg.commands import _terse
 from fedmsg.exceptions import UsageError
 
 __all__ = ["Formatter", "choose"]
@@ -26,10 +26,16 @@ _CREDENTIALS = frozenset(["signature", "certificate"])
 # This many bytes times levels take a quarter of a second; a person reads less.
 _MOST = 1_000_000
 _DEEPEST = 200
+# More of it is not read, and a message may be 16 MiB. In characters.
+_LONGEST = 4096
+# How wide the column of titles gets.
+_WIDEST = 32
+
+_TITLE, _LINK, _END = "\x1b[36m", "\x1b[34m", "\x1b[39m"
 
 
 def choose(config: Mapping[str, Any]) -> Formatter:
-    """Give the format that the flags of a command ask for.
+    """Return the format that the flags of a command ask for.
 
     Args:
         config: The configuration with ``json``, ``pretty``, ``really_pretty``, ``query``,
@@ -54,7 +60,7 @@ def choose(config: Mapping[str, Any]) -> Formatter:
     if config.get("query"):
         chosen = _queried(config["query"])
     if config.get("terse"):
-        chosen = _terse.choose(config, colour)
+        chosen = _terse(config, colour)
     if config.get("cowsay"):
         chosen = _cowsay(config)
     return chosen
@@ -78,7 +84,7 @@ def _paint_line(envelope: Envelope) -> str:
 
 
 def _is_too_much(envelope: Envelope) -> bool:
-    """Say whether a message is too large, or too deep, to be laid out over several lines."""
+    """Return whether a message is too large, or too deep, to be laid out over several lines."""
     size = len(encoding.dumps(envelope))
     return size * _DEEPEST > _MOST and size * _depth(envelope) > _MOST
 
@@ -127,18 +133,60 @@ def _queried(query: str) -> Formatter:
 
 
 def _cowsay(config: Mapping[str, Any]) -> Formatter:
-    say = _terse.choose(config, "never", for_terminal=False)
+    terse = _terse(config, "never", for_terminal=False)
 
     def show(envelope: Envelope) -> str:
-        output, error = utils.cowsay_output(say(envelope).lstrip("\n"))
+        output, error = utils.cowsay_output(terse(envelope).lstrip("\n"))
         if not output:
-            raise UsageError(f"--cowsay: {error.decode(errors='replace').strip() or 'cowsay says nothing'}")
-        return "\n" + _harmless(output.decode(errors="replace").rstrip("\n"))
+            raise UsageError(f"--cowsay: {error.decode(errors='replace').strip() or 'cowsay printed nothing'}")
+        return "\n" + safe_block(output.decode(errors="replace").rstrip("\n"))
 
     return show
 
 
-def _harmless(text: str) -> str:
-    """Make a text safe to show in which lines may break."""
-    safe: str = safe_block(text)
-    return safe
+def _terse(config: Mapping[str, Any], colour: str, for_terminal: bool | None = None) -> Callable[[Envelope], str]:
+    """Return the format of ``--terse``: plain as in fedmsg 1.x, or in columns on a terminal.
+
+    Args:
+        config: The configuration.
+        colour: ``auto``, ``always`` or ``never``.
+        for_terminal: Whether it is for a terminal; as standard output is by default.
+    """
+    meta.make_processors(**config)
+    if for_terminal is None:
+        for_terminal = colour == "always" or (sys.stdout is not None and sys.stdout.isatty())
+    if not for_terminal:
+        return lambda envelope: "\n" + _plain(envelope, config)
+    painted = colour == "always" or (colour == "auto" and not os.environ.get("NO_COLOR"))
+    return _Columns(config, painted).show
+
+
+def _plain(envelope: Envelope, config: Mapping[str, Any]) -> str:
+    return _short("{} -- {} {}".format(*meta.parts(envelope, config)))
+
+
+def _short(text: str) -> str:
+    """Make one line of a text, cut to what a person reads."""
+    return safe_line(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
+
+
+class _Columns:
+    """Lines whose texts begin at the same place, as far as titles are not too different.
+
+    Args:
+        config: The configuration.
+        painted: Whether they are in colour.
+    """
+
+    def __init__(self, config: Mapping[str, Any], painted: bool) -> None:
+        self._config = config
+        self._colours = (_TITLE, _LINK, _END) if painted else ("", "", "")
+        self._width = 0
+
+    def show(self, envelope: Envelope) -> str:
+        """Return the line of a message, after an empty one."""
+        title, summary, link = map(_short, meta.parts(envelope, self._config))
+        self._width = min(max(self._width, len(title)), _WIDEST)
+        in_title, in_link, end = self._colours
+        line = f"{in_title}{title:<{self._width}}{end}  {summary}"
+        return f"\n{line}  {in_link}{link}{end}" if link else f"\n{line}"

@@ -27,7 +27,7 @@ _KEYS = frozenset(
     ["action", "choices", "const", "default", "dest", "help", "metavar", "nargs", "required", "type", "version"]
 )
 
-# For each action: what click is told about it, and what an absent flag is worth.
+# For each action: the arguments for click, and the value of an absent flag.
 _SWITCH = {"is_flag": True, "flag_value": True, "default": None}
 _ACTIONS: dict[str, tuple[dict[str, Any], Any]] = {
     "store": ({}, None),
@@ -39,7 +39,7 @@ _ACTIONS: dict[str, tuple[dict[str, Any], Any]] = {
     "version": ({**_SWITCH, "is_eager": True}, None),
 }
 
-# argparse's way to say that a flag is not to be shown.
+# argparse's mark of a flag that is not shown.
 _HIDDEN = "==SUPPRESS=="
 
 # Where a command keeps, during one parse, the order in which the flags came.
@@ -56,7 +56,7 @@ class Flag:
     Attributes:
         names: Its names.
         dest: The configuration key that it sets.
-        default: What it is worth when it is neither given nor configured.
+        default: Its value when it is neither given nor configured.
         adds: Whether it adds to what is configured, instead of replacing it.
 
     Raises:
@@ -76,7 +76,7 @@ class Flag:
         self.default = keys["type"](default) if isinstance(default, str) and keys.get("type") else default
 
     def _check(self) -> None:
-        """Refuse what is not supported, naming the flag and the key."""
+        """Reject what is not supported, naming the flag and the key."""
         flag = "/".join(self.names)
         if not self.names or not all(name.startswith("-") for name in self.names):
             raise UsageError(f"extra_args: {flag or 'a flag'} must have a name that begins with '-'")
@@ -91,14 +91,14 @@ class Flag:
             raise UsageError(f"extra_args: {flag} has the action 'version' but no key 'version'")
 
     def hidden(self) -> Flag:
-        """Give the same flag, not shown by ``--help``."""
+        """Return the same flag, not shown by ``--help``."""
         return Flag(self.names, {**self._keys, "help": _HIDDEN})
 
     def option(self, number: int, prog: str) -> click.Option:
         """Make the option that click parses.
 
         Args:
-            number: Tells options apart: several flags may share a dest.
+            number: Distinguishes options: several flags may share a dest.
             prog: The name of the command, for texts that mention it.
         """
         keys = self._keys
@@ -119,7 +119,7 @@ class Flag:
         )
 
     def _metavar(self) -> str:
-        """Give what stands for the value in the help."""
+        """Return what stands for the value in the help."""
         metavar = self._keys.get("metavar")
         if metavar is None and (choices := self._keys.get("choices")) is not None:
             return f"[{'|'.join(map(str, choices))}]"
@@ -136,7 +136,7 @@ class Flag:
             return text
 
     def combine(self, base: Any, given: Any) -> Any:
-        """Give the value that a flag on the command line makes.
+        """Return the value that a flag on the command line makes.
 
         Args:
             base: What it would be without: the configured value or the default.
@@ -151,7 +151,7 @@ class Flag:
         return self._listed(given)
 
     def _listed(self, value: Any) -> Any:
-        # argparse makes a list wherever nargs is said, even for nargs=1.
+        # argparse makes a list wherever there is nargs, even for nargs=1.
         nargs = self._keys.get("nargs")
         return value if nargs is None else [value] if nargs == 1 else list(value)
 
@@ -238,7 +238,7 @@ class CommandLine:
         shared: The flags that all commands have. Where the command declares one of the
             same name, its own counts.
         unused: The dests of shared flags that make no difference to this command:
-            accepted, so that scripts may always give them, but not shown.
+            accepted, so that scripts may always use them, but not shown.
 
     Attributes:
         defaults: The default of each flag that the command declares, by its dest.
@@ -315,10 +315,10 @@ class CommandLine:
 
 
 class Given:
-    """What a command line said.
+    """What was on a command line.
 
-    Calling it with a configuration gives one in which the flags count: a flag that was
-    given wins, any other has its configured value, or its default where there is none.
+    Calling it with a configuration returns one with the flags in it: a flag on the
+    command line wins, any other has its configured value, or its default where there is none.
 
     Args:
         defaults: The defaults of the flags, by their dests.
@@ -330,7 +330,7 @@ class Given:
         self._given = given
 
     def replaced(self) -> dict[str, Any]:
-        """Give the values of the flags that don't depend on what is configured."""
+        """Return the values of the flags that don't depend on what is configured."""
         return {flag.dest: flag.combine(None, value) for flag, value in self._given if not flag.adds}
 
     def __call__(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -341,7 +341,7 @@ class Given:
 
 
 def _name(number: int) -> str:
-    """Give the name under which click knows a flag."""
+    """Return the name under which click knows a flag."""
     return f"flag_{number}"
 
 

@@ -16,13 +16,22 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from fedmsg._util.service import ServiceThread
 from fedmsg._util.text import safe_line
 from fedmsg.exceptions import FedmsgError, WorkLeft
 
-__all__ = ["BUG", "end_quietly_when_output_is_gone", "interruptible", "one_line", "reporting"]
+__all__ = [
+    "BUG",
+    "end_quietly_when_output_is_gone",
+    "ending_with_output",
+    "interruptible",
+    "one_line",
+    "reporting",
+]
 
-#: The exit status for what nobody expected. Expected failures carry their own: fedmsg.exceptions.
+#: The exit status for what was not expected. Expected failures carry their own: fedmsg.exceptions.
 BUG = 70
+_STDOUT = 1
 # The disk, or what the user may have of it.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -76,7 +85,7 @@ def _fail(prog: str, line: str, status: int, *, debug: bool, log: logging.Logger
 
 @contextmanager
 def _flushed() -> Iterator[None]:
-    """Write what is still to be written at the end, while there is somebody who can deal with a failure."""
+    """Write what is still to be written at the end, while a failure can still be reported."""
     try:
         yield
     except SystemExit:
@@ -118,7 +127,7 @@ def interruptible(prog: str) -> Iterator[None]:
             # Not by print: the signal may have come in the middle of one.
             os.write(2, f"{prog}: SIGHUP: nothing is reloaded; restart it to read a changed configuration\n".encode())
         except OSError:
-            # The terminal itself has gone, so there is nobody to go on for.
+            # The terminal itself has gone.
             raise _Interrupt(number) from None
 
     if threading.current_thread() is not threading.main_thread():
@@ -173,8 +182,42 @@ def _insisting(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
         sys.excepthook, sys.unraisablehook = excepthook, unraisablehook
 
 
+class _OutputWatch(ServiceThread):
+    """Ends an idle command when the reader of its standard output has gone, as SIGTERM would."""
+
+    def run(self) -> None:
+        main = threading.main_thread().ident
+        poll = select.poll()
+        poll.register(_STDOUT, 0)  # errors are reported unasked
+        poll.register(self.waker, select.POLLIN)
+        self.ready()
+        gone = {descriptor for descriptor, _ in poll.poll()}
+        if _STDOUT in gone and main is not None and not self.stopping:
+            # To the thread itself, which may be waiting for a message.
+            signal.pthread_kill(main, signal.SIGTERM)
+
+
+@contextmanager
+def ending_with_output() -> Iterator[None]:
+    """Interrupt the block when the reader of standard output has gone; inside `interruptible`.
+
+    Nothing happens outside the main thread, and when a program has put another object in place of
+    standard output.
+
+    Raises:
+        KeyboardInterrupt: The reader has gone.
+    """
+    is_ours = sys.stdout is not None and sys.stdout is sys.__stdout__
+    if not is_ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _OutputWatch("fedmsg-output") as watch:
+        watch.start()
+        yield
+
+
 def end_quietly_when_output_is_gone(error: OSError) -> None:
-    """End the process without a word if the reader of its standard output has left.
+    """End the process silently if the reader of its standard output has left.
 
     Args:
         error: What writing, or something else, failed with.
@@ -194,7 +237,7 @@ def _discard_output() -> None:
 
 
 def _output_is_gone() -> bool:
-    """Say whether nobody reads standard output any more."""
+    """Return whether the reader of standard output has gone."""
     poll = select.poll()
-    poll.register(1, 0)  # errors are reported unasked
+    poll.register(_STDOUT, 0)  # errors are reported unasked
     return any(events & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, events in poll.poll(0))

@@ -31,7 +31,7 @@ def declarations() -> list[_options.Declaration]:
         (["--config-filename"], {"metavar": "FILE", "help": "Read this file, not those in the usual places."}),
         (
             ["--allow-insecure-config"],
-            {"dest": _ALLOW_INSECURE, "action": "store_true", "help": "Read files whoever they belong to."},
+            {"dest": _ALLOW_INSECURE, "action": "store_true", "help": "Read files whatever their owner and mode."},
         ),
         (
             ["--log-level"],
@@ -50,7 +50,7 @@ def declarations() -> list[_options.Declaration]:
     ]
 
 
-def _reader(row: settings.Setting) -> Callable[[str], Any]:
+def _reader(row: settings.Setting[Any]) -> Callable[[str], Any]:
     """Make the function that reads the value of a setting's flag."""
 
     def read(text: str) -> Any:
@@ -63,8 +63,8 @@ def _reader(row: settings.Setting) -> Callable[[str], Any]:
 
 
 def version() -> str:
-    """Say which version this is, for ``--version``."""
-    # Costs 30 ms, and only who asks pays.
+    """Return which version this is, for ``--version``."""
+    # Costs 30 ms, and only --version needs it.
     from importlib import metadata
 
     try:
@@ -77,14 +77,14 @@ class LateFlags(Mapping[str, Any]):
     """The flags on the command line of the process, which is read when this is first looked at.
 
     ``load_config`` looks at it, as that of fedmsg 1.x parses the command line itself. So
-    whoever puts a configuration of their own in its place, such as a test, has no command
-    line of ours.
+    a program, such as a test, that puts a configuration of its own in its place has no
+    command line of ours.
 
     Args:
         line: What may stand on the command line.
 
     Attributes:
-        log_level: From which level on the log is wanted, if that was said.
+        log_level: From which level on the log is wanted, if that is on it.
     """
 
     def __init__(self, line: _options.CommandLine) -> None:
@@ -111,11 +111,11 @@ class LateFlags(Mapping[str, Any]):
         return len(self._values())
 
     def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a configuration in which all flags count.
+        """Return a configuration with all flags in it.
 
         Args:
             config: A loaded configuration. Where this has not been looked at, it is taken
-                to say all that there is to say, but for the defaults of flags.
+                as complete, but for the defaults of flags.
         """
         given = self._given or _options.Given(self._line.defaults, [])
         return {key: value for key, value in given(config).items() if key not in _PASSING}

@@ -59,7 +59,7 @@ class Shell:
         environment = dict(os.environb)
         for name in ("topic", "msg_id"):
             environment[b"FEDMSG_" + name.upper().encode()] = _fitting(envelope.get(name))
-        # A file, since a pipe makes whoever writes wait for a command that doesn't read.
+        # A file, since the writer to a pipe waits for a command that doesn't read.
         with os.fdopen(os.memfd_create("message"), "w+b") as stdin, self._lock:
             if self._closed:
                 return None
@@ -68,7 +68,7 @@ class Shell:
             # A session of its own: Ctrl-C at a terminal is for us, and whatever it starts can be ended.
             process = subprocess.Popen([_BASH, "-c", command], stdin=stdin, env=environment, start_new_session=True)
             self._running = process.pid
-        # Looked at without taking it: until then nobody else can get its number.
+        # Looked at without taking it: until then no other process can get its number.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
             self._running = None
@@ -88,7 +88,7 @@ class Shell:
 
 
 def _fitting(value: object) -> bytes:
-    """Give what a variable can hold of a text that anybody may have written."""
+    """Return what a variable can hold of a text from a stranger."""
     text = value[:_LONGEST] if isinstance(value, str) else ""
     possible = _IMPOSSIBLE.sub(lambda match: ascii(match[0])[1:-1], text).encode()
     # No character is cut in the middle.

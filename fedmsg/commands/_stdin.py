@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a command reads from standard input: lines of text, whatever bytes they are made of."""
+"""What a command reads from standard input and from its command line: text, whatever the locale is."""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,14 +13,17 @@ from fedmsg.exceptions import UsageError
 
 __all__ = ["as_utf8", "lines"]
 
+# What Python makes of bytes that the encoding of the locale lacks: under an ASCII locale, of all UTF-8.
+_ESCAPED_BYTES = re.compile("[\udc80-\udcff]+")
+
 
 def lines(log: logging.Logger) -> Iterator[str]:
-    """Give the lines of standard input as they come, each with its end.
+    """Yield the lines of standard input as they come, each with its end.
 
     Args:
-        log: Where it is told, once, that a line was not UTF-8. Its bad bytes become
-            U+FFFD: what JSON could say of them, half of a character that doesn't exist,
-            is refused by databases and by other languages.
+        log: Where it is logged, once, that a line was not UTF-8. Its bad bytes become
+            U+FFFD: what JSON could write of them, half of a character that doesn't exist,
+            is rejected by databases and by other languages.
 
     Raises:
         UsageError: It can't be read.
@@ -30,24 +34,23 @@ def lines(log: logging.Logger) -> Iterator[str]:
     if hasattr(stream, "reconfigure"):
         # Keeps bad bytes apart from a U+FFFD that was there before.
         stream.reconfigure(errors="surrogateescape")
-    said = False
-    number = 0
+    is_logged = False
     try:
         for number, line in enumerate(stream, 1):
             if line.isascii():
                 yield line
                 continue
             text = as_utf8(line)
-            if text != line and not said:
+            if not is_logged and text.count("\ufffd") > line.count("\ufffd"):
                 log.warning("line %d is not UTF-8: its bad bytes, and those of later lines, are sent as U+FFFD", number)
-                said = True
+                is_logged = True
             yield text
     except OSError as error:
         raise UsageError(f"standard input can't be read: {error.strerror or error}") from error
 
 
 def as_utf8(text: str) -> str:
-    """Replace what Python made of bytes that were not UTF-8, and other halves of characters, by U+FFFD.
+    """Read as UTF-8 what Python could not read in the encoding of the locale; what is none becomes U+FFFD.
 
     Args:
         text: Text from a command line or a file.
@@ -55,5 +58,11 @@ def as_utf8(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        whole = _ESCAPED_BYTES.sub(_read_again, text)
+        # Other halves of characters.
+        return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def _read_again(match: re.Match[str]) -> str:
+    return match[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace")

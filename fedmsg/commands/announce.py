@@ -37,10 +37,11 @@ class AnnounceCommand(BaseCommand):
             WorkLeft: A signal came before it was sent.
         """
         self.config["cert_prefix"] = "announce"
+        link = self.config["link"] and _stdin.as_utf8(self.config["link"])
         try:
             text = "\n".join(line.strip() for line in _stdin.lines(self.log))
             with _relayed.publishing(self.config, topic="announcement", modname="announce") as publish:
-                publish({"message": text, "link": self.config["link"]}, "the announcement")
+                publish({"message": text, "link": link}, "the announcement")
         except KeyboardInterrupt:
             raise WorkLeft("stopped before the announcement was sent") from None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``fedmsg-check``: asks a running daemon how it is.
+"""``fedmsg-check``: asks a running daemon for its status.
 
 What it prints is read by scripts, so the words are those of fedmsg 1.x.
 """
@@ -63,7 +63,7 @@ def _fail(text: str) -> NoReturn:
 
 
 def _states(report: Mapping[str, Any], kind: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Give for each name what it is not: active, initialized, or nothing at all."""
+    """Yield for each name what it is not: active, initialized, or nothing at all."""
     rows = [row for row in report[kind] if isinstance(row, dict)]
     for name in names:
         found = [row.get("initialized") is True for row in rows if row.get("name") == name]
@@ -71,15 +71,15 @@ def _states(report: Mapping[str, Any], kind: str, names: tuple[str, ...]) -> Ite
 
 
 def _wait_for_report(timeout: int) -> tuple[dict[str, Any], str]:
-    """Give the next report, read and as it is to be printed."""
+    """Return the next report, read and as it is to be printed."""
     config = load_config()
-    endpoint = config.get(_KEY)
+    endpoint = settings.of(config).monitoring_socket
     if not endpoint:
         _fail(f'No monitoring endpoint has been configured: please set "{_KEY}"')
     deadline = time.monotonic() + timeout
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
+        socket.setsockopt(zmq.MAXMSGSIZE, settings.of(config).max_message_size)
         socket.subscribe(b"")
         sockets.connect(socket, endpoint, _KEY)
         while socket.poll(int(1000 * max(0, min(deadline - time.monotonic(), 3600)))):

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+from fedmsg import utils
 from fedmsg._util import plugins
 from fedmsg.commands import _options, _process, _shared
-from fedmsg.config import _layers, _merge, _show, settings
+from fedmsg.config import _layers, _merge, _words, settings
 from fedmsg.exceptions import ConfigError, UsageError
 
 __all__ = ["config"]
@@ -18,6 +20,10 @@ __all__ = ["config"]
 _PROG = "fedmsg-config"
 
 _MISSING = object()
+# Imported for --check alone: it needs most rooms.
+_PREFLIGHT = "fedmsg.commands._preflight"
+# The exit status when programs would start, but not work.
+_WOULD_NOT_WORK = 1
 
 _FLAGS: list[_options.Declaration] = [
     (["--query"], {"dest": "query", "metavar": "KEY", "help": "Print one value: a key, or keys with dots between."}),
@@ -27,7 +33,7 @@ _FLAGS: list[_options.Declaration] = [
     (["--format"], {"dest": "format", "choices": ["json", "yaml"], "help": "How values are written."}),
     (["--disable-defaults"], {"action": "store_true", "help": "Leave out what is not configured anywhere."}),
     (["--config-filename"], {"metavar": "FILE", "help": "The file to read instead of those in the usual places."}),
-    (["--allow-insecure-config"], {"action": "store_true", "help": "Read files whoever they belong to."}),
+    (["--allow-insecure-config"], {"action": "store_true", "help": "Read files whatever their owner and mode."}),
     (["--debug"], {"action": "store_true", "help": "Print the traceback of an error."}),
     (["--version"], {"action": "version", "version": _shared.version, "help": "Show the version and exit."}),
 ]
@@ -41,14 +47,16 @@ def config() -> None:
     A --query of foo.bar.baz looks up config["foo"]["bar"]["baz"]. A text is printed as it is, a list with
     one item per line, anything else as JSON. When there is no such value the exit status is 1.
 
-    --check looks at every value and file, prints what is wrong, and then ends with exit status 5.
+    --check does what the programs do at their start: it looks at every value, and at the files, folders and keys
+    that are named. What is wrong is printed, a line each. The exit status is 5 when a program would not start,
+    1 when it would start but not work.
     """
     with _process.reporting(_PROG, debug="--debug" in sys.argv):
         line = _options.CommandLine(_PROG, config.__doc__, _FLAGS, ())
         try:
             _run(line.parse(sys.argv[1:])({}))
         except KeyboardInterrupt:
-            # Not 0 as for a daemon: a script that asked has no answer.
+            # Not 0 as for a daemon: a script that asked has no loaded.
             sys.exit(130)
 
 
@@ -59,21 +67,21 @@ def _run(flags: dict[str, Any]) -> None:
         _explain(flags["query"])
         return
     files = (flags["config_filename"],) if flags["config_filename"] else ()
-    answer = _layers.gather(
-        _layers.Question(files, {}, flags["disable_defaults"], allow_insecure=flags["allow_insecure_config"])
+    loaded = _layers.gather(
+        _layers.Request(files, {}, flags["disable_defaults"], allow_insecure=flags["allow_insecure_config"])
     )
     if flags["check"]:
-        _check(answer)
+        _check(loaded)
         return
-    for note in answer.notes:
+    for note in loaded.notes:
         print(f"{_PROG}: {note}", file=sys.stderr)
-    _layers.refuse(answer.problems)
+    _layers.reject(loaded.problems)
     if flags["origin"]:
-        _origins(answer, flags["query"], flags["format"])
+        _origins(loaded, flags["query"], flags["format"])
     elif flags["query"]:
-        _print_one(_find(answer.config, flags["query"]), flags["format"])
+        _print_one(_find(loaded.config, flags["query"]), flags["format"])
     else:
-        _write(_structured(answer.config, flags["format"]))
+        _write(_structured(loaded.config, flags["format"]))
 
 
 def _find(values: dict[str, Any], key: str) -> Any:
@@ -108,8 +116,8 @@ def _look_up(values: Any, key: str) -> Any:
 def _structured(value: Any, format_: str | None) -> str:
     """Write a value as JSON or YAML."""
     if format_ != "yaml":
-        return _show.to_json(value)
-    text: str = plugins.lazy("yaml").dump(_show.plain(value))
+        return _words.to_json(value)
+    text: str = plugins.lazy("yaml").dump(_words.plain(value))
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -121,26 +129,28 @@ def _print_one(value: Any, format_: str | None) -> None:
         for item in value:
             _write(_item(item))
     else:
-        _write(value if isinstance(value, str) else _show.to_json(value))
+        _write(value if isinstance(value, str) else _words.to_json(value))
 
 
 def _item(value: Any) -> str:
-    plain = _show.plain(value)
+    plain = _words.plain(value)
     return plain if isinstance(plain, str) else json.dumps(plain)
 
 
 def _write(text: str) -> None:
     # A lone surrogate, or a letter that the encoding of the terminal has not.
-    # Without standard output there is nothing to print to, and nobody who misses it.
+    # Without standard output there is nothing to print to.
     encoding = (sys.stdout and sys.stdout.encoding) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def _origins(answer: _layers.Answer, query: str | None, format_: str | None) -> None:
-    """Print where values come from, in the order of the configuration."""
-    rows = dict(_merge.lines({name: answer.origins[name] for name in answer.config}))
+def _origins(loaded: _layers.Loaded, query: str | None, format_: str | None) -> None:
+    """Print where values come from, in the order of the table."""
+    # A default that is None is not in the configuration.
+    values = dict.fromkeys(name for name in settings.TABLE if name in loaded.origins) | loaded.config
+    rows = dict(_merge.lines({name: loaded.origins[name] for name in values}))
     if query:
-        if _look_up(answer.config, query) is _MISSING:
+        if _look_up(values, query) is _MISSING:
             _missing(query)
         rows = _rows_of(rows, query)
     if format_:
@@ -159,22 +169,35 @@ def _rows_of(rows: dict[str, _merge.Origin], query: str) -> dict[str, _merge.Ori
     return inside or {query: rows[max(around, key=len)]}
 
 
-def _check(answer: _layers.Answer) -> None:
-    faults = [str(problem) for problem in answer.problems] + list(_faults(answer))
-    for line in (*answer.notes, *faults):
-        print(f"{_PROG}: {_process.one_line(line)}", file=sys.stderr)
-    if faults:
-        sys.exit(ConfigError.exit_status)
-    read = ", ".join(answer.files) or "no file; the defaults apply"
+def _check(loaded: _layers.Loaded) -> None:
+    """Print what is wrong, one line each; the exit status shows whether programs would start."""
+    for line in (*loaded.notes, *_unread(loaded)):
+        _complain(line)
+    for problem in loaded.problems:
+        _complain(str(problem))
+    stops, found = bool(loaded.problems), bool(loaded.problems)
+    for one in utils.load_class(_PREFLIGHT + ":problems")(_layers.accepted(loaded.config)):
+        stops, found = stops or one.stops, True
+        name = next((name for name in loaded.origins if re.match(rf"{re.escape(name)}\b", one.key)), None)
+        source = f"{_layers.source_of(loaded.origins[name])}: " if name else ""
+        _complain(f"{source}{one.key}: {one.text}")
+    if found:
+        sys.exit(ConfigError.exit_status if stops else _WOULD_NOT_WORK)
+    read = ", ".join(loaded.files) or "no file; the defaults apply"
     _write(f"The configuration is in order. Read: {read}")
 
 
-def _faults(answer: _layers.Answer) -> Iterator[str]:
-    """Look more closely at the values that could be read."""
-    for name, row in settings.TABLE.items():
-        if name in answer.config:
-            for fault in row.kind.faults(answer.config[name]):
-                yield f"{_layers.source_of(answer.origins[name])}: {name}: {fault}"
+def _complain(line: str) -> None:
+    print(f"{_PROG}: {_process.one_line(line)}", file=sys.stderr)
+
+
+def _unread(loaded: _layers.Loaded) -> Iterator[str]:
+    """Name the keys that nothing is known to read, but for those that are taken for misspelt ones."""
+    noted = " ".join(loaded.notes)
+    for name in utils.load_class(_PREFLIGHT + ":unread_keys")(loaded.config):
+        if repr(name) not in noted:
+            source = _layers.source_of(loaded.origins[name])
+            yield f"{source}: {name}: neither fedmsg nor an installed consumer is known to read this key"
 
 
 def _explain(query: str | None) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``fedmsg-logger``: publishes what a shell script has to say."""
+"""``fedmsg-logger``: publishes messages of shell scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LoggerCommand", "logger"]
 class LoggerCommand(BaseCommand):
     """Publish a message, or every line of standard input as a message of its own.
 
-    Messages are passed on by fedmsg-relay; when none runs where the configuration says, that
+    Messages are passed on by fedmsg-relay; when none runs where it is configured, that
     is an error (status 3) and nothing is sent.
 
     Some examples::
@@ -76,14 +76,15 @@ class LoggerCommand(BaseCommand):
         try:
             self._publish()
         except KeyboardInterrupt:
-            # Whoever is stopped between two lines has sent what there was to send.
+            # One that is stopped between two lines has sent what there was to send.
             if self.config["logger_message"]:
                 raise WorkLeft("stopped before the message was sent") from None
             raise
 
     def _publish(self) -> None:
         config, sent = self.config, 0
-        with _relayed.publishing(config, topic=config["topic"], modname=config["modname"]) as publish:
+        topic, modname = _stdin.as_utf8(config["topic"]), _stdin.as_utf8(config["modname"])
+        with _relayed.publishing(config, topic=topic, modname=modname) as publish:
             try:
                 for msg, where in self._messages():
                     publish(msg, where)
@@ -94,7 +95,7 @@ class LoggerCommand(BaseCommand):
                 raise
 
     def _messages(self) -> Iterator[tuple[Any, str]]:
-        """Give what to publish, each with the place that it came from."""
+        """Yield what to publish, each with the place that it came from."""
         text, is_json = self.config["logger_message"], self.config["json_input"]
         if text:
             text = _stdin.as_utf8(text)
@@ -107,7 +108,7 @@ class LoggerCommand(BaseCommand):
 
 
 def _documents(lines: Iterator[str]) -> Iterator[tuple[Any, str]]:
-    """Tell by the first line whether there is a document in each line, or one in all of them.
+    """Find out by the first line whether there is a document in each line, or one in all of them.
 
     So lines are published as they come, and a document may be indented.
     """
@@ -117,7 +118,7 @@ def _documents(lines: Iterator[str]) -> Iterator[tuple[Any, str]]:
     try:
         msg = json.loads(first)
     except (ValueError, RecursionError):
-        # With the empty lines above it, an error is where it says.
+        # With the empty lines above it, an error has the right line number.
         text = "\n" * (number - 1) + first + "".join(lines)
         yield _parse(text, "standard input"), "standard input"
         return

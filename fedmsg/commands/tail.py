@@ -37,36 +37,14 @@ class TailCommand(BaseCommand):
     prints_data = True
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--topic"],
-            {"dest": "topic", "default": "", "help": "The beginning of the topics to watch; all of them by default."},
-        ),
+        *_filters.FLAGS[:1],
         (["--json"], {"action": "store_true", "help": "Print each message as one line of JSON, as it was received."}),
         (["--pretty"], {"action": "store_true", "help": "Print messages over several lines, without credentials."}),
         (["--really-pretty"], {"action": "store_true", "help": "Print messages as JSON, indented and in colour."}),
         (["--query"], {"metavar": "KEYS", "help": "Print only these parts of a message, such as msg.user,topic."}),
-        (["--terse"], {"action": "store_true", "help": "Say what happened, in a line of English."}),
-        (["--cowsay"], {"action": "store_true", "help": "Let a cow say it."}),
-        (
-            ["--exclude"],
-            {
-                "dest": "exclusive_regexp",
-                "metavar": "REGEXP",
-                "default": "_heartbeat",
-                "help": "Leave out topics in which this is found; default: %(default)s.",
-            },
-        ),
-        (
-            ["--include"],
-            {
-                "dest": "inclusive_regexp",
-                "metavar": "REGEXP",
-                "default": "^((?!_heartbeat).)*$",
-                "help": "Show only topics in which this is found.",
-            },
-        ),
-        (["--users"], {"metavar": "NAMES", "help": "Show only messages about one of these users: a,b,c."}),
-        (["--packages"], {"metavar": "NAMES", "help": "Show only messages about one of these packages: a,b,c."}),
+        (["--terse"], {"action": "store_true", "help": "Print what happened, in a line of English."}),
+        (["--cowsay"], {"action": "store_true", "help": "Draw a cow that says it."}),
+        *_filters.FLAGS[1:],
         (["--count"], {"type": _number, "metavar": "N", "help": "End after so many messages."}),
         (
             ["--color"],
@@ -83,7 +61,7 @@ class TailCommand(BaseCommand):
                 "dest": "validate_signatures",
                 "action": "store_true",
                 "default": False,
-                "help": "Show only validly signed messages, whatever validate_signatures says.",
+                "help": "Show only validly signed messages, whatever validate_signatures is.",
             },
         ),
         (
@@ -92,7 +70,7 @@ class TailCommand(BaseCommand):
                 "dest": "validate_signatures",
                 "action": "store_false",
                 "default": False,
-                "help": "Show messages unchecked, whatever validate_signatures says.",
+                "help": "Show messages unchecked, whatever validate_signatures is.",
             },
         ),
     ]
@@ -106,23 +84,23 @@ class TailCommand(BaseCommand):
             RefusedAtStart: Messages are to be checked, and can't be.
         """
         show = _formats.choose(self.config)
-        wanted, about = _filters.by_topic(self.config), _filters.about(self.config)
+        selection = _filters.Selection(self.config)
         printed, count = 0, self.config["count"]
         _write_what_can_be_written()
         with fedmsg.core.FedMsgContext(**{**self.config, "mute": True, "name": "relay_inbound"}) as context:
-            messages = context.tail_messages(topic=self.config["topic"])
+            messages = context.tail_messages(topic=selection.prefix)
             self._warn_when_unchecked()
             for _, _, _, envelope in messages:
-                if wanted(envelope["topic"]) and about(envelope) and (text := show(envelope)):
+                if selection.matches(envelope) and (text := show(envelope)):
                     _print(text)
                     printed += 1
                     if printed == count:
                         break
 
     def _warn_when_unchecked(self) -> None:
-        """Tell a person at a terminal, not a script, that anybody may have sent what is shown."""
+        """Warn a person at a terminal, not a script, that messages may be forged."""
         at_terminal = any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
-        if at_terminal and not settings.get(self.config, "validate_signatures"):
+        if at_terminal and not settings.of(self.config).validate_signatures:
             print(
                 f"{self.name}: signatures are not checked; set validate_signatures to True in the configuration",
                 file=sys.stderr,

@@ -58,28 +58,7 @@ class TriggerCommand(BaseCommand):
     needs_zmq = True
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--topic"],
-            {"dest": "topic", "default": "", "help": "The beginning of the topics to watch; all of them by default."},
-        ),
-        (
-            ["--exclude"],
-            {
-                "dest": "exclusive_regexp",
-                "metavar": "REGEXP",
-                "default": "_heartbeat",
-                "help": "Leave out topics in which this is found; default: %(default)s.",
-            },
-        ),
-        (
-            ["--include"],
-            {
-                "dest": "inclusive_regexp",
-                "metavar": "REGEXP",
-                "default": "^((?!_heartbeat).)*$",
-                "help": "Take only topics in which this is found.",
-            },
-        ),
+        *_filters.FLAGS,
         (["--command"], {"dest": "command", "metavar": "COMMAND", "help": "What to run, a line for bash."}),
         (
             ["--wait-for"],
@@ -106,7 +85,7 @@ class TriggerCommand(BaseCommand):
     def __init__(self) -> None:
         super().__init__()
         self._shell = Shell()
-        self._ending = threading.Event()
+        self._matches: Waiting[Envelope] | None = None
         # For which message the command runs, and for how many it can't be run any more.
         self._at: Envelope | None = None
         self._not_run = 0
@@ -124,23 +103,29 @@ class TriggerCommand(BaseCommand):
         if not config["command"]:
             self.log.error("You must provide a --command to run.")
             sys.exit(1)
-        wanted = _filters.by_topic(config)
-        limit: int = settings.get(config, "consumer_queue_limit")
-        matches: Waiting[Envelope] = Waiting(float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit)
+        selection = _filters.Selection(config)
         self._shell.check()
+        limit = settings.of(config).consumer_queue_limit
+        with Waiting[Envelope](float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit) as matches:
+            self._matches = matches
+            self._listen(selection, matches)
+
+    def _listen(self, selection: _filters.Selection, matches: Waiting[Envelope]) -> None:
+        """Receive messages in this thread, and run the command in another."""
+        config = self.config
         worker = threading.Thread(target=self._work, args=(matches,), name=self.name, daemon=True)
         with fedmsg.core.FedMsgContext(**{**config, "mute": True, "name": "relay_inbound"}) as context:
-            messages = context.tail_messages(topic=config["topic"])
+            messages = context.tail_messages(topic=selection.prefix)
             worker.start()
             try:
                 for _, _, _, envelope in messages:
-                    if wanted(envelope["topic"]):
+                    if selection.matches(envelope):
                         matches.put(envelope)
                         self.log.debug("%d messages wait for the command", len(matches))
                 matches.end()
                 worker.join()
             except BaseException:  # a signal, usually
-                self._stop(worker, matches, float(settings.get(config, "stop_timeout")))
+                self._stop(worker, matches, settings.of(config).stop_timeout)
                 raise
 
     def _stop(self, worker: threading.Thread, matches: Waiting[Envelope], limit: float) -> None:
@@ -150,7 +135,6 @@ class TriggerCommand(BaseCommand):
             WorkLeft: It does not allow for all.
         """
         matches.end()
-        self._ending.set()
         worker.join(0.8 * limit)
         left, at = matches.rest(), None
         if worker.is_alive():
@@ -193,14 +177,15 @@ class TriggerCommand(BaseCommand):
                 status = self._shell.run(command, message)
                 break
             except OSError as error:
-                will_do = error.errno in _FOR_NOW and not self._ending.is_set()
+                matches = self._matches
+                will_do = error.errno in _FOR_NOW and not (matches is None or matches.ends_within(0))
                 self.log.error(
                     "the command can't be run for %s%s: %s", _name(message), " yet" if will_do else "", error.strerror
                 )
-                if not will_do:
+                if matches is None or not will_do:
                     self._not_run += 1
                     return
-                self._ending.wait(_TRY_AGAIN_AFTER)
+                matches.ends_within(_TRY_AGAIN_AFTER)
         if status is None:
             self._not_run += 1
         elif status:

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fedmsg.config import _files, _layers, _parser, _show, _trust
+from fedmsg.config import _files, _layers, _parser, _trust, _words
 from fedmsg.config import settings as known
 from fedmsg.exceptions import ConfigError
 
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 #: The defaults of :func:`load_config`.
 defaults: dict[str, Any] = known.defaults()
 
-# The last answer of load_config; {} means that nothing is loaded. Programs and tests put
-# other dicts here, so it is looked up at every call. _answered is the question to it.
+# What load_config has returned last; {} means that nothing is loaded. Programs and tests put
+# other dicts here, so it is looked up at every call. _last_request is what it was loaded for.
 __cache: dict[str, Any] = {}
-_answered: tuple[_layers.Question, dict[str, Any]] | None = None
+_last_request: tuple[_layers.Request, dict[str, Any]] | None = None
 _lock = threading.RLock()
 
 
@@ -51,8 +51,7 @@ def load_config(  # noqa: PLR0917 the order of the first six is that of fedmsg 1
 ) -> dict[str, Any]:
     """Load the configuration of this process.
 
-    The answer is kept. It is given again to the same question, and to a call that asks
-    for nothing in particular; it is always the same dict.
+    The configuration is kept. The same request, and a call without arguments, get the same dict again.
 
     Args:
         extra_args: The flags of the command, as names and arguments of argparse's ``add_argument``.
@@ -62,7 +61,7 @@ def load_config(  # noqa: PLR0917 the order of the first six is that of fedmsg 1
         fedmsg_command: Whether to parse the command line of the process.
         disable_defaults: Whether to start from an empty dict.
         flags: Values from a command line that was parsed already.
-        allow_insecure: Whether files are read whoever they belong to.
+        allow_insecure: Whether files are read without a look at their owner and mode.
 
     Returns:
         The configuration.
@@ -77,17 +76,17 @@ def load_config(  # noqa: PLR0917 the order of the first six is that of fedmsg 1
     if not named and given.get("config_filename"):
         named = (given["config_filename"],)
     insecure = allow_insecure or bool(given.pop("allow_insecure_config", False))
-    question = _layers.Question(named, given, disable_defaults, insecure)
+    request = _layers.Request(named, given, disable_defaults, insecure)
     with _lock:
-        config = _remembered(question, is_command=fedmsg_command or flags is not None)
+        config = _remembered(request, is_command=fedmsg_command or flags is not None)
         if config is None or invalidate_cache:
-            config = _load(question)
+            config = _load(request)
         if fedmsg_command:
             for name, value in _parser.all_flags(extra_args, doc, config).items():
                 # A flag that is not given has its declared default, unless a file says otherwise.
                 config.setdefault(name, value)
     if config.get("print_config"):
-        sys.stdout.write(_show.to_json(config) + "\n")
+        sys.stdout.write(_words.to_json(config) + "\n")
         sys.exit(0)
     return config
 
@@ -99,32 +98,32 @@ def _deprecated(caller: str) -> None:
         warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
-def _remembered(question: _layers.Question, *, is_command: bool) -> dict[str, Any] | None:
-    """Give the last answer, when it is an answer to this question.
+def _remembered(request: _layers.Request, *, is_command: bool) -> dict[str, Any] | None:
+    """Return the last configuration, when it is what this request asks for.
 
     A library asks for nothing in particular and wants what its program has loaded. A
     command asks for what is on its command line, also when that is nothing.
     """
     if not __cache:
         return None
-    is_ours = _answered is not None and _answered[1] is __cache
-    if question == _layers.Question() and not (is_command and is_ours):
+    is_ours = _last_request is not None and _last_request[1] is __cache
+    if request == _layers.Request() and not (is_command and is_ours):
         return __cache
-    return __cache if is_ours and _answered is not None and _answered[0] == question else None
+    return __cache if is_ours and _last_request is not None and _last_request[0] == request else None
 
 
-def _load(question: _layers.Question) -> dict[str, Any]:
+def _load(request: _layers.Request) -> dict[str, Any]:
     """Load, check and remember a configuration."""
-    global __cache, _answered
-    answer = _layers.gather(question)
-    for note in answer.notes:
+    global __cache, _last_request
+    loaded = _layers.gather(request)
+    for note in loaded.notes:
         log.warning("%s", note)
-    if not answer.files:
-        log.info("No configuration files found in %s", ", ".join(answer.places))
-    _layers.refuse(answer.problems)
-    __cache = answer.config
-    _answered = (question, answer.config)
-    return answer.config
+    if not loaded.files:
+        log.info("No configuration files found in %s", ", ".join(loaded.places))
+    _layers.reject(loaded.problems)
+    __cache = loaded.config
+    _last_request = (request, loaded.config)
+    return loaded.config
 
 
 def build_parser(
@@ -137,7 +136,7 @@ def build_parser(
 
     Args:
         declared_args: The command's flags, as names and arguments of ``add_argument``. A
-            default gives way to the configured value of its ``dest``.
+            default is replaced by the configured value of its ``dest``.
         doc: What the command does.
         config: The configuration; without one, the built-in defaults.
         prog: The name of the command.
@@ -163,12 +162,12 @@ class FedmsgConfig(dict[str, Any]):
         return super().__getitem__(key)
 
     def get(self, key: str, default: Any = None, /) -> Any:
-        """Give the value of a key, or the default."""
+        """Return the value of a key, or the default."""
         self._load_once()
         return super().get(key, default)
 
     def copy(self) -> dict[str, Any]:
-        """Give a plain dict with the same values."""
+        """Return a plain dict with the same values."""
         self._load_once()
         return dict(self)
 
@@ -195,7 +194,8 @@ class FedmsgConfig(dict[str, Any]):
                 try:
                     values[name] = row.validator(values[name])
                 except ValueError as error:
-                    bad.append(f"\n\t{name}: {error}")
+                    reason = f"it is not {row.type}" if row.secret else error
+                    bad.append(f"\n\t{name}: {reason}")
         if bad:
             raise ConfigError(f"Invalid configuration values were set: {''.join(bad)}")
         self.update(values)
@@ -219,7 +219,7 @@ def _file_values() -> dict[str, Any]:
         log.warning("%s", note)
     if not reader.sources and not reader.problems:
         log.info("No configuration files found in %s", place.path)
-    _layers.refuse(reader.problems)
+    _layers.reject(reader.problems)
     return values
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from fedmsg.config import _parse, _trust, _words
@@ -23,18 +23,15 @@ ETC = "/etc/fedmsg.d"
 # A file in one of these is trusted no more than the folder is.
 _FOLDERS = ("fedmsg.d", ".fedmsg.d")
 
-# Not blocking, because a name in the folder may be a pipe that nobody writes to.
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
 
 class Place(NamedTuple):
     """A file or folder to look at.
 
     Attributes:
-        layer: What to call it where it is said where a value came from.
+        layer: Its name, in reports of where a value came from.
         path: Where it is.
         is_folder: Whether the files in it are wanted.
-        is_named: Whether somebody asked for it, so that it has to be there.
+        is_named: Whether it was asked for by name, so that it has to be there.
     """
 
     layer: str
@@ -58,7 +55,7 @@ class Source(NamedTuple):
 
 
 def usual_places() -> list[Place]:
-    """Give the places that are looked at when nobody says otherwise; later ones win."""
+    """Return the places that are looked at by default; later ones win."""
     bases = [("/etc/", "/etc/")]
     home = os.path.expanduser("~")
     # It stays as it is for a user that has no home.
@@ -77,13 +74,13 @@ def usual_places() -> list[Place]:
 
 
 def named_place() -> Place | None:
-    """Give the place that the environment names, if it does."""
+    """Return the place that the environment names, if it does."""
     path = os.path.expanduser(os.environ.get(VARIABLE, ""))
     return Place(VARIABLE, os.path.abspath(path), os.path.isdir(path), True) if path else None
 
 
 def named_files(names: Sequence[str]) -> list[Place]:
-    """Give the places that somebody named one by one.
+    """Return the places that were named one by one.
 
     Args:
         names: The paths, as ``--config-filename`` gets them.
@@ -101,7 +98,7 @@ class Reader:
     """Reads configuration files, and goes on after one that can't be read so that every fault is found.
 
     Args:
-        insecure_ok: Whether files are read whoever they belong to.
+        insecure_ok: Whether files are read without a look at their owner and mode.
 
     Attributes:
         sources: The files that were read, in the order in which they were asked for.
@@ -120,10 +117,10 @@ class Reader:
         folder, name = os.path.split(place.path)
         try:
             if place.is_folder:
-                with _opened(place.path, os.O_DIRECTORY) as descriptor:
+                with self._opened(place.path, is_folder=True) as descriptor:
                     self._read_folder(place, descriptor)
             elif os.path.basename(folder) in _FOLDERS:
-                with _opened(folder, os.O_DIRECTORY) as parent:
+                with self._opened(folder, is_folder=True) as parent:
                     self._require_trusted(parent, folder)
                     self._read_file(place, name, parent)
             else:
@@ -143,7 +140,7 @@ class Reader:
                 )
             )
         elif not absent and not place.is_named and _is_out_of_sight(place.path):
-            # Somebody else's home, after su: whether anything is there can't be known, and it is not ours.
+            # The home of another user, after su: whether anything is there can't be known.
             self.notes.append(f"{_words.path_words(place.path)} can't be looked for: {error.strerror}")
         elif not absent:
             self._unreadable(place.path, error)
@@ -163,7 +160,7 @@ class Reader:
             inside = Place(place.layer, os.path.join(place.path, name), False)
             try:
                 self._read_file(inside, name, descriptor)
-            # A link to nowhere, too: it is listed, so somebody wanted it to be read.
+            # A link to nowhere, too: it is listed, so it was meant to be read.
             except OSError as error:
                 self._unreadable(inside.path, error)
             except ConfigError as error:
@@ -171,7 +168,7 @@ class Reader:
 
     def _read_file(self, place: Place, name: str, folder: int | None = None) -> None:
         """Read a file, by its name in a folder that was opened and looked at before, or by its path."""
-        with _opened(name, folder=folder) as descriptor:
+        with self._opened(name, folder=folder) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 if place.is_named:
                     raise ConfigError(f"{place.path!r} is not a file.")
@@ -181,23 +178,16 @@ class Reader:
                 data = file.read()
         self.sources.append(Source(place.layer, place.path, _parse.parse(data, place.path)))
 
+    def _opened(self, path: str, *, folder: int | None = None, is_folder: bool = False) -> AbstractContextManager[int]:
+        return _trust.opened(path, folder=folder, is_folder=is_folder, check_links=not self._insecure_ok)
+
     def _require_trusted(self, descriptor: int, path: str) -> None:
         if not self._insecure_ok:
             _trust.require_trusted(descriptor, path)
 
 
-@contextmanager
-def _opened(path: str, more_flags: int = 0, folder: int | None = None) -> Iterator[int]:
-    """Open something for reading, and close it again."""
-    descriptor = os.open(path, _FLAGS | more_flags, dir_fd=folder)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _is_out_of_sight(path: str) -> bool:
-    """Say whether even the presence of a path is kept from this user."""
+    """Return whether this user can't even see if a path is there."""
     try:
         os.stat(path)
     except PermissionError:

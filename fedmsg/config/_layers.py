@@ -3,24 +3,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fedmsg._util import plugins
-from fedmsg.config import _files, _merge, _nearest, _trust, _words, settings
+from fedmsg.config import _files, _merge, _trust, _words, settings
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["Answer", "Question", "gather", "misspelt", "refuse", "source_of"]
+__all__ = ["Loaded", "Request", "gather", "misspelt", "reject", "source_of"]
 
 
-class Question(NamedTuple):
-    """What somebody wants to have loaded.
+class Request(NamedTuple):
+    """What is to be loaded.
 
     Attributes:
         filenames: The files to read instead of those in the usual places; empty means the usual ones.
         flags: What was given on the command line.
         disable_defaults: Whether to start from nothing.
-        allow_insecure: Whether files are read whoever they belong to.
+        allow_insecure: Whether files are read without a look at their owner and mode.
     """
 
     filenames: tuple[str, ...] = ()
@@ -29,7 +30,7 @@ class Question(NamedTuple):
     allow_insecure: bool = False
 
 
-class Answer(NamedTuple):
+class Loaded(NamedTuple):
     """A configuration, and all that is known of it.
 
     Attributes:
@@ -49,7 +50,7 @@ class Answer(NamedTuple):
     notes: list[str]
 
 
-def refuse(problems: list[ConfigError]) -> None:
+def reject(problems: list[ConfigError]) -> None:
     """Raise what is wrong with a configuration, all of it at once; nothing when it is in order.
 
     Args:
@@ -65,27 +66,27 @@ def refuse(problems: list[ConfigError]) -> None:
         raise ConfigError(f"{len(problems)} problems in the configuration: {listed}") from problems[0]
 
 
-def gather(question: Question) -> Answer:
+def gather(request: Request) -> Loaded:
     """Read the files, lay them over the defaults and each other, and check the values.
 
     Args:
-        question: What is wanted.
+        request: What is wanted.
 
     Raises:
         ConfigError: A file that was asked for by name is not there.
     """
-    places = _places(question.filenames)
-    reader = _files.Reader(insecure_ok=question.allow_insecure or _trust.insecure_is_allowed())
+    places = _places(request.filenames)
+    reader = _files.Reader(insecure_ok=request.allow_insecure or _trust.insecure_is_allowed())
     for place in places:
         reader.read(place)
-    config, origins = _stack(reader, question)
+    config, origins = _stack(reader, request)
     problems = reader.problems + _check(config, origins)
-    config = _complete(config, origins, question)
+    config = _complete(config, origins, request)
     notes = reader.notes + [note for source in reader.sources for note in misspelt(source.values, source.path)]
     if not problems:
         notes += _look_up(config, origins)
     files = [source.path for source in reader.sources]
-    return Answer(config, origins, files, [place.path for place in places], problems, notes)
+    return Loaded(config, origins, files, [place.path for place in places], problems, notes)
 
 
 def _places(filenames: tuple[str, ...]) -> list[_files.Place]:
@@ -95,11 +96,11 @@ def _places(filenames: tuple[str, ...]) -> list[_files.Place]:
     return [named] if named else _files.usual_places()
 
 
-def _stack(reader: _files.Reader, question: Question) -> tuple[dict[str, Any], _merge.Origins]:
+def _stack(reader: _files.Reader, request: Request) -> tuple[dict[str, Any], _merge.Origins]:
     """Lay the files over each other, then the flags over them."""
     config: dict[str, Any] = {}
     origins: _merge.Origins = {}
-    if not question.disable_defaults:
+    if not request.disable_defaults:
         # The one default that files are merged into; any other dict of theirs replaces it.
         config["logging"], origins["logging"] = settings.get({}, "logging"), _merge.DEFAULT
     for source in reader.sources:
@@ -110,13 +111,13 @@ def _stack(reader: _files.Reader, question: Question) -> tuple[dict[str, Any], _
             fault = ConfigError(f"{_words.path_words(source.path)}: its dicts are nested without end")
             fault.__cause__ = error
             reader.problems.append(fault)
-    config.update(question.flags)
-    origins.update(dict.fromkeys(question.flags, _merge.COMMAND_LINE))
+    config.update(request.flags)
+    origins.update(dict.fromkeys(request.flags, _merge.COMMAND_LINE))
     return config, origins
 
 
 def _check(config: dict[str, Any], origins: _merge.Origins) -> list[ConfigError]:
-    """Turn the values of known keys into what the code works with, and give what is wrong with them."""
+    """Turn the values of known keys into what the code works with, and return what is wrong with them."""
     problems = []
     for name, value in config.items():
         row = settings.TABLE.get(name)
@@ -129,33 +130,49 @@ def _check(config: dict[str, Any], origins: _merge.Origins) -> list[ConfigError]
     return problems
 
 
+def accepted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without the values of known keys that can't be used.
+
+    Args:
+        config: The configuration.
+    """
+    good = {}
+    for name, value in config.items():
+        row = settings.TABLE.get(name)
+        with contextlib.suppress(ValueError):
+            good[name] = row.accept(value) if row else value
+    return good
+
+
 def source_of(origins: Any) -> str:
-    """Say which files or layers a value came from.
+    """Name the files that a value came from; without any, its layers.
 
     Args:
         origins: Its origin, or the origins of what is in it.
     """
-    if isinstance(origins, _merge.Origin):
-        return _words.path_words(origins.path) if origins.path else origins.layer
-    return " and ".join(dict.fromkeys(source_of(inner) for inner in origins.values()))
+    found = list(_merge.flat(origins))
+    named = [origin for origin in found if origin.path] or found
+    sources = (_words.path_words(origin.path) if origin.path else origin.layer for origin in named)
+    return " and ".join(dict.fromkeys(sources))
 
 
-def _bad_value(row: settings.Setting, value: Any, reason: str, source: str) -> ConfigError:
+def _bad_value(row: settings.Setting[Any], value: Any, reason: str, source: str) -> ConfigError:
     shown = "a secret" if row.secret else _words.value_words(value)
     if row.name == "endpoints" and not isinstance(value, dict) and value is not None:
         # Programs look for the first words, which therefore come before the rest.
         return ConfigError(f"{reason} ({source}: endpoints is {shown}; {row.fix})")
-    said = f"it is not {row.type}" if row.secret else _words.clip(reason)
-    return ConfigError(f"{source}: {row.name} is {shown}: {said}; {row.fix}")
+    why = f"it is not {row.type}" if row.secret else _words.clip(reason)
+    return ConfigError(f"{source}: {row.name} is {shown}: {why}; {row.fix}")
 
 
-def _complete(config: dict[str, Any], origins: _merge.Origins, question: Question) -> dict[str, Any]:
+def _complete(config: dict[str, Any], origins: _merge.Origins, request: Request) -> dict[str, Any]:
     """Add the defaults, and put known keys into the order of the table."""
-    if question.disable_defaults:
+    if request.disable_defaults:
         return config
     ordered = settings.defaults()
-    for name in ordered:
-        origins.setdefault(name, _merge.DEFAULT)
+    for name, row in settings.TABLE.items():
+        if not row.derived:
+            origins.setdefault(name, _merge.DEFAULT)
     ordered.update(config)
     if ordered.get("topic_prefix_re") is None and isinstance(ordered["topic_prefix"], str):
         ordered["topic_prefix_re"] = settings.derive_topic_prefix_re(ordered["topic_prefix"])
@@ -172,7 +189,7 @@ def misspelt(values: Mapping[str, Any], path: str) -> list[str]:
     """
     found = []
     for name in values:
-        near = None if name in settings.TABLE else _nearest.nearest(name, settings.TABLE)
+        near = None if name in settings.TABLE else _words.did_you_mean(name, settings.TABLE)
         if near:
             shown = _words.value_words(name)
             found.append(f"{_words.path_words(path)}: nothing reads the key {shown}; did you mean {near!r}?")
@@ -180,7 +197,7 @@ def misspelt(values: Mapping[str, Any], path: str) -> list[str]:
 
 
 def _look_up(config: dict[str, Any], origins: _merge.Origins) -> list[str]:
-    """Add the endpoints that are kept in the DNS, and say which can't be had."""
+    """Add the endpoints that are kept in the DNS, and return which can't be looked up."""
     domains = config.get("srv_endpoints")
     if not domains:
         return []

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["COMMAND_LINE", "DEFAULT", "DERIVED", "Origin", "Origins", "lay_over", "lines"]
+__all__ = ["COMMAND_LINE", "DEFAULT", "DERIVED", "Origin", "Origins", "flat", "lay_over", "lines"]
 
 
 class Origin(NamedTuple):
@@ -33,7 +33,7 @@ def lay_over(below: dict[str, Any], origins: Origins, above: Mapping[str, Any], 
     """Lay values over others: dicts are merged key by key, all else is replaced.
 
     Args:
-        below: The values so far; changed in place. Its dicts belong to nobody else.
+        below: The values so far; changed in place. Its dicts are its own.
         origins: Where each of them came from; changed in place.
         above: The values to lay over them.
         origin: Where these come from.
@@ -59,8 +59,21 @@ def _own(value: Any) -> Any:
     return {key: _own(inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
+def flat(origins: Any) -> Iterator[Origin]:
+    """Yield every origin of a value.
+
+    Args:
+        origins: Its origin, or the origins of what is in it.
+    """
+    if isinstance(origins, Origin):
+        yield origins
+    else:
+        for inner in origins.values():
+            yield from flat(inner)
+
+
 def lines(origins: Origins, prefix: str = "") -> Iterator[tuple[str, Origin]]:
-    """Give every key with its origin, and the keys inside a dict that has several.
+    """Yield every key with its origin, and the keys inside a dict that has several.
 
     Args:
         origins: The origins.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From the bytes of a configuration file to its dict, or to one line that says what is wrong and where."""
+"""From the bytes of a configuration file to its dict, or to one line with what is wrong and where."""
 
 from __future__ import annotations
 

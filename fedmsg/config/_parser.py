@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The argparse parser that :func:`fedmsg.config.build_parser` gives to other people's commands."""
+"""The argparse parser that :func:`fedmsg.config.build_parser` returns, for commands of others."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def _common_flags() -> list[Declaration]:
         arguments |= {"action": "store_true"} if row.kind is kinds.BOOLEAN else {"type": _TYPES[row.kind]}
         flags.append(([row.flag], arguments))
     flags.append((["--config-filename"], {"help": "The file to read instead of those in the usual places."}))
-    insecure = "Read configuration files whoever they belong to."
+    insecure = "Read configuration files whatever their owner and mode."
     flags.append((["--allow-insecure-config"], {"action": "store_true", "help": insecure}))
     return flags
 
 
 def given_flags(declared: Iterable[Declaration], doc: str | None) -> dict[str, Any]:
-    """Parse the command line of the process, and give the flags that are really on it.
+    """Parse the command line of the process, and return the flags that are really on it.
 
     Args:
         declared: The command's own flags.
@@ -81,7 +81,7 @@ def given_flags(declared: Iterable[Declaration], doc: str | None) -> dict[str, A
 
 
 def all_flags(declared: Iterable[Declaration], doc: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the command line of the process, and give every flag that belongs into the configuration.
+    """Parse the command line of the process, and return every flag that belongs into the configuration.
 
     Args:
         declared: The command's own flags.

@@ -114,6 +114,25 @@ def test_execute_returns_what_run_returns() -> None:
     assert run([sys.executable, "-c", code], env={"PYTHONPATH": "."}).stdout == "['anything']\n"
 
 
+@pytest.mark.parametrize("prints_data", [False, True])
+@pytest.mark.parametrize("arguments", [[], ["--log-level", "ERROR"]])
+def test_base_command_runs_with_a_get_config_of_its_own(prints_data: bool, arguments: list[str]) -> None:
+    attributes = (
+        f"prints_data = {prints_data}\n"
+        "def get_config(self):\n"
+        "    import fedmsg.config\n"
+        "    return {**fedmsg.config.conf.copy(), 'whom': 'me', 'loud': 1}"
+    )
+    ended = greet(*arguments, attributes=attributes)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "Hello me 1\n", "")
+
+
+def test_base_command_works_without_its_constructor() -> None:
+    write()
+    code = "import greet; c = object.__new__(greet.GreetCommand); c.config = {'whom': 'x', 'loud': 0}; c.execute()"
+    assert run([sys.executable, "-c", code], env={"PYTHONPATH": "."}).stdout == "Hello x 0\n"
+
+
 COMMON: list[tuple[list[str], dict[str, Any]]] = [
     (["--io-threads", "2"], {"io_threads": 2}),
     (["--topic-prefix", "org.x"], {"topic_prefix": "org.x", "topic_prefix_re": r"org\.x\.[^\W\d_]+"}),

@@ -19,7 +19,7 @@ import fedmsg.commands.config
 from fedmsg import testing
 from fedmsg._util import yaml
 from fedmsg.config import settings
-from tests.unit.configs import write
+from tests.unit.configs import SOMEBODY, write
 
 
 @pytest.fixture(autouse=True)
@@ -200,6 +200,20 @@ def test_origin_for_programs(format_: str, read: Any) -> None:
     assert found["timeout"] == {"layer": "default", "file": None}
 
 
+# ---------------------------------------------------------------- a stranger's folder
+
+
+@pytest.mark.parametrize("owner", ["stranger", "root"] if os.geteuid() == 0 else ["root"])
+def test_root_runs_no_configuration_through_the_link_of_a_stranger(owner: str, tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere/a.py", "open('/dev/stderr', 'w').write('was run ')\nconfig = {'x': 1}")
+    os.symlink(tmp_path / "elsewhere", "fedmsg.d")
+    if owner == "stranger":
+        os.chown("fedmsg.d", SOMEBODY, -1, follow_symlinks=False)
+    status, _, err = outcome("--query", "x")
+    assert (status, "was run" in err) == ((5, False) if owner == "stranger" else (0, True))
+    assert ("it is a link of" in err) is (owner == "stranger")
+
+
 # ---------------------------------------------------------------- --check
 
 
@@ -208,7 +222,7 @@ def test_check_of_nothing() -> None:
 
 
 def test_check_of_good_files() -> None:
-    path = os.path.abspath(write("fedmsg.d/a.py", {"timeout": 3, "own": 1}))
+    path = os.path.abspath(write("fedmsg.d/a.py", {"timeout": 3}))
     assert outcome("--check") == (0, f"The configuration is in order. Read: {path}\n", "")
 
 

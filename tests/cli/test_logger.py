@@ -283,3 +283,14 @@ def test_a_relay_that_starts_late_is_waited_for() -> None:
     ):
         bus.start_relay()
         assert logger.wait() == 0
+
+
+@pytest.mark.parametrize("arguments", [["--message", "café"], []])
+def test_logger_sends_utf_8_under_an_ascii_locale(
+    listener: Listener, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    ended, messages = listener.hear(*arguments, stdin="café\n".encode())
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [message["msg"] for message in messages] == [{"log": "café"}]

@@ -385,3 +385,29 @@ def test_it_stays_small(publisher: Publisher) -> None:
         publisher.send(HELLO)
         assert process.wait() == 0
         assert process.out[-1] in {"[]", "['orjson']"}
+
+
+@pytest.mark.parametrize("stdout", ["reader leaves", "reader stays"])
+def test_tail_ends_when_its_reader_has_gone(publisher: Publisher, stdout: str) -> None:
+    """Without waiting for another message."""
+    command = [command_path("fedmsg-tail"), "--json"]
+    reader, writer = os.pipe()
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, env=os.environ | publisher.environ) as tail:
+        os.close(writer)
+        try:
+            publisher.wait()
+            publisher.send(HELLO)
+            assert json.loads(os.read(reader, 65536)) == HELLO
+            if stdout == "reader stays":
+                with pytest.raises(subprocess.TimeoutExpired):
+                    tail.wait(1)
+                tail.terminate()
+            else:
+                os.close(reader)
+            assert tail.wait(20) == 0
+            assert tail.stderr is not None
+            assert tail.stderr.read() == b""
+        finally:
+            tail.kill()
+            if stdout == "reader stays":
+                os.close(reader)

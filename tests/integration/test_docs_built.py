@@ -102,7 +102,8 @@ def test_configuration_samples_are_sound(tmp_path: Path) -> None:
                 if "/etc/fedmsg.d/" in caption:
                     sample = tmp_path / f"sample{suffix}"
                     sample.write_text(text, encoding="utf-8")
-                    done = run(["fedmsg-config", "--check", "--config-filename", str(sample)])
+                    # Not --check: the keys and certificates that a page names are not on this machine.
+                    done = run(["fedmsg-config", "--config-filename", str(sample)])
                     if done.returncode:
                         bad.append(f"{source.relative(page)}, {caption}: {done.stderr}")
     assert bad == []

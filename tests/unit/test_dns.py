@@ -144,7 +144,7 @@ def test_nobody_is_asked_without_srv_endpoints(server: NameServer) -> None:
 @pytest.mark.parametrize("bare", [False, True])
 def test_the_dns_is_an_origin(values: dict[str, Any], bare: bool) -> None:
     write("fedmsg.d/a.py", {**values, "srv_endpoints": ["other.example.org"]})
-    answer = _layers.gather(_layers.Question(disable_defaults=bare))
+    answer = _layers.gather(_layers.Request(disable_defaults=bare))
     assert answer.config["endpoints"]["other.example.org"] == ["tcp://127.0.0.1:9940"]
     rows = dict(lines(answer.origins))
     found = rows.get("endpoints.other.example.org") or rows["endpoints"]

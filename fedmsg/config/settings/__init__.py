@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The settings that fedmsg knows, for whoever is handed a configuration.
+"""The settings that fedmsg knows: one table, from rows that stand in a module for each room.
 
-A configuration is a plain dict. Code that reads it takes values with :func:`get`, which
-also works on a dict that has only some of the keys.
+A configuration is a plain dict. Code reads it through :func:`of`, a view with a typed
+attribute for each setting, or by the name of a key with :func:`get`; both also work on a
+dict that has only some of the keys.
+
+The defaults, the validation, the flags of the commands, the reference in the documentation
+and the words of ``fedmsg-config`` are all made from the table.
 """
 
 from __future__ import annotations
@@ -10,42 +14,80 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmsg.config.settings.setting import Setting
-from fedmsg.config.settings.table import TABLE
+from fedmsg.config.settings.base import BaseSettings, derive_topic_prefix_re
+from fedmsg.config.settings.crypto import CryptoSettings
+from fedmsg.config.settings.hub import HubSettings
+from fedmsg.config.settings.replay import ReplaySettings
+from fedmsg.config.settings.setting import Problem, Setting
+from fedmsg.config.settings.transport import TransportSettings
+from fedmsg.config.settings.words import WordsSettings
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["TABLE", "Setting", "accept", "conf_defaults", "defaults", "derive_topic_prefix_re", "get"]
+__all__ = [
+    "TABLE",
+    "Problem",
+    "Setting",
+    "Settings",
+    "accept",
+    "conf_defaults",
+    "defaults",
+    "derive_topic_prefix_re",
+    "get",
+    "of",
+]
+
+
+class Settings(BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, HubSettings):
+    """All settings of a configuration; the order of the rooms is that of ``conf`` and of ``--help``."""
+
+    __slots__ = ()
+
+
+#: The settings by name.
+TABLE: dict[str, Setting[Any]] = {
+    row.name: row for room in Settings.__bases__ for row in vars(room).values() if isinstance(row, Setting)
+}
+
+
+def of(config: Mapping[str, Any]) -> Settings:
+    """Return a view of a configuration with typed attributes.
+
+    Args:
+        config: A configuration, which may lack any key.
+    """
+    return Settings(config)
 
 
 def defaults() -> dict[str, Any]:
-    """Give what ``load_config`` starts from: fresh copies of every default."""
-    return {name: row.fresh_default() for name, row in TABLE.items() if not row.derived}
+    """Return what ``load_config`` starts from: fresh copies of every default but None.
+
+    Libraries such as moksha.hub look whether a key is there; of those that are None fedmsg 1.x has one.
+    """
+    rows = [row for row in TABLE.values() if row.default is not None or row.name == "persistent_store"]
+    return {row.name: row.fresh_default() for row in rows}
 
 
 def conf_defaults() -> dict[str, Any]:
-    """Give what ``fedmsg.config.conf`` starts from: fresh copies, of its keys alone."""
+    """Return what ``fedmsg.config.conf`` starts from: fresh copies, of its keys alone."""
     return {name: row.fresh_default(for_conf=True) for name, row in TABLE.items() if row.in_conf}
 
 
 def get(config: Mapping[str, Any], name: str) -> Any:
-    """Give the configured value of a setting, or else its default.
+    """Return the configured value of a setting, or else its default.
 
     Args:
         config: A configuration, which may lack any key.
         name: The name of a setting in the table.
-
-    Returns:
-        The value.
     """
     try:
         return config[name]
     except KeyError:
         row = TABLE[name]
-    return derive_topic_prefix_re(get(config, "topic_prefix")) if row.derived else row.fresh_default()
+    return row.derived(config) if row.derived else row.fresh_default()
 
 
 def accept(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a copy of a configuration in which every known setting has the type that the code works with.
+    """Return a copy of a configuration in which every known setting has the type that the code works with.
 
     Args:
         config: A configuration, which may lack any key and have others.
@@ -61,21 +103,8 @@ def accept(config: Mapping[str, Any]) -> dict[str, Any]:
         try:
             accepted[name] = row.accept(value)
         except ValueError as error:
-            shown = "a secret" if row.secret else ascii(value)[:60]
-            problems.append(f"{name} is {shown}: {error}; {row.fix}")
+            what = f"a secret: it is not {row.type}" if row.secret else f"{ascii(value)[:60]}: {error}"
+            problems.append(f"{name} is {what}; {row.fix}")
     if problems:
         raise ConfigError("; ".join(problems))
     return accepted
-
-
-def derive_topic_prefix_re(prefix: str) -> str:
-    r"""Make the regular expression for the prefix and the environment of a topic.
-
-    Args:
-        prefix: The topic prefix.
-
-    Returns:
-        The prefix with its dots escaped, a dot, and one word of letters.
-    """
-    # Only the dots, as 1.x does: programs compare the text.
-    return prefix.replace(".", r"\.") + r"\.[^\W\d_]+"

@@ -2,31 +2,38 @@
 """The kinds of value that a setting may have, and how a configured value becomes one.
 
 Each kind reads a value in two ways. ``strict`` is the reading of ``fedmsg.config.conf``:
-what it takes and the words it refuses with are those of fedmsg 1.x, which applications
+what it takes and the words of its errors are those of fedmsg 1.x, which applications
 compare. ``loose`` is the reading of ``load_config``: it takes what 1.x worked with
-unchecked, and refuses what can't work.
+unchecked, and rejects what can't work.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, TypeVar
 
-__all__ = ["ADDRESS", "ANYTHING", "BOOLEAN", "ENDPOINTS", "INTEGER", "LINES", "MAPPING", "NUMBER", "PATTERN",
-           "POLICY", "RECORDS", "SECONDS", "TEXT", "TEXTS", "Kind"]  # fmt: skip
+__all__ = ["ADDRESS", "ANYTHING", "BOOLEAN", "ENDPOINTS", "FILE_MODE", "FOLDER", "INTEGER", "LINES", "MAPPING",
+           "NUMBER", "PATTERN", "POLICY", "RECORDS", "SECONDS", "TEXT", "TEXTS", "Kind"]  # fmt: skip
 
-# Not compiled here: that would cost every program, and only --check looks at addresses.
+# Not compiled here: that would cost every program, and only --check looks at these.
 _TRANSPORT = r"(?:tcp|ipc|inproc|ws|wss|tipc|vmci|pgm|epgm|norm|udp)://.+"
-_TCP_PORT = r"tcp://.+:(\*|!|\d{1,5})"
+_TCP = r"tcp://(\[[^\]\s]+\]|[^:\[\]\s/]+):(\*|!|\d{1,5})"
+_HIGHEST_PORT = 65535
+# What the kernel takes for the name of a socket, in bytes.
+_LONGEST_IPC_PATH = 107
+
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 def _no_faults(value: Any) -> list[str]:  # noqa: ARG001 the signature is that of Kind.faults
     return []
 
 
-class Kind(NamedTuple):
+class Kind(Generic[T_co]):
     """A kind of value.
 
     Attributes:
@@ -37,11 +44,15 @@ class Kind(NamedTuple):
         faults: What is wrong in a value that was taken, for ``fedmsg-config --check``.
     """
 
-    name: str
-    strict: Callable[[Any], Any]
-    loose: Callable[[Any], Any]
-    fix: str
-    faults: Callable[[Any], list[str]] = _no_faults
+    def __init__(
+        self,
+        name: str,
+        strict: Callable[[Any], Any],
+        loose: Callable[[Any], Any],
+        fix: str,
+        faults: Callable[[Any], list[str]] = _no_faults,
+    ) -> None:
+        self.name, self.strict, self.loose, self.fix, self.faults = name, strict, loose, fix, faults
 
 
 def _boolean(value: Any) -> bool:
@@ -157,13 +168,6 @@ def _pattern(value: Any) -> Any:
     return value
 
 
-def _loose_policy(value: Any) -> Any:
-    for topic, signers in (_mapping(value) or {}).items():
-        if not isinstance(signers, (list, tuple, set, frozenset)):
-            raise ValueError(f"{signers!r} under {topic!r} is not a list of names")
-    return value
-
-
 def _endpoints(value: Any) -> dict[str, list[str]]:
     if not isinstance(value, dict):
         raise ValueError("The 'endpoints' config value must be a dict.")
@@ -180,39 +184,81 @@ def _endpoints(value: Any) -> dict[str, list[str]]:
 
 
 def _address_faults(value: Any) -> list[str]:
-    """Say what is wrong with an address, or with each address of a list."""
+    """Return what is wrong with an address, or with each address of a list."""
     if isinstance(value, (list, tuple)):
         return [fault for one in value for fault in _address_faults(one)]
-    if not isinstance(value, str):
-        return []
-    if not re.fullmatch(_TRANSPORT, value):
-        return [f"{value!r} does not begin with a transport; write 'tcp://{value.partition('://')[2] or value}'"]
-    if value.startswith("tcp:"):
-        port = re.fullmatch(_TCP_PORT, value)
-        if port is None or (port[1].isdigit() and int(port[1]) > 65535):
-            return [f"{value!r} does not end in a port; write 'tcp://host:1234'"]
-    return []
+    fault = _address_fault(value) if isinstance(value, str) else ""
+    return [f"{value!r} {fault}"] if fault else []
+
+
+def _address_fault(address: str) -> str:
+    """Return what is wrong with an address, and the cure; nothing when it is in order."""
+    transport, separator, rest = address.partition("://")
+    if not re.fullmatch(_TRANSPORT, address):
+        return f"does not begin with a transport; write 'tcp://{rest if separator else address}'"
+    if transport == "tcp" and "," in rest:
+        return "has several addresses in one; write a list: ['tcp://host:1234', 'tcp://host:1235']"
+    parts = re.fullmatch(_TCP, address) if transport == "tcp" else None
+    if transport == "tcp" and (parts is None or (parts[2].isdigit() and int(parts[2]) > _HIGHEST_PORT)):
+        return "does not end in a port; write 'tcp://host:1234'"
+    if transport == "ipc" and len(rest.encode(errors="replace")) > _LONGEST_IPC_PATH:
+        return f"is too long: the path of a socket has at most {_LONGEST_IPC_PATH} bytes; use a shorter one"
+    return ""
 
 
 def _endpoint_faults(value: Any) -> list[str]:
-    """Say what is wrong with the addresses under each name."""
+    """Return what is wrong with the addresses under each name."""
     named = value.items() if isinstance(value, dict) else ()
     return [f"{name}: {fault}" for name, addresses in named for fault in _address_faults(addresses)]
 
 
-BOOLEAN = Kind("true or false", _boolean, _loose_boolean, "write True or False")
-INTEGER = Kind("whole number", _integer, _loose_integer, "write a whole number")
-NUMBER = Kind("number", _float, _loose_float, "write a number")
-SECONDS = Kind("number", _integer, _loose_seconds, "write a number")
-TEXT = Kind("text", _text, _text, "write text in quotes")
-PATTERN = Kind("regular expression", _text, _pattern, "write a regular expression in quotes")
-TEXTS = Kind("list of texts", _list, _loose_texts, "write a list of texts in quotes")
-RECORDS = Kind("list of dicts", _list, _loose_records, "write a list of dicts")
-POLICY = Kind("dict of topics and lists of names", _mapping, _loose_policy, "write a dict of topics and lists of names")
-MAPPING = Kind("dict", _mapping, _mapping, "write a dict")
-LINES = Kind("text or list of texts", _text_or_list, _loose_text_or_list,
+def _folder_faults(value: Any) -> list[str]:
+    """Return why nothing could be written to a folder, which may have to be made first."""
+    if not isinstance(value, str) or not value:
+        return []
+    there = value
+    while not os.path.lexists(there) and os.path.dirname(there) != there:
+        there = os.path.dirname(there) or "."
+    if not os.path.isdir(there):
+        return [f"{value!r} can't be a folder: {there} is none; name another one"]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [f"{there} can't be written to; run 'chown' or 'chmod' on it, or name another folder"]
+    return []
+
+
+def _mode_faults(value: Any) -> list[str]:
+    try:
+        fits = value is None or 0 <= int(str(value), 8) <= 0o777
+    except ValueError:
+        fits = False
+    return [] if fits else [f"{value!r} is no octal file mode; write one such as '0770'"]
+
+
+def _policy(value: Any) -> Any:
+    """Read who may send under which topic: text in place of a list would be searched for a part of it."""
+    for topic, names in (_mapping(value) or {}).items():
+        listed = names if isinstance(names, (list, tuple, set, frozenset)) else [None]
+        if not isinstance(topic, str) or not all(isinstance(name, str) for name in listed):
+            raise ValueError(f"{topic!r}: {names!r} is not a topic with a list of names")
+    return value
+
+
+BOOLEAN: Kind[bool] = Kind("true or false", _boolean, _loose_boolean, "write True or False")
+INTEGER: Kind[int] = Kind("whole number", _integer, _loose_integer, "write a whole number")
+NUMBER: Kind[float] = Kind("number", _float, _loose_float, "write a number")
+SECONDS: Kind[float] = Kind("number", _integer, _loose_seconds, "write a number")
+TEXT: Kind[str] = Kind("text", _text, _text, "write text in quotes")
+PATTERN: Kind[str] = Kind("regular expression", _text, _pattern, "write a regular expression in quotes")
+TEXTS: Kind[list[str]] = Kind("list of texts", _list, _loose_texts, "write a list of texts in quotes")
+RECORDS: Kind[list[dict[str, Any]]] = Kind("list of dicts", _list, _loose_records, "write a list of dicts")
+MAPPING: Kind[dict[str, Any]] = Kind("dict", _mapping, _mapping, "write a dict")
+LINES: Kind[str | list[str]] = Kind("text or list of texts", _text_or_list, _loose_text_or_list,
              "write an address in quotes, or a list of them", _address_faults)  # fmt: skip
-ADDRESS = Kind("text", _text, _text, "write an address in quotes", _address_faults)
-ENDPOINTS = Kind("dict of names and lists of addresses", _anything, _endpoints,
+ADDRESS: Kind[str] = Kind("text", _text, _text, "write an address in quotes", _address_faults)
+ENDPOINTS: Kind[dict[str, list[str]]] = Kind("dict of names and lists of addresses", _anything, _endpoints,
                  "write a dict of names and lists of addresses", _endpoint_faults)  # fmt: skip
-ANYTHING = Kind("object", _anything, _anything, "")
+FOLDER: Kind[str] = Kind("text", _text, _text, "write a path in quotes", _folder_faults)
+FILE_MODE: Kind[str] = Kind("text", _text, _text, "write digits in quotes, such as '0770'", _mode_faults)
+POLICY: Kind[dict[str, list[str]]] = Kind("dict of topics and lists of names", _policy, _policy,
+                                          "write a dict of topics and lists of names")  # fmt: skip
+ANYTHING: Kind[Any] = Kind("object", _anything, _anything, "")

@@ -502,7 +502,7 @@ def test_the_command_line_is_the_uppermost_layer(monkeypatch: pytest.MonkeyPatch
     config = load(EXTRA, "What it does.", fedmsg_command=True)
     wanted = ["timeout", "zmq_linger", "zz", "own", "bare", "on", "many", "config_filename", "print_config"]
     assert [config[name] for name in wanted] == [7, 6, "1", "file", "file", True, ["a", "b"], None, False]
-    # The same command line is the same question, another one is not.
+    # The same command line is the same request, another one is not.
     assert load(EXTRA, "What it does.", fedmsg_command=True) is config
     monkeypatch.setattr(sys, "argv", ["prog"])
     assert load(EXTRA, "What it does.", fedmsg_command=True)["timeout"] == 5
@@ -588,7 +588,7 @@ def test_a_folder_that_was_deleted_under_us_does_no_harm(tmp_path: Path, monkeyp
 
 def test_importing_it_is_cheap() -> None:
     dear = {"argparse", "logging.config", "yaml", "ast", "difflib", "click", "dns", "inspect"}
-    code = "import sys, fedmsg.config; fedmsg.config._layers.gather(fedmsg.config._layers.Question()); "
+    code = "import sys, fedmsg.config; fedmsg.config._layers.gather(fedmsg.config._layers.Request()); "
     run = subprocess.run(
         [sys.executable, "-c", code + "print(*sys.modules)"], capture_output=True, text=True, check=True
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmsg.config import settings
-from fedmsg.config._nearest import nearest
+from fedmsg.config._words import did_you_mean
 
 NAMES = list(settings.TABLE)
 
@@ -36,7 +36,7 @@ NAMES = list(settings.TABLE)
     ],
 )
 def test_a_misspelt_key(word: str, expected: str) -> None:
-    assert nearest(word, NAMES) == expected
+    assert did_you_mean(word, NAMES) == expected
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_misspelt_key(word: str, expected: str) -> None:
     fmn.consumer.enabled bodhi.topic bugzilla mailman.hyperkitty hostname url database x_""".split(),
 )
 def test_a_key_of_somebody_else(word: str) -> None:
-    assert nearest(word, NAMES) is None
+    assert did_you_mean(word, NAMES) is None
 
 
 letters = st.sampled_from("abcdefghijklmnopqrstuvwxyz_.")
@@ -65,17 +65,17 @@ def test_one_slip_in_any_known_key_is_seen(data: st.DataObject, name: str, lette
         ])
     )  # fmt: skip
     if slip not in settings.TABLE:
-        assert nearest(slip, NAMES) is not None
+        assert did_you_mean(slip, NAMES) is not None
 
 
 @given(st.text(max_size=40))
 def test_any_word_has_an_answer(word: str) -> None:
-    assert nearest(word, NAMES) in {*NAMES, None}
+    assert did_you_mean(word, NAMES) in {*NAMES, None}
 
 
 def test_many_keys_of_plugins_cost_little() -> None:
     # Not a benchmark: it fails when every pair of names is compared in full, which takes seconds.
     words = [f"fedmsg.consumers.plugin{number}.enabled" for number in range(300)]
     start = time.process_time()
-    assert [word for word in words if nearest(word, NAMES)] == []
+    assert [word for word in words if did_you_mean(word, NAMES)] == []
     assert time.process_time() - start < 1

@@ -253,3 +253,11 @@ def test_a_misspelt_key_is_warned_about(caplog: pytest.LogCaptureFixture, monkey
     assert [message.partition(": ")[2] for message in caplog.messages] == [
         "nothing reads the key 'enviroment'; did you mean 'environment'?"
     ]
+
+
+@pytest.mark.parametrize(("key", "value"), [("irc", {"sasl_password": "geheim"}), ("stomp_pass", ["geheim"])])
+def test_no_secret_is_shown_in_an_error(key: str, value: object) -> None:
+    for read in (lambda: FedmsgConfig().load_config({key: value}), lambda: settings.accept({key: value})):
+        with pytest.raises(ValueError, match=key) as caught:
+            read()
+        assert "geheim" not in str(caught.value)

@@ -64,10 +64,10 @@ def test_what_a_sample_sets(section: str, repository: Path) -> None:
 
 def test_a_checkout_only_turns_on_signatures(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
-    without = _layers.gather(_layers.Question())
+    without = _layers.gather(_layers.Request())
     monkeypatch.chdir(repository)
     # The checkout may belong to another user than the one who tests it.
-    within = _layers.gather(_layers.Question(allow_insecure=True))
+    within = _layers.gather(_layers.Request(allow_insecure=True))
     assert within.config == {**without.config, **SET_AT_ALL}
     assert (within.problems, within.notes) == ([], [])
     assert len(within.files) == len(settings_by_section())
@@ -80,7 +80,7 @@ def test_the_derived_setting_is_explained_too(repository: Path) -> None:
 def test_all_samples_together_are_in_order(repository: Path) -> None:
     for path in sample_files(repository):
         write(f"fedmsg.d/{path.name}", COMMENTED_OUT.sub("    ", path.read_text(encoding="utf-8")))
-    answer = _layers.gather(_layers.Question())
-    assert (answer.problems, answer.notes) == ([], [])
+    loaded = _layers.gather(_layers.Request())
+    assert (loaded.problems, loaded.notes) == ([], [])
     expected = {**settings.defaults(), **SET_AT_ALL}
-    assert {name: answer.config[name] for name in settings.defaults()} == expected
+    assert {name: loaded.config[name] for name in settings.defaults()} == expected

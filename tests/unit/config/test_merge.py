@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmsg.config import _layers
+from fedmsg.config import _layers, settings
 from fedmsg.config._merge import DEFAULT, Origin, Origins, lay_over, lines
 from tests.unit.configs import write
 
@@ -104,11 +104,15 @@ def test_the_origin_of_every_key_is_known(monkeypatch: pytest.MonkeyPatch) -> No
     one = os.path.abspath(write("fedmsg.d/a.py", {"endpoints": {"a": "tcp://h:1"}, "x": 1, "timeout": 3}))
     two = os.path.abspath(write("fedmsg.d/b.yaml", "endpoints: {b: tcp://h:2}\nlogging: {root: {level: INFO}}\n"))
     three = os.path.abspath(write("fedmsg-config.py", {"timeout": 4}))
-    answer = _layers.gather(_layers.Question(flags={"zmq_linger": 5}))
-    assert answer.problems == []
-    assert answer.files == [one, two, three]
-    assert set(answer.origins) == set(answer.config)
-    rows = dict(lines(answer.origins))
+    loaded = _layers.gather(_layers.Request(flags={"zmq_linger": 5}))
+    assert loaded.problems == []
+    assert loaded.files == [one, two, three]
+    # A default that is None has an origin, and is no key.
+    assert {key for key in loaded.origins if key not in loaded.config} == {
+        name for name, row in settings.TABLE.items() if name not in settings.defaults() and not row.derived
+    }
+    assert set(loaded.config) <= set(loaded.origins)
+    rows = dict(lines(loaded.origins))
     expected = {
         "endpoints.a": Origin("./fedmsg.d", one),
         "endpoints.b": Origin("./fedmsg.d", two),
@@ -125,8 +129,8 @@ def test_the_origin_of_every_key_is_known(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_named_files_are_a_layer_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     path = os.path.abspath(write("my.py", {"x": 1}))
-    by_flag = _layers.gather(_layers.Question(filenames=("my.py",)))
+    by_flag = _layers.gather(_layers.Request(filenames=("my.py",)))
     assert by_flag.origins["x"] == Origin("--config-filename", path)
     monkeypatch.setenv("FEDMSG_CONFIG", "my.py")
-    by_environment = _layers.gather(_layers.Question())
+    by_environment = _layers.gather(_layers.Request())
     assert by_environment.origins["x"] == Origin("FEDMSG_CONFIG", path)

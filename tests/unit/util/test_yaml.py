@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -46,6 +47,28 @@ def test_what_is_wrong_and_where(text: str, line: int, what: str) -> None:
         yaml.load(text)
     assert what in str(caught.value)
     assert caught.value.line == line
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
+MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40))
+
+
+@pytest.mark.parametrize("text", [BOMB, MERGED], ids=["lists", "merged"])
+def test_aliases_that_multiply_are_rejected(text: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(yaml.NotYaml, match="its aliases make more than 100000 values"):
+            yaml.load(text)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_document_without_aliases_is_read() -> None:
+    text = "".join(f"- [{n}]\n" for n in range(20_000))
+    assert len(yaml.load(text)) == 20_000
 
 
 data = st.recursive(

@@ -171,6 +171,93 @@ def test_what_is_opened_is_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) ->
     assert read(folder("fedmsg.d"))[0] == []
 
 
+def give_away_link(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a link another user's, and only the link: as another user than root, be one who owns the rest."""
+    if os.geteuid() == 0:
+        os.chown(path, SOMEBODY, -1, follow_symlinks=False)
+    else:
+        fstat = os.fstat
+        mine = os.lstat(path).st_ino
+
+        def strange(descriptor: int) -> os.stat_result:
+            found = fstat(descriptor)
+            return os.stat_result([*found[:4], SOMEBODY, *found[5:]]) if found.st_ino == mine else found
+
+        monkeypatch.setattr(os, "fstat", strange)
+
+
+@pytest.mark.parametrize("place", [folder("fedmsg.d"), file("fedmsg.d/a.py"), file("fedmsg-config.py")])
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_reader_rejects_a_link_of_another_user(place: _files.Place, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever in a chain of links it stands, also in the middle of what another link leads to."""
+    write("real/conf/a.py", {"x": 1})
+    os.symlink("real", "third")
+    if "fedmsg.d" in place.path:
+        os.symlink(os.path.abspath("third/conf"), "second")
+        os.symlink("second", "fedmsg.d")
+        links = ["fedmsg.d", "second", "third"]
+    else:
+        os.symlink("./third/../third/conf/a.py", "second")
+        os.symlink("second", "fedmsg-config.py")
+        links = ["fedmsg-config.py", "second", "third"]
+    assert read(place) == ([1], [])
+    give_away_link(links[step], monkeypatch)
+    found, problems = read(place)
+    assert found == []
+    assert [f"chown -h {os.geteuid()}" in problem and "it is a link of" in problem for problem in problems] == [True]
+    one = _files.Reader(insecure_ok=True)
+    one.read(place)
+    assert [source.values for source in one.sources] == [{"x": 1}]
+
+
+def test_reader_follows_the_link_that_it_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("good/a.py", {"x": "good"})
+    write("evil/a.py", {"x": "evil"})
+    os.symlink("good", "fedmsg.d")
+    os.symlink("evil", "evil.link")
+    readlink = os.readlink
+
+    def replace_then_read(path: str, **keywords: Any) -> str:
+        if os.path.lexists("evil.link"):
+            os.rename("evil.link", "fedmsg.d")
+        return readlink(path, **keywords)
+
+    monkeypatch.setattr(os, "readlink", replace_then_read)
+    assert read(folder("fedmsg.d")) == (["good"], [])
+    assert os.path.realpath("fedmsg.d").endswith("evil")
+
+
+def test_reader_ends_in_a_circle_of_links() -> None:
+    os.symlink("other", "fedmsg.d")
+    os.symlink("fedmsg.d", "other")
+    _, problems = read(folder("fedmsg.d"))
+    assert "Too many levels of symbolic links" in problems[0]
+
+
+@pytest.mark.parametrize("is_read_only", [True, False])
+def test_reader_reads_a_config_map(is_read_only: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Kubernetes mounts it: links, and everybody could write, were the mount not read-only."""
+    write("map/..2026/a.py", {"x": 1})
+    os.symlink("..2026", "map/..data")
+    os.symlink("..data/a.py", "map/a.py")
+    for path in ("map", "map/..2026", "map/..2026/a.py"):
+        os.chmod(path, 0o777)
+    real = os.fstatvfs
+
+    def mounted(descriptor: int) -> os.statvfs_result:
+        # What the kernel says of a mount; to make one takes rights that not every machine has.
+        found = list(real(descriptor))
+        found[8] = found[8] | os.ST_RDONLY if is_read_only else found[8] & ~os.ST_RDONLY
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "fstatvfs", mounted)
+    found, problems = read(folder("map"))
+    assert found == ([1] if is_read_only else [])
+    assert ["everybody may write to it; run 'chmod o-w" in problem for problem in problems] == [True] * (
+        not is_read_only
+    )
+
+
 def test_a_folder_that_is_replaced_after_the_look_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are opened below the descriptor of the folder that was looked at."""
     write("fedmsg.d/a.py", {"x": "good"})

@@ -36,11 +36,20 @@ def test_a_pidfile_of_a_process_that_has_ended() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "no number", "\x00"])
-def test_a_pidfile_that_is_something_else(text: str) -> None:
+def test_pidfile_without_a_process_number_is_taken_over(text: str, caplog: pytest.LogCaptureFixture) -> None:
     Path("daemon.pid").write_text(text)
-    with pytest.raises(ConfigError, match="holds no process number; remove it"):
+    lock = _daemonize._pidfile(str(Path("daemon.pid").absolute()))
+    assert not Path("daemon.pid").exists()
+    with lock:
+        assert Path("daemon.pid").read_text() == f"{os.getpid()}\n"
+    assert [message.partition(" holds ")[2] for message in caplog.messages] == ["no process number, and is taken over"]
+
+
+def test_pidfile_that_is_a_file_for_something_else_is_kept() -> None:
+    Path("daemon.pid").write_text("x" * 65)
+    with pytest.raises(ConfigError, match="is no pid file; remove it"):
         _daemonize._pidfile(str(Path("daemon.pid").absolute()))
-    assert Path("daemon.pid").read_text() == text
+    assert Path("daemon.pid").read_text() == "x" * 65
 
 
 def test_the_mask_for_new_files_is_the_one_that_is_set() -> None:
