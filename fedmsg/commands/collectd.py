@@ -14,9 +14,9 @@ from collections import Counter
 from typing import Any, ClassVar
 
 from fedmsg import meta
-from fedmsg.commands import BaseCommand, Declaration, _daemon
+from fedmsg.commands import BaseCommand, Declaration
 from fedmsg.consumers import FedmsgConsumer
-from fedmsg.hub import Hub, PollingProducer
+from fedmsg.hub import Hub, PollingProducer, daemon
 
 __all__ = ["CollectdCommand", "CollectdConsumer", "CollectdProducer", "collectd"]
 
@@ -125,7 +125,7 @@ class CollectdCommand(BaseCommand):
         # What passed while it did not run is not to be counted now.
         config = {**self.config, "status_directory": None, str(CollectdConsumer.config_key): True}
         meta.make_processors(**config)
-        _daemon.run_hub(lambda: Hub(config, [CollectdConsumer], [CollectdProducer]), "counting for collectd")
+        daemon.run_hub(lambda: Hub(config, [CollectdConsumer], [CollectdProducer]), "counting for collectd")
 
 
 def collectd() -> Any:

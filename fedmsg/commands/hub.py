@@ -7,9 +7,9 @@ import resource
 from typing import Any, ClassVar
 
 from fedmsg import utils
-from fedmsg.commands import BaseCommand, Declaration, _daemon
+from fedmsg.commands import BaseCommand, Declaration
 from fedmsg.exceptions import ConfigError, UsageError
-from fedmsg.hub import Hub, provide_moksha
+from fedmsg.hub import Hub, daemon, provide_moksha
 
 __all__ = ["HubCommand", "hub"]
 
@@ -82,7 +82,7 @@ class HubCommand(BaseCommand):
         consumers = self._explicit_consumers()
         if self.config["retry_dead_letters"] and not self.config.get("dead_letter_directory"):
             raise ConfigError("--retry-dead-letters needs dead_letter_directory: set it to the folder they are in")
-        _daemon.run_hub(
+        daemon.run_hub(
             lambda: Hub(self.config, consumers, retry_dead_letters=self.config["retry_dead_letters"]),
             "running",
             websocket=True,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Serves the figures of a daemon over HTTP, in the form that Prometheus reads."""
+"""Serves the samples of a daemon over HTTP, in the form that Prometheus reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError
-from fedmsg.monitoring.figures import Figure
+from fedmsg.monitoring.metrics import Sample
 
 __all__ = ["Exporter"]
 
@@ -44,22 +44,22 @@ _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Exporter:
-    """An HTTP server for the figures of this process; without ``metrics_port`` there is none.
+    """An HTTP server for the samples of this process; without ``metrics_port`` there is none.
 
     Args:
         config: The configuration.
-        collect: Gives the figures, in a thread of the server.
+        collect: Gives the samples, in a thread of the server.
 
     Attributes:
         port: The port that is served, once it runs.
     """
 
-    def __init__(self, config: Mapping[str, Any], collect: Callable[[], Iterable[Figure]]) -> None:
+    def __init__(self, config: Mapping[str, Any], collect: Callable[[], Iterable[Sample]]) -> None:
         self.port: int | None = None
         self._host: str = settings.get(config, "metrics_interface") or "127.0.0.1"
         self._configured_port: int | None = settings.get(config, "metrics_port")
         self._registry = CollectorRegistry()
-        self._registry.register(_Figures(collect))
+        self._registry.register(_Samples(collect))
         ProcessCollector(registry=self._registry)
         self._server: _HTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -84,7 +84,7 @@ class Exporter:
         self._thread = threading.Thread(target=self._server.serve, name="fedmsg-metrics", daemon=True)
         self._thread.start()
         log.info(
-            "serving figures at http://%s:%d/metrics", f"[{self._host}]" if ":" in self._host else self._host, self.port
+            "serving metrics at http://%s:%d/metrics", f"[{self._host}]" if ":" in self._host else self._host, self.port
         )
         return self
 
@@ -110,10 +110,10 @@ class Exporter:
             self.close()
 
 
-class _Figures(Collector):
-    """Makes metrics of figures."""
+class _Samples(Collector):
+    """Makes metrics of samples."""
 
-    def __init__(self, collect: Callable[[], Iterable[Figure]]) -> None:
+    def __init__(self, collect: Callable[[], Iterable[Sample]]) -> None:
         self._collect = collect
         self._failures = 0
 
@@ -126,22 +126,22 @@ class _Figures(Collector):
             yield from _families(list(self._collect()))
         except Exception:
             self._failures += 1
-            log.exception("no figures could be collected")
+            log.exception("no metrics could be collected")
         failures = CounterMetricFamily("fedmsg_metrics_failures", "How often no figures could be collected")
         failures.add_metric([], self._failures)
         yield failures
 
 
-def _families(figures: list[Figure]) -> list[Metric]:
-    """Put figures of one name together; those with the same labels, which Prometheus would not take, are summed."""
+def _families(samples: list[Sample]) -> list[Metric]:
+    """Put samples of one name together; those with the same labels, which Prometheus would not take, are summed."""
     values: dict[tuple[str, tuple[str, ...]], float] = {}
     families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-    for figure in figures:
-        if figure.name not in families:
-            family = CounterMetricFamily if figure.grows else GaugeMetricFamily
-            families[figure.name] = family(f"fedmsg_{figure.name}", figure.text, labels=[*figure.labels])
-        key = figure.name, tuple(figure.labels.values())
-        values[key] = values.get(key, 0) + figure.value
+    for sample in samples:
+        if sample.name not in families:
+            family = CounterMetricFamily if sample.grows else GaugeMetricFamily
+            families[sample.name] = family(f"fedmsg_{sample.name}", sample.text, labels=[*sample.labels])
+        key = sample.name, tuple(sample.labels.values())
+        values[key] = values.get(key, 0) + sample.value
     for (name, labels), value in values.items():
         families[name].add_metric(labels, value)
     return list(families.values())

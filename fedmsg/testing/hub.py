@@ -47,7 +47,7 @@ class _CountingHub(Hub):
         self.arrived = 0
         self._news = news
         super().__init__(*args, **kw)
-        self._loop.handed_on = self._count
+        self._loop.on_dispatch = self._count
 
     def _count(self, messages: int) -> None:
         with self._news:
@@ -289,7 +289,7 @@ class HubRunner:
     @property
     def handled(self) -> int:
         """How many messages the consumers have handled well."""
-        return sum(consumer._hub_totals()["handled"] for consumer in self.consumers if isinstance(consumer, Consumer))
+        return self.hub.handled
 
     @property
     def refused(self) -> dict[str, int]:

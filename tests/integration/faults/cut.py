@@ -17,6 +17,7 @@ from fedmsg import aio
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.core import FedMsgContext
 from fedmsg.hub import Hub
+from fedmsg.hub.consumer import runner_of
 from fedmsg.replay import sqlstore
 from fedmsg.testing import Process, free_address, wait_until
 from tests.certificates import Bench
@@ -158,7 +159,7 @@ class HubScene(Scene):
 
         own = {"listening.enabled": True, "moksha.workers_per_consumer": 4, "name": None}
         with Hub({**self.mine, **own}, [Listening], []) as self.hub:
-            self.counts = self.hub.consumers[0]._hub_gaps._filler.counts
+            self.counts = runner_of(self.hub.consumers[0]).hooks._gaps._filler.counts
             done.wait()
 
 

@@ -19,8 +19,8 @@ import pytest
 import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError
-from fedmsg.hub.monitoring import Monitor
 from fedmsg.monitoring import ipc
+from fedmsg.monitoring.report import Monitor
 from fedmsg.testing import free_address, wait_until
 
 SOON = 0.02
@@ -172,7 +172,7 @@ def test_the_file_goes_with_the_monitor(tmp_path: Path) -> None:
 def test_what_a_dead_process_left_is_replaced(tmp_path: Path, reader: Reader) -> None:
     path = tmp_path / "monitoring"
     program = (
-        "import os, signal; from fedmsg.hub.monitoring import Monitor\n"
+        "import os, signal; from fedmsg.monitoring.report import Monitor\n"
         f"Monitor({{{KEY!r}: 'ipc://{path}'}}, dict).start(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", program], check=False)
