@@ -9,8 +9,10 @@ not pay for a highlighter, and a missing library is one line instead of a traceb
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import logging
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +21,7 @@ from fedmsg.exceptions import MissingExtra
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["lazy", "load"]
+__all__ = ["lazy", "load", "provide"]
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +104,49 @@ def load(group: str, failed: list[str] | None = None) -> list[tuple[str, Any]]:
             if failed is not None:
                 failed.append(f"{entry.value}: {type(error).__name__}: {error}")
     return loaded
+
+
+class _Provider:
+    """Finds a package by calling what registers it, when it is first imported."""
+
+    def __init__(self, package: str, module: str, function: str) -> None:
+        self.package = package
+        self._where = module, function
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002 - the signature is Python's
+        target: ModuleType | None = None,  # noqa: ARG002 - the same
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Have the package registered; the module is then there."""
+        if name.partition(".")[0] != self.package:
+            return None
+        module, function = self._where
+        sys.meta_path.remove(self)
+        getattr(importlib.import_module(module), function)()
+        return importlib.machinery.ModuleSpec(name, self) if name in sys.modules else None
+
+    @staticmethod
+    def create_module(spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """Return the module that was registered."""
+        return sys.modules[spec.name]
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        """Do nothing: the module is complete."""
+
+
+def provide(package: str, module: str, function: str) -> None:
+    """Have a package registered by a function when it is first imported, installed or not.
+
+    Args:
+        package: The name of the package.
+        module: The module with the function, imported only then.
+        function: The function, which puts the package into ``sys.modules``.
+    """
+    if not any(isinstance(one, _Provider) and one.package == package for one in sys.meta_path):
+        sys.meta_path.insert(0, _Provider(package, module, function))
 
 
 def _entries(group: str) -> list[EntryPoint]:

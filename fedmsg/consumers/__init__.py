@@ -65,7 +65,7 @@ class FedmsgConsumer(Consumer):
         self.status_lock = hooks.memory.lock
         hooks.watch()
         super().__init__(hub)
-        runner_of(self).hooks = hooks
+        runner_of(self).handler.hooks = hooks
 
     def validate(self, message: Any) -> None:
         """Check a message; one that is no envelope is wrapped in one.

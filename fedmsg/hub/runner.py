@@ -135,10 +135,6 @@ class ConsumerRunner:
         """What the base class of the consumer adds."""
         return self.handler.hooks
 
-    @hooks.setter
-    def hooks(self, hooks: RunnerHooks) -> None:
-        self.handler.hooks = hooks
-
     # ---------------------------------------------------------------- messages in
 
     def offer(self, batch: Sequence[Any]) -> None:

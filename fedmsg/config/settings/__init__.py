@@ -18,8 +18,12 @@ __all__ = ["TABLE", "Setting", "accept", "conf_defaults", "defaults", "derive_to
 
 
 def defaults() -> dict[str, Any]:
-    """Give what ``load_config`` starts from: fresh copies of every default."""
-    return {name: row.fresh_default() for name, row in TABLE.items() if not row.derived}
+    """Return what ``load_config`` starts from: fresh copies of every default that says something.
+
+    Settings that fedmsg 1.x does not have and that are off by default are left out: other programs look
+    whether a key is there, and a hub whether the files have switched a consumer off.
+    """
+    return {name: row.fresh_default() for name, row in TABLE.items() if not row.derived and not row.is_off_by_absence}
 
 
 def conf_defaults() -> dict[str, Any]:

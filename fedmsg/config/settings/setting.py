@@ -67,6 +67,11 @@ class Setting(NamedTuple):
         """Give the default that ``conf`` has."""
         return self.default if self.own_conf_default is SAME else self.own_conf_default
 
+    @property
+    def is_off_by_absence(self) -> bool:
+        """Whether the setting is off, and its key absent, unless it is configured."""
+        return not self.in_conf and (self.default is None or self.name.endswith(".enabled"))
+
     def fresh_default(self, *, for_conf: bool = False) -> Any:
         """Give a default that the caller may change without changing the table.
 
