@@ -65,3 +65,18 @@ def test_the_watchdog_is_reassured(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         manager.setblocking(False)
         with pytest.raises(BlockingIOError):
             manager.recv(100)
+
+
+def test_systemd_socket_that_can_not_be_written_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "socket"))
+    for _ in range(10):
+        assert not systemd.notify("WATCHDOG=1")
+    assert caplog.text.count("NOTIFY_SOCKET") == 1
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "socket"))
+        assert systemd.notify("WATCHDOG=1")
+    # It worked again, so its next failure is news.
+    assert not systemd.notify("WATCHDOG=1")
+    assert caplog.text.count("NOTIFY_SOCKET") == 2
