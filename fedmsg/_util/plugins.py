@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is imported late: optional libraries on first use, other people's plugins by group.
 
-A third-party library has one module that wraps it. Nobody imports that module at the
-top; it is reached through :func:`lazy`, so that a command which shows no colours does
+A third-party library has one module that wraps it. That module is never imported at
+the top; it is reached through :func:`lazy`, so that a command which shows no colours does
 not pay for a highlighter, and a missing library is one line instead of a traceback.
 """
 
@@ -14,7 +14,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fedmsg.exceptions import MissingExtra
 
@@ -51,7 +51,8 @@ _TABLE = {
     "fetch": _Lazy("fedmsg._util.http", "certificates at an https address", "crypto"),
     "http": _Lazy("fedmsg._util.http", "asking a web server", "consumers"),
     "irc": _Lazy("fedmsg.irc.library", "the IRC bot", "irc"),
-    "metrics": _Lazy("fedmsg.monitoring.prometheus", "figures for Prometheus", "metrics"),
+    "irc_json": _Lazy("fedmsg.irc.json", "coloured JSON in IRC", "irc"),
+    "metrics": _Lazy("fedmsg.monitoring.prometheus", "metrics for Prometheus", "metrics"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
     "websocket": _Lazy("fedmsg.websocket.server", "the WebSocket server", "consumers"),
 }
@@ -97,7 +98,7 @@ def load(group: str, failed: list[str] | None = None) -> list[tuple[str, Any]]:
     for entry in sorted(_entries(group), key=lambda entry: (entry.name, entry.value)):
         try:
             loaded.append((entry.name, entry.load()))
-        # Importing runs somebody else's code, which may do anything, exit included.
+        # Importing runs other people's code, which may do anything, exit included.
         except (Exception, SystemExit) as error:
             what = f"The plugin {entry.name} = {entry.value} of {group}"
             log.error(_LEFT_OUT, what, error, exc_info=log.isEnabledFor(logging.DEBUG))
@@ -125,7 +126,7 @@ class _Provider:
         module, function = self._where
         sys.meta_path.remove(self)
         getattr(importlib.import_module(module), function)()
-        return importlib.machinery.ModuleSpec(name, self) if name in sys.modules else None
+        return importlib.machinery.ModuleSpec(name, cast("Any", self)) if name in sys.modules else None
 
     @staticmethod
     def create_module(spec: importlib.machinery.ModuleSpec) -> ModuleType:

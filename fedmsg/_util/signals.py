@@ -17,7 +17,7 @@ __all__ = ["StopSignals"]
 log = logging.getLogger("fedmsg.transport")
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
-# What a process has that was started by nobody in particular.
+# What a new process has.
 _DEFAULTS: dict[signal.Signals, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
@@ -90,7 +90,7 @@ class StopSignals:
 
 
 def _reset_in_child() -> None:
-    """Give a forked child the handlers of a new process: its parent's would wake the parent."""
+    """Set the handlers of a new process in a forked child: its parent's would wake the parent."""
     if _active:
         _active.clear()
         for number, handler in _DEFAULTS.items():

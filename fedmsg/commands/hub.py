@@ -52,7 +52,7 @@ class HubCommand(BaseCommand):
 
     They are found by the entry points moksha.consumer and moksha.producer of installed
     packages, and each is enabled by a setting of its own. The command runs in the
-    foreground until it is told to stop.
+    foreground until SIGTERM or Ctrl-C.
     """
 
     name = "fedmsg-hub"

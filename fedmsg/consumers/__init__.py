@@ -72,7 +72,7 @@ class FedmsgConsumer(Consumer):
 
         Args:
             message: A dict with ``topic`` and ``body``, which is changed in place; or an object
-                whose ``__json__`` gives one with the body as JSON.
+                whose ``__json__`` returns one with the body as JSON.
 
         Raises:
             RuntimeWarning: It is not valid.
@@ -88,7 +88,7 @@ class FedmsgConsumer(Consumer):
                 raise RuntimeWarning("Topic envelope mismatch.")
             if not fedmsg.crypto.validate(body, **self.__hooks.crypto_config()):
                 raise RuntimeWarning("Failed to authn message.")
-        # Those of a broker: nobody has signed them.
+        # Those of a broker are not signed.
         if "headers" in message:
             body["headers"] = message["headers"]
 

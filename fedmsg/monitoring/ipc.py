@@ -34,7 +34,7 @@ class File(NamedTuple):
     Attributes:
         path: Where it is.
         descriptor: The socket itself, for ``ZMQ_USE_FD``.
-        identity: Device and inode, to tell it from a file that another process has put there since.
+        identity: Device and inode, which differ for a file that another process has put there since.
     """
 
     path: str
@@ -131,7 +131,7 @@ def _listening(path: str, mode: int | None) -> File:
     try:
         made.bind(path)
         identity = _identity(os.lstat(path))
-        # Until it listens, connections are refused.
+        # Until it listens, nothing can connect.
         if mode is not None:
             os.chmod(path, mode)
         made.listen(_BACKLOG)

@@ -118,7 +118,7 @@ class _Samples(Collector):
         except Exception:
             self._failures += 1
             log.exception("no metrics could be collected")
-        failures = CounterMetricFamily("fedmsg_metrics_failures", "How often no figures could be collected")
+        failures = CounterMetricFamily("fedmsg_metrics_failures", "How often no metrics could be collected")
         failures.add_metric([], self._failures)
         yield failures
 
