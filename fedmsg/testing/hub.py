@@ -311,9 +311,7 @@ class HubRunner:
         until = time.monotonic() + self._timeout
         # Paths, not ports: no other process can take them, or listen.
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fedmsg-"))
-        bus, publisher_address, relay_address = (
-            f"ipc://{folder}/{name}" for name in ("bus", "publisher_address", "relay_address")
-        )
+        bus, publisher_address, relay_address = (f"ipc://{folder}/{name}" for name in ("bus", "out", "relay"))
         config = self._configuration({"test": [bus], _NAME: [publisher_address]}, relay_address)
         self._socket = stack.enter_context(zmq.Context()).socket(zmq.XPUB)
         stack.callback(self._socket.close)
