@@ -51,8 +51,12 @@ class BusHooks(RunnerHooks):
         self._arrived = threading.local()
         # A subclass with hooks of its own need not know that there is a status.
         own = type(consumer)
-        self._writes_pre = self.memory.status is not None and own.pre_consume is not kind.pre_consume
-        self._writes_post = self.memory.status is not None and own.post_consume is not kind.post_consume
+        has_status = self.memory.status is not None
+        self.notes_start = has_status and own.pre_consume is not kind.pre_consume
+        self.notes_end = has_status and own.post_consume is not kind.post_consume
+        self.selects = has_status
+        if not has_status:
+            self.idle = {kind.pre_consume, kind.post_consume}
 
     def watch(self) -> None:
         """Start to look for duplicates and gaps."""
@@ -61,6 +65,7 @@ class BusHooks(RunnerHooks):
         if limit:
             # Each consumer has one of its own: a hub delivers each message to several.
             self._seen = Seen(limit)
+            self.admits = True
         name = consumer.replay_name
         if not name:
             return
@@ -79,6 +84,7 @@ class BusHooks(RunnerHooks):
             )  # fmt: skip
         self.service = name
         consumer.name_to_seq_id[name] = -1
+        self.selects = True
         self._gaps = Gaps(config, consumer.name_to_seq_id, consumer.topic, self._check_replayed, consumer.hub)
 
     def prepare(self) -> None:
@@ -186,13 +192,11 @@ class BusHooks(RunnerHooks):
 
     def started(self, message: Any) -> None:
         """Write the status, where the consumer's own `pre_consume` does not."""
-        if self._writes_pre:
-            self.save({"message": message, "status": PRE})
+        self.save({"message": message, "status": PRE})
 
     def finished(self, message: Any) -> None:
         """Write the status, where the consumer's own `post_consume` does not."""
-        if self._writes_post:
-            self.save({"message": message, "status": POST})
+        self.save({"message": message, "status": POST})
 
     def started_many(self, messages: list[Any]) -> None:
         """Write the status of the first message of a batch."""

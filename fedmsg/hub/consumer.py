@@ -62,6 +62,7 @@ class Consumer:
         self.headcount_out = 0
         self._exception_count = 0
         self.__runner = ConsumerRunner(self, config)
+        self.__runner.handler.hooks.idle = {Consumer.pre_consume, Consumer.post_consume}
         if type(self)._do_work is not Consumer._do_work:
             self.__runner.handler.own_work = self._do_work
         self.incoming = self.__runner.queue

@@ -13,32 +13,37 @@ import sys
 import traceback
 from typing import NoReturn
 
-__all__ = ["ForkGuard"]
+__all__ = ["ForkGuard", "forks"]
 
 _EXIT_STATUS_INTERRUPTED = 130
-_forks = 0
+#: How often this process, or a parent of it, was forked from another one.
+forks = 0
 
 
 def _count_fork() -> None:
-    global _forks
-    _forks += 1
+    global forks
+    forks += 1
 
 
 os.register_at_fork(after_in_child=_count_fork)
 
 
 class ForkGuard:
-    """Ends the process in a child that was forked after the guard was made."""
+    """Ends the process in a child that was forked after the guard was made.
 
-    __slots__ = ("_forks",)
+    Attributes:
+        forks: What ``forking.forks`` was then.
+    """
+
+    __slots__ = ("forks",)
 
     def __init__(self) -> None:
-        self._forks = _forks
+        self.forks = forks
 
     @property
     def is_child(self) -> bool:
         """Whether this process is a child that was forked after the guard was made."""
-        return self._forks != _forks
+        return self.forks != forks
 
     def check(self, error: BaseException | None = None) -> None:
         """End the process if it is a forked child.
@@ -46,7 +51,7 @@ class ForkGuard:
         Args:
             error: What the code that has forked raised; None where it returned.
         """
-        if self._forks != _forks:
+        if self.forks != forks:
             _end_process(error)
 
 

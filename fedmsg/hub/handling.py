@@ -8,12 +8,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from fedmsg._util.service import Waker
 from fedmsg._util.text import quoted
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
+from fedmsg.hub import forking
 from fedmsg.hub.forking import ForkGuard
 from fedmsg.store.spool import DeadLetters, SpooledMessage
 from fedmsg.transport.base import Delivery
@@ -62,9 +64,19 @@ class RunnerHooks:
 
     Attributes:
         service: The name in ``endpoints`` of which every message has to be seen, in order, whatever its topic.
+        admits: Whether `admit` is called.
+        selects: Whether `due` is called.
+        notes_start: Whether `started` is called.
+        notes_end: Whether `finished` is called.
+        idle: Methods of base classes that have nothing to do for this consumer; they are not called.
     """
 
     service: str | None = None
+    admits: bool = False
+    selects: bool = False
+    notes_start: bool = False
+    notes_end: bool = False
+    idle: AbstractSet[Any] = frozenset()
 
     def prepare(self) -> None:
         """Raise what keeps the consumer from working; called when the hub starts."""
@@ -156,11 +168,22 @@ class MessageHandler:
         self._delay: float = settings.get(config, "consume_retry_delay")
         self._stop_waker: Waker | None = None
         self._fork_guard = ForkGuard()
+        self._is_plain = False
+        self._before = consumer.pre_consume
+        self._after = consumer.post_consume
 
     def start(self, stop_waker: Waker) -> None:
         """Wait between retries for this waker, which is woken when the hub stops."""
         self._stop_waker = stop_waker
         self._fork_guard = ForkGuard()
+        consumer, hooks = self._consumer, self.hooks
+        self._is_plain = not hooks.selects and self.own_work is None
+        # Looked up once: a test that replaces a method does that before the start.
+        self._before = self._unless_idle(consumer.pre_consume)
+        self._after = self._unless_idle(consumer.post_consume)
+
+    def _unless_idle(self, method: Any) -> Any:
+        return None if getattr(method, "__func__", None) in self.hooks.idle else method
 
     def count(self, kind: str) -> None:
         """Count a message."""
@@ -179,11 +202,13 @@ class MessageHandler:
             Interrupted: The hub stops, and the message should be spooled.
         """
         try:
-            message, due = self.accept(item)
+            message = self.accept(item)
         except MessageError as error:
             return error
+        if self._is_plain:
+            return self.process(message, item)
         outcome = None
-        for one in due:
+        for one in self.due(message, item):
             if one is message:
                 outcome = self._work(one, item)
                 continue
@@ -195,18 +220,19 @@ class MessageHandler:
                 raise Interrupted(one) from None
         return outcome
 
-    def accept(self, item: Any) -> tuple[Any, Iterable[Any]]:
-        """Check a message from the queue.
+    def due(self, message: Any, item: Any) -> Iterable[Any]:
+        """Return the messages to handle now that one has arrived."""
+        return self.hooks.due(message, item) if self.hooks.selects else (message,)
 
-        Returns:
-            What `consume` gets, and the messages to handle now.
+    def accept(self, item: Any) -> Any:
+        """Check a message from the queue; return what `consume` gets.
 
         Raises:
             MessageError: It was rejected, and counted.
         """
         try:
             message = self.open(item)
-            if isinstance(item, Delivery):
+            if self.hooks.admits and isinstance(item, Delivery):
                 self.hooks.admit(message)
         except MessageError as error:
             self.count("refused")
@@ -214,7 +240,7 @@ class MessageHandler:
             if rejections is not None:
                 rejections.add(item.address, error)
             raise
-        return message, self.hooks.due(message, item)
+        return message
 
     def open(self, item: Any) -> Any:
         """Return what `consume` gets for a message from the queue.
@@ -227,9 +253,9 @@ class MessageHandler:
             return item
         # A malformed message is rejected also where the consumer would decode it.
         body = item.envelope()
-        spooled = item if isinstance(item, SpooledMessage) else None
+        spooled = None if type(item) is Delivery else item if isinstance(item, SpooledMessage) else None
         if self._consumer.jsonify:
-            message: Any = {"topic": spooled.topic() if spooled else body["topic"], "body": body}
+            message: Any = {"topic": body["topic"] if spooled is None else spooled.topic(), "body": body}
         else:
             message = ZMQMessage.of(item)
         try:
@@ -246,7 +272,8 @@ class MessageHandler:
             # A consumer may have a validate() of its own.
             self._consumer.log.exception("validate() failed")
             raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
-        self._fork_guard.check()
+        if forking.forks != self._fork_guard.forks:
+            self._fork_guard.check()
         return message
 
     # ---------------------------------------------------------------- consume
@@ -270,8 +297,10 @@ class MessageHandler:
         """
         start = time.perf_counter()
         consumer = self._consumer
-        self.hooks.started(message)
-        self._call(consumer.pre_consume, message)
+        if self.hooks.notes_start:
+            self.hooks.started(message)
+        if self._before is not None:
+            self._call(self._before, message)
         original = item
         if not isinstance(item, Delivery):
             # What a try changes in the message must reach neither the next try nor a file.
@@ -282,8 +311,10 @@ class MessageHandler:
         is_dead = error is not None and bool(self.dead) and self.dead.add(original, error, tries)
         if is_dead:
             self.count("dead")
-        self._call(consumer.post_consume, message)
-        self.hooks.finished(message)
+        if self._after is not None:
+            self._call(self._after, message)
+        if self.hooks.notes_end:
+            self.hooks.finished(message)
         with self.lock:
             consumer.headcount_out += 1
             self.totals["handled" if error is None else "failed"] += 1
@@ -321,7 +352,8 @@ class MessageHandler:
                 type(self._consumer).__name__, name, name_of(argument), exc_info=error,
             )  # fmt: skip
             return error
-        self._fork_guard.check()
+        if forking.forks != self._fork_guard.forks:
+            self._fork_guard.check()
         return None
 
     def _retry(self, original: Any, error: BaseException) -> tuple[BaseException | None, int]:

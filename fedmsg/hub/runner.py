@@ -39,12 +39,16 @@ class RunOutcome(NamedTuple):
 
 
 class _Acknowledgements:
-    """Acknowledges deliveries in their order, in whatever order workers finish them."""
+    """Acknowledges deliveries in their order, in whatever order workers finish them.
+
+    Attributes:
+        open: Those that are not acknowledged yet, by their ids.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._order: deque[int] = deque()
-        self._open: dict[int, Delivery] = {}
+        self.open: dict[int, Delivery] = {}
         self._finished: dict[int, BaseException | None] = {}
 
     def add(self, items: Iterable[Any]) -> None:
@@ -52,35 +56,35 @@ class _Acknowledgements:
         with self._lock:
             for item in items:
                 if isinstance(item, Delivery) and type(item).ack is not Delivery.ack:
-                    self._open[id(item)] = item
+                    self.open[id(item)] = item
                     self._order.append(id(item))
 
     def finish(self, item: Any, error: BaseException | None = None) -> None:
         """Count one as finished, and acknowledge it when all before it are finished."""
-        if not self._open:
+        if not self.open:
             return
         with self._lock:
-            if id(item) not in self._open:
+            if id(item) not in self.open:
                 return
             self._finished[id(item)] = error
             while self._order and self._order[0] in self._finished:
                 number = self._order.popleft()
-                self._settle(self._open.pop(number), self._finished.pop(number))
+                self._settle(self.open.pop(number), self._finished.pop(number))
 
     def expects(self, item: Any) -> bool:
         """Return whether one is to be acknowledged and is not yet."""
-        return id(item) in self._open
+        return id(item) in self.open
 
     def close(self) -> None:
         """Return what is not finished to where it came from."""
         with self._lock:
             for number in self._order:
                 if number not in self._finished:
-                    self._settle(self._open[number], None, requeue=True)
+                    self._settle(self.open[number], None, requeue=True)
                 else:
-                    self._settle(self._open[number], self._finished[number])
+                    self._settle(self.open[number], self._finished[number])
             self._order.clear()
-            self._open.clear()
+            self.open.clear()
             self._finished.clear()
 
     @staticmethod
@@ -110,6 +114,8 @@ class ConsumerRunner:
         handler: What happens to one message.
         on_start: Called when the hub starts; what they raise keeps it from starting.
         more_totals: Return further counts of messages, by kind.
+        finishing: Whether the workers end when nothing is left to do.
+        acknowledgements: What is still to be acknowledged.
     """
 
     def __init__(self, consumer: Any, config: Mapping[str, Any]) -> None:
@@ -121,7 +127,7 @@ class ConsumerRunner:
         self.on_start: list[Callable[[], object]] = []
         self.more_totals: list[Callable[[], Mapping[str, int]]] = []
         self.finishing = False
-        self._acknowledgements = _Acknowledgements()
+        self.acknowledgements = _Acknowledgements()
         self._spool = Spool(None, type(consumer))
         self._first_count = 0
         self._reported = 0
@@ -144,9 +150,9 @@ class ConsumerRunner:
             batch: Deliveries.
         """
         if any(kind is not Delivery for kind in set(map(type, batch))):
-            self._acknowledgements.add(batch)
+            self.acknowledgements.add(batch)
         for dropped in self.queue.put_many(batch):
-            self._acknowledgements.finish(dropped, MessageError("the queue was full", "full"))
+            self.acknowledgements.finish(dropped, MessageError("the queue was full", "full"))
 
     def accept(self, message: Any) -> bool | None:
         """Take a message that did not come by the sockets of the hub.
@@ -162,7 +168,7 @@ class ConsumerRunner:
             return None
         if self.consumer.blocking_mode:
             self.queue.received += 1
-            errors = [self.handler.process(one) for one in self.hooks.due(message, message)]
+            errors = [self.handler.process(one) for one in self.handler.due(message, message)]
             return all(error is None for error in errors)
         self.queue.put(message)
         return None
@@ -195,7 +201,7 @@ class ConsumerRunner:
             log.info("%s tries %d messages again that could not be handled", name, len(dead))
         first += dead
         self._first_count = len(first)
-        self._acknowledgements.add(first)
+        self.acknowledgements.add(first)
         self.queue.put_first(first)
 
     def start(self, workers: int = 1) -> None:
@@ -253,7 +259,7 @@ class ConsumerRunner:
         stuck = [] if self.wait(deadline) else [line for worker in self._workers for line in worker.describe_stuck()]
         rest = [item for worker in self._workers for item in worker.rest()] + self.queue.rest()
         lost = self._keep(rest)
-        self._acknowledgements.close()
+        self.acknowledgements.close()
         for worker in self._workers:
             worker.abandon()
         for waker in (self._stop_waker, self._first_waker):
@@ -266,7 +272,7 @@ class ConsumerRunner:
         # Of those that were only to be tried again the file still has all.
         dead = [item for item in rest if isinstance(item, SpooledMessage) and item.origin is self.handler.dead]
         own = [item for item in rest if not any(item is one for one in dead)] if dead else rest
-        own = [item for item in own if isinstance(item, SpooledMessage) or not self._acknowledgements.expects(item)]
+        own = [item for item in own if isinstance(item, SpooledMessage) or not self.acknowledgements.expects(item)]
         try:
             self.handler.dead.put_back(dead)
             return self._spool.save(own) if self._spool else len(own)
@@ -323,7 +329,3 @@ class ConsumerRunner:
     def first_count(self) -> int:
         """How many messages in the queue come before those that were missed."""
         return self._first_count
-
-    def finished(self, item: Any, error: BaseException | None) -> None:
-        """Acknowledge a message that is done."""
-        self._acknowledgements.finish(item, error)

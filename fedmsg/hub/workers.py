@@ -42,6 +42,7 @@ class Worker(ServiceThread):
         super().__init__(f"fedmsg-{type(runner.consumer).__name__}-{number}")
         self._runner = runner
         self._handler = runner.handler
+        self._acknowledgements = runner.acknowledgements
         self._first_waker = first_waker
         self._number = number
         self._count = count
@@ -133,9 +134,10 @@ class Worker(ServiceThread):
 
     def _handle_each(self) -> int:
         """Handle the messages of the batch one by one; return how many are finished."""
-        handle, cut_off = self._handler.handle, self._handler
+        handler = self._handler
+        handle = handler.handle
         for number, item in enumerate(self._batch):
-            if cut_off.cut:
+            if handler.cut:
                 return number
             self._at = number
             self._guarded(handle, item)
@@ -154,7 +156,8 @@ class Worker(ServiceThread):
             # A thread of a hub ends when the hub does. Nothing else ends it.
             self._runner.consumer.log.exception("handling message %s failed", name_of(item))
             error = problem
-        self._runner.finished(item, error)
+        if self._acknowledgements.open:
+            self._acknowledgements.finish(item, error)
 
     def _handle_many(self) -> int:
         """Pass the batch to `consume_many`; where that fails, handle its messages one by one."""
@@ -162,19 +165,19 @@ class Worker(ServiceThread):
         pairs: list[tuple[Any, Any]] = []
         for item in self._batch:
             try:
-                message, due = self._handler.accept(item)
+                message = self._handler.accept(item)
             except MessageError as error:
-                self._runner.finished(item, error)
+                self._acknowledgements.finish(item, error)
             else:
-                own = [(one, item if one is message else None) for one in due]
+                own = [(one, item if one is message else None) for one in self._handler.due(message, item)]
                 if all(one is not message for one, _ in own):
-                    self._runner.finished(item, None)  # it was handled before
+                    self._acknowledgements.finish(item)  # it was handled before
                 pairs += own
         if not pairs:
             return len(self._batch)
         if self._handler.process_many([message for message, _ in pairs]):
             for _, item in pairs:
-                self._runner.finished(item, None)
+                self._acknowledgements.finish(item)
         else:
             self._handle_pairs(pairs)
         return len(self._batch)
