@@ -328,7 +328,7 @@ class Hub:
             "producers": [producer.__json__() for producer in self.producers],
         }
 
-    def metrics(self) -> Iterator[metrics.Sample]:
+    def metrics(self) -> Iterator[Any]:
         """Yield the samples for Prometheus."""
         for consumer in self._consumer_runners:
             yield from metrics.of_totals("consumer", type(consumer.consumer), consumer.totals())
