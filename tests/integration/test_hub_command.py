@@ -211,7 +211,7 @@ def test_hub_enables_a_named_consumer_whose_key_no_file_has(feed: Feed, start: S
     hub = start(arguments=named).wait_ready()
     feed.wait()
     feed.send("shop", 1)
-    until(lambda: said(hub, "First") == [1])
+    wait_until(lambda: said(hub, "First") == [1])
     assert hub.stop() == 0
     assert any("running, 2 consumers" in line for line in hub.out)
 
@@ -222,7 +222,7 @@ def test_hub_reports_the_key_that_switches_a_named_consumer_off(feed: Feed, star
     hub.wait_for("plugin:First is not run: first.enabled is False; set it to True")
     feed.wait()
     feed.send("shop", 1)
-    until(lambda: said(hub, "Second") == [1])
+    wait_until(lambda: said(hub, "Second") == [1])
     assert hub.stop() == 0
     assert said(hub, "First") == []
 

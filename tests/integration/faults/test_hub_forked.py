@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.hubs import Feed, HubProcess, install, until
+from fedmsg.testing import wait_until
+from tests.hubs import Feed, HubProcess, install
 from tests.integration.faults.conftest import Figures
 
 PLUGIN = """
@@ -108,7 +109,7 @@ def test_hub_child_processes_end_by_sigterm(tmp_path: Path) -> None:
     with Feed() as feed, start(tmp_path, feed) as hub:
         feed.send("shop", "process")
         feed.send("shop", "pool")
-        until(lambda: "handled pool" in notes(tmp_path))
+        wait_until(lambda: "handled pool" in notes(tmp_path))
         assert notes(tmp_path)[1:] == ["exit code -15", "handled process", "pool closed", "handled pool"]
         # It waits for messages, and does not spin.
         assert psutil.Process(hub.popen.pid).cpu_percent(interval=1) < 50
@@ -120,7 +121,7 @@ def test_hub_child_ends_when_consume_does(tmp_path: Path, how: str, status: int)
     with Feed() as feed, start(tmp_path, feed) as hub:
         for what in (how, "one", "two", "three"):
             feed.send("shop", what)
-        until(lambda: "handled three" in notes(tmp_path))
+        wait_until(lambda: "handled three" in notes(tmp_path))
         assert psutil.Process(hub.popen.pid).children() == []
         assert hub.stop() == 0
         assert notes(tmp_path) == [f"status {status}", "handled one", "handled two", "handled three"]
@@ -130,7 +131,7 @@ def test_hub_child_ends_when_consume_does(tmp_path: Path, how: str, status: int)
 def test_hub_and_children_end_by_sigterm_to_the_group(tmp_path: Path, how: str) -> None:
     with Feed() as feed, start(tmp_path, feed) as hub:
         feed.send("shop", how)
-        until(lambda: [line for line in notes(tmp_path) if line.startswith("child")])
+        wait_until(lambda: [line for line in notes(tmp_path) if line.startswith("child")])
         (child,) = psutil.Process(hub.popen.pid).children()
         began = time.monotonic()
         for one in (child.pid, hub.popen.pid):
@@ -149,7 +150,7 @@ def test_hub_survives_consumers_that_fork(tmp_path: Path, figures: Figures, full
         for number in range(count):
             feed.send("shop", ways[number % len(ways)])
             feed.send("shop", number)
-        until(lambda: f"handled {count - 1}" in notes(tmp_path), 600)
+        wait_until(lambda: f"handled {count - 1}" in notes(tmp_path), 600)
         assert psutil.Process(hub.popen.pid).children() == []
         handled = [line for line in notes(tmp_path) if line.startswith("handled")]
         assert handled == [f"handled {number}" for number in range(count)]

@@ -17,8 +17,9 @@ import pytest
 from fedmsg.hub import Consumer
 from fedmsg.hub.consumer import runner_of
 from fedmsg.hub.runner import ConsumerRunner, RunOutcome
+from fedmsg.testing import wait_until
 from fedmsg.transport.base import Delivery
-from tests.hubs import envelope, until
+from tests.hubs import envelope
 
 
 class Acked(Delivery):
@@ -103,10 +104,10 @@ def test_runner_acknowledges_in_order_whichever_worker_is_first(make: Make) -> N
     fate: list[Any] = []
     runner.start(workers=4)
     runner.offer([Acked(number, fate) for number in range(20)])
-    until(lambda: len(consumer.taken) == 19)
+    wait_until(lambda: len(consumer.taken) == 19)
     assert fate == []
     consumer.gates[0].set()
-    until(lambda: len(fate) == 20)
+    wait_until(lambda: len(fate) == 20)
     assert fate == [("ack", number) for number in range(20)]
 
 
@@ -115,13 +116,13 @@ def test_runner_does_not_acknowledge_what_failed(make: Make, tmp_path: Path) -> 
     _, runner = make()
     runner.start()
     runner.offer([Acked(1, fate), Acked("bad", fate), Acked(2, fate)])
-    until(lambda: len(fate) == 3)
+    wait_until(lambda: len(fate) == 3)
     assert fate == [("ack", 1), ("nack", "bad"), ("ack", 2)]
     # As a dead letter it is safe.
     _, runner = make(dead_letter_directory=str(tmp_path))
     runner.start()
     runner.offer([Acked("bad", fate)])
-    until(lambda: len(fate) == 4)
+    wait_until(lambda: len(fate) == 4)
     assert fate[3] == ("ack", "bad")
 
 
@@ -131,7 +132,7 @@ def test_runner_returns_what_it_did_not_handle_to_its_source(make: Make, tmp_pat
     fate: list[Any] = []
     runner.start()
     runner.offer([Acked(number, fate) for number in range(3)])
-    until(lambda: runner.queue.qsize() == 2)
+    wait_until(lambda: runner.queue.qsize() == 2)
     outcome = runner.stop(time.monotonic() + 0.1)
     assert (outcome.left, outcome.lost, len(outcome.stuck)) == (3, 0, 1)
     assert fate == [("requeue", 0), ("requeue", 1), ("requeue", 2)]
@@ -145,7 +146,7 @@ def test_runner_reports_dropped_messages_to_their_source(make: Make) -> None:
     runner.offer([Acked(number, fate) for number in range(5)])
     assert fate == [("nack", 0), ("nack", 1), ("nack", 2)]
     runner.start()
-    until(lambda: len(fate) == 5)
+    wait_until(lambda: len(fate) == 5)
     assert fate[3:] == [("ack", 3), ("ack", 4)]
 
 
@@ -157,7 +158,7 @@ def test_consume_many_gets_batches_and_acknowledges_all(make: Make) -> None:
     fate: list[Any] = []
     runner.offer([Acked(number, fate) for number in range(3000)])
     runner.start()
-    until(lambda: len(fate) == 3000)
+    wait_until(lambda: len(fate) == 3000)
     assert fate == [("ack", number) for number in range(3000)]
     numbers = [number for one in consumer.taken for number in (one if isinstance(one, list) else [one])]
     assert numbers == list(range(3000))
@@ -171,7 +172,7 @@ def test_consume_many_that_raises_sends_the_batch_through_consume(make: Make) ->
     # The first batches are small.
     runner.offer([Acked(number, fate) for number in [*range(20), "bad", *range(20, 40)]])
     runner.start()
-    until(lambda: len(fate) == 41)
+    wait_until(lambda: len(fate) == 41)
     assert [number for kind, number in fate if kind == "nack"] == ["bad"]
     numbers = [number for one in consumer.taken for number in (one if isinstance(one, list) else [one])]
     assert numbers == list(range(40))
@@ -196,7 +197,7 @@ def test_spool_is_believed_only_if_others_can_not_write_it(
     os.chmod(path, mode)
     consumer, runner = make(Checked, tmp_path)
     runner.start()
-    until(lambda: sum(consumer.totals()[kind] for kind in ("handled", "refused")) == 1)
+    wait_until(lambda: sum(consumer.totals()[kind] for kind in ("handled", "refused")) == 1)
     assert consumer.taken == ([1] if is_believed else [])
     assert ("its messages are checked again" in caplog.text) is not is_believed
 
@@ -211,5 +212,5 @@ def test_spool_of_another_user_is_not_believed(make: Make, tmp_path: Path) -> No
     os.chown(path, 12345, 12345)
     consumer, runner = make(Base, tmp_path)
     runner.start()
-    until(lambda: consumer.totals()["refused"] == 1)
+    wait_until(lambda: consumer.totals()["refused"] == 1)
     assert consumer.taken == []
