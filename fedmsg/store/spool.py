@@ -142,6 +142,12 @@ class _MessageFile:
                 found.append(SpooledMessage(path, frame, data, self, checked=checked, since=since))
         return found
 
+    def _remove_partial_files(self) -> None:
+        """Remove what a process that was killed while it wrote has left."""
+        if self._path is not None:
+            for partial in self._path.parent.glob(f".{self._path.name}.*"):
+                partial.unlink(missing_ok=True)
+
     def settle(self) -> None:
         """Count one of its messages as finished; the file is removed after the last one."""
         with self._lock:
@@ -163,6 +169,7 @@ class Spool(_MessageFile):
         Raises:
             ConfigError: The file can't be read.
         """
+        self._remove_partial_files()
         if self._path is None or not self._path.exists():
             return []
         try:
@@ -230,6 +237,7 @@ class DeadLetters(_MessageFile):
         """
         if self._path is None:
             return []
+        self._remove_partial_files()
         trying = self._trying()
         try:
             if self._path.exists() and trying.exists():

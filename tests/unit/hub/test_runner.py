@@ -214,3 +214,16 @@ def test_spool_of_another_user_is_not_believed(make: Make, tmp_path: Path) -> No
     runner.start()
     wait_until(lambda: consumer.totals()["refused"] == 1)
     assert consumer.taken == []
+
+
+def test_spool_removes_what_a_killed_process_left_half_written(make: Make, tmp_path: Path) -> None:
+    _, runner = make(Base, tmp_path)
+    runner.queue.put({"topic": "a", "body": envelope("shop", 1)})
+    runner.stop(time.monotonic() + 1)
+    (path,) = tmp_path.rglob("*.jsonl")
+    partial = path.with_name(f".{path.name}.123.abc")
+    partial.write_text('{"topic": ')
+    consumer, runner = make(Base, tmp_path)
+    assert not partial.exists()
+    runner.start()
+    wait_until(lambda: consumer.taken == [1] and not path.exists())
