@@ -51,7 +51,6 @@ _TABLE = {
     "fetch": _Lazy("fedmsg._util.http", "certificates at an https address", "crypto"),
     "http": _Lazy("fedmsg._util.http", "asking a web server", "consumers"),
     "irc": _Lazy("fedmsg.irc.library", "the IRC bot", "irc"),
-    "irc_json": _Lazy("fedmsg.irc.json", "coloured JSON in IRC", "irc"),
     "metrics": _Lazy("fedmsg.monitoring.prometheus", "metrics for Prometheus", "metrics"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
     "websocket": _Lazy("fedmsg.websocket.server", "the WebSocket server", "consumers"),
