@@ -6,11 +6,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 import threading
 from pathlib import Path
 
-__all__ = ["Stamp", "append", "process_name", "replace", "stamp"]
+__all__ = ["Stamp", "append", "is_trusted", "process_name", "replace", "stamp"]
 
 #: What changes when a file does.
 Stamp = tuple[int, int, int, int]
@@ -24,6 +25,15 @@ def stamp(path: str | Path) -> Stamp:
     """
     found = os.stat(path)
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns
+
+
+def is_trusted(status: os.stat_result) -> bool:
+    """Whether only root and the user of this process can have written a file or folder.
+
+    Args:
+        status: The status of its open descriptor; that of a path may be of another file a moment later.
+    """
+    return status.st_uid in {0, os.geteuid()} and not status.st_mode & stat.S_IWOTH
 
 
 def replace(path: str | Path, content: bytes, *, mode: int = 0o640, durable: bool = True) -> None:

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What is imported late: optional libraries on first use, other people's plugins by group.
 
-A third-party library has one module that wraps it. Nobody imports that module at the
-top; it is reached through :func:`lazy`, so that a command which shows no colours does
+A third-party library has one module that wraps it. That module is never imported at
+the top; it is reached through :func:`lazy`, so that a command which shows no colours does
 not pay for a highlighter, and a missing library is one line instead of a traceback.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import logging
 import sys
+from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fedmsg.exceptions import MissingExtra
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["lazy", "load"]
+__all__ = ["lazy", "load", "provide"]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ _TABLE = {
     "fetch": _Lazy("fedmsg._util.http", "certificates at an https address", "crypto"),
     "http": _Lazy("fedmsg._util.http", "asking a web server", "consumers"),
     "irc": _Lazy("fedmsg.irc.library", "the IRC bot", "irc"),
-    "metrics": _Lazy("fedmsg.monitoring.prometheus", "figures for Prometheus", "metrics"),
+    "metrics": _Lazy("fedmsg.monitoring.prometheus", "metrics for Prometheus", "metrics"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
     "websocket": _Lazy("fedmsg.websocket.server", "the WebSocket server", "consumers"),
 }
@@ -95,13 +97,56 @@ def load(group: str, failed: list[str] | None = None) -> list[tuple[str, Any]]:
     for entry in sorted(_entries(group), key=lambda entry: (entry.name, entry.value)):
         try:
             loaded.append((entry.name, entry.load()))
-        # Importing runs somebody else's code, which may do anything, exit included.
+        # Importing runs other people's code, which may do anything, exit included.
         except (Exception, SystemExit) as error:
             what = f"The plugin {entry.name} = {entry.value} of {group}"
             log.error(_LEFT_OUT, what, error, exc_info=log.isEnabledFor(logging.DEBUG))
             if failed is not None:
                 failed.append(f"{entry.value}: {type(error).__name__}: {error}")
     return loaded
+
+
+class _Provider:
+    """Finds a package by calling what registers it, when it is first imported."""
+
+    def __init__(self, package: str, module: str, function: str) -> None:
+        self.package = package
+        self._where = module, function
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG002 - the signature is Python's
+        target: ModuleType | None = None,  # noqa: ARG002 - the same
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Have the package registered; the module is then there."""
+        if name.partition(".")[0] != self.package:
+            return None
+        module, function = self._where
+        sys.meta_path.remove(self)
+        getattr(importlib.import_module(module), function)()
+        return importlib.machinery.ModuleSpec(name, cast("Any", self)) if name in sys.modules else None
+
+    @staticmethod
+    def create_module(spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """Return the module that was registered."""
+        return sys.modules[spec.name]
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        """Do nothing: the module is complete."""
+
+
+def provide(package: str, module: str, function: str) -> None:
+    """Have a package registered by a function when it is first imported, installed or not.
+
+    Args:
+        package: The name of the package.
+        module: The module with the function, imported only then.
+        function: The function, which puts the package into ``sys.modules``.
+    """
+    if not any(isinstance(one, _Provider) and one.package == package for one in sys.meta_path):
+        sys.meta_path.insert(0, _Provider(package, module, function))
 
 
 def _entries(group: str) -> list[EntryPoint]:

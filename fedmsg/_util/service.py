@@ -98,10 +98,18 @@ class Waker(Closeable):
         Returns:
             Whether there was one.
         """
+        self.poll(timeout)
+        return self.clear()
+
+    def poll(self, timeout: float | None = None) -> bool:
+        """Wait for a wake-up, and leave it for others; whether there was one.
+
+        Args:
+            timeout: Seconds to wait at most; None waits for ever.
+        """
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
-        poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        return self.clear()
+        return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
 
     def fileno(self) -> int:
         """Return the descriptor, which is readable after `wake`."""
@@ -123,18 +131,27 @@ class ServiceThread(Closeable):
         daemon: Whether the end of the process does not wait for it.
 
     Attributes:
-        waker: Becomes readable when the thread is to look at something.
         stopping: Whether the thread is to end.
         failure: What ended the thread after it was ready, if it was an exception.
     """
 
     def __init__(self, name: str, *, daemon: bool = True) -> None:
-        self.waker = Waker()
+        self._waker: Waker | None = None
         self.stopping = False
         self.failure: BaseException | None = None
         self._outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._is_ready = False
+        self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=daemon)
+
+    @property
+    def waker(self) -> Waker:
+        """Becomes readable when the thread is to look at something; opened by the first use."""
+        if self._waker is None:
+            self._waker = Waker()
+            if self._closed:
+                self._waker.close()
+        return self._waker
 
     def start(self) -> None:
         """Start the thread, and wait until it is ready.
@@ -142,6 +159,9 @@ class ServiceThread(Closeable):
         Raises:
             BaseException: What `run` raised before it was ready.
         """
+        self.waker.clear()
+        if self.stopping:
+            self.waker.wake()
         self._thread.start()
         error = self._outcome.get()
         if error is not None:
@@ -168,6 +188,9 @@ class ServiceThread(Closeable):
                 log.exception("the thread %s has ended", self._thread.name)
             else:
                 self._outcome.put(error)
+        finally:
+            if self._is_abandoned:
+                self._close_waker()
 
     @property
     def alive(self) -> bool:
@@ -182,7 +205,8 @@ class ServiceThread(Closeable):
     def stop(self) -> None:
         """Ask the thread to end, without waiting for it."""
         self.stopping = True
-        self.waker.wake()
+        if self._waker is not None:
+            self._waker.wake()
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread to end; whether it has.
@@ -195,9 +219,24 @@ class ServiceThread(Closeable):
             self._thread.join(max(0.0, deadline - time.monotonic()))
         return not self.alive
 
+    def abandon(self) -> None:
+        """Close it without waiting for the thread, which closes what it still uses when it ends."""
+        self.stop()
+        self._closed = self._is_abandoned = True
+        if not self.alive:
+            self._close_waker()
+
+    def _close_waker(self) -> None:
+        if self._waker is not None:
+            self._waker.close()
+
+    def __del__(self) -> None:
+        # One that was never started has nothing to close.
+        if getattr(self, "_waker", None) is not None:
+            super().__del__()
+
     def _close(self) -> None:
         self.stop()
         if not self.join(JOIN_TIMEOUT):
             log.error("the thread %s does not end", self._thread.name)
-            return  # it still uses the waker
-        self.waker.close()
+        self.abandon()

@@ -31,13 +31,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import fedmsg.config
-from fedmsg._util import plugins
+from fedmsg._util import plugins, safelog
 from fedmsg.commands import _options, _process, _shared
 from fedmsg.commands._options import Declaration
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, UsageError, WorkLeft
 
 __all__ = ["BaseCommand", "Declaration", "dictConfig", "logging_errors"]
+
+
+# Daemons that were written for fedmsg 1.x run moksha's hub inside of a command.
+plugins.provide("moksha", "fedmsg.hub", "provide_moksha")
 
 
 def dictConfig(config: dict[str, Any]) -> None:  # noqa: N802 the name of logging's own, and the one that is looked up
@@ -50,6 +54,7 @@ def dictConfig(config: dict[str, Any]) -> None:  # noqa: N802 the name of loggin
     from logging import config as logging_config
 
     logging_config.dictConfig(config)
+    safelog.protect_handlers()
 
 
 @contextmanager

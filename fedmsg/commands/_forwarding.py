@@ -8,8 +8,8 @@ from abc import abstractmethod
 from typing import Any
 
 from fedmsg import utils
+from fedmsg._util.signals import StopSignals
 from fedmsg.commands import BaseCommand, _relay_checks
-from fedmsg.commands._signals import StopSignals
 from fedmsg.exceptions import ConfigError, FedmsgError, WorkLeft
 from fedmsg.monitoring import systemd
 from fedmsg.transport.zmq import addresses
@@ -51,7 +51,7 @@ class ForwardingCommand(BaseCommand):
         with StopSignals() as stop, forwarder, self._told(forwarder):
             self.log.info("%s", self.describe(forwarder))
             systemd.notify("READY=1")
-            stop.wait_and_watch(lambda: forwarder.running, lambda: self._is_well(forwarder))
+            systemd.wait_and_watch(stop.wait, lambda: forwarder.running, lambda: self._is_well(forwarder))
             systemd.notify("STOPPING=1")
             outcome = forwarder.stop()
         self._report(outcome)

@@ -11,8 +11,8 @@ from typing import Any
 from fedmsg._util import plugins
 from fedmsg.commands._forwarding import ForwardingCommand
 from fedmsg.config import settings
-from fedmsg.hub import monitoring
-from fedmsg.monitoring import figures
+from fedmsg.monitoring import metrics
+from fedmsg.monitoring.report import Monitor
 from fedmsg.transport.zmq.forwarder import Forwarder, Statistics
 
 __all__ = ["Report"]
@@ -44,7 +44,7 @@ class Report:
         """
         config = self._command.config
         with ExitStack() as stack:
-            stack.enter_context(monitoring.Monitor(config, lambda: {"consumers": [self.row()], "producers": []}))
+            stack.enter_context(Monitor(config, lambda: {"consumers": [self.row()], "producers": []}))
             if settings.get(config, "metrics_port") is not None:
                 stack.enter_context(plugins.lazy("metrics").Exporter(config, self.figures))
             yield
@@ -80,7 +80,7 @@ class Report:
             **self._command.more(),
         }
 
-    def figures(self) -> Iterator[figures.Figure]:
+    def figures(self) -> Iterator[metrics.Sample]:
         """Give the figures for Prometheus.
 
         Raises:
@@ -95,5 +95,5 @@ class Report:
             ("subscribers_stuck", "Subscribers whose queue does not move", len(self._forwarder.stuck()), False),
             *self._command.figures(),
         ]
-        own = (figures.Figure(name, text, value, {}, grows) for name, text, value, grows in numbers)
-        return chain(own, figures.of_rejections(self._forwarder.rejections.counts))
+        own = (metrics.Sample(name, text, value, {}, grows) for name, text, value, grows in numbers)
+        return chain(own, metrics.of_rejections(self._forwarder.rejections.counts))

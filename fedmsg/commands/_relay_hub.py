@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmsg.commands import _daemon
-from fedmsg.hub import Hub
+from fedmsg.hub import Hub, daemon
 from fedmsg.hub.endpoints import Inbound
 
 __all__ = ["run_consumer"]
@@ -29,7 +28,7 @@ def run_consumer(
     if validate:
         own["validate_signatures"] = True
     endpoints = Inbound([("relay_inbound", address) for address in inbound], bound=True)
-    _daemon.run_hub(
+    daemon.run_hub(
         lambda: Hub(own, [consumer], [], inbound=endpoints, outbound=outbound),
         f"relaying from {', '.join(inbound)} to {outbound[0]}",
     )

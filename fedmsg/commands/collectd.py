@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``fedmsg-collectd``: tells collectd how many messages pass, by what they are about."""
+"""``fedmsg-collectd``: reports to collectd how many messages pass, by subject."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections import Counter
 from typing import Any, ClassVar
 
 from fedmsg import meta
-from fedmsg.commands import BaseCommand, Declaration, _daemon
+from fedmsg.commands import BaseCommand, Declaration
 from fedmsg.consumers import FedmsgConsumer
-from fedmsg.hub import Hub, PollingProducer
+from fedmsg.hub import Hub, PollingProducer, daemon
 
 __all__ = ["CollectdCommand", "CollectdConsumer", "CollectdProducer", "collectd"]
 
@@ -26,7 +26,7 @@ _NO_NAME = re.compile(r"[^\w.-]+")
 
 
 class CollectdConsumer(FedmsgConsumer):
-    """Counts messages by the name of the processor that knows what to say of them."""
+    """Counts messages by the name of the processor that knows them."""
 
     topic = "*"
     config_key = "fedmsg.commands.collectd.enabled"
@@ -81,7 +81,7 @@ class CollectdProducer(PollingProducer):
                 if isinstance(consumer, CollectdConsumer):
                     consumer.dump()
         except BrokenPipeError:
-            # collectd has gone, and there is nobody else to count for.
+            # collectd has gone.
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -95,7 +95,7 @@ def _interval(text: str) -> int:
 class CollectdCommand(BaseCommand):
     """Print, time and again, how many messages have passed, for the exec plugin of collectd.
 
-    Messages are counted by the name of the plugin that knows what to say of them.
+    Messages are counted by the name of the plugin that knows them.
     """
 
     name = "fedmsg-collectd"
@@ -116,7 +116,7 @@ class CollectdCommand(BaseCommand):
     ]
 
     def run(self) -> None:
-        """Count and print until SIGTERM or SIGINT, or until nobody reads it any more.
+        """Count and print until SIGTERM or SIGINT, or until its reader has gone.
 
         Raises:
             ConfigError: The configuration can't work.
@@ -125,7 +125,7 @@ class CollectdCommand(BaseCommand):
         # What passed while it did not run is not to be counted now.
         config = {**self.config, "status_directory": None, str(CollectdConsumer.config_key): True}
         meta.make_processors(**config)
-        _daemon.run_hub(lambda: Hub(config, [CollectdConsumer], [CollectdProducer]), "counting for collectd")
+        daemon.run_hub(lambda: Hub(config, [CollectdConsumer], [CollectdProducer]), "counting for collectd")
 
 
 def collectd() -> Any:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import sys
 from typing import Any, ClassVar
 
 from fedmsg import utils
-from fedmsg.commands import BaseCommand, Declaration, _daemon
-from fedmsg.exceptions import ConfigError, UsageError
-from fedmsg.hub import Hub, provide_moksha
+from fedmsg.commands import BaseCommand, Declaration
+from fedmsg.exceptions import ConfigError, RefusedAtStart, UsageError
+from fedmsg.hub import Hub, daemon, provide_moksha
 
 __all__ = ["HubCommand", "hub"]
 
@@ -25,12 +27,32 @@ def _port(text: str) -> int:
     return port
 
 
+def _load(name: str) -> Any:
+    """Import a consumer that was named, from the current folder too.
+
+    Args:
+        name: ``package.module:Class``, or ``file.py:Class`` for a file of the current folder.
+
+    Raises:
+        UsageError: It can't be imported.
+    """
+    module, colon, kind = name.partition(":")
+    here = os.getcwd()
+    sys.path.append(here)
+    try:
+        return utils.load_class(f"{module.removesuffix('.py')}{colon}{kind}")
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"--with-consumers: {name!r} can't be imported: {error}") from error
+    finally:
+        sys.path.remove(here)
+
+
 class HubCommand(BaseCommand):
     """Run all consumers and producers that are installed and enabled.
 
     They are found by the entry points moksha.consumer and moksha.producer of installed
     packages, and each is enabled by a setting of its own. The command runs in the
-    foreground until it is told to stop.
+    foreground until SIGTERM or Ctrl-C.
     """
 
     name = "fedmsg-hub"
@@ -79,27 +101,38 @@ class HubCommand(BaseCommand):
         """
         if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _FILES:
             self.set_rlimit_nofiles()
-        consumers = self._explicit_consumers()
+        consumers = self._named_consumers()
         if self.config["retry_dead_letters"] and not self.config.get("dead_letter_directory"):
             raise ConfigError("--retry-dead-letters needs dead_letter_directory: set it to the folder they are in")
-        _daemon.run_hub(
+        daemon.run_hub(
             lambda: Hub(self.config, consumers, retry_dead_letters=self.config["retry_dead_letters"]),
             "running",
             websocket=True,
         )
 
-    def _explicit_consumers(self) -> list[Any] | None:
-        names = self.config["explicit_hub_consumers"]
+    def _named_consumers(self) -> list[Any] | None:
+        """Return the consumers of ``--with-consumers``, enabled unless the files switch them off; None without it.
+
+        Raises:
+            UsageError: One can't be imported.
+            RefusedAtStart: All of them are switched off.
+        """
+        names = [part.strip() for part in (self.config["explicit_hub_consumers"] or "").split(",") if part.strip()]
         if not names:
             return None
-        classes = []
         provide_moksha()
-        for name in filter(None, (part.strip() for part in names.split(","))):
-            try:
-                classes.append(utils.load_class(name))
-            except (ImportError, ValueError) as error:
-                raise UsageError(f"--with-consumers: {name!r} can't be imported: {error}") from error
-        return classes
+        running, off = [], []
+        for name in names:
+            kind = _load(name)
+            key = getattr(kind, "config_key", None)
+            if not isinstance(key, str) or self.config.setdefault(key, True):
+                running.append(kind)
+            else:
+                off.append(key)
+                self.log.warning("%s is not run: %s is %r; set it to True", name, key, self.config[key])
+        if off and not running:
+            raise RefusedAtStart(f"--with-consumers: all of them are switched off; set to True: {', '.join(off)}")
+        return running
 
     def set_rlimit_nofiles(self, limit: int = _FILES) -> None:
         """Allow this process so many open files: each endpoint takes some.

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from fedmsg.commands import BaseCommand, _daemon
+from fedmsg.commands import BaseCommand
 from fedmsg.consumers.ircbot import IRCBotConsumer, read_all
 from fedmsg.exceptions import ConfigError, WorkLeft
-from fedmsg.hub import Hub
+from fedmsg.hub import Hub, daemon
 
 __all__ = ["IRCCommand", "ircbot"]
 
@@ -40,7 +40,7 @@ class IRCCommand(BaseCommand):
             hubs.append(Hub(config, [IRCBotConsumer], []))
             return hubs[0]
 
-        _daemon.run_hub(make, "speaking in IRC")
+        daemon.run_hub(make, "speaking in IRC")
         unsaid = sum(consumer.unsaid for hub in hubs for consumer in hub.consumers)
         if unsaid:
             raise WorkLeft(f"stopped with {unsaid} messages that were not sent")

@@ -7,8 +7,8 @@ import threading
 import time
 from typing import Any, ClassVar
 
+from fedmsg._util.signals import StopSignals
 from fedmsg.commands import BaseCommand, Declaration
-from fedmsg.commands._signals import StopSignals
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
 from fedmsg.monitoring import systemd
@@ -55,7 +55,7 @@ class ReplayServerCommand(BaseCommand):
             thread.start()
             self.log.info("serving messages of %s at %s", server.name, server.address)
             systemd.notify("READY=1")
-            stop.wait_and_watch(thread.is_alive, lambda: self._is_well(server))
+            systemd.wait_and_watch(stop.wait, thread.is_alive, lambda: self._is_well(server))
             systemd.notify("STOPPING=1")
             server.stop()
             thread.join(float(settings.get(self.config, "stop_timeout")))

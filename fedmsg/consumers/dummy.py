@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A consumer that takes everything and does nothing: to see that a hub works, and what it costs."""
+"""A consumer that receives everything and does nothing: to see that a hub works, and what it costs."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from fedmsg._util import plugins
 from fedmsg.config import settings
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import ConfigError
+from fedmsg.hub.consumer import runner_of
 from fedmsg.irc import configuration, forms, links, text
 from fedmsg.irc.client import Client
 from fedmsg.irc.session import Pace, Turnstile
@@ -91,12 +92,13 @@ class IRCBotConsumer(FedmsgConsumer):
             meta.make_processors(**hub.config)
             self._bots = read_all(hub.config)
             _warn(hub.config, self._bots)
+            runner_of(self).on_start.append(self._connect)
+            runner_of(self).more_totals.append(self._backlogs)
 
     # ---------------------------------------------------------------- clients
 
-    def _hub_prepare(self) -> None:
+    def _connect(self) -> None:
         """Start to connect, now that there is a hub that runs."""
-        super()._hub_prepare()
         if settings.get(self.hub.config, "validate_signatures"):
             fedmsg.crypto.checker(self.hub.config)
         turnstile = Turnstile(self._pace.apart)
@@ -142,10 +144,10 @@ class IRCBotConsumer(FedmsgConsumer):
         self.unsaid = sum(client.waiting for client in self._own)
         super().stop()
 
-    def _hub_totals(self) -> dict[str, int]:
-        """Add how many messages wait to be sent, and how many were dropped."""
+    def _backlogs(self) -> dict[str, int]:
+        """Return how many messages wait to be sent, and how many were dropped."""
         waiting, left_out = (sum(getattr(one, name) for one in self._own) for name in ("waiting", "left_out"))
-        return {**super()._hub_totals(), "backlog": waiting, "left_out": left_out}
+        return {"backlog": waiting, "left_out": left_out}
 
     # ---------------------------------------------------------------- filters
 

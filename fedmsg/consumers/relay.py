@@ -14,6 +14,7 @@ from typing import Any
 from fedmsg import crypto
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import MissingKey
+from fedmsg.hub.consumer import runner_of
 
 __all__ = ["RelayConsumer", "SigningRelayConsumer"]
 
@@ -50,15 +51,11 @@ class SigningRelayConsumer(RelayConsumer):
             hub.config["certname"] = certname
         elif not crypto.uses_gnupg(hub.config):
             log.error(_NO_CERTIFICATE)
+        if self._initialized:
+            runner_of(self).on_start.append(self._check_certificate)
 
-    def _hub_prepare(self) -> None:
-        """See that messages can be signed.
-
-        Raises:
-            MissingKey: No certificate is named.
-            RefusedAtStart: What is to be checked can't be checked.
-        """
-        super()._hub_prepare()
+    def _check_certificate(self) -> None:
+        """Raise MissingKey where no certificate is named to sign with."""
         if not self.hub.config.get("certname") and not crypto.uses_gnupg(self.hub.config):
             raise MissingKey(_NO_CERTIFICATE)
 

@@ -30,9 +30,10 @@ Distributions declare them as entry points, in the groups ``moksha.consumer`` an
 
 from __future__ import annotations
 
+from fedmsg.hub import daemon
 from fedmsg.hub.consumer import Consumer
+from fedmsg.hub.handling import ZMQMessage
 from fedmsg.hub.hub import Hub, Outcome, provide_moksha
-from fedmsg.hub.message import ZMQMessage
 from fedmsg.hub.producer import PollingProducer, Producer
 
-__all__ = ["Consumer", "Hub", "Outcome", "PollingProducer", "Producer", "ZMQMessage", "provide_moksha"]
+__all__ = ["Consumer", "Hub", "Outcome", "PollingProducer", "Producer", "ZMQMessage", "daemon", "provide_moksha"]

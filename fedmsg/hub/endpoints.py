@@ -25,13 +25,13 @@ class Inbound(NamedTuple):
 
 
 def _split(value: Any) -> list[str]:
-    """Make a list of addresses, which moksha's settings have as text with commas."""
+    """Return a list of addresses, which moksha's settings have as text with commas."""
     texts = [value] if isinstance(value, str) else list(value or ())
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
 def inbound(config: Mapping[str, Any]) -> Inbound:
-    """Say where a hub receives from: all endpoints, or what moksha's own settings name.
+    """Return where a hub receives from: all endpoints, or what moksha's own settings name.
 
     Args:
         config: The configuration.
@@ -54,7 +54,7 @@ def inbound(config: Mapping[str, Any]) -> Inbound:
 
 
 def outbound(config: Mapping[str, Any]) -> list[str]:
-    """Say where a hub publishes what its consumers send through it; the first free address is bound.
+    """Return where a hub publishes what its consumers send through it; the first free address is bound.
 
     Args:
         config: The configuration.

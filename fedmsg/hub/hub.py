@@ -10,22 +10,26 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from fedmsg import _wire
+from fedmsg._util import plugins
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, RefusedAtStart
-from fedmsg.hub import endpoints, moksha, roster
+from fedmsg.hub import consumer as consumers_
+from fedmsg.hub import endpoints, moksha
+from fedmsg.hub import producer as producers_
 from fedmsg.hub.consumer import Consumer
-from fedmsg.hub.kept import KeptMessage, Leftovers
+from fedmsg.hub.forking import ForkGuard
 from fedmsg.hub.loop import Loop
-from fedmsg.hub.monitoring import MonitoringProducer
 from fedmsg.hub.outgoing import Outgoing
-from fedmsg.hub.producer import PollingProducer
-from fedmsg.hub.runner import Workers
+from fedmsg.hub.producer import MonitoringProducer, Producer, ProducerRunner
+from fedmsg.hub.runner import ConsumerRunner
 from fedmsg.hub.subscriptions import Callback, Subscriptions
+from fedmsg.monitoring import metrics
 from fedmsg.transport.base import Delivery
 from fedmsg.transport.zmq import curve
 
@@ -42,7 +46,7 @@ class Outcome(NamedTuple):
     Attributes:
         left: How many messages each consumer had not handled, by its name; kept for the next start or lost.
         kept: Whether they are kept.
-        stuck: Which consumers did not come back from a message, as lines for a person.
+        stuck: Which consumers still handle a message, as lines for a person.
     """
 
     left: dict[str, int]
@@ -50,8 +54,53 @@ class Outcome(NamedTuple):
     stuck: list[str]
 
 
+class _Plugins:
+    """Makes instances of the classes that a hub runs.
+
+    Attributes:
+        running: The instances that are ready.
+        failed: What could not be imported or constructed, as lines for a person.
+    """
+
+    def __init__(self) -> None:
+        self.running: list[Any] = []
+        self.failed: list[str] = []
+
+    def installed(self, *groups: str) -> list[Any]:
+        """Return the classes that installed distributions declare.
+
+        Args:
+            groups: The groups of entry points; an entry may be one class or a collection of them.
+        """
+        found: list[Any] = []
+        for group in groups:
+            for _, loaded in plugins.load(group, self.failed):
+                found += [loaded] if isinstance(loaded, type) or not isinstance(loaded, Iterable) else list(loaded)
+        # One class may be declared twice, and is still one consumer. What is no class can't always be hashed.
+        return list({id(one): one for one in found}.values())
+
+    def construct(self, classes: Iterable[Any], make: Any) -> None:
+        """Make an instance of each class, and keep those that are ready to run.
+
+        Args:
+            classes: The classes.
+            make: Makes an instance of one.
+        """
+        for kind in classes:
+            name = f"{getattr(kind, '__module__', '?')}:{getattr(kind, '__qualname__', kind)}"
+            try:
+                one = make(kind)
+            except (Exception, SystemExit) as error:
+                self.failed.append(f"{name}: {type(error).__name__}: {error}")
+                log.exception("%s can't be started", name)
+                continue
+            # One that is disabled has not finished its constructor.
+            if getattr(one, "_initialized", False):
+                self.running.append(one)
+
+
 class Hub:
-    """Receives from all endpoints and hands each message to the consumers that want it.
+    """Receives from all endpoints, and delivers each message to the consumers of its topic.
 
     Args:
         config: The configuration.
@@ -66,7 +115,8 @@ class Hub:
         consumers: The consumers that run.
         producers: The producers that run.
         failed: The consumers and producers that could not be constructed, as lines for a person.
-        rejections: How many messages were refused, by kind.
+        rejections: How many messages were rejected, by kind.
+        on_stop_request: Stops it when something in it asks for that; a daemon replaces it.
         stop_by: When its stop has to be over, on the clock of `time.monotonic`; None before.
     """
 
@@ -82,35 +132,37 @@ class Hub:
     ) -> None:
         self.config = dict(config)
         self.rejections = RejectionLog(log)
+        self.stop_by: float | None = None
+        self.on_stop_request: Callable[[], object] = self.stop
         self._subscriptions = Subscriptions(strict=settings.get(self.config, "zmq_strict"))
         self._inbound = inbound or endpoints.inbound(self.config)
         self._outbound = endpoints.outbound(self.config) if outbound is None else list(outbound)
         self._outgoing = Outgoing(self.config, self._outbound)
         self._loop = Loop(self.config, self._inbound, self._subscriptions, self.rejections)
         self._started = False
-        self._retry_dead_letters = retry_dead_letters
-        self._workers: list[Workers] = []
-        self._leftovers: dict[int, Leftovers] = {}
-        self._stopping = threading.Event()
-        self._stopped = threading.Event()
-        self._ending = threading.Lock()
-        self.stop_by: float | None = None
+        self._stopping = False
         self._outcome: Outcome | None = None
-        self._blocking = bool(settings.get(self.config, "moksha.blocking_mode"))
+        self._retry_dead_letters = retry_dead_letters
+        self._ending = threading.Lock()
+        self._fork_guard = ForkGuard()
+        self._construct(consumers, producers)
+        self._consumer_runners = [consumers_.runner_of(one) for one in self.consumers if isinstance(one, Consumer)]
+        self._producer_runners = [producers_.runner_of(one) for one in self.producers if isinstance(one, Producer)]
+
+    def _construct(self, consumers: Iterable[Any] | None, producers: Iterable[Any] | None) -> None:
         provide_moksha()
-        twisted = _TWISTED in sys.modules
-        found = roster.Roster()
-        found.take_on(found.installed("moksha.consumer") if consumers is None else consumers, self._make)
-        makers = roster.Roster()
+        had_twisted = _TWISTED in sys.modules
+        found, makers = _Plugins(), _Plugins()
+        found.construct(found.installed("moksha.consumer") if consumers is None else consumers, self._make)
         acting = makers.installed("moksha.producer", "moksha.stream") if producers is None else producers
-        makers.take_on(acting, self._make)
+        makers.construct(acting, self._make)
         # Some plugins bring it along as one of theirs.
         if not any(isinstance(producer, MonitoringProducer) for producer in makers.running):
-            makers.take_on([MonitoringProducer], self._make)
+            makers.construct([MonitoringProducer], self._make)
         self.consumers: list[Any] = found.running
         self.producers: list[Any] = makers.running
         self.failed = found.failed + makers.failed
-        if _TWISTED in sys.modules and not twisted:
+        if _TWISTED in sys.modules and not had_twisted:
             log.warning(
                 "a plugin has imported %s, but Twisted's reactor does not run here: what it asks of it is never done; "
                 "moksha.hub.reactor has callLater, callInThread and callFromThread",
@@ -126,19 +178,19 @@ class Hub:
             key = getattr(kind, "config_key", None)
             if not isinstance(key, str) or self.config.get(key):
                 raise
-            # A constructor that goes on where that of its base has stopped: nobody needs to know.
+            # A constructor that goes on where that of its base has stopped: of no interest.
             log.debug("%s is disabled, and its constructor failed: %r", kind, error)
         finally:
             if not getattr(one, "_initialized", False):
                 for callback in self._subscriptions.cut(before):
-                    self._loop.inboxes.pop(callback, None)
+                    self._loop.runners.pop(callback, None)
         return one
 
     # ---------------------------------------------------------------- for consumers and producers
 
     @property
     def topics(self) -> dict[str, list[Callback]]:
-        """Who wants each topic that is subscribed to."""
+        """The callbacks of each topic that is subscribed to."""
         return self._subscriptions.topics
 
     @property
@@ -156,22 +208,21 @@ class Hub:
 
         Args:
             topic: The beginning of the topics.
-            callback: Takes an object with ``topic`` and ``body`` as text. It should not take its
-                time; a consumer does its work elsewhere.
+            callback: Takes an object with ``topic`` and ``body`` as text. It should not take long;
+                a consumer does its work elsewhere.
         """
         owner = getattr(callback, "__self__", None)
-        if isinstance(owner, Consumer) and owner._hub_takes_as_usual(callback):
-            self._loop.inboxes[callback] = owner.incoming
-            owner.incoming.on_room = self._loop.wake
-            if owner._hub_service is not None:
-                self._subscriptions.add_service(owner._hub_service, callback)
+        if isinstance(owner, Consumer) and _is_queued(owner, callback):
+            runner = consumers_.runner_of(owner)
+            runner.queue.on_room = self._loop.wake
+            self._loop.runners[callback] = runner
         self._subscriptions.add(topic, callback)
         self._loop.wake()
 
     def unsubscribe(self, callback: Callback) -> None:
         """Call a callback no more."""
         self._subscriptions.remove(callback)
-        self._loop.inboxes.pop(callback, None)
+        self._loop.runners.pop(callback, None)
         self._loop.wake()
 
     def send_message(self, topic: Any, message: Any, jsonify: bool = True) -> None:
@@ -189,14 +240,14 @@ class Hub:
         self._outgoing.send([topic] if isinstance(topic, str) else topic, message, jsonify=jsonify)
 
     def inject(self, topic: str, body: Any) -> None:
-        """Give a message that did not come over the bus to those who want it, as if it had.
+        """Deliver a message that did not come over the bus to the consumers of its topic, as if it had.
 
         Args:
             topic: The full topic.
             body: The envelope; anything else is put into one.
 
         Raises:
-            MessageError: It would be refused of anybody, or there is no room for it.
+            MessageError: It would be rejected from any publisher, or there is no room for it.
         """
         is_envelope = isinstance(body, dict) and body.get("topic") == topic and "msg" in body
         data = _wire.encode(body if is_envelope else {"topic": topic, "msg": body}, topic)
@@ -212,90 +263,86 @@ class Hub:
             AddressInUse: An address is taken.
             ConfigError: The configuration can't work, or the hub has stopped.
         """
-        if self._stopping.is_set():
+        if self._stopping:
             raise ConfigError("this hub has stopped, and does not start again: make another one")
         if self._started:
             return self
         try:
             return self._start()
         except BaseException:
-            # Whatever has been constructed may have threads of its own, which would outlive us.
+            # What has been constructed may have threads of its own, which would outlive the hub.
             self.stop()
             raise
 
     def _start(self) -> Hub:
+        self._fork_guard = ForkGuard()
         self._prepare()
         if self._outbound and self._inbound.bound:
             self._outgoing.open()
-        kept = [(consumer, self._first(consumer)) for consumer in self.consumers if isinstance(consumer, Consumer)]
+        folder = settings.get(self.config, "state_directory") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        for runner in self._consumer_runners:
+            runner.load(folder or None, retry_dead_letters=self._retry_dead_letters)
+        for callback, runner in self._loop.runners.items():
+            if runner.hooks.service is not None:
+                self._subscriptions.add_service(runner.hooks.service, callback)
         self._started = True
         self._loop.start()
-        for consumer, first in kept:
-            consumer.incoming.put_first(first)
-            self._start_workers(consumer, len(first))
-        for producer in self.producers:
-            start = getattr(producer, "_hub_start", None)
-            if start is not None:
-                start()
+        for runner in self._consumer_runners:
+            runner.start(settings.get(self.config, "moksha.workers_per_consumer"))
+        for producer in self._producer_runners:
+            producer.start()
+        moksha.set_running(self)
         return self
 
     def _prepare(self) -> None:
-        # One that only tells how the others are is no reason to run.
+        # One that only reports how the others are is no reason to run.
         idle = not self.consumers and all(isinstance(producer, MonitoringProducer) for producer in self.producers)
         if self.failed and idle:
             raise RefusedAtStart(f"none of the consumers and producers can be started: {'; '.join(self.failed)}")
         if idle:
             log.warning("no consumer and no producer is enabled: this hub has nothing to do")
-        for one in (*self.consumers, *self.producers):
-            prepare = getattr(one, "_hub_prepare", None)
-            if prepare is not None:
-                prepare()
+        runners: chain[ConsumerRunner | ProducerRunner] = chain(self._consumer_runners, self._producer_runners)
+        for runner in runners:
+            runner.prepare()
         curve.prepare(self.config, settings.get(self.config, "endpoints") or {})
-
-    def _first(self, consumer: Consumer) -> list[Any]:
-        """Give what a consumer has to handle before anything else."""
-        folder = settings.get(self.config, "state_directory") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-        leftovers = self._leftovers[id(consumer)] = Leftovers(folder or None, type(consumer))
-        kept = leftovers.load()
-        if kept:
-            log.info("%s first handles %d messages left from the last time", type(consumer).__name__, len(kept))
-        dead = consumer._hub_handling.dead.exhume() if self._retry_dead_letters else []
-        if dead:
-            log.info("%s tries %d messages again that could not be handled", type(consumer).__name__, len(dead))
-        return [*kept, *dead]
-
-    def _start_workers(self, consumer: Consumer, kept: int) -> None:
-        alone = self._blocking or consumer._hub_service is not None
-        count = 1 if alone else settings.get(self.config, "moksha.workers_per_consumer")
-        workers = Workers(consumer, count)
-        self._workers.append(workers)
-        early: Callable[[], Iterator[Any]] | None = getattr(consumer, "_hub_early", None)
-        workers.start(early, kept)
-
-    # ---------------------------------------------------------------- the loop
 
     # ---------------------------------------------------------------- how it is
 
     @property
     def running(self) -> bool:
         """Whether it receives."""
-        return self._loop.running
+        return self._loop.alive
 
     def well(self) -> bool:
-        """Whether its loop goes round."""
+        """Return whether its loop goes round."""
         return self._loop.well()
 
+    @property
+    def handled(self) -> int:
+        """How many messages the consumers have handled."""
+        return sum(runner.handler.totals["handled"] for runner in self._consumer_runners)
+
     def report(self) -> dict[str, Any]:
-        """Give the monitoring report; the counters in it start again at zero."""
+        """Return the status report; the counters in it start again at zero."""
         return {
             "consumers": [consumer.__json__() for consumer in self.consumers],
             "producers": [producer.__json__() for producer in self.producers],
         }
 
+    def metrics(self) -> Iterator[Any]:
+        """Yield the samples for Prometheus."""
+        for consumer in self._consumer_runners:
+            yield from metrics.of_totals("consumer", type(consumer.consumer), consumer.totals())
+        for producer in self._producer_runners:
+            yield from metrics.of_totals("producer", type(producer.producer), producer.totals())
+        yield from metrics.of_rejections(self.rejections.counts)
+
     # ---------------------------------------------------------------- stopping
 
     def stop(self, timeout: float | None = None) -> Outcome:
         """Receive no more, let the consumers work on for a while, keep what is left. A second call does nothing.
+
+        In a forked child it does nothing: the hub is its parent's.
 
         Args:
             timeout: Seconds for all of it; ``stop_timeout`` when not given.
@@ -307,93 +354,80 @@ class Hub:
             Exception: The hub had ended with it before.
         """
         limit = float(settings.get(self.config, "stop_timeout") if timeout is None else timeout)
+        if self._fork_guard.is_child:
+            return Outcome({}, True, [])
         if not self._ending.acquire(blocking=False):
-            # A thread that is itself waited for can't wait for the end.
-            if not self._is_one_of_ours(threading.current_thread()):
-                self._stopped.wait(2 * limit)
+            self._wait_for_other_stop(time.monotonic() + 2 * limit)
             return self._outcome or Outcome({}, True, [])
-        try:
-            self._outcome = self._stop(time.monotonic(), limit)
-        finally:
-            self._stopped.set()
+        moksha.clear_running(self)
+        self._outcome = self._stop(time.monotonic(), limit)
         if self._loop.failure is not None:
             raise self._loop.failure
         return self._outcome
 
-    def _stop(self, start: float, limit: float) -> Outcome:
-        self.stop_by = start + limit
-        self._stopping.set()
-        self._loop.stop()
-        for producer in self.producers:
-            self._call_stop(producer)
-        stuck = self._loop.wait(start + 0.4 * limit)
-        stuck += self._end_workers(start + 0.8 * limit, start + 0.95 * limit)
-        for consumer in self.consumers:
-            self._call_stop(consumer)
-            if isinstance(consumer, Consumer):
-                consumer._hub_close()
-        for producer in self.producers:
-            if isinstance(producer, PollingProducer) and not producer._hub_wait(start + limit):
-                stuck.append(f"{type(producer).__name__} is still in its poll()")
-        for line in stuck:
-            log.error("%s", line)
-        outcome = self._keep_rest(stuck)
-        self._outgoing.close()
-        return outcome
-
     #: The name that it has in moksha.
     close = stop
 
-    @staticmethod
-    def _call_stop(one: Any) -> None:
+    def _wait_for_other_stop(self, deadline: float) -> None:
+        # A thread that the other call waits for can't wait for that.
+        while self._outcome is None and not self._owns_current_thread() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _owns_current_thread(self) -> bool:
+        current = threading.current_thread()
+        if self._loop.is_current or any(producer.is_current() for producer in self._producer_runners):
+            return True
+        return any(runner.has(current) for runner in self._consumer_runners)
+
+    def _stop(self, start: float, limit: float) -> Outcome:
+        self.stop_by = start + limit
+        self._stopping = True
+        self._loop.stop()
+        for producer in self.producers:
+            self._call_stop(producer)
+        for runner in self._producer_runners:
+            # The producer may have a stop() of its own that does not call the one of its base.
+            runner.stop()
+        stuck = self._loop.wait(start + 0.4 * limit)
+        outcome = self._stop_consumers(start + 0.8 * limit, start + 0.95 * limit, stuck)
+        for consumer in self.consumers:
+            self._call_stop(consumer)
+        for consumer_runner in self._consumer_runners:
+            consumer_runner.close()
+        for runner in self._producer_runners:
+            if not runner.wait(start + limit):
+                stuck.append(f"{type(runner.producer).__name__} is still in its poll()")
+        for line in stuck:
+            log.error("%s", line)
+        self._outgoing.close()
+        self._loop.abandon()
+        return outcome
+
+    def _stop_consumers(self, soon: float, late: float, stuck: list[str]) -> Outcome:
+        """Let the workers finish what waits until soon, and what they are at until late; spool the rest."""
+        left: dict[str, int] = {}
+        lost = 0
+        for runner in self._consumer_runners:
+            runner.finish()
+        for runner in self._consumer_runners:
+            runner.wait(soon)
+        for runner in self._consumer_runners:
+            runner.cut()
+        for runner in self._consumer_runners:
+            outcome = runner.stop(late)
+            stuck += outcome.stuck
+            lost += outcome.lost
+            if outcome.left:
+                left[type(runner.consumer).__name__] = outcome.left
+        return Outcome(left, not lost, stuck)
+
+    def _call_stop(self, one: Any) -> None:
         try:
             one.stop()
-        except (Exception, SystemExit):
+        except (Exception, SystemExit) as error:
+            self._fork_guard.check(error)
             log.exception("%s failed in stop()", type(one).__name__)
-        if isinstance(one, PollingProducer):
-            # It may have a stop() of its own that says nothing to the one below it.
-            PollingProducer.stop(one)
-
-    def _is_one_of_ours(self, thread: threading.Thread) -> bool:
-        producers = [producer._hub_thread for producer in self.producers if isinstance(producer, PollingProducer)]
-        ours = self._loop.is_in(thread) or thread in producers
-        return ours or any(workers.has(thread) for workers in self._workers)
-
-    def _end_workers(self, soon: float, late: float) -> list[str]:
-        """Let the workers finish what waits until soon, and what they have in hand until late."""
-        for workers in self._workers:
-            workers.end()
-        for workers in self._workers:
-            workers.wait(soon)
-        for workers in self._workers:
-            workers.cut()
-        stuck = []
-        for workers in self._workers:
-            if not workers.wait(late):
-                stuck += workers.abandon()
-        return stuck
-
-    def _keep_rest(self, stuck: list[str]) -> Outcome:
-        left: dict[str, int] = {}
-        kept = True
-        for workers in self._workers:
-            consumer, rest = workers.consumer, workers.rest()
-            leftovers = self._leftovers[id(consumer)]
-            name = type(consumer).__name__
-            if rest:
-                left[name] = len(rest)
-            try:
-                # Those that were only to be tried again stay where they are.
-                dead = consumer._hub_handling.dead
-                again = [item for item in rest if isinstance(item, KeptMessage) and item.origin is dead]
-                rest = [item for item in rest if item not in again] if again else rest
-                dead.put_back(again)
-                lost = leftovers.save(rest) if leftovers else len(rest)
-            except OSError as error:
-                log.error("state_directory: what %s had not handled can't be kept: %s", name, error)
-                lost = len(rest)
-            kept = kept and not lost
-        return Outcome(left, kept, stuck)
+        self._fork_guard.check()
 
     def __enter__(self) -> Hub:
         return self.start()
@@ -406,6 +440,17 @@ class Hub:
     def __del__(self) -> None:
         if getattr(self, "_started", False) and self._outcome is None and self.running:
             warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
+
+
+def _is_queued(consumer: Consumer, callback: Any) -> bool:
+    """Return whether messages for a callback of a consumer go to its queue as they are.
+
+    It may be another callback than ours, or the subclass may have a way of its own to take messages.
+    """
+    function = getattr(callback, "__func__", None)
+    if type(consumer)._consume is not Consumer._consume:
+        return False
+    return function is (Consumer._consume_json if consumer.jsonify else Consumer._consume)
 
 
 class RunningHub(Hub):
@@ -423,5 +468,5 @@ class RunningHub(Hub):
 
 
 def provide_moksha() -> None:
-    """Have ours found under the names of moksha, from which plugins of 1.x import their base classes."""
+    """Register ours under the names of moksha, from which plugins of 1.x import their base classes."""
     moksha.register(Hub, RunningHub)

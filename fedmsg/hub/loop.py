@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The thread of a hub that owns its receiving sockets: it reads, and hands on without looking."""
+"""The thread of a hub that owns its receiving sockets: it reads, and offers messages to consumers undecoded."""
 
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedmsg._util.ratelimit import RejectionLog
+from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.endpoints import Inbound
-from fedmsg.hub.message import ZMQMessage
-from fedmsg.hub.queue import Inbox
+from fedmsg.hub.forking import ForkGuard
+from fedmsg.hub.handling import ZMQMessage
+from fedmsg.hub.runner import ConsumerRunner
 from fedmsg.hub.subscriptions import Callback, Subscriptions
 from fedmsg.transport.base import Delivery
 from fedmsg.transport.zmq.source import Source
@@ -26,42 +26,42 @@ __all__ = ["INJECTED", "Loop"]
 
 log = logging.getLogger("fedmsg.hub")
 
-# So many messages are received before those who want them are told.
+# How many messages are received before they are offered to consumers.
 _BATCH = 1000
 # The loop looks up at least so often, in seconds; one that has not for longer than the second is not well.
-_TICK = 1.0
-_UNWELL = 10.0
-#: So many messages that were not received may wait for their turn.
+_TICK_S = 1.0
+_UNWELL_S = 10.0
+#: How many messages that were not received may wait for their turn.
 INJECTED = 100
 
 
-def _nobody(_count: int) -> None:
-    """What is told where nobody wants to know."""
+def _ignore(_count: int) -> None:
+    """Do nothing."""
 
 
-class Loop:
-    """Receives, and puts each message on the queues of those who want it.
+class Loop(ServiceThread):
+    """Receives, and offers each message to the consumers that have subscribed to its topic.
 
     Args:
         config: The configuration.
         inbound: Where to receive from.
-        subscriptions: Who wants what.
-        rejections: Where refused messages are counted and told of.
+        subscriptions: The callbacks of each topic.
+        rejections: Where rejected messages are counted and logged.
 
     Attributes:
-        inboxes: The queues of those who have one; others are called.
+        runners: The runners of the callbacks whose messages go to a queue; other callbacks are called.
         injected: What did not come by the sockets and waits for its turn.
         failure: What the loop ended with, if not as it should.
-        handed_on: Called with the number of messages each time that some have been handed on.
+        on_dispatch: Called with the number of messages each time that some have been dispatched.
     """
 
     def __init__(
         self, config: Mapping[str, Any], inbound: Inbound, subscriptions: Subscriptions, rejections: RejectionLog
     ) -> None:
-        self.inboxes: dict[Callback, Inbox] = {}
+        super().__init__("fedmsg-hub")
+        self.runners: dict[Callback, ConsumerRunner] = {}
         self.injected: deque[Delivery] = deque()
-        self.failure: BaseException | None = None
-        self.handed_on: Callable[[int], object] = _nobody
+        self.on_dispatch: Callable[[int], object] = _ignore
         self._config = config
         self._inbound = inbound
         self._subscriptions = subscriptions
@@ -69,41 +69,17 @@ class Loop:
         self._blocking = bool(settings.get(config, "moksha.blocking_mode"))
         self._source: Source | None = None
         self._subscribed: set[bytes] = set()
-        # Who has to see all that comes by an address, whatever its topic.
+        # Callbacks that get all that comes by an address, whatever its topic.
         self._whole: dict[str, tuple[Callback, ...]] = {}
-        self._thread = threading.Thread(target=self._run, name="fedmsg-hub", daemon=True)
-        self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._stopping = threading.Event()
         self._calling: Callback | None = None
         self._beat = 0.0
+        self._fork_guard = ForkGuard()
 
     # ---------------------------------------------------------------- for the hub
 
-    def start(self) -> None:
-        """Begin to receive; returns when it does.
-
-        Raises:
-            AddressInUse: An address is taken.
-            ConfigError: Something is no address.
-        """
-        self._thread.start()
-        problem = self._ready.get()
-        if problem is not None:
-            self._thread.join()
-            raise problem
-
-    @property
-    def running(self) -> bool:
-        """Whether it receives."""
-        return self._thread.is_alive()
-
     def well(self) -> bool:
-        """Whether it goes round."""
-        return self.running and time.monotonic() - self._beat < _UNWELL
-
-    def is_in(self, thread: threading.Thread) -> bool:
-        """Whether this is its thread."""
-        return thread is self._thread
+        """Return whether it goes round."""
+        return self.alive and time.monotonic() - self._beat < _UNWELL_S
 
     def wake(self) -> None:
         """Have it look for what has changed: subscriptions, room in a queue, whether to go on."""
@@ -124,41 +100,35 @@ class Loop:
 
     def stop(self) -> None:
         """Receive no more."""
-        self._stopping.set()
+        super().stop()
         self.wake()
 
-    def wait(self, until: float) -> list[str]:
-        """Wait for its end; say what keeps it.
+    def wait(self, deadline: float) -> list[str]:
+        """Wait for its end; return what keeps it, as lines for a person.
 
         Args:
-            until: How long, on the clock of `time.monotonic`.
+            deadline: Until when, on the clock of `time.monotonic`.
         """
-        if self._thread is threading.current_thread() or not self._thread.is_alive():
+        if self.is_current or self.join(deadline - time.monotonic()):
             return []
-        self._thread.join(max(0.0, until - time.monotonic()))
-        # It may have a batch in hand that it is about to put on the queues. Only a callback can keep it for long.
-        while self._thread.is_alive() and self._calling is None and time.monotonic() < until + _UNWELL:
-            self._thread.join(0.01)
-        return [f"the callback {self._calling!r} has not come back"] if self._thread.is_alive() else []
+        # It may have a batch that it is about to put on the queues. Only a callback can keep it for long.
+        while not self.join(0.01) and self._calling is None and time.monotonic() < deadline + _UNWELL_S:
+            pass
+        return [f"the callback {self._calling!r} has not returned"] if self.alive else []
 
     # ---------------------------------------------------------------- in its thread
 
-    def _run(self) -> None:
-        try:
-            source = self._open()
-        except BaseException as error:  # noqa: BLE001 - handed to the owner, who raises it
-            self._ready.put(error)
-            return
+    def run(self) -> None:
+        """Receive until the end."""
+        source = self._open()
         with source:
+            self._fork_guard = ForkGuard()
+            self._follow_subscriptions(source)
+            self._source = source
+            self._beat = time.monotonic()
+            self.ready()
             try:
-                self._follow_subscriptions(source)
-                self._source = source
-                self._beat = time.monotonic()
-                self._ready.put(None)
                 self._receive(source)
-            except BaseException as error:
-                self.failure = error
-                log.exception("the hub's loop ended")
             finally:
                 self._source = None
 
@@ -173,24 +143,23 @@ class Loop:
 
     def _receive(self, source: Source) -> None:
         most = 1 if self._blocking else _BATCH
-        while not self._stopping.is_set():
+        while not self.stopping:
             self._beat = time.monotonic()
             self._follow_subscriptions(source)
             if self._has_room():
-                source.wait(0.0 if self.injected else _TICK)
+                source.wait(0.0 if self.injected else _TICK_S)
                 # Between the look and here only workers have been at the queues, and they make room.
                 batch = [self.injected.popleft() for _ in range(min(len(self.injected), most))]
                 batch += source.poll(most - len(batch))
                 if batch:
                     self._dispatch(batch)
-                    self.handed_on(len(batch))
+                    self.on_dispatch(len(batch))
             else:
-                source.wait_for_wake(_TICK)
+                source.wait_for_wake(_TICK_S)
 
     def _has_room(self) -> bool:
-        if self._blocking:
-            return not any(inbox.unfinished for inbox in list(self.inboxes.values()))
-        return not any(inbox.full for inbox in list(self.inboxes.values()))
+        queues = [runner.queue for runner in list(self.runners.values())]
+        return not any(queue.unfinished if self._blocking else queue.full for queue in queues)
 
     def _follow_subscriptions(self, source: Source) -> None:
         wanted = self._subscriptions.prefixes
@@ -200,10 +169,10 @@ class Loop:
             self._subscribed = wanted
 
     def _dispatch(self, batch: list[Delivery]) -> None:
-        who_wants = self._subscriptions.who_wants
+        subscribers = self._subscriptions.subscribers
         groups: dict[Callback, list[Delivery]] = defaultdict(list)
         for message in batch:
-            takers = who_wants(message.frame)
+            takers = subscribers(message.frame)
             if message.address in self._whole:
                 takers = tuple(dict.fromkeys((*takers, *self._whole[message.address])))
             message.takers = len(takers)
@@ -211,15 +180,15 @@ class Loop:
                 groups[taker].append(message)
         calls: list[tuple[Callback, Delivery]] = []
         for taker, messages in groups.items():
-            inbox = self.inboxes.get(taker)
-            if inbox is not None:
-                inbox.put_many(messages)
+            runner = self.runners.get(taker)
+            if runner is not None:
+                runner.offer(messages)
             else:
                 calls += [(taker, message) for message in messages]
         # After the queues: a callback may do anything, and may even stop the hub.
         for taker, message in calls:
-            # One before may have withdrawn it.
-            if taker in who_wants(message.frame):
+            # A callback before it may have withdrawn it.
+            if taker in subscribers(message.frame):
                 self._calling = taker
                 self._call(taker, message)
         self._calling = None
@@ -227,10 +196,12 @@ class Loop:
     def _call(self, taker: Callback, message: Delivery) -> None:
         try:
             if isinstance(getattr(taker, "__self__", None), Consumer):
-                # It takes messages its own way, and good ones only, like every consumer.
+                # It takes messages its own way, and valid ones only, like every consumer.
                 message.envelope()
             taker(ZMQMessage.of(message))
         except MessageError as error:
             self._rejections.add(message.address, error)
-        except (Exception, SystemExit):
+        except (Exception, SystemExit) as error:
+            self._fork_guard.check(error)
             log.exception("a callback failed on a message with the topic %a", message.frame[:300])
+        self._fork_guard.check()

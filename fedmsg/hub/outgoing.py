@@ -31,7 +31,7 @@ class Outgoing:
         self._closed = False
 
     def open(self) -> publisher.Publisher:
-        """Open it, or give what is open.
+        """Open it, or return what is open.
 
         Raises:
             ConfigError: There is no address to publish at, or it was closed.
@@ -41,7 +41,7 @@ class Outgoing:
             if self._publisher is None:
                 if not self._addresses:
                     raise ConfigError(
-                        "this hub has no address to publish at: give it a name in endpoints and set name, or set "
+                        "this hub has no address to publish at: set name to a name in endpoints, or set "
                         "zmq_publish_endpoints; or publish with fedmsg.publish()"
                     )
                 if self._closed:

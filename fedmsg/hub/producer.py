@@ -4,12 +4,147 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
-__all__ = ["PollingProducer", "Producer"]
+from fedmsg import encoding
+from fedmsg._util.service import ServiceThread
+from fedmsg.hub.forking import ForkGuard
+from fedmsg.monitoring import report
+
+__all__ = ["MonitoringProducer", "PollingProducer", "Producer", "ProducerRunner", "runner_of"]
+
+# Without a pause between polls, one that always fails would do nothing but fill the log.
+_PAUSE_AFTER_FAILURE_S = 1.0
+
+
+class ProducerRunner:
+    """What a hub keeps of one producer.
+
+    Args:
+        producer: The producer.
+
+    Attributes:
+        producer: The producer.
+        on_start: Called when the hub starts; what they raise keeps it from starting.
+    """
+
+    def __init__(self, producer: Any) -> None:
+        self.producer = producer
+        self.on_start: list[Callable[[], object]] = []
+
+    def prepare(self) -> None:
+        """Raise what keeps the producer from working."""
+        for function in self.on_start:
+            function()
+
+    def start(self) -> None:
+        """Start to work."""
+
+    def stop(self) -> None:
+        """Begin to stop, without waiting."""
+
+    def wait(self, deadline: float) -> bool:  # noqa: ARG002 - for subclasses
+        """Wait for its work to end; whether it has.
+
+        Args:
+            deadline: Until when, on the clock of `time.monotonic`.
+        """
+        return True
+
+    def is_current(self) -> bool:
+        """Return whether the caller runs in its thread."""
+        return False
+
+    def totals(self) -> dict[str, int]:
+        """Return what it has done since it started, by kind."""
+        return {}
+
+
+class _PollingRunner(ProducerRunner):
+    """Polls a producer again and again, in a thread."""
+
+    def __init__(self, producer: PollingProducer) -> None:
+        super().__init__(producer)
+        self.polls = 0
+        self.failures = 0
+        self._thread: _PollingThread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = _PollingThread(self)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread end after the poll that it is in."""
+        self.producer.die = True
+        if self._thread is not None:
+            self._thread.stop()
+
+    def wait(self, deadline: float) -> bool:
+        """Wait for the last poll to end; whether it has."""
+        if self._thread is None:
+            return True
+        ended = self._thread.join(deadline - time.monotonic())
+        is_current = self._thread.is_current
+        self._thread.abandon()
+        return ended or is_current
+
+    def is_current(self) -> bool:
+        """Return whether the caller runs in its thread."""
+        return self._thread is not None and self._thread.is_current
+
+    def totals(self) -> dict[str, int]:
+        """Return how often it was polled, and how often that failed."""
+        return {"polls": self.polls, "failures": self.failures}
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two polls."""
+        frequency = self.producer.frequency
+        return frequency.total_seconds() if isinstance(frequency, timedelta) else float(frequency or 0)
+
+    def poll(self, guard: ForkGuard | None = None) -> bool:
+        """Poll once; whether that went well."""
+        producer = self.producer
+        self.polls += 1
+        error: BaseException | None = None
+        try:
+            producer.poll()
+        except BaseException as problem:  # noqa: BLE001 - this thread ends with the hub; no poll ends it
+            error = problem
+        if guard is not None:
+            guard.check(error)
+        if error is None:
+            producer._exception_count = 0
+        else:
+            producer._exception_count += 1
+            self.failures += 1
+            producer.log.error("%s failed in poll()", type(producer).__name__, exc_info=error)
+        producer._last_ran = time.time()
+        return error is None
+
+
+class _PollingThread(ServiceThread):
+    def __init__(self, runner: _PollingRunner) -> None:
+        super().__init__(f"fedmsg-{type(runner.producer).__name__}")
+        self._runner = runner
+        self._guard = ForkGuard()
+
+    def run(self) -> None:
+        """Poll until the end."""
+        self.ready()
+        runner, producer = self._runner, self._runner.producer
+        if producer.now and not producer.die:
+            self._poll()
+        while not (producer.die or self.stopping or self.waker.poll(runner.pause)):
+            self._poll()
+
+    def _poll(self) -> None:
+        if not self._runner.poll(self._guard) and not self._runner.pause:
+            self.waker.poll(_PAUSE_AFTER_FAILURE_S)
 
 
 class Producer:
@@ -32,20 +167,18 @@ class Producer:
         self.DBSession: Any = None
         self.engine: Any = None
         self._exception_count = 0
+        self.__runner = _PollingRunner(self) if isinstance(self, PollingProducer) else ProducerRunner(self)
         self._initialized = True
 
     def send_message(self, topic: Any, message: Any) -> None:
         """Publish a message through the hub."""
         self.hub.send_message(topic, message)
 
-    def _hub_start(self) -> None:
-        """Called when the hub runs."""
-
     def stop(self) -> None:
         """Called when the hub stops."""
 
     def __json__(self) -> dict[str, Any]:
-        """The producer's row of the monitoring report."""
+        """Return the producer's row of the status report."""
         return {
             "name": type(self).__name__,
             "module": type(self).__module__,
@@ -54,11 +187,13 @@ class Producer:
         }
 
     def totals(self) -> dict[str, int]:
-        """What it has done since it started, by kind."""
-        return self._hub_totals()
+        """Return what it has done since it started, by kind."""
+        return self.__runner.totals()
 
-    def _hub_totals(self) -> dict[str, int]:
-        return {}
+
+def runner_of(producer: Producer) -> ProducerRunner:
+    """Return the runner of a producer, which has no name among those of its subclasses."""
+    return cast("ProducerRunner", vars(producer)["_Producer__runner"])
 
 
 class PollingProducer(Producer):
@@ -77,70 +212,56 @@ class PollingProducer(Producer):
     def __init__(self, hub: Any) -> None:
         super().__init__(hub)
         self._last_ran: float | None = None
-        self._hub_polls = 0
-        self._hub_failures = 0
-        self._hub_ended = threading.Event()
-        self._hub_thread: threading.Thread | None = None
 
     def poll(self) -> Any:
         """Do the work; every polling producer has its own."""
         raise NotImplementedError(f"{type(self).__name__} has no poll()")
 
-    def _hub_start(self) -> None:
-        """Begin to poll."""
-        self._hub_thread = threading.Thread(target=self._hub_run, name=f"fedmsg-{type(self).__name__}", daemon=True)
-        self._hub_thread.start()
-
-    def _hub_pause(self) -> float:
-        frequency = self.frequency
-        return frequency.total_seconds() if isinstance(frequency, timedelta) else float(frequency or 0)
-
-    def _hub_run(self) -> None:
-        if self.now and not self.die:
-            self._poll()
-        while not self.die and not self._hub_ended.wait(self._hub_pause()):
-            self._poll()
-
     def _poll(self) -> None:
-        """Poll once; whatever comes of it, the next poll comes too."""
-        self._hub_polls += 1
-        try:
-            self.poll()
-        except BaseException:
-            # This thread ends with the hub; no poll ends it.
-            self._exception_count += 1
-            self._hub_failures += 1
-            self.log.exception("%s failed in poll()", type(self).__name__)
-            # Without a pause between polls, one that always fails would do nothing but fill the log.
-            self._hub_ended.wait(0.0 if self._hub_pause() else 1.0)
-        else:
-            self._exception_count = 0
-        self._last_ran = time.time()
+        """Poll once; what that raises is logged and counted."""
+        cast("_PollingRunner", runner_of(self)).poll()
 
     def stop(self) -> None:
-        """Poll no more; one that runs is waited for until ``stop_timeout`` of the hub."""
-        self.die = True
-        self._hub_ended.set()
-
-    def _hub_wait(self, until: float) -> bool:
-        """Wait for the last poll to end; whether it has.
-
-        Args:
-            until: How long, on the clock of `time.monotonic`.
-        """
-        if self._hub_thread is None or self._hub_thread is threading.current_thread():
-            return True
-        self._hub_thread.join(max(0.0, until - time.monotonic()))
-        return not self._hub_thread.is_alive()
+        """Poll no more; the hub waits for a poll that runs until its ``stop_timeout``."""
+        runner_of(self).stop()
 
     def __json__(self) -> dict[str, Any]:
-        """The producer's row of the monitoring report."""
+        """Return the producer's row of the status report."""
+        runner = cast("_PollingRunner", runner_of(self))
         return {
             **super().__json__(),
-            "frequency": self._hub_pause() if isinstance(self.frequency, timedelta) else self.frequency,
+            "frequency": runner.pause if isinstance(self.frequency, timedelta) else self.frequency,
             "now": self.now,
             "last_ran": self._last_ran,
         }
 
-    def _hub_totals(self) -> dict[str, int]:
-        return {"polls": self._hub_polls, "failures": self._hub_failures}
+
+class MonitoringProducer(PollingProducer):
+    """Sends the status reports of its hub; without ``moksha.monitoring.socket`` it is disabled.
+
+    Args:
+        hub: The hub.
+    """
+
+    frequency = report.INTERVAL_S
+
+    def __init__(self, hub: Any) -> None:
+        if not hub.config.get(report.KEY):
+            return
+        super().__init__(hub)
+        self._socket = report.ReportSocket(hub.config)
+        runner_of(self).on_start.append(self._socket.open)
+
+    def poll(self) -> None:
+        """Send a report."""
+        self._socket.send(encoding.dumps(self.hub.report()))
+
+    def stop(self) -> None:
+        """Send no more."""
+        super().stop()
+        if self._initialized:
+            self._socket.close()
+
+    def __json__(self) -> dict[str, Any]:
+        """Return its row of the report, under the name of module that readers know."""
+        return {**super().__json__(), "module": report.PRODUCER_MODULE}

@@ -14,7 +14,7 @@ __all__ = ["Inbox"]
 
 
 def _nothing() -> None:
-    """What is called where nobody wants to know."""
+    """Do nothing."""
 
 
 class Inbox:
@@ -22,13 +22,13 @@ class Inbox:
 
     Args:
         limit: How many items may wait.
-        drop: Whether the oldest of them are left out when there are more; otherwise the one who
-            fills it looks at `full` and holds.
+        drop: Whether the oldest of them are dropped when there are more; otherwise the thread that
+            fills it looks at `full`, and waits.
 
     Attributes:
         received: How many items were put in.
-        dropped: How many of them were left out.
-        unfinished: How many were put in and neither finished nor left out.
+        dropped: How many of them were dropped.
+        unfinished: How many were put in and neither finished nor dropped.
         on_room: Called when a full queue has room again, and when nothing is unfinished any more.
     """
 
@@ -40,7 +40,8 @@ class Inbox:
         self.on_room: Callable[[], None] = _nothing
         self._drop = drop
         self._items: deque[Any] = deque()
-        self._lock = threading.Lock()
+        # Re-entrant, so that a thread that was interrupted inside can still stop the hub.
+        self._lock = threading.RLock()
         self._filled = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
@@ -50,15 +51,19 @@ class Inbox:
 
     @property
     def full(self) -> bool:
-        """Whether whoever fills it should hold."""
+        """Whether the thread that fills it should wait."""
         return not self._drop and len(self._items) >= self.limit
 
-    def put_many(self, items: Iterable[Any]) -> None:
+    def put_many(self, items: Iterable[Any]) -> list[Any]:
         """Put items in without ever waiting.
 
-        What does not fit is left out where that is the policy, the oldest first. Otherwise it
-        is all taken: `full` tells the one who fills it to hold.
+        Where dropping is the policy, the oldest are dropped when there are too many. Otherwise all
+        are taken, and `full` asks the thread that fills it to wait.
+
+        Returns:
+            The dropped items.
         """
+        dropped: list[Any] = []
         with self._lock:
             before = len(self._items)
             self._items.extend(items)
@@ -66,15 +71,12 @@ class Inbox:
             self.received += more
             self.unfinished += more
             if self._drop and len(self._items) > self.limit:
-                self._leave_out(len(self._items) - self.limit)
+                dropped = [self._items.popleft() for _ in range(len(self._items) - self.limit)]
+                self.dropped += len(dropped)
+                self.unfinished -= len(dropped)
             if self._waiting:
                 self._filled.notify(1 if more == 1 else self._waiting)
-
-    def _leave_out(self, count: int) -> None:
-        for _ in range(count):
-            self._items.popleft()
-        self.dropped += count
-        self.unfinished -= count
+        return dropped
 
     def take(self, most: int, timeout: float | None = None) -> list[Any]:
         """Take items out, waiting until there is one.
@@ -119,7 +121,7 @@ class Inbox:
             self._filled.notify_all()
 
     def rest(self) -> list[Any]:
-        """Take out all that waits, for somebody else to keep."""
+        """Take out all that waits, to be kept elsewhere."""
         with self._lock:
             items = list(self._items)
             self._items.clear()
@@ -127,7 +129,7 @@ class Inbox:
             return items
 
     def wake(self) -> None:
-        """End the waits of all who `take`."""
+        """End the wait of every thread in `take`."""
         with self._lock:
             self._filled.notify_all()
 
@@ -179,7 +181,7 @@ class Inbox:
         return self.get(block=False)
 
     def task_done(self, count: int = 1) -> None:
-        """Say that items which were taken are finished.
+        """Count items that were taken as finished.
 
         Raises:
             ValueError: More than were ever put in.
@@ -207,9 +209,9 @@ class Inbox:
             return self._idle.wait_for(lambda: self.unfinished == 0, timeout)
 
     def qsize(self) -> int:
-        """How many items wait."""
+        """Return how many items wait."""
         return len(self._items)
 
     def empty(self) -> bool:
-        """Whether none waits."""
+        """Return whether none waits."""
         return not self._items

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from fedmsg.hub.forking import ForkGuard
+
 __all__ = ["Reactor"]
 
 log = logging.getLogger("fedmsg.hub")
@@ -30,9 +32,14 @@ class _Later:
 
 
 class Reactor:
-    """Makes calls in threads; what they raise is logged."""
+    """Makes calls in threads; what they raise is logged.
+
+    Attributes:
+        hubs: The hubs that `stop` stops.
+    """
 
     def __init__(self) -> None:
+        self.hubs: list[Any] = []
         self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -60,22 +67,31 @@ class Reactor:
         timer.start()
         return _Later(timer)
 
+    def stop(self) -> None:
+        """Stop the hubs of this process; a daemon ends with its hub."""
+        for hub in list(self.hubs):
+            hub.on_stop_request()
+
     def _make_calls(self) -> None:
         while True:
             self._calls.get()()
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"reactor.{name} is Twisted's, and this hub runs without it: it has callInThread, callLater, callFromThread"
+            f"reactor.{name} is Twisted's, and this hub runs without it: it has callInThread, callLater, "
+            "callFromThread, stop"
         )
 
 
 def _guarded(function: Callable[..., object], args: tuple[Any, ...], kw: dict[str, Any]) -> Callable[[], None]:
     def call() -> None:
+        guard = ForkGuard()
         try:
             function(*args, **kw)
-        except BaseException:
+        except BaseException as error:
+            guard.check(error)
             # The thread that makes the calls goes on, whatever one of them does.
             log.exception("a call of %r failed", function)
+        guard.check()
 
     return call

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Who in a hub wants which topics."""
+"""Which callbacks of a hub get which topics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Callback", "Subscriptions", "as_topics", "prefix"]
 #: Takes a message.
 Callback = Callable[[Any], object]
 
-# Applications use few topics; one that makes them up as it goes must not fill memory with them.
-_REMEMBERED = 4096
+# Applications use few topics; one that makes them up must not fill memory with them.
+_CACHED_TOPICS = 4096
 
 
 def prefix(topic: str) -> str:
-    """Give the beginning that a subscribed topic stands for.
+    """Return the prefix that a subscribed topic stands for.
 
     Args:
         topic: The topic; a ``*`` in it counts for nothing, wherever it stands.
@@ -26,12 +26,12 @@ def prefix(topic: str) -> str:
 
 
 def as_topics(topic: Any) -> list[str]:
-    """Make a list of a consumer's ``topic``, which is text or some collection of texts."""
+    """Return a list of a consumer's ``topic``, which is text or some collection of texts."""
     return [topic] if isinstance(topic, str) else [str(one) for one in topic]
 
 
 class Subscriptions:
-    """The topics that are subscribed to, and by whom; threads share it.
+    """The topics that are subscribed to, and their callbacks; threads share it.
 
     Args:
         strict: Whether a topic has to match as a whole; the empty one is everything even so.
@@ -40,43 +40,43 @@ class Subscriptions:
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
         self._lock = threading.Lock()
-        self._wanted: list[tuple[bytes, str, Callback]] = []
+        self._rows: list[tuple[bytes, str, Callback]] = []
         self._services: dict[Callback, str] = {}
-        self._remembered: dict[bytes, tuple[Callback, ...]] = {}
+        self._cache: dict[bytes, tuple[Callback, ...]] = {}
 
     @property
     def topics(self) -> dict[str, list[Callback]]:
-        """Who wants each topic, as it was subscribed to."""
+        """The callbacks of each topic, as it was subscribed to."""
         found: dict[str, list[Callback]] = {}
-        for _, topic, callback in self._wanted:
+        for _, topic, callback in self._rows:
             found.setdefault(topic, []).append(callback)
         return found
 
     @property
     def prefixes(self) -> set[bytes]:
-        """What the sockets have to subscribe to."""
-        return {start for start, _, _ in self._wanted}
+        """The prefixes that the sockets have to subscribe to."""
+        return {start for start, _, _ in self._rows}
 
     def add(self, topic: str, callback: Callback) -> None:
-        """Note that somebody wants a topic."""
+        """Add a subscription."""
         with self._lock:
-            self._wanted.append((prefix(topic).encode(), topic, callback))
-            self._remembered = {}
+            self._rows.append((prefix(topic).encode(), topic, callback))
+            self._cache = {}
 
     def add_service(self, name: str, callback: Callback) -> None:
-        """Note that somebody who wants some topics has to see all messages of a service.
+        """Deliver all messages of a service to a callback that has subscribed to some topics.
 
         Args:
             name: Its name in ``endpoints``.
-            callback: Who has to.
+            callback: The callback.
         """
         with self._lock:
             self._services = {**self._services, callback: name}
 
     @property
     def services(self) -> dict[str, tuple[Callback, ...]]:
-        """Who has to see all messages of each service."""
-        wanted = {row[2] for row in self._wanted}
+        """The callbacks that get all messages of each service."""
+        wanted = {row[2] for row in self._rows}
         found: dict[str, tuple[Callback, ...]] = {}
         for callback, name in self._services.items():
             if callback in wanted:
@@ -84,43 +84,43 @@ class Subscriptions:
         return found
 
     def remove(self, callback: Callback) -> None:
-        """Forget all topics that somebody wants."""
+        """Remove all subscriptions of a callback."""
         with self._lock:
-            self._wanted = [row for row in self._wanted if row[2] != callback]
-            self._remembered = {}
+            self._rows = [row for row in self._rows if row[2] != callback]
+            self._cache = {}
 
     def __len__(self) -> int:
-        """How many there are."""
-        return len(self._wanted)
+        """Return how many there are."""
+        return len(self._rows)
 
     def cut(self, length: int) -> list[Callback]:
-        """Forget all but the first ones.
+        """Remove all subscriptions but the first ones.
 
         Args:
             length: How many stay.
 
         Returns:
-            Whose subscriptions these were.
+            The callbacks of those that were removed.
         """
         with self._lock:
-            cut = [row[2] for row in self._wanted[length:]]
-            self._wanted = self._wanted[:length]
-            self._remembered = {}
+            cut = [row[2] for row in self._rows[length:]]
+            self._rows = self._rows[:length]
+            self._cache = {}
         return cut
 
-    def who_wants(self, frame: bytes) -> tuple[Callback, ...]:
-        """Give those who want a message, each once however many of their topics match.
+    def subscribers(self, frame: bytes) -> tuple[Callback, ...]:
+        """Return the callbacks that get a message, each once however many of its topics match.
 
         Args:
             frame: The topic of the message.
         """
-        found = self._remembered.get(frame)
+        found = self._cache.get(frame)
         if found is None:
             with self._lock:
-                found = tuple(dict.fromkeys(row[2] for row in self._wanted if self._matches(row[0], frame)))
-                if len(self._remembered) >= _REMEMBERED:
-                    self._remembered = {}
-                self._remembered[frame] = found
+                found = tuple(dict.fromkeys(row[2] for row in self._rows if self._matches(row[0], frame)))
+                if len(self._cache) >= _CACHED_TOPICS:
+                    self._cache = {}
+                self._cache[frame] = found
         return found
 
     def _matches(self, start: bytes, frame: bytes) -> bool:

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The file of an ``ipc://`` address: its mode, and what a dead process has left in its place.
+"""The file of an ``ipc://`` address: its mode, and the stale file of a dead process.
 
 Left alone, libzmq removes whatever file is there, in use or not, and a mode can be set only
-after anybody could have connected. So the socket is made here and handed to libzmq.
+after strangers could have connected. So the socket is made here and handed to libzmq.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,7 +21,11 @@ from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
 
 __all__ = ["File", "listen"]
 
+log = logging.getLogger("fedmsg.hub.monitoring")
+
 _BACKLOG = 100
+_LOCK_TIMEOUT_S = 2.0
+_LOCK_PAUSE_S = 0.02
 
 
 class File(NamedTuple):
@@ -28,7 +34,7 @@ class File(NamedTuple):
     Attributes:
         path: Where it is.
         descriptor: The socket itself, for ``ZMQ_USE_FD``.
-        identity: Device and inode, to tell it from one that somebody else has put there since.
+        identity: Device and inode, which differ for a file that another process has put there since.
     """
 
     path: str
@@ -45,16 +51,16 @@ class File(NamedTuple):
 def listen(path: str, mode: int | None, key: str) -> File:
     """Make a listening socket at a path.
 
-    A socket file that nobody listens at any more is replaced.
+    A socket file of a process that has ended is replaced.
 
     Args:
         path: The path.
-        mode: The permissions that the file has before anybody can connect; None leaves
+        mode: The permissions that the file has before a client can connect; None leaves
             them to the umask.
         key: Under which the address is configured, for errors.
 
     Raises:
-        AddressInUse: Somebody listens there.
+        AddressInUse: Another process listens there.
         ConfigError: There can be no socket, or there is something else.
     """
     try:
@@ -70,17 +76,35 @@ def listen(path: str, mode: int | None, key: str) -> File:
 
 @contextlib.contextmanager
 def _alone(folder: str) -> Iterator[None]:
-    """Keep out others who start at the same time: each of them might take the other's file for a stale one."""
+    """Keep out others that start at the same time: each of them might take the other's file for a stale one.
+
+    Any process that can read the folder can hold this lock, so it is not waited for without end.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not _lock(descriptor):
+            log.warning("%s: another process holds a lock of this folder; going on without it", folder)
         yield
     finally:
         os.close(descriptor)
 
 
+def _lock(descriptor: int) -> bool:
+    """Lock a folder; whether that was possible in time."""
+    deadline = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOCK_PAUSE_S)
+        else:
+            return True
+
+
 def _make_room(path: str, key: str) -> None:
-    """Remove a stale socket file; complain of anything else that is there."""
+    """Remove a stale socket file; raise for anything else that is there."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -107,7 +131,7 @@ def _listening(path: str, mode: int | None) -> File:
     try:
         made.bind(path)
         identity = _identity(os.lstat(path))
-        # Until it listens, whoever connects is refused.
+        # Until it listens, nothing can connect.
         if mode is not None:
             os.chmod(path, mode)
         made.listen(_BACKLOG)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a service says to systemd: that it is ready, alive, stopping.
+"""Notifies systemd of the state of a service: ready, alive, stopping.
 
 The protocol is that of ``sd_notify(3)``: datagrams to the socket in ``NOTIFY_SOCKET``.
 Without that variable everything here does nothing, so a daemon calls it unconditionally.
@@ -10,20 +10,29 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 
-__all__ = ["notify", "watchdog_interval"]
+from fedmsg._util.text import quoted
+
+__all__ = ["notify", "wait_and_watch", "watchdog_interval"]
 
 log = logging.getLogger("fedmsg.transport")
 
+_CHECK_S = 1.0
+# The sockets that a warning was logged for: notifications come every second.
+_unwritable: set[str] = set()
+
 
 def notify(state: str) -> bool:
-    """Tell the service manager something.
+    """Send the service manager a notification.
+
+    A socket that can't be written to is logged once.
 
     Args:
         state: Assignments, one a line, such as ``READY=1`` or ``STATUS=...``.
 
     Returns:
-        Whether somebody has been told.
+        Whether it was sent.
     """
     where = os.environ.get("NOTIFY_SOCKET")
     if not where:
@@ -39,13 +48,16 @@ def notify(state: str) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        log.warning("NOTIFY_SOCKET=%s can't be written to: %s", where, error.strerror)
+        if where not in _unwritable:
+            _unwritable.add(where)
+            log.warning("NOTIFY_SOCKET=%s can't be written to: %s", quoted(where), error.strerror)
         return False
+    _unwritable.discard(where)
     return True
 
 
 def watchdog_interval() -> float | None:
-    """How often to say ``WATCHDOG=1``, in seconds: twice as often as systemd wants it.
+    """Return how often to send ``WATCHDOG=1``, in seconds: twice as often as systemd demands it.
 
     Returns:
         None where no watchdog is set for this process.
@@ -56,3 +68,20 @@ def watchdog_interval() -> float | None:
         return int(os.environ["WATCHDOG_USEC"]) / 2e6 or None
     except (KeyError, ValueError):
         return None
+
+
+def wait_and_watch(wait: Callable[[float], bool], is_running: Callable[[], bool], is_well: Callable[[], bool]) -> None:
+    """Wait for the stop of a daemon, and notify systemd's watchdog as long as all is well.
+
+    Args:
+        wait: Waits so many seconds for the stop; whether it has come.
+        is_running: Whether there is anything to wait for; without it, this returns.
+        is_well: Whether the work goes on. While it does not, the watchdog is not notified, and decides
+            by itself when that is too long.
+    """
+    interval = watchdog_interval()
+    while not wait(min(interval or _CHECK_S, _CHECK_S)):
+        if not is_running():
+            return
+        if is_well() and interval:
+            notify("WATCHDOG=1")

@@ -3,80 +3,61 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import zmq
 
+from fedmsg._util.service import ServiceThread
+
 __all__ = ["Catcher"]
 
-# How soon it is there when the address that it connects to is bound, in milliseconds.
-_RECONNECT = 5
+# How soon it connects when the address is bound.
+_RECONNECT_MS = 5
 
 
-class Catcher:
-    """Listens at two addresses, and keeps what comes.
+class Catcher(ServiceThread):
+    """Listens at two addresses, and keeps what arrives.
 
     Args:
-        outlet: An address that publishers bind.
-        inlet: An address to bind for publishers that connect, as a relay does.
-        news: Notified whenever something has come.
+        publisher_address: An address that publishers bind.
+        relay_address: An address to bind for publishers that connect, as a relay does.
+        changed: Notified whenever something has arrived.
 
     Attributes:
-        caught: The topics and bodies that came, both unread.
-        failure: What has ended it before its time.
+        caught: The topics and bodies that arrived, not decoded.
+        failure: What has ended it early.
     """
 
-    def __init__(self, outlet: str, inlet: str, news: threading.Condition) -> None:
+    def __init__(self, publisher_address: str, relay_address: str, changed: threading.Condition) -> None:
+        super().__init__("fedmsg-testing-catcher")
         self.caught: list[tuple[bytes, bytes]] = []
-        self.failure: BaseException | None = None
-        self._news = news
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._thread = threading.Thread(
-            target=self._run, args=(outlet, inlet), name="fedmsg-testing-catcher", daemon=True
-        )
-        self._thread.start()
+        self._addresses = publisher_address, relay_address
+        self._changed = changed
 
-    def _run(self, outlet: str, inlet: str) -> None:
-        try:
-            with zmq.Context() as context, context.socket(zmq.SUB) as first, context.socket(zmq.SUB) as second:
-                poller = zmq.Poller()
-                poller.register(self._bell, zmq.POLLIN)
-                for socket in (first, second):
-                    socket.setsockopt(zmq.RCVHWM, 0)
-                    socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT)
-                    socket.setsockopt(zmq.LINGER, 0)
-                    socket.subscribe(b"")
-                    poller.register(socket, zmq.POLLIN)
-                first.connect(outlet)
-                second.bind(inlet)
-                self._listen(poller)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits, who raises it
-            with self._news:
-                self.failure = error
-                self._news.notify_all()
-
-    def _listen(self, poller: zmq.Poller) -> None:
-        while True:
-            for socket, _ in poller.poll():
-                if socket == self._bell:
-                    return
-                assert isinstance(socket, zmq.Socket)
-                frames = socket.recv_multipart()
-                with self._news:
-                    self.caught.append((frames[0], frames[-1]))
-                    self._news.notify_all()
+    def run(self) -> None:
+        """Listen until the end."""
+        publisher_address, relay_address = self._addresses
+        with zmq.Context() as context, context.socket(zmq.SUB) as first, context.socket(zmq.SUB) as second:
+            poller = zmq.Poller()
+            poller.register(self.waker, zmq.POLLIN)
+            for socket in (first, second):
+                socket.setsockopt(zmq.RCVHWM, 0)
+                socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+                socket.setsockopt(zmq.LINGER, 0)
+                socket.subscribe(b"")
+                poller.register(socket, zmq.POLLIN)
+            first.connect(publisher_address)
+            second.bind(relay_address)
+            self.ready()
+            while not self.stopping:
+                for socket, _ in poller.poll():
+                    if isinstance(socket, zmq.Socket):
+                        frames = socket.recv_multipart()
+                        with self._changed:
+                            self.caught.append((frames[0], frames[-1]))
+                            self._changed.notify_all()
 
     def take(self, frames: list[tuple[bytes, bytes]]) -> None:
         """Take some messages out of what was caught."""
-        with self._news:
+        with self._changed:
             self.caught = [caught for caught in self.caught if caught not in frames]
-
-    def close(self) -> None:
-        """Listen no more; a second call does nothing."""
-        if self._bell < 0:
-            return
-        os.eventfd_write(self._bell, 1)
-        self._thread.join()
-        os.close(self._bell)
-        self._bell = -1

@@ -36,23 +36,23 @@ class Failures:
     """Watches methods, by taking their place on an instance.
 
     Args:
-        news: Notified whenever a method has returned or failed.
+        changed: Notified whenever a method has returned or failed.
 
     Attributes:
         found: The failures so far.
         polls: How often each producer has polled, by its id.
     """
 
-    def __init__(self, news: threading.Condition) -> None:
+    def __init__(self, changed: threading.Condition) -> None:
         self.found: list[Failure] = []
         self.polls: Counter[int] = Counter()
-        self._told = 0
-        self._news = news
-        # Of the message that a thread has in hand: a try that failed may be followed by one that does not.
+        self._returned = 0
+        self._changed = changed
+        # Of the message that a thread handles: a try that failed may be followed by one that does not.
         self._hand = threading.local()
 
     def guarded(self, kind: Any) -> Callable[[Any], Any]:
-        """Give what makes an instance of a class, and notes when that fails."""
+        """Return what makes an instance of a class, and notes when that fails."""
 
         @functools.wraps(kind, updated=())
         def make(hub: Any) -> Any:
@@ -102,9 +102,9 @@ class Failures:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                self._in_hand().append(Failure(one, "consume", error, message))
+                self._pending().append(Failure(one, "consume", error, message))
                 raise
-            self._in_hand().clear()
+            self._pending().clear()
             return done
 
         return watched
@@ -114,33 +114,33 @@ class Failures:
 
         def watched(message: Any) -> Any:
             # There will be no other try.
-            for failure in self._in_hand():
+            for failure in self._pending():
                 self._add(failure)
-            self._in_hand().clear()
+            self._pending().clear()
             return around(message)
 
         return watched
 
-    def _in_hand(self) -> list[Failure]:
-        hand: list[Failure] = self._hand.__dict__.setdefault("failures", [])
-        return hand
+    def _pending(self) -> list[Failure]:
+        pending: list[Failure] = self._hand.__dict__.setdefault("failures", [])
+        return pending
 
     def _add(self, failure: Failure) -> None:
-        with self._news:
+        with self._changed:
             self.found.append(failure)
-            self._news.notify_all()
+            self._changed.notify_all()
 
     def _count(self, one: Any) -> None:
-        with self._news:
+        with self._changed:
             self.polls[id(one)] += 1
-            self._news.notify_all()
+            self._changed.notify_all()
 
     @property
     def due(self) -> bool:
-        """Whether there is a failure that nobody has been told of."""
-        return self._told < len(self.found)
+        """Whether there is a failure that was not returned yet."""
+        return self._returned < len(self.found)
 
     def next(self) -> Failure | None:
-        """Give the first failure that nobody has been told of; all there are then count as told."""
-        told, self._told = self._told, len(self.found)
-        return self.found[told] if told < len(self.found) else None
+        """Return the first failure that was not returned yet; the others then count as returned."""
+        first, self._returned = self._returned, len(self.found)
+        return self.found[first] if first < len(self.found) else None

@@ -36,23 +36,23 @@ _CERTIFICATE = "fedmsg.testing"
 # What follows everything that was published before it.
 _MARK = b"\x00fedmsg.testing"
 
-# In seconds; whatever is waited for gives notice, but for an end before its time.
+# In seconds; what is waited for notifies, but for an end before its time.
 _LOOK = 0.5
 
 
 class _CountingHub(Hub):
-    """A hub that tells how much it has handed over."""
+    """A hub that counts what it has dispatched."""
 
-    def __init__(self, news: threading.Condition, *args: Any, **kw: Any) -> None:
+    def __init__(self, changed: threading.Condition, *args: Any, **kw: Any) -> None:
         self.arrived = 0
-        self._news = news
+        self._changed = changed
         super().__init__(*args, **kw)
-        self._loop.handed_on = self._count
+        self._loop.on_dispatch = self._count
 
     def _count(self, messages: int) -> None:
-        with self._news:
+        with self._changed:
             self.arrived += messages
-            self._news.notify_all()
+            self._changed.notify_all()
 
 
 class HubRunner:
@@ -100,12 +100,12 @@ class HubRunner:
         timeout: float = 10.0,
     ) -> None:
         self._classes = classes
-        self._told = dict(config or {})
+        self._settings = dict(config or {})
         self._certificate = sign if isinstance(sign, str) else _CERTIFICATE if sign else ""
         self._reraise = reraise
         self._timeout = timeout
-        self._news = threading.Condition()
-        self._failures = Failures(self._news)
+        self._changed = threading.Condition()
+        self._failures = Failures(self._changed)
         self._numbers = itertools.count(1)
         self._marks = itertools.count(1)
         self._expected = 0
@@ -116,14 +116,14 @@ class HubRunner:
         self.hub: _CountingHub
         self.outcome: Outcome | None = None
 
-    # ---------------------------------------------------------------- what a test says
+    # ---------------------------------------------------------------- publishing
 
     def publish(self, topic: str, msg: Any = None, *, sign: bool | None = None, **fields: Any) -> dict[str, Any]:
-        """Publish a message for the consumers, as somebody else on the bus.
+        """Publish a message for the consumers, as another program on the bus.
 
         Args:
             topic: The full topic.
-            msg: What there is to say.
+            msg: The content.
             sign: Whether to sign it; None is as the hub checks.
             fields: Fields of the envelope that are to differ from what would be there, such as ``username``.
 
@@ -149,7 +149,7 @@ class HubRunner:
         return envelope
 
     def publish_envelope(self, envelope: Mapping[str, Any]) -> None:
-        """Publish a whole envelope, such as one that was kept from a real bus.
+        """Publish a whole envelope, such as one that was recorded on a real bus.
 
         Args:
             envelope: The envelope; the topic is in it.
@@ -174,19 +174,19 @@ class HubRunner:
         with self._lock:
             self._await_subscriptions(time.monotonic() + self._timeout)
             self._socket.send_multipart([frame, body.encode() if isinstance(body, str) else body])
-            # What nobody wants is left out by ZeroMQ.
+            # ZeroMQ drops what no one has subscribed to.
             self._expected += any(frame.startswith(start) for start in self._subscribed)
 
-    # ---------------------------------------------------------------- what it waits for
+    # ---------------------------------------------------------------- waiting
 
     def wait_until_handled(self, timeout: float | None = None) -> None:
-        """Wait until everything that was published is handled, refused or dropped, and `published` is complete.
+        """Wait until everything that was published is handled, rejected or dropped, and `published` is complete.
 
         Args:
             timeout: Seconds; the runner's own when not given.
 
         Raises:
-            TimeoutError: It takes too long; says where the consumers are.
+            TimeoutError: It takes too long; the text shows what the consumers are doing.
             Exception: What a method has raised, where it is to be raised again.
         """
         until = self._until(timeout)
@@ -278,7 +278,7 @@ class HubRunner:
 
     @property
     def sent(self) -> list[tuple[str, Any]]:
-        """The topics and contents of these envelopes: what a test can say beforehand."""
+        """The topics and contents of these envelopes: what a test can know beforehand."""
         return [(envelope["topic"], envelope["msg"]) for envelope in self.published]
 
     @property
@@ -289,11 +289,11 @@ class HubRunner:
     @property
     def handled(self) -> int:
         """How many messages the consumers have handled well."""
-        return sum(consumer._hub_totals()["handled"] for consumer in self.consumers if isinstance(consumer, Consumer))
+        return self.hub.handled
 
     @property
     def refused(self) -> dict[str, int]:
-        """How many messages were refused, by kind: ``{"invalid": 1}`` for one that is not validly signed."""
+        """How many messages were rejected, by kind: ``{"invalid": 1}`` for one that is not validly signed."""
         return dict(self.hub.rejections.counts)
 
     # ---------------------------------------------------------------- start and end
@@ -309,29 +309,30 @@ class HubRunner:
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         until = time.monotonic() + self._timeout
-        # Paths, not ports: nobody else can take them, or hear what goes on.
+        # Paths, not ports: no other process can take them, or listen.
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fedmsg-"))
-        bus, outlet, inlet = (f"ipc://{folder}/{name}" for name in ("bus", "outlet", "inlet"))
-        config = self._configuration({"test": [bus], _NAME: [outlet]}, inlet)
+        bus, publisher_address, relay_address = (f"ipc://{folder}/{name}" for name in ("bus", "out", "relay"))
+        config = self._configuration({"test": [bus], _NAME: [publisher_address]}, relay_address)
         self._socket = stack.enter_context(zmq.Context()).socket(zmq.XPUB)
         stack.callback(self._socket.close)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.bind(bus)
-        self._catcher = Catcher(outlet, inlet, self._news)
+        self._catcher = Catcher(publisher_address, relay_address, self._changed)
         stack.callback(self._catcher.close)
+        self._catcher.start()
         # The same ones that `fedmsg.publish` and the hub use, since a process shares them.
         self._publishers = [
-            publisher.open_bound(config, _NAME, [outlet]),
-            publisher.open_connected(config, "relay_inbound", [inlet]),
+            publisher.open_bound(config, _NAME, [publisher_address]),
+            publisher.open_connected(config, "relay_inbound", [relay_address]),
         ]
         for one in self._publishers:
             stack.callback(publisher.close, one)
         self._flush(until)
-        stack.enter_context(configured(config, self._own | self._told))
+        stack.enter_context(configured(config, self._own | self._settings))
         consumers = [self._failures.guarded(one) for one in self._classes if not _is_producer(one)]
         producers = [self._failures.guarded(one) for one in self._classes if _is_producer(one)]
-        self.hub = _CountingHub(self._news, config, consumers, producers, inbound=Inbound([("test", bus)]))
+        self.hub = _CountingHub(self._changed, config, consumers, producers, inbound=Inbound([("test", bus)]))
         if self.hub.failed:
             self._raise_failure(always=True)
             raise RefusedAtStart("; ".join(self.hub.failed))
@@ -342,7 +343,7 @@ class HubRunner:
         with self._lock:
             self._await_subscriptions(until)
 
-    def _configuration(self, endpoints: dict[str, list[str]], inlet: str) -> dict[str, Any]:
+    def _configuration(self, endpoints: dict[str, list[str]], relay_address: str) -> dict[str, Any]:
         self._own: dict[str, Any] = {
             "environment": "dev",
             "sign_messages": False,
@@ -353,10 +354,10 @@ class HubRunner:
             **{one.config_key: True for one in self._classes if getattr(one, "config_key", None)},
             **(credentials(self._certificate, _NAME) if self._certificate else {}),
         }
-        config = {**settings.defaults(), **self._own, **self._told}
-        config |= {"endpoints": endpoints, "relay_inbound": [inlet], "name": _NAME, "active": False}
-        # For who says active and no name.
-        config[_NAME] = [inlet]
+        config = {**settings.defaults(), **self._own, **self._settings}
+        config |= {"endpoints": endpoints, "relay_inbound": [relay_address], "name": _NAME, "active": False}
+        # For programs that set active and no name.
+        config[_NAME] = [relay_address]
         config.setdefault("topic_prefix_re", settings.derive_topic_prefix_re(config["topic_prefix"]))
         return settings.accept(config)
 
@@ -369,8 +370,8 @@ class HubRunner:
                 if wanted <= self._subscribed:
                     return
                 raise TimeoutError(f"the hub has not subscribed to {sorted(wanted - self._subscribed)}")
-            said = self._socket.recv()
-            (self._subscribed.add if said[:1] == b"\x01" else self._subscribed.discard)(said[1:])
+            frame = self._socket.recv()
+            (self._subscribed.add if frame[:1] == b"\x01" else self._subscribed.discard)(frame[1:])
 
     def _flush(self, until: float) -> None:
         """Wait until all that was published before has been caught."""
@@ -388,7 +389,7 @@ class HubRunner:
         self._wait_for(lambda: self.hub.arrived >= self._expected, until, "what was published has not been received")
 
     def _wait_for(self, condition: Callable[[], object], until: float, what: str) -> None:
-        with self._news:
+        with self._changed:
             while not condition():
                 if self._catcher.failure is not None:
                     raise self._catcher.failure
@@ -396,7 +397,7 @@ class HubRunner:
                 if left <= 0:
                     raise TimeoutError(f"{what} in time{self._stacks()}")
                 # Now and then, to see whether there is anything left to wait for.
-                self._news.wait(min(left, _LOOK))
+                self._changed.wait(min(left, _LOOK))
 
     def _failure_is_due(self) -> bool:
         return self._reraise and self._failures.due
@@ -407,7 +408,7 @@ class HubRunner:
             raise failure.error
 
     def _stacks(self) -> str:
-        """Say where the threads of consumers and producers are."""
+        """Return the stacks of the threads of consumers and producers."""
         ran = [*self.consumers, *self.producers] if hasattr(self, "hub") else []
         names = tuple(f"fedmsg-{type(one).__name__}" for one in ran)
         frames = sys._current_frames()
@@ -436,7 +437,7 @@ class HubRunner:
             return
         self._closed = True
         with self._stack:
-            # A hub that is told to stop receives no more.
+            # A hub that stops receives no more.
             self._wait_until_received(self._until(None))
         self._raise_failure()
         outcome = self.outcome
@@ -453,7 +454,7 @@ class HubRunner:
         if error is None:
             self.close()
         else:
-            # It tells more than what may come of it at the end.
+            # It explains more than what would be raised at the end.
             self._closed = True
             self._stack.close()
 

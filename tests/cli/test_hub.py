@@ -91,13 +91,13 @@ def test_consumers_that_are_asked_for_are_run(shop: Shop) -> None:
         assert any("  enabled by config  - shop_consumers:Printer" in line for line in hub.out)
 
 
-def test_one_that_is_asked_for_and_not_enabled_is_not_run(shop: Shop) -> None:
+def test_hub_does_not_run_a_named_consumer_that_a_file_switches_off(shop: Shop) -> None:
     with Process(
         ["fedmsg-hub", "--with-consumers", "shop_consumers:Printer,shop_consumers:Picky"],
-        env=shop.environ(**{"shop.picky": True, "shop.file": "/nowhere"}),
+        env=shop.environ(**{"shop.picky": True, "shop.file": "/nowhere", "shop.printer": False}),
     ) as hub:
         hub.wait_ready()
-        hub.wait_for("* disabled by config - shop_consumers:Printer")
+        hub.wait_for("shop_consumers:Printer is not run: shop.printer is False; set it to True")
         hub.wait_for("running, 1 consumers and 0 producers")
         assert hub.stop() == 0
 

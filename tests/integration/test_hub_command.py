@@ -72,6 +72,12 @@ class Failing(FedmsgConsumer):
             raise ValueError("can't")
         say("Failing", message["body"]["msg"])
 
+class Quoting(FedmsgConsumer):
+    topic = "*"
+    config_key = "quoting.enabled"
+    def consume(self, message):
+        raise ValueError(message["body"]["msg"])
+
 class Exiting(FedmsgConsumer):
     topic = "*"
     config_key = "exiting.enabled"
@@ -102,7 +108,7 @@ makers = (Tick, Stream)
 CONSUMERS = {
     "moksha.consumer": [
         "several = plugin:both",
-        *(f"{name.lower()} = plugin:{name}" for name in ("Stuck", "Slow", "Broken", "Failing", "Exiting")),
+        *(f"{name.lower()} = plugin:{name}" for name in ("Stuck", "Slow", "Broken", "Failing", "Exiting", "Quoting")),
     ]
 }
 PRODUCERS = {"moksha.producer": ["tick = plugin:Tick"], "moksha.stream": ["stream = plugin:Stream"]}
@@ -200,11 +206,56 @@ def test_named_consumers_run_and_no_others(feed: Feed, start: Start) -> None:
     assert any("running, 2 consumers" in line for line in hub.out)
 
 
-def test_a_named_one_that_is_disabled_is_off(start: Start) -> None:
-    hub = start(arguments=("--with-consumers", "plugin:First")).wait_ready()
-    hub.wait_for("* disabled by config - plugin:First")
-    hub.wait_for("no consumer and no producer is enabled")
+def test_hub_enables_a_named_consumer_whose_key_no_file_has(feed: Feed, start: Start) -> None:
+    named = ("--with-consumers", "plugin:First,fedmsg.consumers.dummy:DummyConsumer")
+    hub = start(arguments=named).wait_ready()
+    feed.wait()
+    feed.send("shop", 1)
+    wait_until(lambda: said(hub, "First") == [1])
     assert hub.stop() == 0
+    assert any("running, 2 consumers" in line for line in hub.out)
+
+
+def test_hub_reports_the_key_that_switches_a_named_consumer_off(feed: Feed, start: Start) -> None:
+    named = ("--with-consumers", "plugin:First,plugin:Second")
+    hub = start(arguments=named, **{"first.enabled": False}).wait_ready()
+    hub.wait_for("plugin:First is not run: first.enabled is False; set it to True")
+    feed.wait()
+    feed.send("shop", 1)
+    wait_until(lambda: said(hub, "Second") == [1])
+    assert hub.stop() == 0
+    assert said(hub, "First") == []
+
+
+def test_hub_that_may_run_no_named_consumer_ends_with_status_7(start: Start) -> None:
+    hub = start(arguments=("--with-consumers", "plugin:First"), **{"first.enabled": False})
+    assert hub.wait() == 7
+    (line,) = hub.err
+    assert "all of them are switched off; set to True: first.enabled" in line
+
+
+@pytest.mark.parametrize("name", ["packer:Packer", "packer.py:Packer"])
+def test_hub_imports_named_consumers_from_the_current_folder(
+    feed: Feed, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "packer.py").write_text(
+        "from fedmsg.consumers import FedmsgConsumer\n"
+        "class Packer(FedmsgConsumer):\n"
+        "    topic = ''\n"
+        "    config_key = 'packer.enabled'\n"
+        "    def consume(self, message):\n"
+        "        print('packed', message['body']['msg'], flush=True)\n"
+    )
+    (here / "config.py").write_text(f"config = {feed.config!r}\n")
+    monkeypatch.setenv("FEDMSG_CONFIG", str(here / "config.py"))
+    with Process(["fedmsg-hub", "--with-consumers", name], cwd=here) as hub:
+        hub.wait_ready()
+        feed.wait()
+        feed.send("shop", 1)
+        hub.wait_for("packed 1")
+        assert hub.stop() == 0
 
 
 @pytest.mark.parametrize("name", ["nowhere:First", "plugin:Nobody", "plugin", ":", "plugin:"])
@@ -598,3 +649,19 @@ print("closed", flush=True)
         process.wait_for("closed")
         assert process.wait() == 0
         assert process.err == []
+
+
+# ---------------------------------------------------------------- what it logs
+
+
+def test_hub_logs_an_exception_of_a_consumer_safely(feed: Feed, folder: Path, start: Start) -> None:
+    hub = start("Quoting").wait_ready()
+    feed.wait()
+    feed.send("shop", "\x1b[2Jgone\n2026-11-30 00:00:00,000 [fedmsg    CRITICAL] forged")
+    hub.wait_for("Quoting failed in consume()")
+    hub.wait_for("forged")
+    assert hub.stop() == 0
+    lines = [*hub.out, *hub.err]
+    assert not [line for line in lines if "\x1b" in line]
+    assert [line for line in lines if r"\x1b[2Jgone" in line]
+    assert not [line for line in lines if line.startswith("2026-11-30 00:00:00")]

@@ -15,7 +15,7 @@ import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError
 from fedmsg.hub import Hub, PollingProducer, Producer
-from fedmsg.hub.monitoring import MonitoringProducer
+from fedmsg.hub.producer import MonitoringProducer, runner_of
 from fedmsg.testing import free_address, wait_until
 from tests.hubs import PREFIX, Feed, Taker, taker
 
@@ -80,7 +80,9 @@ def test_one_that_dies_is_polled_no_more() -> None:
     with Hub({}, [], [ticker(work=work)]) as hub:
         producer = own(hub)
         wait_until(lambda: producer.die)
-        wait_until(lambda: not producer._hub_thread.is_alive())
+        thread = runner_of(producer)._thread
+        assert thread is not None
+        wait_until(lambda: not thread.alive)
         assert len(producer.polls) == 3
 
 

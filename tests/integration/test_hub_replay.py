@@ -16,6 +16,7 @@ import pytest
 from fedmsg import crypto
 from fedmsg.exceptions import RefusedAtStart
 from fedmsg.hub import Hub, Outcome
+from fedmsg.hub.consumer import runner_of
 from fedmsg.testing import free_address, wait_until
 from tests.certificates import Bench
 from tests.datagrepper_server import DatagrepperServer
@@ -368,7 +369,7 @@ def test_a_stop_in_the_middle_of_a_gap_keeps_or_tells(
         outcomes: list[Outcome] = []
         stopping = threading.Thread(target=lambda: outcomes.append(hub.stop(1.0)))
         stopping.start()
-        consumer._hub_handling.cut.wait()
+        wait_until(lambda: runner_of(consumer).handler.cut)
         go_on.set()
         stopping.join()
         assert outcomes == [Outcome({"Made": 3}, True, [])]

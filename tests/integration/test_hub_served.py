@@ -19,7 +19,7 @@ from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import ConfigError, RefusedAtStart
 from fedmsg.hub import Hub, PollingProducer
 from fedmsg.hub.loop import INJECTED
-from fedmsg.hub.monitoring import MonitoringProducer
+from fedmsg.hub.producer import MonitoringProducer
 from fedmsg.testing import Process, command_path, free_address, free_port, run, wait_until
 from fedmsg.testing.hub import HubRunner
 from fedmsg.websocket.server import for_hub

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from fedmsg._util.service import Waker
 from fedmsg.hub import Consumer, Hub, PollingProducer, ZMQMessage
+from fedmsg.hub.consumer import runner_of
 from fedmsg.testing import wait_until
 from tests.hubs import Feed, Taker, envelope, taker
 
@@ -245,7 +247,7 @@ def test_a_file_that_is_cut_off_gives_what_is_whole(
     path.write_text(path.read_text()[:-20] + '\n[]\n{"topic": 1, "body": null}\n')
     with Hub({**settings, "stop_timeout": 5}, [taker()], []) as hub:
         wait_until(lambda: len(hub.consumers[0].taken) == 2)
-    assert caplog.text.count("is no message, it is left out") == 3
+    assert caplog.text.count("is no message and is left out") == 3
 
 
 def test_stop_is_called_last_and_may_fail(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
@@ -309,10 +311,11 @@ def test_what_failed_to_start_is_stopped(feed: Feed) -> None:
     def stop(self: Taker) -> None:
         ended.append("consumer")
 
-    def prepare(self: Taker) -> None:
+    def prepare() -> None:
         raise OSError("not today")
 
-    hub = Hub(feed.config, [taker(stop=stop, _hub_prepare=prepare)], [])
+    hub = Hub(feed.config, [taker(stop=stop)], [])
+    runner_of(hub.consumers[0]).on_start.append(prepare)
     with pytest.raises(OSError, match="not today"):
         hub.start()
     assert ended == ["consumer"]
@@ -403,15 +406,17 @@ def test_a_message_that_fails_is_tried_again(feed: Feed, caplog: pytest.LogCaptu
 def test_the_wait_doubles(feed: Feed) -> None:
     waits: list[float] = []
 
-    class Stopping(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
+    class StopWaker(Waker):
+        def poll(self, timeout: float | None = None) -> bool:
             waits.append(timeout or 0.0)
             return False
 
     hub = Hub({**feed.config, "consume_retries": 9, "consume_retry_delay": 0.5}, [Fragile], [])
     (consumer,) = hub.consumers
-    consumer._hub_handling.stopping = Stopping()
-    consumer._hub_handle({"topic": "t", "body": {"msg": {"name": "x", "fails": 99}}})
+    handler = runner_of(consumer).handler
+    with StopWaker() as waker:
+        handler.start(waker)
+        handler.handle({"topic": "t", "body": {"msg": {"name": "x", "fails": 99}}})
     assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
 
 
@@ -488,7 +493,7 @@ def test_half_a_line_of_a_crash_costs_no_other_message(
     with Hub(settings, [Fragile], [], retry_dead_letters=True) as hub:
         wait_until(lambda: hub.consumers[0].totals()["dead"] == 2)
         assert hub.consumers[0].tries == ["a", "b"]
-    assert caplog.text.count("is no message, it is left out") == 1
+    assert caplog.text.count("is no message and is left out") == 1
 
 
 def test_a_dead_letter_that_can_not_be_written_is_said_to_be_lost(

@@ -49,4 +49,4 @@ def test_readme_names_files_that_exist() -> None:
 
 def test_every_module_of_moksha_is_in_the_howto() -> None:
     text = (DOCS / "howto" / "moving-consumers.rst").read_text(encoding="utf-8")
-    assert [name for name in moksha._MODULES if name != "moksha" and f"``{name}``" not in text] == []
+    assert [name for name in moksha.MODULES if name != "moksha" and f"``{name}``" not in text] == []

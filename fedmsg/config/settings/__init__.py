@@ -59,12 +59,12 @@ def of(config: Mapping[str, Any]) -> Settings:
 
 
 def defaults() -> dict[str, Any]:
-    """Return what ``load_config`` starts from: fresh copies of every default but None.
+    """Return what ``load_config`` starts from: fresh copies of every default that says something.
 
-    Libraries such as moksha.hub look whether a key is there; of those that are None fedmsg 1.x has one.
+    Settings that are off by default are left out: libraries such as moksha.hub look whether a key is there, and a
+    hub whether the files have switched a consumer off. Of those that are None fedmsg 1.x has one.
     """
-    rows = [row for row in TABLE.values() if row.default is not None or row.name == "persistent_store"]
-    return {row.name: row.fresh_default() for row in rows}
+    return {row.name: row.fresh_default() for row in TABLE.values() if not row.is_off_by_absence}
 
 
 def conf_defaults() -> dict[str, Any]:

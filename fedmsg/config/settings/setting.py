@@ -124,6 +124,13 @@ class Setting(Generic[T]):
         """The reading of ``conf``: it takes a value or raises ValueError in the words of fedmsg 1.x."""
         return self.kind.strict
 
+    @property
+    def is_off_by_absence(self) -> bool:
+        """Whether the setting is off, and its key absent, unless it is configured."""
+        if self.default is None:
+            return self.name != "persistent_store"
+        return not self.in_conf and self.name.endswith(".enabled")
+
     def fresh_default(self, *, for_conf: bool = False) -> Any:
         """Return a default that the caller may change without changing the table.
 

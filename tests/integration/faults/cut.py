@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 from fedmsg import aio
 from fedmsg.consumers import FedmsgConsumer
+from fedmsg.consumers._bus import BusHooks
 from fedmsg.core import FedMsgContext
 from fedmsg.hub import Hub
+from fedmsg.hub.consumer import runner_of
 from fedmsg.replay import sqlstore
 from fedmsg.testing import Process, free_address, wait_until
 from tests.certificates import Bench
@@ -158,7 +160,10 @@ class HubScene(Scene):
 
         own = {"listening.enabled": True, "moksha.workers_per_consumer": 4, "name": None}
         with Hub({**self.mine, **own}, [Listening], []) as self.hub:
-            self.counts = self.hub.consumers[0]._hub_gaps._filler.counts
+            hooks = runner_of(self.hub.consumers[0]).hooks
+            assert isinstance(hooks, BusHooks)
+            assert hooks._gaps is not None
+            self.counts = hooks._gaps._filler.counts
             done.wait()
 
 

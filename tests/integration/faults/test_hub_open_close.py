@@ -21,6 +21,7 @@ from tests.integration.faults.conftest import Figures
 from tests.integration.faults.test_open_close import NOWHERE
 
 _rounds = itertools.count()
+_polls = itertools.count()
 
 
 class Ticker(PollingProducer):
@@ -30,7 +31,7 @@ class Ticker(PollingProducer):
 
     def poll(self) -> None:
         """Fail now and then."""
-        if self._hub_polls % 3 == 0:
+        if next(_polls) % 3 == 0:
             raise ValueError("no")
 
 

@@ -71,8 +71,12 @@ def read_settings(text: str) -> dict[str, Any]:
 
 DEFAULTS = read_settings(_DEFAULTS)
 OTHER_IN_CONF = read_settings(_OTHER_IN_CONF)
-# Libraries look whether a key is there, and 1.1.7 has one that is None.
-IN_LOAD_CONFIG = {n: v for n, v in DEFAULTS.items() if v is not None or n == "persistent_store"}
+# What is off until it is configured has no key in a loaded configuration; of those that are None 1.1.7 has one.
+IN_LOAD_CONFIG = {
+    name: value
+    for name, value in DEFAULTS.items()
+    if (name == "persistent_store" or value is not None) and (name in CONF_KEYS or not name.endswith(".enabled"))
+}
 
 
 ROWS = {

@@ -17,6 +17,7 @@ from fedmsg.consumers.gateway import GatewayConsumer
 from fedmsg.consumers.relay import RelayConsumer, SigningRelayConsumer
 from fedmsg.exceptions import AddressInUse, MissingKey
 from fedmsg.hub import ZMQMessage
+from fedmsg.hub.consumer import runner_of
 from fedmsg.testing import free_port, wait_until
 from tests.certificates import Bench
 
@@ -65,7 +66,7 @@ def test_a_signing_relay_sends_a_signed_copy(tmp_path: Path) -> None:
     hub = Hub(**{**bench.config, "certname": None, "certnames": {"signing_relay": "shell.test"}})
     consumer = SigningRelayConsumer(hub)
     assert hub.config["certname"] == "shell.test"
-    consumer._hub_prepare()
+    runner_of(consumer).prepare()
     message = copy.deepcopy(MESSAGE)
     consumer.consume(message)
     assert message == MESSAGE
@@ -83,11 +84,11 @@ def test_a_signing_relay_without_a_certificate_says_so(certnames: Any, caplog: p
     ]
     assert consumer._initialized
     with pytest.raises(MissingKey, match="signing_relay"):
-        consumer._hub_prepare()
+        runner_of(consumer).prepare()
 
 
 def test_a_signing_relay_with_gnupg_needs_no_certificate(caplog: pytest.LogCaptureFixture) -> None:
-    SigningRelayConsumer(Hub(crypto_backend="gpg"))._hub_prepare()
+    runner_of(SigningRelayConsumer(Hub(crypto_backend="gpg"))).prepare()
     assert caplog.messages == []
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from fedmsg.exceptions import ConfigError, MessageError
 from fedmsg.hub import endpoints
-from fedmsg.hub.message import ZMQMessage
+from fedmsg.hub.handling import ZMQMessage
+from fedmsg.hub.hub import _Plugins
 from fedmsg.hub.moksha import asbool
 from fedmsg.hub.reactor import Reactor
-from fedmsg.hub.roster import Roster
 from fedmsg.hub.subscriptions import Subscriptions, prefix
 from fedmsg.transport.base import Delivery
 from tests.unit.fresh import python
@@ -30,7 +30,7 @@ def test_a_star_counts_for_nothing() -> None:
 
 def wanted(subscriptions: Subscriptions, topic: str) -> list[str]:
     """Give who wants a message, by the word that is its ``__name__``."""
-    return [callback.__name__ for callback in subscriptions.who_wants(topic.encode())]
+    return [callback.__name__ for callback in subscriptions.subscribers(topic.encode())]
 
 
 def named(name: str) -> Any:
@@ -66,8 +66,8 @@ def test_topics_that_somebody_makes_up_do_not_fill_memory() -> None:
     subscriptions = Subscriptions()
     subscriptions.add("", named("every"))
     for number in range(20_000):
-        assert len(subscriptions.who_wants(f"made.up.{number}".encode())) == 1
-    assert len(subscriptions._remembered) <= 4096
+        assert len(subscriptions.subscribers(f"made.up.{number}".encode())) == 1
+    assert len(subscriptions._cache) <= 4096
 
 
 def test_topics_come_and_go_while_others_look() -> None:
@@ -78,7 +78,7 @@ def test_topics_come_and_go_while_others_look() -> None:
 
     def look() -> None:
         while not stop.is_set():
-            if steady not in subscriptions.who_wants(b"a.b"):
+            if steady not in subscriptions.subscribers(b"a.b"):
                 wrong.append(subscriptions.topics)
 
     threads = [threading.Thread(target=look) for _ in range(3)]
@@ -267,9 +267,9 @@ def test_a_roster_keeps_what_is_ready(caplog: pytest.LogCaptureFixture) -> None:
         def __init__(self) -> None:
             raise SystemExit("not today")
 
-    roster = Roster()
-    roster.take_on([Ready, NotReady, object, Failing], lambda kind: kind())
-    assert [type(one) for one in roster.running] == [Ready]
-    (line,) = roster.failed
+    found = _Plugins()
+    found.construct([Ready, NotReady, object, Failing], lambda kind: kind())
+    assert [type(one) for one in found.running] == [Ready]
+    (line,) = found.failed
     assert line.endswith("Failing: SystemExit: not today")
     assert "can't be started" in caplog.text

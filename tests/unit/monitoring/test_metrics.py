@@ -15,14 +15,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fedmsg.exceptions import AddressInUse, ConfigError
-from fedmsg.hub import Consumer, PollingProducer
-from fedmsg.monitoring import figures
-from fedmsg.monitoring.figures import Figure
+from fedmsg.hub import Consumer, PollingProducer, consumer
+from fedmsg.monitoring import metrics
+from fedmsg.monitoring.metrics import Sample
 from fedmsg.monitoring.prometheus import Exporter
 from fedmsg.testing import free_port, wait_until
 
 
-def exporter(values: Iterable[Figure] = (), **config: Any) -> Exporter:
+def exporter(values: Iterable[Sample] = (), **config: Any) -> Exporter:
     return Exporter({"metrics_port": 0, **config}, lambda: values)
 
 
@@ -53,7 +53,15 @@ class Shop(Consumer):
 
 
 class Clock(PollingProducer):
-    """A producer."""
+    """A producer whose first polls fail."""
+
+    polls = 0
+
+    def poll(self) -> None:
+        """Fail twice."""
+        self.polls += 1
+        if self.polls <= 2:
+            raise ValueError("no")
 
 
 class Rows:
@@ -63,14 +71,19 @@ class Rows:
         self.consumers = [Shop(Stand())]
         self.producers = [Clock(Stand())]
 
+    def metrics(self) -> Iterator[Sample]:
+        yield from metrics.of_totals("consumer", Shop, self.consumers[0].totals())
+        yield from metrics.of_totals("producer", Clock, self.producers[0].totals())
+
 
 def test_figures_of_consumers_and_producers() -> None:
     hub = Rows()
     shop, clock = hub.consumers[0], hub.producers[0]
     shop.incoming.put_many([1, 2, 3])
-    shop._hub_handling.count("handled")
-    clock._hub_polls, clock._hub_failures = 5, 2
-    with exporter(figures.of_consumers_and_producers(hub)) as running:
+    consumer.runner_of(shop).handler.count("handled")
+    for _ in range(5):
+        clock._poll()
+    with exporter(hub.metrics()) as running:
         found = samples(running)
     labels = f"consumer=Shop module={__name__}"
     assert found[f"fedmsg_consumer_received_total {labels}"] == 3
@@ -86,7 +99,7 @@ def test_they_are_not_those_of_the_report() -> None:
     """Asking for a report sets its counters back, and these go on."""
     hub = Rows()
     hub.consumers[0].incoming.put_many([1, 2, 3])
-    with Exporter({"metrics_port": 0}, lambda: figures.of_consumers_and_producers(hub)) as running:
+    with Exporter({"metrics_port": 0}, hub.metrics) as running:
         name = f"fedmsg_consumer_received_total consumer=Shop module={__name__}"
         assert samples(running)[name] == 3
         assert hub.consumers[0].__json__()["headcount_in"] == 3
@@ -96,7 +109,7 @@ def test_they_are_not_those_of_the_report() -> None:
 
 
 def test_refused_messages_have_their_reasons() -> None:
-    with exporter(figures.of_rejections({"json": 2, 'odd"\n\\': 1})) as running:
+    with exporter(metrics.of_rejections({"json": 2, 'odd"\n\\': 1})) as running:
         found = samples(running)
     assert found["fedmsg_refused_total reason=json"] == 2
     assert found['fedmsg_refused_total reason=odd"\n\\'] == 1
@@ -104,7 +117,7 @@ def test_refused_messages_have_their_reasons() -> None:
 
 def test_the_same_twice_is_a_sum() -> None:
     with exporter(
-        [Figure("a", "A", 1, {"b": "c"}), Figure("a", "A", 2, {"b": "c"}), Figure("a", "A", 4, {"b": "d"})]
+        [Sample("a", "A", 1, {"b": "c"}), Sample("a", "A", 2, {"b": "c"}), Sample("a", "A", 4, {"b": "d"})]
     ) as running:
         found = samples(running)
     assert (found["fedmsg_a_total b=c"], found["fedmsg_a_total b=d"]) == (3, 4)
@@ -119,15 +132,15 @@ def test_what_every_process_has() -> None:
 
 
 def test_a_failure_to_collect_is_counted(caplog: pytest.LogCaptureFixture) -> None:
-    def collect() -> Iterator[Figure]:
-        yield Figure("a", "A", 1, {})
+    def collect() -> Iterator[Sample]:
+        yield Sample("a", "A", 1, {})
         raise ZeroDivisionError
 
     with Exporter({"metrics_port": 0}, collect) as running:
         assert samples(running)["fedmsg_metrics_failures_total"] == 1
         assert samples(running)["fedmsg_metrics_failures_total"] == 2
         assert "process_open_fds" in samples(running)
-    assert "no figures could be collected" in caplog.text
+    assert "no metrics could be collected" in caplog.text
 
 
 def test_the_newer_format_and_compression_can_be_asked_for() -> None:
@@ -247,7 +260,7 @@ def test_nonsense_is_answered_or_cut_and_goes_to_no_log(
 
 
 def test_one_who_does_not_read_does_not_hold_up_the_end() -> None:
-    many = [Figure("a", "A", number, {"b": "x" * 1000 + str(number)}) for number in range(20_000)]
+    many = [Sample("a", "A", number, {"b": "x" * 1000 + str(number)}) for number in range(20_000)]
     with socket.socket() as client, exporter(many) as running:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", running.port))

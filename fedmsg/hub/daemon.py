@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How a command runs a hub: until it is told to stop, saying how it is to whoever wants to know."""
+"""Runs a hub as a daemon: until a stop signal, with what is served beside it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from itertools import chain
+from typing import Any
 
 from fedmsg._util import plugins
-from fedmsg.commands._signals import StopSignals
-from fedmsg.config import settings
+from fedmsg._util.signals import StopSignals
+from fedmsg.config import conf, settings
 from fedmsg.exceptions import WorkLeft
-from fedmsg.hub import Consumer, Hub, Outcome
-from fedmsg.monitoring import figures, systemd
+from fedmsg.hub import moksha
+from fedmsg.hub.hub import Hub, Outcome
+from fedmsg.monitoring import systemd
 
-__all__ = ["run_hub"]
+__all__ = ["main", "run_hub"]
 
 log = logging.getLogger("fedmsg.commands")
 
@@ -25,9 +26,9 @@ def run_hub(make: Callable[[], Hub], what: str, *, websocket: bool = False) -> N
 
     Args:
         make: Makes the hub, not started yet.
-        what: What it does, for the log and the service manager: ``running 3 consumers``.
-        websocket: Whether it serves WebSockets, where these are configured. Others that read the same
-            configuration would only be in the way of the one that does.
+        what: What it does, for the log and the service manager: ``running``.
+        websocket: Whether it serves WebSockets, where these are configured. Other daemons may have the
+            same configuration, and only one of them can serve its port.
 
     Raises:
         RefusedAtStart: Consumers or producers are enabled, and none can be started.
@@ -36,37 +37,59 @@ def run_hub(make: Callable[[], Hub], what: str, *, websocket: bool = False) -> N
     """
     with StopSignals() as stop:
         hub = make()
+        hub.on_stop_request = stop.request
         with hub, _served(hub, websocket=websocket):
             what = f"{what}, {hub.num_consumers} consumers and {hub.num_producers} producers"
             log.info("%s", what)
             systemd.notify(f"READY=1\nSTATUS={what}")
-            stop.wait_and_watch(lambda: hub.running, lambda: _is_well(hub, what))
+            systemd.wait_and_watch(stop.wait, lambda: hub.running, lambda: _is_well(hub, what))
             systemd.notify("STOPPING=1")
             outcome = hub.stop()
     _report(outcome)
 
 
+def main(
+    argv: Any = None,  # noqa: ARG001 - the signature is moksha's
+    options: Mapping[str, Any] | None = None,
+    consumers: Iterable[Any] | None = None,
+    producers: Iterable[Any] | None = None,
+    framework: bool = True,  # noqa: ARG001 - the same
+) -> None:
+    """Run a hub as ``moksha.hub.main`` does, until SIGTERM, SIGINT or ``reactor.stop``.
+
+    Args:
+        argv: Ignored.
+        options: The configuration; None is `fedmsg.config.conf`.
+        consumers: The classes of consumers to run; the installed ones when not given.
+        producers: The same for producers.
+        framework: Ignored.
+
+    Raises:
+        FedmsgError: The hub can't start, or stopped with work left.
+    """
+    config = conf.copy() if options is None else dict(options)
+    run_hub(lambda: Hub({**settings.defaults(), **config}, consumers, producers), "running")
+
+
+moksha.MODULES["moksha.hub"]["main"] = main
+
+
 def _is_well(hub: Hub, what: str) -> bool:
-    """Ask the loop itself, and tell the service manager how far it is."""
+    """Ask the loop itself, and notify the service manager of the progress."""
     if not hub.well():
         return False
-    handled = sum(consumer._hub_totals()["handled"] for consumer in hub.consumers if isinstance(consumer, Consumer))
-    systemd.notify(f"STATUS={what}, {handled} messages so far")
+    systemd.notify(f"STATUS={what}, {hub.handled} messages so far")
     return True
 
 
 @contextmanager
 def _served(hub: Hub, *, websocket: bool) -> Iterator[None]:
-    """Serve what is configured beside the hub: WebSockets, figures for Prometheus."""
-
-    def collect() -> Iterator[figures.Figure]:
-        return chain(figures.of_consumers_and_producers(hub), figures.of_rejections(hub.rejections.counts))
-
+    """Serve what is configured beside the hub: WebSockets, metrics for Prometheus."""
     with ExitStack() as stack:
         if websocket and settings.get(hub.config, "moksha.livesocket.websocket.port") is not None:
             stack.enter_context(plugins.lazy("websocket").for_hub(hub))
         if settings.get(hub.config, "metrics_port") is not None:
-            stack.enter_context(plugins.lazy("metrics").Exporter(hub.config, collect))
+            stack.enter_context(plugins.lazy("metrics").Exporter(hub.config, hub.metrics))
         yield
 
 

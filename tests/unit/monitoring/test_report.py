@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -19,8 +20,8 @@ import pytest
 import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError
-from fedmsg.hub.monitoring import Monitor
 from fedmsg.monitoring import ipc
+from fedmsg.monitoring.report import Monitor
 from fedmsg.testing import free_address, wait_until
 
 SOON = 0.02
@@ -172,7 +173,7 @@ def test_the_file_goes_with_the_monitor(tmp_path: Path) -> None:
 def test_what_a_dead_process_left_is_replaced(tmp_path: Path, reader: Reader) -> None:
     path = tmp_path / "monitoring"
     program = (
-        "import os, signal; from fedmsg.hub.monitoring import Monitor\n"
+        "import os, signal; from fedmsg.monitoring.report import Monitor\n"
         f"Monitor({{{KEY!r}: 'ipc://{path}'}}, dict).start(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", program], check=False)
@@ -308,3 +309,21 @@ def test_a_forgotten_one_warns() -> None:
     monitor = Monitor({KEY: "tcp://127.0.0.1:*"}, nothing).start()
     with pytest.warns(ResourceWarning, match="unclosed Monitor"):
         monitor.__del__()
+
+
+def test_report_socket_is_bound_though_a_stranger_locks_its_folder(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with Monitor({KEY: f"ipc://{tmp_path / 'monitoring'}"}, nothing) as monitor:
+            assert monitor.address is not None
+    finally:
+        os.close(folder)
+    assert "another process holds a lock of this folder" in caplog.text
+    caplog.clear()
+    # The control: without the stranger there is nothing to log.
+    with Monitor({KEY: f"ipc://{tmp_path / 'monitoring'}"}, nothing):
+        pass
+    assert "lock" not in caplog.text

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmsg.commands._signals import StopSignals
+from fedmsg._util.signals import StopSignals
+from fedmsg.monitoring import systemd
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -47,7 +48,7 @@ def test_a_hang_up_says_that_nothing_is_reloaded(caplog: pytest.LogCaptureFixtur
 
 def test_the_wait_ends_when_the_work_does() -> None:
     with StopSignals() as stop:
-        stop.wait_and_watch(lambda: False, lambda: True)
+        systemd.wait_and_watch(stop.wait, lambda: False, lambda: True)
         assert not stop.requested
 
 
@@ -59,8 +60,23 @@ def test_the_watchdog_is_reassured(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("WATCHDOG_USEC", "20000")
         monkeypatch.delenv("WATCHDOG_PID", raising=False)
         rounds, answers = iter([True] * 5 + [False]), iter([True, False, True, False, True])
-        stop.wait_and_watch(lambda: next(rounds), lambda: next(answers))
+        systemd.wait_and_watch(stop.wait, lambda: next(rounds), lambda: next(answers))
         assert [manager.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
         manager.setblocking(False)
         with pytest.raises(BlockingIOError):
             manager.recv(100)
+
+
+def test_systemd_socket_that_can_not_be_written_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "socket"))
+    for _ in range(10):
+        assert not systemd.notify("WATCHDOG=1")
+    assert caplog.text.count("NOTIFY_SOCKET") == 1
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "socket"))
+        assert systemd.notify("WATCHDOG=1")
+    # It worked again, so its next failure is news.
+    assert not systemd.notify("WATCHDOG=1")
+    assert caplog.text.count("NOTIFY_SOCKET") == 2

@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What happens to one message of a consumer: decode, check, `consume`, retries, dead letter, counts."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from fedmsg._util.service import Waker
+from fedmsg._util.text import quoted
+from fedmsg.config import settings
+from fedmsg.exceptions import MessageError
+from fedmsg.hub import forking
+from fedmsg.hub.forking import ForkGuard
+from fedmsg.store.spool import DeadLetters, SpooledMessage
+from fedmsg.transport.base import Delivery
+
+__all__ = ["Interrupted", "MessageHandler", "RunnerHooks", "ZMQMessage", "name_of"]
+
+MAX_RETRY_DELAY_S = 60.0
+
+
+class ZMQMessage:
+    """A message as text, for consumers that decode it themselves.
+
+    Args:
+        topic: Its topic.
+        body: The envelope as JSON.
+    """
+
+    def __init__(self, topic: str, body: Any) -> None:
+        self.topic = topic
+        self.body = body
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> ZMQMessage:
+        """Return a delivery as text, which the receiver may change."""
+        return cls(delivery.frame.decode("utf-8", "replace"), delivery.data.decode("utf-8", "replace"))
+
+    def __json__(self) -> dict[str, Any]:
+        """Return the topic and the body, as a dict."""
+        return {"topic": self.topic, "body": self.body}
+
+
+class Interrupted(BaseException):
+    """The hub stops before a message has had all its tries; the message is to be spooled.
+
+    Args:
+        first: What else is to be spooled, and comes before it.
+    """
+
+    def __init__(self, *first: Any) -> None:
+        super().__init__(*first)
+        self.first = first
+
+
+class RunnerHooks:
+    """What a base class adds to the handling of its consumers, apart from the names that their authors use.
+
+    Attributes:
+        service: The name in ``endpoints`` of which every message has to be seen, in order, whatever its topic.
+        admits: Whether `admit` is called.
+        selects: Whether `due` is called.
+        notes_start: Whether `started` is called.
+        notes_end: Whether `finished` is called.
+        idle: Methods of base classes that have nothing to do for this consumer; they are not called.
+    """
+
+    service: str | None = None
+    admits: bool = False
+    selects: bool = False
+    notes_start: bool = False
+    notes_end: bool = False
+    idle: AbstractSet[Any] = frozenset()
+
+    def prepare(self) -> None:
+        """Raise what keeps the consumer from working; called when the hub starts."""
+
+    def missed(self) -> Iterator[Any]:
+        """Yield the messages to handle before those that arrive; they are checked already."""
+        return iter(())
+
+    def validate_as_of(self, consumer: Any, message: Any, since: float) -> None:  # noqa: ARG002 - for subclasses
+        """Check a message that arrived some time ago.
+
+        Args:
+            consumer: The consumer.
+            message: The message.
+            since: When it arrived, in seconds since the epoch.
+
+        Raises:
+            RuntimeWarning: It must not be handled.
+        """
+        consumer.validate(message)
+
+    def admit(self, message: Any) -> None:
+        """Check a valid message once more, by what was handled before.
+
+        Raises:
+            MessageError: It must not be handled.
+        """
+
+    def due(self, message: Any, item: Any) -> Iterable[Any]:  # noqa: ARG002 - for subclasses
+        """Return the messages to handle now that one has arrived.
+
+        Args:
+            message: What `consume` gets.
+            item: What it was made from.
+        """
+        return (message,)
+
+    def started(self, message: Any) -> None:
+        """Note that the handling of a message starts."""
+
+    def finished(self, message: Any) -> None:
+        """Note that a message was handled."""
+
+    def started_many(self, messages: list[Any]) -> None:
+        """Note that the handling of a batch starts."""
+
+    def finished_many(self, messages: list[Any]) -> None:
+        """Note that a batch was handled."""
+
+    def totals(self) -> dict[str, int]:
+        """Return further counts of messages, by kind."""
+        return {}
+
+    def end(self) -> None:
+        """Wait for nothing any more: the hub begins to stop."""
+
+    def close(self) -> None:
+        """Close what is open: the hub has stopped."""
+
+
+class MessageHandler:
+    """Takes messages of one consumer through `consume`; all its workers share it.
+
+    Args:
+        consumer: The consumer.
+        config: The configuration.
+
+    Attributes:
+        hooks: What the base class of the consumer adds.
+        own_work: The consumer's own `_do_work`, where it is not that of the base class.
+        dead: Where messages go whose handling failed for good.
+        retries: How often a message is tried again.
+        cut: Whether the hub does not wait any more for what is left.
+        lock: Held to change a counter.
+        totals: Counts of messages, by kind.
+        times: How long the last messages took, in seconds.
+    """
+
+    def __init__(self, consumer: Any, config: Mapping[str, Any]) -> None:
+        self.hooks = RunnerHooks()
+        self.own_work: Callable[[Any], object] | None = None
+        self.dead = DeadLetters(settings.get(config, "dead_letter_directory"), type(consumer))
+        self.retries: int = settings.get(config, "consume_retries")
+        self.cut = False
+        self.lock = threading.Lock()
+        self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
+        self.times: deque[float] = deque(maxlen=1024)
+        self._consumer = consumer
+        self._delay: float = settings.get(config, "consume_retry_delay")
+        self._stop_waker: Waker | None = None
+        self._fork_guard = ForkGuard()
+        self._is_plain = False
+        self._before = consumer.pre_consume
+        self._after = consumer.post_consume
+
+    def start(self, stop_waker: Waker) -> None:
+        """Wait between retries for this waker, which is woken when the hub stops."""
+        self._stop_waker = stop_waker
+        self._fork_guard = ForkGuard()
+        consumer, hooks = self._consumer, self.hooks
+        self._is_plain = not hooks.selects and self.own_work is None
+        # Looked up once: a test that replaces a method does that before the start.
+        self._before = self._unless_idle(consumer.pre_consume)
+        self._after = self._unless_idle(consumer.post_consume)
+
+    def _unless_idle(self, method: Any) -> Any:
+        return None if getattr(method, "__func__", None) in self.hooks.idle else method
+
+    def count(self, kind: str) -> None:
+        """Count a message."""
+        with self.lock:
+            self.totals[kind] += 1
+
+    # ---------------------------------------------------------------- before consume
+
+    def handle(self, item: Any) -> BaseException | None:
+        """Handle a message from the queue: check it, and process it and those due before it.
+
+        Returns:
+            Why it is not done, None when it was handled or is a dead letter.
+
+        Raises:
+            Interrupted: The hub stops, and the message should be spooled.
+        """
+        try:
+            message = self.accept(item)
+        except MessageError as error:
+            return error
+        if self._is_plain:
+            return self.process(message, item)
+        outcome = None
+        for one in self.due(message, item):
+            if one is message:
+                outcome = self._work(one, item)
+                continue
+            if self.cut:
+                raise Interrupted(one)
+            try:
+                self._work(one)
+            except Interrupted:
+                raise Interrupted(one) from None
+        return outcome
+
+    def due(self, message: Any, item: Any) -> Iterable[Any]:
+        """Return the messages to handle now that one has arrived."""
+        return self.hooks.due(message, item) if self.hooks.selects else (message,)
+
+    def accept(self, item: Any) -> Any:
+        """Check a message from the queue; return what `consume` gets.
+
+        Raises:
+            MessageError: It was rejected, and counted.
+        """
+        try:
+            message = self.open(item)
+            if self.hooks.admits and isinstance(item, Delivery):
+                self.hooks.admit(message)
+        except MessageError as error:
+            self.count("refused")
+            rejections = getattr(self._consumer.hub, "rejections", None)
+            if rejections is not None:
+                rejections.add(item.address, error)
+            raise
+        return message
+
+    def open(self, item: Any) -> Any:
+        """Return what `consume` gets for a message from the queue.
+
+        Raises:
+            MessageError: It must not be handled.
+        """
+        if not isinstance(item, Delivery):
+            # It was put there by a program, or by `_consume`, which has checked it.
+            return item
+        # A malformed message is rejected also where the consumer would decode it.
+        body = item.envelope()
+        spooled = None if type(item) is Delivery else item if isinstance(item, SpooledMessage) else None
+        if self._consumer.jsonify:
+            message: Any = {"topic": body["topic"] if spooled is None else spooled.topic(), "body": body}
+        else:
+            message = ZMQMessage.of(item)
+        try:
+            if spooled is None:
+                self._consumer.validate(message)
+            elif not spooled.checked:
+                self.hooks.validate_as_of(self._consumer, message, spooled.since)
+        except RuntimeWarning as warning:
+            raise MessageError(str(warning), "invalid") from warning
+        except BaseException as error:
+            self._fork_guard.check(error)
+            if not isinstance(error, Exception):
+                raise
+            # A consumer may have a validate() of its own.
+            self._consumer.log.exception("validate() failed")
+            raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
+        if forking.forks != self._fork_guard.forks:
+            self._fork_guard.check()
+        return message
+
+    # ---------------------------------------------------------------- consume
+
+    def _work(self, message: Any, item: Any = None) -> BaseException | None:
+        """Call the consumer's own `_do_work` where it has one."""
+        return self.process(message, item) if self.own_work is None else self._call(self.own_work, message)
+
+    def process(self, message: Any, item: Any = None) -> BaseException | None:
+        """Take a valid message through the hooks and `consume`, with retries.
+
+        Args:
+            message: What `consume` gets.
+            item: What it was made from, and can be made from again.
+
+        Returns:
+            Why it is not done, None when it was handled or is a dead letter.
+
+        Raises:
+            Interrupted: The hub stops, and the message should be spooled.
+        """
+        start = time.perf_counter()
+        consumer = self._consumer
+        if self.hooks.notes_start:
+            self.hooks.started(message)
+        if self._before is not None:
+            self._call(self._before, message)
+        original = item
+        if not isinstance(item, Delivery):
+            # What a try changes in the message must reach neither the next try nor a file.
+            original = _copy(message) if self.retries or self.dead else message
+        error, tries = self._call(consumer.consume, message), 1
+        if error is not None and self.retries:
+            error, tries = self._retry(original, error)
+        is_dead = error is not None and bool(self.dead) and self.dead.add(original, error, tries)
+        if is_dead:
+            self.count("dead")
+        if self._after is not None:
+            self._call(self._after, message)
+        if self.hooks.notes_end:
+            self.hooks.finished(message)
+        with self.lock:
+            consumer.headcount_out += 1
+            self.totals["handled" if error is None else "failed"] += 1
+            self.times.append(time.perf_counter() - start)
+        return None if is_dead else error
+
+    def process_many(self, messages: list[Any]) -> bool:
+        """Pass valid messages to `consume_many`; whether it has returned."""
+        start = time.perf_counter()
+        consumer = self._consumer
+        self.hooks.started_many(messages)
+        if self._call(consumer.consume_many, messages) is not None:
+            return False
+        self.hooks.finished_many(messages)
+        with self.lock:
+            consumer.headcount_out += len(messages)
+            self.totals["handled"] += len(messages)
+            self.times.append((time.perf_counter() - start) / len(messages))
+        return True
+
+    def _call(self, method: Any, argument: Any) -> BaseException | None:
+        """Call a method of the consumer; return its exception, which is logged and counted."""
+        try:
+            method(argument)
+        # A cancelled coroutine is no Exception, and no reason to lose a message either.
+        except BaseException as error:
+            self._fork_guard.check(error)
+            if isinstance(error, (KeyboardInterrupt, Interrupted)):
+                raise
+            with self.lock:
+                self._consumer._exception_count += 1
+            name = getattr(method, "__name__", "consume")
+            self._consumer.log.error(
+                "%s failed in %s() on message %s",
+                type(self._consumer).__name__, name, name_of(argument), exc_info=error,
+            )  # fmt: skip
+            return error
+        if forking.forks != self._fork_guard.forks:
+            self._fork_guard.check()
+        return None
+
+    def _retry(self, original: Any, error: BaseException) -> tuple[BaseException | None, int]:
+        """Try a message again that has failed once; return what the last try failed with, and how many there were.
+
+        Raises:
+            Interrupted: The hub stops, and the message should be spooled.
+        """
+        last: BaseException | None = error
+        tries = 1
+        while last is not None and tries <= self.retries:
+            # The wait reaches its maximum long before doubling leaves the range of numbers.
+            self._pause(min(self._delay * 2.0 ** min(tries - 1, 30), MAX_RETRY_DELAY_S))
+            self.count("retried")
+            try:
+                message = self.open(original) if isinstance(original, Delivery) else _copy(original)
+            except MessageError as invalid:
+                self._consumer.log.warning("a message is not tried again: %s", invalid)
+                break
+            last = self._call(self._consumer.consume, message)
+            tries += 1
+        return last, tries
+
+    def _pause(self, seconds: float) -> None:
+        if self._stop_waker is None:
+            time.sleep(seconds)
+        elif self._stop_waker.poll(seconds):
+            raise Interrupted
+
+
+def _copy(message: Any) -> Any:
+    """Copy a message that a program has put on the queue, which may be anything."""
+    try:
+        return copy.deepcopy(message)
+    except Exception:  # noqa: BLE001 - not everything can be copied
+        return message
+
+
+def name_of(message: Any) -> str:
+    """Return the id of a message for the log; the message may be anything."""
+    if isinstance(message, ZMQMessage):
+        return f"with the topic {quoted(str(message.topic))}"
+    if isinstance(message, list):
+        return f"{name_of(message[0])} and {len(message) - 1} more"
+    body = message.get("body") if isinstance(message, dict) else None
+    msg_id = body.get("msg_id") if isinstance(body, dict) else None
+    return quoted(msg_id) if isinstance(msg_id, str) else "without an id"
