@@ -63,7 +63,7 @@ def _open(config: dict[str, Any], *, add: bool) -> core.FedMsgContext:
     if add and before is loaded:
         config = {**told, **config}
     context: core.FedMsgContext = _submodule("core").FedMsgContext(**{**loaded, **config})
-    context._kept = True
+    context.closes_by_itself()
     __local.__context = context
     # Not to publish is a wish for one context, which may only listen.
     _told = (loaded, {key: value for key, value in config.items() if key != "mute"})

@@ -26,7 +26,7 @@ from fedmsg import config as configuration
 from fedmsg import utils
 from fedmsg.aio._context import FedMsgContext
 from fedmsg.aio._coroutines import like_a_coroutine_function
-from fedmsg.core import Hook
+from fedmsg.session import Hook
 from fedmsg.transport.zmq.source import Received
 
 __all__ = ["FedMsgContext", "destroy", "init", "publish", "tail_messages"]

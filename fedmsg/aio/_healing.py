@@ -10,11 +10,11 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from fedmsg import core
 from fedmsg.aio._checking import Checking
 from fedmsg.aio._threads import in_thread
 from fedmsg.exceptions import FedmsgError
 from fedmsg.replay import client, gaps
+from fedmsg.session import Session
 from fedmsg.transport.zmq.source import Received
 
 __all__ = ["heal"]
@@ -24,7 +24,7 @@ _SLICE = 0.005
 
 
 async def heal(
-    context: core.FedMsgContext,
+    session: Session,
     names: set[str],
     topic: str,
     messages: AsyncGenerator[Received, None],
@@ -33,14 +33,14 @@ async def heal(
     """Yield what arrives, and before it what is missing.
 
     Args:
-        context: Who listens.
+        session: The session of the listener.
         names: The services whose messages are numbered.
         topic: The beginning of the topics that are wanted.
         messages: What arrives, of these services all of it; closed with this.
         checking: How replayed messages are checked.
     """
     check = await checking.check()
-    filler = gaps.GapFiller(context.c, names, validate=check, rejections=context.rejections, counts=context.gaps)
+    filler = gaps.GapFiller(session.config, names, validate=check, rejections=session.rejections, counts=session.gaps)
     pause = time.monotonic() + _SLICE
     async with aclosing(messages):
         async for received in messages:
@@ -57,7 +57,7 @@ async def heal(
                     break
                 answer = None
                 if isinstance(step, gaps.Ask):
-                    answer = await _ask(name, context.c, step)
+                    answer = await _ask(name, session.config, step)
                     in_threads = checking.may_block
                 elif step["topic"].startswith(topic):
                     yield name, address, step["topic"], step

@@ -25,8 +25,7 @@ from fedmsg import encoding
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
 from fedmsg.hub.producer import PollingProducer
-from fedmsg.monitoring import ipc
-from fedmsg.transport.zmq import contexts, sockets
+from fedmsg.transport.zmq import contexts, ipc, sockets
 from fedmsg.transport.zmq.sockets import Socket
 
 __all__ = ["Bulletin", "Monitor", "MonitoringProducer", "Report"]

@@ -96,7 +96,7 @@ def test_what_is_refused_counts_as_exceptions(make: Make, tmp_path: Path) -> Non
             report = Report(command, forwarder)
             for _ in range(3):
                 context.publish("t", modname="m")
-            wait_until(lambda: forwarder.statistics().refused == 3)
+            wait_until(lambda: forwarder.statistics().rejected == 3)
             row = report.row()
             assert (row["exceptions"], row["refused"]) == (3, {"invalid": 3})
             assert row["totals"] == {"received": 3, "passed_on": 0, "refused": 3}

@@ -47,8 +47,8 @@ async def context(settings: dict[str, Any]) -> AsyncIterator[FedMsgContext]:
 
 
 def outlet_of(context: FedMsgContext) -> Any:
-    assert context._core._outlet is not None
-    return context._core._outlet
+    assert context._session.publisher is not None
+    return context._session.publisher
 
 
 async def cancelled(task: asyncio.Task[Any]) -> bool:

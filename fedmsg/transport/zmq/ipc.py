@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The file of an ``ipc://`` address: its mode, and what a dead process has left in its place.
+"""The file of an ``ipc://`` address: its mode, whether it is in use, and what a dead process has left.
 
-Left alone, libzmq removes whatever file is there, in use or not, and a mode can be set only
-after anybody could have connected. So the socket is made here and handed to libzmq.
+Left alone, libzmq removes whatever file is there, in use or not. So `reserved` looks first, and a
+socket whose file needs a mode before others can connect is made by `listen` and passed to libzmq.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
 
-__all__ = ["File", "listen"]
+__all__ = ["File", "listen", "reserved"]
 
 _BACKLOG = 100
+# Binding takes a millisecond; a stranger who holds the lock of a folder must not keep others from starting.
+_LOCK_TIMEOUT = 1.0
+_LOCK_CHECK_INTERVAL = 0.01
 
 
 class File(NamedTuple):
@@ -28,7 +32,7 @@ class File(NamedTuple):
     Attributes:
         path: Where it is.
         descriptor: The socket itself, for ``ZMQ_USE_FD``.
-        identity: Device and inode, to tell it from one that somebody else has put there since.
+        identity: Device and inode, to tell it from one that another process has put there since.
     """
 
     path: str
@@ -45,21 +49,20 @@ class File(NamedTuple):
 def listen(path: str, mode: int | None, key: str) -> File:
     """Make a listening socket at a path.
 
-    A socket file that nobody listens at any more is replaced.
+    The socket file of a process that has ended is replaced.
 
     Args:
         path: The path.
-        mode: The permissions that the file has before anybody can connect; None leaves
+        mode: The permissions that the file has before others can connect; None leaves
             them to the umask.
         key: Under which the address is configured, for errors.
 
     Raises:
-        AddressInUse: Somebody listens there.
+        AddressInUse: Another process listens there.
         ConfigError: There can be no socket, or there is something else.
     """
     try:
-        with _alone(os.path.dirname(path) or "."):
-            _make_room(path, key)
+        with reserved(path, key):
             return _listening(path, mode)
     except FedmsgError:
         # Ours are system errors too.
@@ -69,22 +72,58 @@ def listen(path: str, mode: int | None, key: str) -> File:
 
 
 @contextlib.contextmanager
+def reserved(path: str, key: str) -> Iterator[None]:
+    """Keep a path free for the block, which binds it.
+
+    The socket file of a process that has ended is removed.
+
+    Args:
+        path: The path; one that begins with ``@`` or is ``*`` has no file.
+        key: Under which the address is configured, for errors.
+
+    Raises:
+        AddressInUse: Another process listens there.
+        ConfigError: There is something else.
+    """
+    if path.startswith("@") or path == "*":
+        yield
+        return
+    with _alone(os.path.dirname(path) or "."):
+        _make_room(path, key)
+        yield
+
+
+@contextlib.contextmanager
 def _alone(folder: str) -> Iterator[None]:
-    """Keep out others who start at the same time: each of them might take the other's file for a stale one."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Wait for others who start at the same time: each of them might take the other's file for a stale one."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield  # there is no folder, or not for us to read: binding will report what matters
+        return
+    try:
+        deadline = time.monotonic() + _LOCK_TIMEOUT
+        while not _locked(descriptor) and time.monotonic() < deadline:
+            time.sleep(_LOCK_CHECK_INTERVAL)
         yield
     finally:
         os.close(descriptor)
 
 
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def _make_room(path: str, key: str) -> None:
-    """Remove a stale socket file; complain of anything else that is there."""
+    """Remove a stale socket file; raise for anything else that is there."""
     try:
         found = os.lstat(path)
-    except FileNotFoundError:
-        return
+    except OSError:
+        return  # binding reports what is wrong with the path
     if not stat.S_ISSOCK(found.st_mode):
         raise ConfigError(f"{key}: ipc://{path} can't be bound: there is a file that is no socket")
     with socket.socket(socket.AF_UNIX) as probe:
@@ -107,7 +146,7 @@ def _listening(path: str, mode: int | None) -> File:
     try:
         made.bind(path)
         identity = _identity(os.lstat(path))
-        # Until it listens, whoever connects is refused.
+        # Until it listens, connections are refused.
         if mode is not None:
             os.chmod(path, mode)
         made.listen(_BACKLOG)
