@@ -18,6 +18,7 @@ import zmq
 from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.testing import Bus
 from fedmsg.transport.zmq import sockets
+from tests.requirements import is_missing, program
 
 Plain = zmq.Socket[bytes]
 
@@ -104,13 +105,11 @@ with FedMsgContext(name="n", endpoints={"n": ["tcp://localhost:3000"]}):
 
 
 def test_bind_takes_a_host_with_an_ipv6_address_only(tmp_path: Path) -> None:
-    command = ["unshare", "-mn", "sh", "-c", IN_NAMESPACE, sys.executable, BIND, str(tmp_path / "hosts")]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except OSError:
-        pytest.skip("there is no unshare here")
+    unshare = program("unshare", "util-linux")
+    command = [unshare, "-mn", "sh", "-c", IN_NAMESPACE, sys.executable, BIND, str(tmp_path / "hosts")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode in {1, 77} and "Traceback" not in done.stderr:
-        pytest.skip(f"no network of its own here: {done.stderr}")
+        is_missing(f"the right to make a network of its own (root): {done.stderr}")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "tcp://[fd00::1]:2003 tcp://[fd00::1]:4001\n"
 
