@@ -30,7 +30,7 @@ class FedMsgContext:
 
     Args:
         config: The configuration, as keywords. A key that is missing has its default.
-            ``name`` says whose ``endpoints`` to publish at, ``active`` to publish through a
+            ``name`` selects the ``endpoints`` to publish at, ``active`` to publish through a
             relay, ``mute`` not to publish at all.
 
     Attributes:
@@ -132,17 +132,17 @@ class FedMsgContext:
         pre_fire_hook: Hook | None = None,
         **_config: Any,
     ) -> None:
-        """Send a message; nothing given is changed.
+        """Send a message; the arguments are not changed.
 
         Args:
             topic: What happened; the rest of the full topic is added.
-            msg: What there is to say of it: usually a dict, anything that becomes JSON.
-            modname: The application; the caller's top-level module when not given.
+            msg: The content: usually a dict, anything that becomes JSON.
+            modname: The application; the caller's top-level module by default.
             pre_fire_hook: Called with the finished envelope just before it is sent.
 
         Raises:
             NotListening: Publishing through a relay, and none listened within ``timeout``.
-            MessageError: A receiver would have to refuse the message. A ValueError.
+            MessageError: A receiver would have to reject the message. A ValueError.
             TypeError: ``msg`` holds something that can't become JSON.
             ConfigError: This context has no address to publish at.
         """

@@ -321,7 +321,7 @@ class Session:
                 publisher_.send(frame, body)
             except NotListening as error:
                 # It has its number, so that a later subscriber finds it missing and asks for it.
-                self.log.warning("%s; but it is stored, for those who ask for it", error)
+                self.log.warning("%s; but it is stored, and can be asked for", error)
 
         # Without a subscriber nothing is to be stored either.
         publisher_.wait(frame)

@@ -325,7 +325,7 @@ class ServiceThread(Closeable):
         if self.alive and not self.is_current and self._end_lock.acquire(timeout=max(0.0, timeout)):
             self._end_lock.release()
         if self._has_ended and self._thread is not None and not self.is_current:
-            # It has nothing left to do; this is for those who count threads.
+            # It has nothing left to do; this is for counts of threads.
             self._thread.join(max(0.0, deadline - time.monotonic()))
         return not self.alive
 

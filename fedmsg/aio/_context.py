@@ -19,8 +19,8 @@ from fedmsg import crypto, utils
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.aio._checking import Checking
 from fedmsg.aio._coroutines import like_a_coroutine_function
-from fedmsg.aio._healing import heal
 from fedmsg.aio._listening import tail, tail_checked_in_threads
+from fedmsg.aio._replay import fill_gaps
 from fedmsg.aio._threads import Work, call_in_loop, in_thread
 from fedmsg.aio._waiting import Waiter
 from fedmsg.config import settings
@@ -41,7 +41,7 @@ _LONG = 0.001
 
 
 class _Turn:
-    """Who has to wait, waits in turn: messages go out in the order of the calls.
+    """Lets tasks wait in turn: messages go out in the order of the calls.
 
     Attributes:
         waiting: How many wait, or do what takes long.
@@ -72,11 +72,11 @@ class FedMsgContext:
         config: The configuration, as keywords, as for `fedmsg.core.FedMsgContext`.
 
     Attributes:
-        arguments: The configuration as it was given.
+        arguments: The configuration as passed.
         is_open: Whether it can be published through.
         log: Its logger.
         hostname: The short name of this machine.
-        rejections: How many received messages were refused, by kind: ``rejections.counts``.
+        rejections: How many received messages were rejected, by reason: ``rejections.counts``.
         gaps: What was missed by those that listen to services in ``replay_endpoints``.
 
     Raises:
@@ -159,7 +159,7 @@ class FedMsgContext:
 
     def _close(self) -> None:
         if self._opening is not None:
-            # It may be opened this very moment; how that ends is told where it is waited for.
+            # It may be opened this very moment; an error is raised where it is waited for.
             self._opening.wait()
         if self._under_way is not None:
             self._under_way.wait(settings.get(self._session.config, "zmq_linger") / 1000)
@@ -229,7 +229,7 @@ class FedMsgContext:
 
     @property
     def rejections(self) -> RejectionLog:
-        """How many received messages were refused, by kind: ``rejections.counts``."""
+        """How many received messages were rejected, by reason: ``rejections.counts``."""
         return self._session.rejections
 
     @property
@@ -252,20 +252,20 @@ class FedMsgContext:
         pre_fire_hook: Hook | None = None,
         **_config: Any,
     ) -> Coroutine[Any, Any, None]:
-        """Send a message; nothing given is changed.
+        """Send a message; the arguments are not changed.
 
-        Cancelled while it waits for somebody to listen, it sends nothing.
+        Cancelled while it waits for a subscriber, it sends nothing.
 
         Args:
             topic: What happened; the rest of the full topic is added.
-            msg: What there is to say of it: usually a dict, anything that becomes JSON.
-            modname: The application; the top-level module that makes the call when not given.
+            msg: The content: usually a dict, anything that becomes JSON.
+            modname: The application; the top-level module that makes the call by default.
             pre_fire_hook: A plain function, called in the loop with the finished envelope
                 just before it is sent.
 
         Raises:
             NotListening: Publishing through a relay, and none listened within ``timeout``.
-            MessageError: A receiver would have to refuse the message. A ValueError.
+            MessageError: A receiver would have to reject the message. A ValueError.
             TypeError: ``msg`` holds something that can't become JSON.
             ConfigError: This context has no address to publish at.
         """
@@ -313,7 +313,7 @@ class FedMsgContext:
     ) -> None:
         session, number = self._session, self._session.number + 1
         if session.writer is not None:
-            # Where nobody listens, nothing is to be stored either.
+            # Without a subscriber nothing is to be stored either.
             frame = session.topic_and_frame(message[2], message[0])[1]
             await self._insist(publisher, frame, None, start, publisher.attempt(frame, None, start, self._expect))
             await self._finish(partial(session.publish_stored, *message))
@@ -330,7 +330,7 @@ class FedMsgContext:
     async def _finish(self, function: Callable[[], None]) -> None:
         """Do in a thread what is done to its end, and before the next, also when this is cancelled."""
         if self._under_way is not None and not self._under_way.done:
-            # How that ends is of no interest to anybody any more.
+            # Its caller was cancelled, and its error has no receiver.
             with suppress(Exception):
                 await self._under_way.result()
         self._under_way = Work(function)
@@ -358,7 +358,7 @@ class FedMsgContext:
     async def _overcome(self, publisher: Publisher, hindrance: _Obstacle) -> None:
         """Wait until it is worth to try again."""
         if isinstance(hindrance, Hindrance):
-            error = await in_thread(publisher.mend)
+            error = await in_thread(publisher.replace_broken)
             if error is not None:
                 raise error
         else:
@@ -403,7 +403,7 @@ class FedMsgContext:
         checking = Checking(session.config, session.checker)
         receiver = partial(session.receiver, sources, topic, passive, replayed)
         messages = (tail_checked_in_threads if checking.may_block else tail)(receiver, checking)
-        return heal(session, replayed, topic, messages, checking) if replayed else messages
+        return fill_gaps(session, replayed, topic, messages, checking) if replayed else messages
 
 
 def _takes_long(signer: crypto.Signer) -> bool:

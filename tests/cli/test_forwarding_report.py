@@ -101,7 +101,7 @@ def test_what_is_refused_counts_as_exceptions(make: Make, tmp_path: Path) -> Non
             assert (row["exceptions"], row["refused"]) == (3, {"invalid": 3})
             assert row["totals"] == {"received": 3, "passed_on": 0, "refused": 3}
             assert (report.row()["exceptions"], report.row()["refused"]) == (0, {"invalid": 3})
-            figures = {figure.name: figure.value for figure in report.figures()}
+            figures = {figure.name: figure.value for figure in report.metrics()}
             assert (figures["refused"], figures["forwarded_in"], figures["forwarded_out"]) == (3, 3, 0)
 
 

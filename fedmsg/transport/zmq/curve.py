@@ -175,8 +175,8 @@ def guard_settings(config: Mapping[str, Any]) -> GuardSettings | None:
     """Return what the guard of a relay goes by; None where both of its sides are open to all.
 
     Args:
-        config: The configuration: ``curve_publishers`` is the folder with the public keys of those
-            who may publish, ``curve_subscribers`` of those who may subscribe. A side without a
+        config: The configuration: ``curve_publishers`` is the folder with the public keys of the
+            publishers, ``curve_subscribers`` of the subscribers. A side without a
             folder is open to all.
 
     Raises:
@@ -249,7 +249,7 @@ class Guard(ServiceThread):
         head = [*request, b"", b""][:2]
         try:
             status = self._status(request)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong, nobody is admitted by it
+        except Exception as error:  # noqa: BLE001 - an error must admit no client
             self.rejections.report("error", f"rejected a connection, because its key can't be checked: {error!r}")
             status = [b"500", b"internal error"]
         return [*head, *status, b"", b""]

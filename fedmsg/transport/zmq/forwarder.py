@@ -182,7 +182,7 @@ class Forwarder:
         """Take no more, pass on what is there, and end.
 
         Args:
-            timeout: Seconds for all of it; ``stop_timeout`` when not given.
+            timeout: Seconds for all of it; ``stop_timeout`` by default.
 
         Returns:
             What became of the messages.
@@ -387,7 +387,7 @@ class _Loop(ServiceThread):
         inbound.send(b"\x00")
         left = max(0.0, self.deadline - time.monotonic())
         if not self.complete and inbound.poll(QUIET_MS):
-            # What is held is meant for those who are not back yet, too.
+            # What is held is meant for subscribers that are not back yet, too.
             self._wait_until = min(self._wait_until, time.monotonic() + left / 2)
             self._await_subscribers(inbound, outbound, _pause)
         # A fifth of the time is left for subscribers that are behind.

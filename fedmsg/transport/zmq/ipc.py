@@ -21,7 +21,7 @@ from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
 __all__ = ["File", "listen", "reserved"]
 
 _BACKLOG = 100
-# Binding takes a millisecond; a stranger who holds the lock of a folder must not keep others from starting.
+# Binding takes a millisecond; a stranger's lock on a folder must not stop a start.
 _LOCK_TIMEOUT = 1.0
 _LOCK_CHECK_INTERVAL = 0.01
 
@@ -95,7 +95,7 @@ def reserved(path: str, key: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(folder: str) -> Iterator[None]:
-    """Wait for others who start at the same time: each of them might take the other's file for a stale one."""
+    """Wait for other processes that start at the same time: each might take the other's file for a stale one."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:

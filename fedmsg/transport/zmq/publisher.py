@@ -150,7 +150,7 @@ class Publisher:
                 return False
             # Not with the lock held: others have to be able to send.
             if isinstance(hindrance, Hindrance):
-                self._mend_elsewhere()
+                self._replace_in_thread()
             else:
                 self.changed.wait(*hindrance)
             hindrance = self.attempt(topic, body, start, self.changed.expect)
@@ -210,7 +210,7 @@ class Publisher:
             self._inside = True
             try:
                 if one.broken:
-                    self.mend()
+                    self.replace_broken()
                 more = not one.closed and one.look(time.monotonic())
             finally:
                 self._inside = False
@@ -218,7 +218,7 @@ class Publisher:
         return more
 
     def _send_deferred_or_log(self) -> None:
-        """Send the deferred messages, where no caller can be told of an error."""
+        """Send the deferred messages, where no caller can get an error."""
         try:
             self.send_deferred()
         except FedmsgError as error:
@@ -236,7 +236,7 @@ class Publisher:
         """Close a broken socket and put a new one in its place."""
         raise NotImplementedError
 
-    def mend(self) -> Exception | None:
+    def replace_broken(self) -> Exception | None:
         """Replace the broken sockets, within ``zmq_linger``; returns the error where that can't be done."""
         with self._lock:
             try:
@@ -248,19 +248,19 @@ class Publisher:
                 self.changed.notify_all()
         return None
 
-    def _mend_elsewhere(self) -> None:
+    def _replace_in_thread(self) -> None:
         """Replace the broken sockets in a thread, where no signal handler runs."""
         outcome: list[Exception | None] = []
 
-        def mend() -> None:
-            outcome.append(self.mend())
+        def replace() -> None:
+            outcome.append(self.replace_broken())
             with self._lock:
                 self.changed.notify_all()
 
         with self._lock:
             waiter = self.changed.expect()
         # Not by threading.Thread, whose start is Python code that a handler can interrupt halfway.
-        _thread.start_new_thread(mend, ())
+        _thread.start_new_thread(replace, ())
         self.changed.wait(waiter, self._linger / 1000 + 1)
         if outcome and outcome[0] is not None:
             raise outcome[0]

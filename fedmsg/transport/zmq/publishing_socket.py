@@ -144,7 +144,7 @@ class PublishingSocket:
 
         Returns:
             Whether there is more to read: one look reads a limited number, so that a subscriber
-            that keeps changing its subscriptions does not hold up those who publish.
+            that keeps changing its subscriptions does not hold up the publishing threads.
         """
         if self._closing:
             return self._read_events(now) >= READ_LIMIT
@@ -159,7 +159,7 @@ class PublishingSocket:
 
     @property
     def flushed(self) -> bool:
-        """Whether it is closed, and all that it held is sent or given up."""
+        """Whether it is closed, and all that it held is sent or dropped."""
         return self._monitor.stopped or self._monitor.closed
 
     def _read_events(self, now: float) -> int:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The subscribers of a bound socket: how many there are, and which have not taken what was sent to them.
 
-ZeroMQ does not report how much it holds for whom. A socket monitor reports the descriptor of
+ZeroMQ does not report how much it holds for each subscriber. A socket monitor reports the descriptor of
 each connection, and the kernel knows how much of a descriptor's data has not been
 acknowledged: a subscriber whose number does not go to zero is stuck.
 

@@ -56,7 +56,7 @@ def _run(selector: selectors.BaseSelector) -> None:
     while True:
         for key, _ in selector.select():
             while key.data():
-                # Subscribers can keep this up; those who publish must get the lock in between.
+                # Subscribers can keep this up; publishing threads must get the lock in between.
                 time.sleep(0.001)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Gaps in what is listened to: what is missing is asked for, while the loop goes on."""
+"""Gaps in what is received: what is missing is asked for, while the loop goes on."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from fedmsg.replay import client, gaps
 from fedmsg.session import Session
 from fedmsg.transport.zmq.source import Received
 
-__all__ = ["heal"]
+__all__ = ["fill_gaps"]
 
 # After so many seconds of messages without a break, others have their turn.
 _SLICE = 0.005
 
 
-async def heal(
+async def fill_gaps(
     session: Session,
     names: set[str],
     topic: str,
@@ -67,7 +67,7 @@ async def heal(
 
 
 def _next(steps: gaps.Steps, answer: gaps.Answer | None) -> gaps.Ask | gaps.Message | None:
-    """Give the next step; None after the last. A thread could not raise StopIteration."""
+    """Return the next step; None after the last. A thread could not raise StopIteration."""
     try:
         return steps.send(answer)
     except StopIteration:
