@@ -100,10 +100,6 @@ class FedMsgContext:
     ) -> None:
         self.destroy()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_session"):
-            self._session.close_forgotten(type(self))
-
     @property
     def context(self) -> sockets.Context:
         """The ZeroMQ context, one for the whole process."""

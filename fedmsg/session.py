@@ -178,17 +178,12 @@ class Session:
             self._lost = self.publisher.lost
             self.publisher = None
 
-    def close_forgotten(self, kind: type) -> None:
-        """Close it because its context is no longer used, with a warning where it should have been closed.
-
-        Args:
-            kind: The class of the context, for the warning.
-        """
-        if self.closed:
+    def __del__(self) -> None:
+        if getattr(self, "closed", True):
             return
         try:
             if not self.closes_by_itself and self.generation == contexts.generation:
-                warnings.warn(f"unclosed {kind.__name__}", ResourceWarning, source=self, stacklevel=3)
+                warnings.warn("unclosed FedMsgContext", ResourceWarning, source=self, stacklevel=2)
         finally:
             # The warning may be an error, and what is held has to be closed all the same.
             self.close()

@@ -87,10 +87,11 @@ class Work(Generic[T]):
         """
         waiter = Waiter(asyncio.get_running_loop())
         with self._lock:
-            if not self.done:
+            done = self.done
+            if not done:
                 self._waiters.append(waiter)
-            else:
-                waiter.wake()
+        if done:
+            waiter.release()  # in the next round of the loop, in which this can still be cancelled
         await waiter.wait(None)
         if self._error is not None:
             raise self._error
