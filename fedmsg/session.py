@@ -23,18 +23,16 @@ from typing import Any
 from fedmsg import _wire, crypto, encoding, utils
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.config import settings
-from fedmsg.exceptions import ConfigError, MessageError, MissingEndpoint, NotListening
+from fedmsg.exceptions import ConfigError, MessageError, NotListening
 from fedmsg.replay import client, writer
 from fedmsg.transport.zmq import addresses, contexts, curve, publisher
+from fedmsg.transport.zmq.sink import RELAY, open_sink
 from fedmsg.transport.zmq.sockets import Context
 from fedmsg.transport.zmq.source import Receiver
 
 __all__ = ["Hook", "Session"]
 
 Hook = Callable[[dict[str, Any]], object]
-
-#: The configuration's name for the addresses that a relay takes messages at.
-RELAY = "relay_inbound"
 
 _TOPICS_CACHED = 1000
 _NOT_CACHED = ("", b"")
@@ -120,7 +118,7 @@ class Session:
         self.generation = contexts.generation
         self.context = contexts.acquire(settings.get(self.config, "io_threads"))
         try:
-            self.publisher = self._open_publisher()
+            self.publisher = open_sink(self.config)
             self.writer = self._open_writer()
         except BaseException:
             self._close_publisher()
@@ -130,20 +128,6 @@ class Session:
         if contexts.generation and "multiprocessing.util" in sys.modules:
             # A child of multiprocessing ends without running what atexit has registered.
             sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
-
-    def _open_publisher(self) -> publisher.Publisher | None:
-        config, name = self.config, self.config["name"]
-        if config.get("mute") or not settings.get(config, "zmq_enabled"):
-            return None
-        if config.get("active"):
-            relays = addresses.as_list(config.get(name))
-            if not relays:
-                raise MissingEndpoint(_no_relay(name))
-            return publisher.open_connected(config, name, relays)
-        if config["endpoints"].get(name):
-            return publisher.open_bound(config, name, config["endpoints"][name])
-        warnings.warn(f"fedmsg is not configured to send any zmq messages for name {name!r}", UserWarning, stacklevel=5)
-        return None
 
     def _open_writer(self) -> writer.Writer | None:
         if self.publisher is None or not settings.get(self.config, "persistent_store"):
@@ -241,7 +225,8 @@ class Session:
                 topic=name,
                 username=self._quoted_user,
             )
-        _wire.check_size(len(frame) + len(body), self._max_size)
+        if len(frame) + len(body) > self._max_size:
+            _wire.check_size(len(frame) + len(body), self._max_size)
         return frame, body
 
     def topic_and_frame(self, modname: str, topic: str | None) -> tuple[str, bytes]:
@@ -390,16 +375,6 @@ def _username() -> str:
     except (KeyError, OSError, ImportError):
         # Containers run under numbers that have no name.
         return str(os.getuid())
-
-
-def _no_relay(name: str) -> str:
-    missing = "Could not find endpoint for fedmsg-relay. Try installing fedmsg-relay."
-    if name == RELAY:
-        return missing
-    return (
-        f"{missing} The reason is the name {name!r}: with active=True the addresses of the relay are looked up "
-        f"under it, and there are none; leave the name out to use {RELAY!r}"
-    )
 
 
 def _close_all() -> None:

@@ -98,6 +98,8 @@ class Publisher:
         self._config = dict(config)
         self._generation = contexts.generation
         self._context = contexts.acquire(settings.get(config, "io_threads"))
+        # How many seconds a message waits for a subscriber, at most.
+        self._wait_limit = 0.0
         self._linger: int = settings.get(config, "zmq_linger")
         self._next_look = 0.0
         self._lost = 0
@@ -116,22 +118,37 @@ class Publisher:
         """About how many messages were lost with a connection so far."""
         return self._lost + sum(one.lost for one in self.sockets)
 
-    def send(self, topic: bytes, body: bytes) -> None:
+    def send(self, topic: bytes, body: bytes, *, timeout: float | None = None) -> None:
         """Send one message, after waiting for a subscriber where that is promised.
 
         Called by a signal handler or finalizer in the middle of another `send` of its thread, it
         leaves the message to that one.
+
+        Args:
+            topic: The frame of the topic.
+            body: The frame of the envelope.
+            timeout: Seconds to wait at most; as configured by default.
 
         Raises:
             NotListening: No relay listened within ``timeout``.
             AddressInUse: The socket had to be opened anew, and another process has taken its address.
         """
         start = time.monotonic()
+        if timeout is not None:
+            start += timeout - self._wait_limit
         hindrance = self.attempt(topic, body, start, self.changed.expect)
         if hindrance is not None and not self._insist(topic, body, start, hindrance):
             return
         if self.deferred:
             self.send_deferred()
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counts for status reports and metrics."""
+        return {"lost": self.lost, "connections": sum(one.connections for one in self.sockets)}
+
+    def close(self) -> None:
+        """End one use of it; the last one closes it, within ``zmq_linger``."""
+        close(self)
 
     def wait(self, topic: bytes) -> None:
         """Wait until a message could be sent, and send none.
@@ -326,7 +343,7 @@ class BoundPublisher(Publisher):
 
     def __init__(self, config: Mapping[str, Any], address: str) -> None:
         super().__init__(config, (address,))
-        self._post_init_sleep = float(settings.get(config, "post_init_sleep"))
+        self._wait_limit = float(settings.get(config, "post_init_sleep"))
         self._expected = _subscribers.get(address, 1)
         self._wait_until = 0.0
         # ZeroMQ waits between one and two intervals before it tries again.
@@ -359,7 +376,7 @@ class BoundPublisher(Publisher):
     def _time_left(self, start: float, now: float) -> float:
         # The time runs from the first message on. Other threads wait with it, and so does the
         # next message where this one is interrupted.
-        self._wait_until = self._wait_until or start + self._post_init_sleep
+        self._wait_until = self._wait_until or start + self._wait_limit
         left = self._wait_until - now
         if left <= 0:
             self._expected, self._wait_until = 0, 0.0
@@ -389,7 +406,7 @@ class ConnectedPublisher(Publisher):
     def __init__(self, config: Mapping[str, Any], key: str, relays: tuple[str, ...]) -> None:
         super().__init__(config, relays)
         self._key = key
-        self._timeout = float(settings.get(config, "timeout"))
+        self._wait_limit = float(settings.get(config, "timeout"))
         self._given_up = False
         try:
             for address in relays:
@@ -421,10 +438,10 @@ class ConnectedPublisher(Publisher):
         return None
 
     def _time_left(self, start: float, now: float) -> float:
-        left = start + (0.0 if self._given_up else self._timeout) - now
+        left = start + (0.0 if self._given_up else self._wait_limit) - now
         if left > 0:
             return left
-        waited = "" if self._given_up else f" within {self._timeout:g} s"
+        waited = "" if self._given_up else f" within {self._wait_limit:g} s"
         # A web application must not hang again in each request while its relay is down.
         self._given_up = True
         raise NotListening(

@@ -227,7 +227,7 @@ def test_no_subscriber_is_no_error_and_is_waited_for_once(address: str, opened: 
     start = time.monotonic()
     made.send(b"t", b"b")
     assert time.monotonic() - start >= 0.2
-    made._post_init_sleep = 1000.0  # a second wait would be noticed
+    made._wait_limit = 1000.0  # a second wait would be noticed
     made.send(b"t", b"b")
 
 
