@@ -387,8 +387,12 @@ class BoundPublisher(Publisher):
     def shut(self) -> None:
         """Close the socket; bounded by ``zmq_linger``."""
         # Before the first message nothing is known of the subscribers.
-        for one in [] if self._expected else self.sockets:
-            _subscribers[one.address] = min(one.connections, one.subscribed)
+        if not self._expected and self._generation == contexts.generation:
+            with self._lock:
+                # A subscription may have been read whose connection has not been counted yet.
+                self._look(time.monotonic())
+                for one in self.sockets:
+                    _subscribers[one.address] = min(one.connections, one.subscribed)
         super().shut()
 
     def _renew(self, one: PublishingSocket) -> None:
