@@ -38,7 +38,7 @@ _LOOK_INTERVAL = 0.001
 _RECHECK_INTERVAL = 0.05
 
 # What a subscriber takes from its connection to its subscription, in seconds, on a busy machine.
-_HANDSHAKE_TIME = 0.05
+_HANDSHAKE_TIME = 0.2
 
 # The settings that make two connections to the same relay different ones. A bound address there is only
 # once: the first to bind it decides.
