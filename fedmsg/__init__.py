@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A message bus: `publish` what happened, `tail_messages` what others say.
+"""A message bus: `publish` what happened, `tail_messages` what others publish.
 
 ::
 
@@ -10,8 +10,8 @@
     for name, endpoint, topic, msg in fedmsg.tail_messages(mute=True):
         print(topic, msg["msg"])
 
-The functions here keep a `fedmsg.core.FedMsgContext` for each thread. What one thread tells `init` holds
-for all that tell it nothing.
+The functions here keep a `fedmsg.core.FedMsgContext` for each thread. The arguments of `init` in one
+thread hold for all threads that call it without any.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ __all__ = ["destroy", "init", "publish", "tail_messages"]
 
 #: What belongs to one thread; its ``__context`` is the context in use.
 __local = threading.local()
-# What was last told, and the configuration that it goes with: one that is loaded afresh begins afresh.
-_told: tuple[object, dict[str, Any]] = (None, {})
+# The last arguments, and the configuration that they belong to: one that is loaded afresh begins afresh.
+_last: tuple[object, dict[str, Any]] = (None, {})
 
 
 def init(**config: Any) -> core.FedMsgContext:
-    """Load the configuration, change it as told, and open this thread's context.
+    """Load the configuration, apply the arguments, and open this thread's context.
 
     Args:
-        config: Settings that win over the configuration files. Without any, it takes those that another
-            thread has given.
+        config: Settings that win over the configuration files. Without any, those of another thread
+            hold.
 
     Raises:
         ValueError: The thread has a context already; `destroy` it first.
@@ -55,18 +55,18 @@ def _open(config: dict[str, Any], *, add: bool) -> core.FedMsgContext:
 
     Args:
         config: Settings that win over the configuration files.
-        add: Whether they are added to what was told before.
+        add: Whether they are added to the last arguments.
     """
-    global _told
+    global _last
     loaded = _submodule("config").load_config()
-    before, told = _told
+    before, last = _last
     if add and before is loaded:
-        config = {**told, **config}
+        config = {**last, **config}
     context: core.FedMsgContext = _submodule("core").FedMsgContext(**{**loaded, **config})
-    context._kept = True
+    context.closes_by_itself()
     __local.__context = context
     # Not to publish is a wish for one context, which may only listen.
-    _told = (loaded, {key: value for key, value in config.items() if key != "mute"})
+    _last = (loaded, {key: value for key, value in config.items() if key != "mute"})
     return context
 
 
@@ -81,8 +81,8 @@ def publish(
 
     Args:
         topic: What happened.
-        msg: What there is to say of it.
-        modname: The application; the caller's top-level module when not given.
+        msg: The content.
+        modname: The application; the caller's top-level module by default.
         pre_fire_hook: Called with the finished envelope just before it is sent.
         config: Settings for the context, where one has to be opened.
 
@@ -131,7 +131,7 @@ def _submodule(name: str) -> Any:
 
 
 if TYPE_CHECKING:
-    # A checker is told the names, so that it knows a misspelt one.
+    # For type checkers, which then know a misspelt name.
     send_message = publish
 else:
 

@@ -46,7 +46,8 @@ class RateLimitedLog:
         self._level = level
         self._every = every
         self._burst = burst
-        self._lock = threading.Lock()
+        # Re-entrant, for signal handlers and finalizers that run in the middle of it.
+        self._lock = threading.RLock()
         self._quiet_until: dict[tuple[str, str], float] = {}
         self._suppressed: Counter[tuple[str, str]] = Counter()
         self._window = -every

@@ -4,11 +4,14 @@
 What a thread shares with the main thread survives an exception at any instruction, since a signal
 handler may raise anywhere: hand-over goes through descriptors and `queue.SimpleQueue`, which are
 entered and left in C, never through `threading.Event`, `Condition` or `concurrent.futures.Future`,
-whose locks a KeyboardInterrupt can leave held for ever.
+whose locks a KeyboardInterrupt can leave held for ever. A bare `threading.Lock` or `RLock` in a
+``with`` statement is safe: Python looks for signals neither between taking the lock and entering the
+block, nor between leaving the block and releasing it.
 """
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import queue
@@ -16,18 +19,60 @@ import select
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Closeable", "ServiceThread", "Waker"]
+__all__ = ["Closeable", "SafeCondition", "ServiceThread", "Waiter", "Waker", "start_thread"]
 
 log = logging.getLogger(__name__)
 
 #: How long a thread is waited for when its service is closed, in seconds.
 JOIN_TIMEOUT = 5.0
+
+
+def start_thread(
+    target: Callable[[], object],
+    name: str,
+    *,
+    daemon: bool = True,
+    on_failure: Callable[[BaseException], object] | None = None,
+) -> None:
+    """Start a thread, safely also where a signal handler raises in the middle of it.
+
+    `threading.Thread.start` waits for an event that the new thread sets: interrupted there, it can
+    leave the event's lock held, and the thread never runs. So another thread, in which no signal
+    handler runs, makes the call.
+
+    Args:
+        target: What the thread does.
+        name: Its name, in logs and debuggers.
+        daemon: Whether the end of the process does not wait for it.
+        on_failure: Called with the error when the process can't have another thread; then this does
+            not wait until the thread runs.
+
+    Raises:
+        RuntimeError: The process can't have another thread.
+    """
+    thread = threading.Thread(target=target, name=name, daemon=daemon)
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def start() -> None:
+        try:
+            thread.start()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            (on_failure or outcome.put)(error)
+        else:
+            outcome.put(None)
+
+    _thread.start_new_thread(start, ())
+    if on_failure is None:
+        error = outcome.get()
+        if error is not None:
+            raise error
 
 
 class Closeable:
@@ -64,17 +109,22 @@ class Closeable:
 
     def __del__(self) -> None:
         if not self._closed:
-            warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            try:
+                warnings.warn(f"unclosed {type(self).__name__}", ResourceWarning, source=self, stacklevel=2)
+            finally:
+                # The warning may be an error, and what is held has to be closed all the same.
+                self.close()
 
 
 class Waker(Closeable):
     """Wakes a thread that waits on descriptors; any thread may call `wake`, a signal handler too."""
 
     def __init__(self) -> None:
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closed = True  # until there is something to close
         # A descriptor must not be written to once its number may be that of another file.
         self._lock = threading.RLock()
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closed = False
 
     def wake(self) -> None:
         """Make the descriptor readable; after `close` this does nothing."""
@@ -120,6 +170,68 @@ class Waker(Closeable):
             os.close(self._descriptor)
 
 
+class Waiter(Protocol):
+    """What waits for a `SafeCondition`: a lock that a thread waits for, or a task of an event loop."""
+
+    def release(self) -> None:
+        """End the wait; called once, from any thread."""
+
+
+class SafeCondition:
+    """A lock, and waiting for a change of what it protects without holding it.
+
+    It is for what `threading.Condition` can't be used for: that one is Python code, which a
+    signal handler that raises can leave with the lock held for ever.
+
+    ::
+
+        with condition.lock:
+            if not there:
+                waiter = condition.expect()
+        condition.wait(waiter, 0.05)
+
+    Attributes:
+        lock: Held by the thread that uses what it protects.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._waiters: list[Waiter] = []
+
+    def expect(self) -> threading.Lock:
+        """Begin to wait, with the lock held: no later change is missed."""
+        waiter = threading.Lock()
+        waiter.acquire()
+        self.add(waiter)
+        return waiter
+
+    def add(self, waiter: Waiter) -> None:
+        """Release this waiter at the next change, with the lock held."""
+        self._waiters.append(waiter)
+
+    def discard(self, waiter: Waiter) -> None:
+        """Forget a waiter, without the lock: it was released, or waits no longer."""
+        with self.lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def wait(self, waiter: threading.Lock, timeout: float) -> None:
+        """Wait until something changes, without the lock.
+
+        Args:
+            waiter: What `expect` has returned.
+            timeout: Seconds to wait at most.
+        """
+        if not waiter.acquire(timeout=timeout):
+            self.discard(waiter)
+
+    def notify_all(self) -> None:
+        """Release all waiters, with the lock held."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.release()
+
+
 class ServiceThread(Closeable):
     """Runs `run` in a thread of its own, which owns what it opens there.
 
@@ -136,13 +248,19 @@ class ServiceThread(Closeable):
     """
 
     def __init__(self, name: str, *, daemon: bool = True) -> None:
+        self._closed = True  # until there is something to close
         self._waker: Waker | None = None
         self.stopping = False
         self.failure: BaseException | None = None
+        self._name = name
+        self._daemon = daemon
         self._outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._is_ready = False
-        self._is_abandoned = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=daemon)
+        self._is_ready = self._has_started = self._has_ended = self._is_abandoned = False
+        self._thread: threading.Thread | None = None
+        # Held until the thread has ended.
+        self._end_lock = threading.Lock()
+        self._end_lock.acquire()
+        self._closed = False
 
     @property
     def waker(self) -> Waker:
@@ -159,14 +277,22 @@ class ServiceThread(Closeable):
         Raises:
             BaseException: What `run` raised before it was ready.
         """
-        self.waker.clear()
-        if self.stopping:
-            self.waker.wake()
-        self._thread.start()
-        error = self._outcome.get()
-        if error is not None:
+        try:
+            self.waker.clear()
+            if self.stopping:
+                self.waker.wake()
+            self._has_started = True
+            try:
+                start_thread(self._run, self._name, daemon=self._daemon)
+            except RuntimeError:
+                self._has_started = False
+                raise
+            error = self._outcome.get()
+            if error is not None:
+                raise error
+        except BaseException:
             self.close()
-            raise error
+            raise
 
     def run(self) -> None:
         """Do the work; called in the thread."""
@@ -179,23 +305,26 @@ class ServiceThread(Closeable):
             self._outcome.put(None)
 
     def _run(self) -> None:
+        self._thread = threading.current_thread()
         try:
             self.run()
             self.ready()
         except BaseException as error:
             if self._is_ready:
                 self.failure = error
-                log.exception("the thread %s has ended", self._thread.name)
+                log.exception("the thread %s has ended", self._name)
             else:
                 self._outcome.put(error)
         finally:
+            self._has_ended = True
+            self._end_lock.release()
             if self._is_abandoned:
                 self._close_waker()
 
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread.is_alive()
+        return self._has_started and not self._has_ended
 
     @property
     def is_current(self) -> bool:
@@ -215,7 +344,10 @@ class ServiceThread(Closeable):
             timeout: Seconds to wait at most.
         """
         deadline = time.monotonic() + timeout
-        if self._thread.ident is not None and not self.is_current:
+        if self.alive and not self.is_current and self._end_lock.acquire(timeout=max(0.0, timeout)):
+            self._end_lock.release()
+        if self._has_ended and self._thread is not None and not self.is_current:
+            # It has nothing left to do; this is for counts of threads.
             self._thread.join(max(0.0, deadline - time.monotonic()))
         return not self.alive
 
@@ -238,5 +370,5 @@ class ServiceThread(Closeable):
     def _close(self) -> None:
         self.stop()
         if not self.join(JOIN_TIMEOUT):
-            log.error("the thread %s does not end", self._thread.name)
+            log.error("the thread %s does not end", self._name)
         self.abandon()

@@ -26,7 +26,7 @@ from fedmsg import config as configuration
 from fedmsg import utils
 from fedmsg.aio._context import FedMsgContext
 from fedmsg.aio._coroutines import like_a_coroutine_function
-from fedmsg.core import Hook
+from fedmsg.session import Hook
 from fedmsg.transport.zmq.source import Received
 
 __all__ = ["FedMsgContext", "destroy", "init", "publish", "tail_messages"]
@@ -37,7 +37,7 @@ _inherited: dict[str, Any] = {}
 
 @like_a_coroutine_function
 def init(**config: Any) -> Coroutine[Any, Any, FedMsgContext]:
-    """Load the configuration, change it as told, and open this loop's context.
+    """Load the configuration, apply the arguments, and open this loop's context.
 
     Args:
         config: Settings that win over the configuration files.
@@ -69,12 +69,12 @@ def publish(
 ) -> Coroutine[Any, Any, None]:
     """Send a message, through a context that is opened when there is none yet.
 
-    Cancelled while it waits for somebody to listen, it sends nothing.
+    Cancelled while it waits for a subscriber, it sends nothing.
 
     Args:
         topic: What happened.
-        msg: What there is to say of it.
-        modname: The application; the top-level module that makes the call when not given.
+        msg: The content.
+        modname: The application; the top-level module that makes the call by default.
         pre_fire_hook: A plain function, called in the loop with the finished envelope just
             before it is sent.
         config: Settings for the context, where one has to be opened.
@@ -83,7 +83,7 @@ def publish(
         NotListening: Publishing through a relay, and none listened within ``timeout``.
         MessageError: The message is not fit for the wire.
     """
-    # Who calls is to be seen now, and not when a loop runs what is returned.
+    # The caller can be found now, and not when a loop runs what is returned.
     modname = modname or utils.guess_calling_module() or "fedmsg"
     context = _current()
     if context is not None and context.is_open:
@@ -135,7 +135,7 @@ async def destroy() -> None:
 
 
 def _current() -> FedMsgContext | None:
-    """Give the context of the running loop, of which it is an attribute: so it goes with the loop."""
+    """Return the context of the running loop, of which it is an attribute: so it ends with the loop."""
     try:
         return get_running_loop()._fedmsg_context  # type: ignore[attr-defined,no-any-return]
     except (AttributeError, RuntimeError):

@@ -10,22 +10,21 @@ import warnings
 from asyncio import get_running_loop
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from concurrent.futures import Future, wait
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any
 
-from fedmsg import core, crypto, utils
+from fedmsg import crypto, utils
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.aio._coroutines import like_a_coroutine_function
-from fedmsg.aio._healing import heal
 from fedmsg.aio._listening import Checking, tail
-from fedmsg.aio._threads import call_in_loop, in_thread, outcome_of, start
+from fedmsg.aio._replay import fill_gaps
+from fedmsg.aio._threads import Work, call_in_loop, in_thread
 from fedmsg.aio._waiting import Waiter
 from fedmsg.config import settings
-from fedmsg.core import Hook
 from fedmsg.exceptions import ConfigError, UsageError
+from fedmsg.session import Hook, Session
 from fedmsg.transport.zmq import contexts, sockets
 from fedmsg.transport.zmq.publisher import Hindrance, Publisher
 from fedmsg.transport.zmq.source import Received
@@ -41,7 +40,7 @@ _LONG = 0.001
 
 
 class _Turn:
-    """Who has to wait, waits in turn: messages go out in the order of the calls.
+    """Lets tasks wait in turn: messages go out in the order of the calls.
 
     Attributes:
         waiting: How many wait, or do what takes long.
@@ -72,11 +71,11 @@ class FedMsgContext:
         config: The configuration, as keywords, as for `fedmsg.core.FedMsgContext`.
 
     Attributes:
-        arguments: The configuration as it was given.
+        arguments: The configuration as passed.
         is_open: Whether it can be published through.
         log: Its logger.
         hostname: The short name of this machine.
-        rejections: How many received messages were refused, by kind: ``rejections.counts``.
+        rejections: How many received messages were rejected, by reason: ``rejections.counts``.
         gaps: What was missed by those that listen to services in ``replay_endpoints``.
 
     Raises:
@@ -85,12 +84,12 @@ class FedMsgContext:
 
     def __init__(self, **config: Any) -> None:
         self.arguments = config
-        self._core = core.FedMsgContext.unopened(config)
-        self.log = self._core.log
+        self._session = Session(config)
+        self.log = self._session.log
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._opening: Future[None] | None = None
-        self._closing: Future[None] | None = None
-        self._under_way: Future[None] | None = None
+        self._opening: Work[None] | None = None
+        self._closing: Work[None] | None = None
+        self._under_way: Work[None] | None = None
         self.is_open = False
         self._slow = False
         self._waiting: set[Waiter] = set()
@@ -112,9 +111,9 @@ class FedMsgContext:
         """
         self._belong_to(get_running_loop())
         if self._closing is None and not self.is_open:
-            opening = self._opening = self._opening or start(self._start)
+            opening = self._opening = self._opening or Work(self._start)
             try:
-                await outcome_of(opening)
+                await opening.result()
             except asyncio.CancelledError:
                 raise
             except BaseException:
@@ -125,16 +124,17 @@ class FedMsgContext:
         self._raise_if_closed()
 
     def _start(self) -> None:
-        self._core._start()
-        signer = self._core._signer
-        self._slow = self._core._writer is not None or (
-            signer is not None and (crypto.uses_gnupg(self._core.c) or _takes_long(signer))
+        session = self._session
+        session.open()
+        signer = session.signer
+        self._slow = session.writer is not None or (
+            signer is not None and (crypto.uses_gnupg(session.config) or _takes_long(signer))
         )
 
     def _belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._loop is loop:
             return
-        forked = self._core._generation != contexts.generation
+        forked = self._session.generation != contexts.generation
         if self._loop is not None and not self._loop.is_closed() and not forked:
             raise UsageError("this context is used in another event loop: open one in each")
         self._loop = loop
@@ -149,24 +149,24 @@ class FedMsgContext:
         """
         if self._closing is None:
             self.is_open = False
-            self._closing = start(self._close)
+            self._closing = Work(self._close)
             for waiter in list(self._waiting):
                 waiter.release()
-        await outcome_of(self._closing)
+        await self._closing.result()
         if self._companion is not None:
             await self._companion.aclose()
 
     def _close(self) -> None:
         if self._opening is not None:
-            # It may be opened this very moment; how that ends is told where it is waited for.
-            self._opening.exception()
+            # It may be opened this very moment; an error is raised where it is waited for.
+            self._opening.wait()
         if self._under_way is not None:
-            wait({self._under_way}, settings.get(self._core.c, "zmq_linger") / 1000)
-        self._core.destroy()
+            self._under_way.wait(settings.get(self._session.config, "zmq_linger") / 1000)
+        self._session.close()
 
     def closes_by_itself(self) -> None:
         """Do not complain when it is forgotten: it is closed with its loop, or with the interpreter."""
-        self._core._kept = True
+        self._session.closes_by_itself = True
 
     async def close_with_loop(self) -> None:
         """Have it closed at the end of the running loop."""
@@ -202,41 +202,43 @@ class FedMsgContext:
     @property
     def c(self) -> dict[str, Any]:
         """The context's own copy of the configuration, with the resolved ``name``."""
-        return self._core.c
+        return self._session.config
 
     @property
     def hostname(self) -> str:
         """The short name of this machine."""
-        return self._core.hostname
+        return self._session.hostname
 
     @property
     def context(self) -> sockets.Context | None:
         """The ZeroMQ context, one for the whole process; None before it is opened."""
-        return self._core.context if self.is_open else None
+        return self._session.context if self.is_open else None
 
     @property
     def publisher(self) -> sockets.Socket | None:
         """The socket that messages are published on; None where there is none."""
-        return self._core.publisher
+        self._session.follow_fork()
+        publisher = self._session.publisher
+        return publisher.socket if publisher is not None else None
 
     @property
     def lost(self) -> int:
         """About how many messages may be lost, because a connection broke under them."""
-        return self._core.lost
+        return self._session.lost
 
     @property
     def rejections(self) -> RejectionLog:
-        """How many received messages were refused, by kind: ``rejections.counts``."""
-        return self._core.rejections
+        """How many received messages were rejected, by reason: ``rejections.counts``."""
+        return self._session.rejections
 
     @property
     def gaps(self) -> Counter[str]:
         """What was missed by those that listen to services in ``replay_endpoints``, see `fedmsg.replay.gaps`."""
-        return self._core.gaps
+        return self._session.gaps
 
     @property
     def _i(self) -> int:
-        return self._core._i
+        return self._session.number
 
     # ---------------------------------------------------------------- publishing
 
@@ -249,20 +251,20 @@ class FedMsgContext:
         pre_fire_hook: Hook | None = None,
         **_config: Any,
     ) -> Coroutine[Any, Any, None]:
-        """Send a message; nothing given is changed.
+        """Send a message; the arguments are not changed.
 
-        Cancelled while it waits for somebody to listen, it sends nothing.
+        Cancelled while it waits for a subscriber, it sends nothing.
 
         Args:
             topic: What happened; the rest of the full topic is added.
-            msg: What there is to say of it: usually a dict, anything that becomes JSON.
-            modname: The application; the top-level module that makes the call when not given.
+            msg: The content: usually a dict, anything that becomes JSON.
+            modname: The application; the top-level module that makes the call by default.
             pre_fire_hook: A plain function, called in the loop with the finished envelope
                 just before it is sent.
 
         Raises:
             NotListening: Publishing through a relay, and none listened within ``timeout``.
-            MessageError: A receiver would have to refuse the message. A ValueError.
+            MessageError: A receiver would have to reject the message. A ValueError.
             TypeError: ``msg`` holds something that can't become JSON.
             ConfigError: This context has no address to publish at.
         """
@@ -270,7 +272,7 @@ class FedMsgContext:
         return self._publish(topic, msg, modname or utils.guess_calling_module() or "fedmsg", pre_fire_hook)
 
     async def _publish(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
-        loop, own = get_running_loop(), self._core
+        loop, session = get_running_loop(), self._session
         now = time.monotonic()
         if self._busy_since is None:
             self._busy_since = now
@@ -280,11 +282,11 @@ class FedMsgContext:
             now = time.monotonic()
         if not self.is_open or self._loop is not loop:
             await self.open()
-        if own._generation != contexts.generation:
-            own._follow_fork()
-        outlet = own._outlet
-        if outlet is None:
-            raise own._why_silent()
+        if session.generation != contexts.generation:
+            session.follow_fork()
+        publisher = session.publisher
+        if publisher is None:
+            raise session.why_silent()
         if hook is not None and inspect.iscoroutinefunction(hook):
             raise UsageError("pre_fire_hook is a coroutine function; it has to be a plain one")
         if self._slow or self._turn.waiting:
@@ -292,70 +294,70 @@ class FedMsgContext:
                 hook = partial(call_in_loop, loop, hook)
             async with self._turn.taken():
                 self._raise_if_closed()
-                await self._publish_in_turn(outlet, now, (topic, msg, modname, hook))
+                await self._publish_in_turn(publisher, now, (topic, msg, modname, hook))
             return
-        number = own._i + 1
-        frame, body = own._frames(number, topic, msg, modname, hook)
-        hindrance = outlet.attempt(frame, body, now, self._expect)
-        if hindrance is not None or outlet.deferred:
+        number = session.number + 1
+        frame, body = session.frames(number, topic, msg, modname, hook)
+        hindrance = publisher.attempt(frame, body, now, self._expect)
+        if hindrance is not None or publisher.deferred:
             async with self._turn.taken():
-                await self._insist(outlet, frame, body, now, hindrance)
-        own._i = number
+                await self._insist(publisher, frame, body, now, hindrance)
+        session.number = number
 
     def _rest(self) -> None:
         self._busy_since = None
 
     async def _publish_in_turn(
-        self, outlet: Publisher, start: float, message: tuple[str | None, object, str, Hook | None]
+        self, publisher: Publisher, start: float, message: tuple[str | None, object, str, Hook | None]
     ) -> None:
-        own, number = self._core, self._core._i + 1
-        if own._writer is not None:
-            # Where nobody listens, nothing is to be stored either.
-            frame = own._make_topic(message[2], message[0])[1]
-            await self._insist(outlet, frame, None, start, outlet.attempt(frame, None, start, self._expect))
-            await self._finish(partial(own._publish_stored, *message))
+        session, number = self._session, self._session.number + 1
+        if session.writer is not None:
+            # Without a subscriber nothing is to be stored either.
+            frame = session.topic_and_frame(message[2], message[0])[1]
+            await self._insist(publisher, frame, None, start, publisher.attempt(frame, None, start, self._expect))
+            await self._finish(partial(session.publish_stored, *message))
             return
         if self._slow:
-            frame, body = await in_thread(partial(own._frames, number, *message), daemon=True)
+            frame, body = await in_thread(partial(session.frames, number, *message), daemon=True)
             self._raise_if_closed()
             start = time.monotonic()
         else:
-            frame, body = own._frames(number, *message)
-        await self._insist(outlet, frame, body, start, outlet.attempt(frame, body, start, self._expect))
-        own._i = number
+            frame, body = session.frames(number, *message)
+        await self._insist(publisher, frame, body, start, publisher.attempt(frame, body, start, self._expect))
+        session.number = number
 
     async def _finish(self, function: Callable[[], None]) -> None:
         """Do in a thread what is done to its end, and before the next, also when this is cancelled."""
-        if self._under_way is not None and not self._under_way.done():
-            # How that ends is of no interest to anybody any more.
+        if self._under_way is not None and not self._under_way.done:
+            # Its caller was cancelled, and its error has no receiver.
             with suppress(Exception):
-                await outcome_of(self._under_way)
-        self._under_way = start(function)
-        await outcome_of(self._under_way)
+                await self._under_way.result()
+        self._under_way = Work(function)
+        await self._under_way.result()
 
     async def _insist(
-        self, outlet: Publisher, frame: bytes, body: bytes | None, start: float, hindrance: _Obstacle | None
+        self, publisher: Publisher, frame: bytes, body: bytes | None, start: float, hindrance: _Obstacle | None
     ) -> None:
         """Send a message after all, as soon as nothing is in its way any more."""
         while hindrance is not None and hindrance is not Hindrance.INSIDE:
-            await self._overcome(outlet, hindrance)
+            await self._overcome(publisher, hindrance)
             self._raise_if_closed()
-            hindrance = outlet.attempt(frame, body, start, self._expect)
-        if outlet.deferred:
-            await in_thread(outlet.send_deferred)
+            hindrance = publisher.attempt(frame, body, start, self._expect)
+        if publisher.deferred:
+            await in_thread(publisher.send_deferred)
 
     def _expect(self) -> Waiter:
-        outlet = self._core._outlet
+        publisher = self._session.publisher
         assert self._loop is not None
-        assert outlet is not None
+        assert publisher is not None
         waiter = Waiter(self._loop)
-        outlet.news.add(waiter)
+        publisher.changed.add(waiter)
         return waiter
 
-    async def _overcome(self, outlet: Publisher, hindrance: _Obstacle) -> None:
+    async def _overcome(self, publisher: Publisher, hindrance: _Obstacle) -> None:
         """Wait until it is worth to try again."""
         if isinstance(hindrance, Hindrance):
-            error = await in_thread(outlet.mend)
+            error = await in_thread(publisher.replace_broken)
             if error is not None:
                 raise error
         else:
@@ -365,7 +367,7 @@ class FedMsgContext:
                 await waiter.wait(seconds)
             finally:
                 self._waiting.discard(waiter)
-                outlet.news.forget(waiter)
+                publisher.changed.discard(waiter)
 
     @like_a_coroutine_function
     def send_message(
@@ -394,12 +396,12 @@ class FedMsgContext:
             RefusedAtStart: At the call: checking is on and can't be done. Where that takes
                 more than reading files, at the first ``anext()``.
         """
-        own = self._core
-        endpoints = own._endpoints()
-        replayed = own._replayed(endpoints)
-        checking = Checking(own.c, own._checker)
-        messages = tail(partial(own._source, endpoints, topic, passive, replayed), checking)
-        return heal(own, replayed, topic, messages, checking) if replayed else messages
+        session = self._session
+        endpoints = session.listened_endpoints()
+        replayed = session.replayed(endpoints)
+        checking = Checking(session.config, session.checker)
+        messages = tail(partial(session.source, endpoints, topic, passive, replayed), checking)
+        return fill_gaps(session, replayed, topic, messages, checking) if replayed else messages
 
 
 def _takes_long(signer: crypto.Signer) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Plain functions that return coroutines, and are taken for coroutine functions.
 
-They have to do something at the call, such as to see who is calling. Web frameworks ask
+They have to do something at the call, such as to find the caller. Web frameworks ask
 whether a function is a coroutine function, and run it in a thread where it is not.
 """
 
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def like_a_coroutine_function(function: F) -> F:
-    """Mark a function, so that `inspect.iscoroutinefunction` and that of asyncio say yes."""
+    """Mark a function, so that `inspect.iscoroutinefunction` and that of asyncio return True for it."""
     if hasattr(inspect, "markcoroutinefunction"):
         marked: F = inspect.markcoroutinefunction(function)
         return marked

@@ -3,69 +3,109 @@
 
 Not in the threads of the loop's own executor: where an application has all of them wait for
 a message to be published, there would be none left to publish it by.
+
+The loop usually runs in the main thread, where a signal handler may raise at any instruction, so it
+shares no `concurrent.futures.Future` with these threads; see `fedmsg._util.service`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
+from fedmsg._util.service import start_thread
 from fedmsg.aio._waiting import Waiter
 from fedmsg.exceptions import TransportError
 
-__all__ = ["call_in_loop", "in_thread", "outcome_of", "start"]
+__all__ = ["Work", "call_in_loop", "in_thread"]
 
 T = TypeVar("T")
 A = TypeVar("A")
+_LOOP_CHECK_INTERVAL = 0.1
 
 
-def start(function: Callable[[], T], *, daemon: bool = False) -> Future[T]:
-    """Call a function in a thread of its own.
+class Work(Generic[T]):
+    """Calls a function in a thread of its own, to its end, also when its caller is cancelled.
 
     Args:
-        function: What to call. It goes on to its end, whoever waits for it no longer.
+        function: The function.
         daemon: Whether the interpreter may end before it does.
+
+    Attributes:
+        done: Whether it has ended.
     """
-    outcome: Future[T] = Future()
-    threading.Thread(target=_run, args=([function], outcome), name="fedmsg-aio", daemon=daemon).start()
-    return outcome
 
+    def __init__(self, function: Callable[[], T], *, daemon: bool = False) -> None:
+        self.done = False
+        self._result: list[T] = []
+        self._error: BaseException | None = None
+        self._waiters: list[Waiter] = []
+        self._lock = threading.Lock()
+        # Held until the function has ended.
+        self._end = threading.Lock()
+        self._end.acquire()
+        functions = [function]
+        start_thread(lambda: self._run(functions), "fedmsg-aio", daemon=daemon, on_failure=self._finish)
 
-def _run(functions: list[Callable[[], T]], outcome: Future[T]) -> None:
-    try:
-        # Whoever waits for the outcome is then the only one to hold what the function belongs to.
-        result = functions.pop()()
-    except BaseException as error:  # noqa: BLE001 - it is raised where the outcome is waited for
-        outcome.set_exception(error)
-    else:
-        outcome.set_result(result)
+    def _run(self, functions: list[Callable[[], T]]) -> None:
+        try:
+            # From here on only the result refers to what the function belongs to.
+            self._result.append(functions.pop()())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
+            self._finish(error)
+        else:
+            self._finish(None)
 
+    def _finish(self, error: BaseException | None) -> None:
+        self._error = error
+        with self._lock:
+            self.done = True
+            waiters, self._waiters = self._waiters, []
+        self._end.release()
+        for waiter in waiters:
+            waiter.release()
 
-async def outcome_of(future: Future[T]) -> T:
-    """Wait for what was started, and give what it has returned.
+    def wait(self, timeout: float = -1) -> bool:
+        """Wait in a thread until it has ended; whether it has.
 
-    Args:
-        future: What `start` gave. It goes on to its end, also when this is cancelled.
-    """
-    waiter = Waiter(asyncio.get_running_loop())
-    # Not by asyncio.wrap_future, which complains in the log where the loop is closed meanwhile.
-    future.add_done_callback(lambda _: waiter.release())
-    await waiter.wait(None)
-    return future.result()
+        Args:
+            timeout: Seconds to wait at most; -1 waits for ever.
+        """
+        if not self.done and self._end.acquire(timeout=timeout):
+            self._end.release()
+        return self.done
+
+    async def result(self) -> T:
+        """Wait in the loop until it has ended.
+
+        Returns:
+            What the function has returned; what it has raised is raised.
+        """
+        waiter = Waiter(asyncio.get_running_loop())
+        with self._lock:
+            done = self.done
+            if not done:
+                self._waiters.append(waiter)
+        if done:
+            waiter.release()  # in the next round of the loop, in which this can still be cancelled
+        await waiter.wait(None)
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
 
 
 async def in_thread(function: Callable[[], T], *, daemon: bool = False) -> T:
-    """Call a function in a thread of its own and give what it returns.
+    """Call a function in a thread of its own and return what it returns.
 
     Args:
-        function: What to call. It goes on to its end, also when this is cancelled.
+        function: The function. It goes on to its end, also when this is cancelled.
         daemon: Whether the interpreter may end before it does.
     """
-    return await outcome_of(start(function, daemon=daemon))
+    return await Work(function, daemon=daemon).result()
 
 
 def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[A], object], argument: A) -> None:
@@ -74,19 +114,32 @@ def call_in_loop(loop: asyncio.AbstractEventLoop, function: Callable[[A], object
     Raises:
         TransportError: The loop has stopped.
     """
-    outcome: Future[object] = Future()
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    # Taken by the call, or by the thread that waits for it no longer.
+    turn = threading.Lock()
 
     def call() -> None:
-        # Where it was given up meanwhile, it is not to be called any more.
-        if outcome.set_running_or_notify_cancel():
-            try:
-                outcome.set_result(function(argument))
-            except Exception as error:  # noqa: BLE001 - it is raised where the outcome is waited for
-                outcome.set_exception(error)
+        error: Any = None
+        try:
+            if turn.acquire(blocking=False):
+                function(argument)
+        except BaseException as raised:  # noqa: BLE001 - it is raised where the outcome is waited for
+            error = raised
+        outcome.put(error)
+        if error is not None and not isinstance(error, Exception):
+            raise error
 
     with suppress(RuntimeError):  # it is closed, and so it does not run
         loop.call_soon_threadsafe(call)
-    while not wait({outcome}, 0.1).done:
-        if not loop.is_running() and outcome.cancel():
-            raise TransportError("the event loop has stopped before the message was sent")
-    outcome.result()
+    while True:
+        stopped = not loop.is_running()
+        try:
+            error = outcome.get(timeout=0 if stopped else _LOOP_CHECK_INTERVAL)
+        except queue.Empty:
+            if stopped:
+                turn.acquire(blocking=False)
+                raise TransportError("the event loop has stopped before the message was sent") from None
+        else:
+            if error is not None:
+                raise error
+            return

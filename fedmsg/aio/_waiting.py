@@ -10,7 +10,7 @@ __all__ = ["Waiter", "readable"]
 
 
 class Waiter:
-    """One task that waits in an event loop for what is told in any thread.
+    """One task that waits in an event loop until any thread releases it.
 
     Args:
         loop: The loop that runs.
@@ -24,7 +24,7 @@ class Waiter:
 
     def release(self) -> None:
         """End the wait, from any thread."""
-        # A loop that is closed runs nobody who waits.
+        # A closed loop runs no task.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.wake)
 
@@ -51,7 +51,7 @@ async def readable(descriptor: int, timeout: float | None) -> None:
     """Wait until there is something to read.
 
     Args:
-        descriptor: Where; nobody else waits for it.
+        descriptor: Where; no other task waits for it.
         timeout: For so many seconds at most; None waits for ever.
     """
     loop = asyncio.get_running_loop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What relay and gateway have in common: a forwarder that runs until the command is told to stop."""
+"""What relay and gateway have in common: a forwarder that runs until the command is stopped."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fedmsg.commands import BaseCommand, _relay_checks
 from fedmsg.exceptions import ConfigError, FedmsgError, WorkLeft
 from fedmsg.monitoring import systemd
 from fedmsg.transport.zmq import addresses
-from fedmsg.transport.zmq.forwarder import Forwarder, Outcome
+from fedmsg.transport.zmq.forwarder import Check, Forwarder, Outcome
 
 __all__ = ["ForwardingCommand"]
 
 
 class ForwardingCommand(BaseCommand):
-    """Runs a forwarder; what it forwards from and to, the command says.
+    """Runs a forwarder between the addresses of a subclass.
 
     Attributes:
-        consumer: As what it shows itself to those who monitor it: ``module:Class``.
+        consumer: Its name in status reports: ``module:Class``.
     """
 
     consumer: str
@@ -36,19 +36,19 @@ class ForwardingCommand(BaseCommand):
 
     @abstractmethod
     def describe(self, forwarder: Forwarder) -> str:
-        """Say in a few words what it does."""
+        """Return in a few words what it does."""
 
     def run(self) -> Any:
         """Forward messages until SIGTERM or SIGINT.
 
         Raises:
-            AddressInUse: Somebody else has the addresses.
+            AddressInUse: Another process has the addresses.
             ConfigError: There is no address to take messages at, or none to pass them on at.
             RefusedAtStart: Messages are to be checked or signed, and can't be.
             WorkLeft: Time was up before everything was passed on.
         """
         forwarder = self.forwarder()
-        with StopSignals() as stop, forwarder, self._told(forwarder):
+        with StopSignals() as stop, forwarder, self._reporting(forwarder):
             self.log.info("%s", self.describe(forwarder))
             systemd.notify("READY=1")
             systemd.wait_and_watch(stop.wait, lambda: forwarder.running, lambda: self._is_well(forwarder))
@@ -66,30 +66,30 @@ class ForwardingCommand(BaseCommand):
         systemd.notify(f"STATUS={self.describe(forwarder)}, {count} messages so far")
         return True
 
-    def _told(self, forwarder: Forwarder) -> contextlib.AbstractContextManager[Any]:
-        """Tell those who monitor it how it is, for as long as the block lasts."""
+    def _reporting(self, forwarder: Forwarder) -> contextlib.AbstractContextManager[Any]:
+        """Report its state and metrics where that is configured, for as long as the block lasts."""
         if not any(self.config.get(key) for key in ("moksha.monitoring.socket", "metrics_port")):
             return contextlib.nullcontext()
         # What a hub is made of comes along with it, 2 MiB that an idle relay has no other use for.
         report = utils.load_class("fedmsg.commands._forwarding_report:Report")(self, forwarder)
-        told: contextlib.AbstractContextManager[Any] = report.told()
-        return told
+        running: contextlib.AbstractContextManager[Any] = report.running()
+        return running
 
     def more(self) -> dict[str, Any]:
-        """Give what else the monitoring report should say of this command."""
+        """Return what else the status report shows of this command."""
         return {}
 
-    def figures(self) -> list[tuple[str, str, float, bool]]:
-        """Give what else Prometheus should know: names, texts, values, and whether they only grow."""
+    def metrics(self) -> list[tuple[str, str, float, bool]]:
+        """Return further metrics: names, texts, values, and whether they only grow."""
         return []
 
-    def check(self) -> _relay_checks.Check | None:
-        """Give what has to be done with each message; None lets all pass unread."""
+    def check(self) -> Check | None:
+        """Return what is done with each message; None lets all pass unread."""
         return _relay_checks.checking(self.config) if self.config.get("relay_validate") else None
 
     @staticmethod
     def configured(key: str, value: Any) -> list[str]:
-        """Give the addresses that are configured.
+        """Return the addresses that are configured.
 
         Args:
             key: Where, for the error.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How a relay or gateway is: for ``fedmsg-check`` and for Prometheus."""
+"""The status report and the metrics of a relay or gateway, for ``fedmsg-check`` and Prometheus."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fedmsg.transport.zmq.forwarder import Forwarder, Statistics
 
 __all__ = ["Report"]
 
-# More of them would say nothing new: whoever can subscribe can be stuck, and any number of times.
+# Subscribers can be stuck in any number; more lines would show nothing new.
 _SHOWN = 20
 
 
 class Report:
-    """Makes what is told of a forwarder.
+    """Makes the report and the metrics of a forwarder.
 
     Args:
         command: The command that runs it.
@@ -35,18 +35,18 @@ class Report:
         self._before = Statistics(0, 0, 0, 0, 0)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Tell it wherever that is configured, for as long as the block lasts.
+    def running(self) -> Iterator[None]:
+        """Publish both where that is configured, for as long as the block lasts.
 
         Raises:
-            AddressInUse: The port to tell it to Prometheus at is taken.
+            AddressInUse: The port for Prometheus is taken.
             ConfigError: An address is none of this machine.
         """
         config = self._command.config
         with ExitStack() as stack:
             stack.enter_context(Monitor(config, lambda: {"consumers": [self.row()], "producers": []}))
             if settings.get(config, "metrics_port") is not None:
-                stack.enter_context(plugins.lazy("metrics").Exporter(config, self.figures))
+                stack.enter_context(plugins.lazy("metrics").Exporter(config, self.metrics))
             yield
 
     def row(self) -> dict[str, Any]:
@@ -65,14 +65,14 @@ class Report:
             "module": module,
             "topic": "*",
             "initialized": True,
-            "exceptions": now.refused - before.refused,
+            "exceptions": now.rejected - before.rejected,
             # Nothing is decoded, and nothing waits but in ZeroMQ's own queues.
             "jsonify": False,
             "backlog": 0,
             "headcount_in": now.messages_in - before.messages_in,
             "headcount_out": now.messages_out - before.messages_out,
             "times": [],
-            "totals": {"received": now.messages_in, "passed_on": now.messages_out, "refused": now.refused},
+            "totals": {"received": now.messages_in, "passed_on": now.messages_out, "refused": now.rejected},
             "refused": dict(forwarder.rejections.counts),
             "subscribers": subscribers,
             "stuck": [one._asdict() for one in stuck[:_SHOWN]],
@@ -80,8 +80,8 @@ class Report:
             **self._command.more(),
         }
 
-    def figures(self) -> Iterator[metrics.Sample]:
-        """Give the figures for Prometheus.
+    def metrics(self) -> Iterator[metrics.Sample]:
+        """Return the metrics for Prometheus.
 
         Raises:
             FedmsgError: The forwarder does not answer.
@@ -93,7 +93,7 @@ class Report:
             ("forwarded_in_bytes", "Bytes that came in to be passed on", now.bytes_in, True),
             ("subscribers", "Subscribers that are connected", self._forwarder.look(), False),
             ("subscribers_stuck", "Subscribers whose queue does not move", len(self._forwarder.stuck()), False),
-            *self._command.figures(),
+            *self._command.metrics(),
         ]
         own = (metrics.Sample(name, text, value, {}, grows) for name, text, value, grows in numbers)
         return chain(own, metrics.of_rejections(self._forwarder.rejections.counts))

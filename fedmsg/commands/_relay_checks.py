@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fedmsg import _wire, crypto, encoding
 from fedmsg.config import settings
 from fedmsg.exceptions import GpgBinaryError, MessageError, MissingKey, RefusedAtStart, ValidationError
+from fedmsg.transport.zmq.forwarder import Check
 
-__all__ = ["Check", "checking", "signing"]
-
-#: Takes the two frames and gives the body that goes on, or raises MessageError.
-Check = Callable[[bytes, bytes], bytes]
+__all__ = ["checking", "signing"]
 
 
 def checking(config: Mapping[str, Any]) -> Check:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A relay whose messages go through a consumer of somebody's own, and so through a hub."""
+"""A relay whose messages go through a consumer of the application, and so through a hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["run_consumer"]
 def run_consumer(
     config: Mapping[str, Any], consumer: Any, inbound: list[str], outbound: list[str], *, validate: bool | None
 ) -> None:
-    """Run one consumer between the addresses of a relay, until told to stop.
+    """Run one consumer between the addresses of a relay, until it is stopped.
 
     Args:
         config: The configuration.

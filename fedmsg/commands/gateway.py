@@ -61,11 +61,11 @@ class GatewayCommand(ForwardingCommand):
         )
 
     def more(self) -> dict[str, Any]:
-        """Give the endpoints that no connection stands to."""
+        """Return the endpoints that no connection stands to."""
         away = sorted({*self._upstream.addresses} - {*self._upstream.connected})
         return {"endpoints": len(self._upstream.addresses), "not_connected": away}
 
-    def figures(self) -> list[tuple[str, str, float, bool]]:
+    def metrics(self) -> list[tuple[str, str, float, bool]]:
         """Count the endpoints, and those that a connection stands to."""
         return [
             ("endpoints", "Endpoints that are listened to", len(self._upstream.addresses), False),
@@ -73,7 +73,7 @@ class GatewayCommand(ForwardingCommand):
         ]
 
     def describe(self, forwarder: Forwarder) -> str:
-        """Say how many endpoints there are, and where they can be listened to."""
+        """Return how many endpoints there are, and where the gateway can be reached."""
         return (
             f"repeating {len(self._upstream.addresses)} endpoints "
             f"({len(self._upstream.connected)} connected) at {forwarder.outbound}"

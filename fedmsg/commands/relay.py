@@ -10,13 +10,13 @@ from fedmsg import utils
 from fedmsg.commands import Declaration, _relay_checks
 from fedmsg.commands._forwarding import ForwardingCommand
 from fedmsg.config import settings
-from fedmsg.transport.zmq.forwarder import Forwarder
+from fedmsg.transport.zmq.forwarder import Check, Forwarder
 
 __all__ = ["RelayCommand", "SigningRelayCommand", "relay", "signing_relay"]
 
 
 class _Shipped:
-    """A class that is imported when somebody looks at it: what a hub is made of takes 2 MiB, and no relay of ours."""
+    """A class that is imported on first use: what a hub is made of takes 2 MiB, which our relays do not need."""
 
     def __init__(self, location: str) -> None:
         self._location = location
@@ -53,7 +53,7 @@ class RelayCommand(ForwardingCommand):
         """Relay until SIGTERM or SIGINT.
 
         Raises:
-            AddressInUse: Somebody else has the addresses.
+            AddressInUse: Another process has the addresses.
             ConfigError: There is no address to take messages at, or none to pass them on at.
             RefusedAtStart: Messages are to be checked or signed, and can't be.
             WorkLeft: Time was up before everything was passed on.
@@ -85,7 +85,7 @@ class RelayCommand(ForwardingCommand):
         )
 
     def describe(self, forwarder: Forwarder) -> str:
-        """Say between which addresses it stands."""
+        """Return between which addresses it stands."""
         return f"relaying from {', '.join(forwarder.inbound)} to {forwarder.outbound}"
 
 
@@ -113,8 +113,8 @@ class SigningRelayCommand(RelayCommand):
         ),
     ]
 
-    def check(self) -> _relay_checks.Check:
-        """Give what signs each message."""
+    def check(self) -> Check:
+        """Return what signs each message."""
         return _relay_checks.signing(self.config, super().check())
 
 

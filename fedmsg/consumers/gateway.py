@@ -24,7 +24,7 @@ class GatewayConsumer(FedmsgConsumer):
         port: The port.
 
     Raises:
-        AddressInUse: Somebody else has it.
+        AddressInUse: Another process has it.
     """
 
     topic = "*"
@@ -48,7 +48,7 @@ class GatewayConsumer(FedmsgConsumer):
         limits = {
             "high_water_mark": 0,
             "publish_high_water_mark": settings.get(config, "fedmsg.consumers.gateway.high_water_mark"),
-            # Nobody is waited for: a gateway may have no listener for hours.
+            # It waits for no subscriber: a gateway may have no listener for hours.
             "post_init_sleep": 0,
         }
         key = "fedmsg.consumers.gateway.port"

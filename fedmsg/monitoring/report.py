@@ -22,8 +22,7 @@ from fedmsg import encoding
 from fedmsg._util.service import Closeable, ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
-from fedmsg.monitoring import ipc
-from fedmsg.transport.zmq import contexts, sockets
+from fedmsg.transport.zmq import contexts, ipc, sockets
 from fedmsg.transport.zmq.sockets import Socket
 
 __all__ = ["INTERVAL_S", "KEY", "PRODUCER_MODULE", "Monitor", "Report", "ReportSocket"]

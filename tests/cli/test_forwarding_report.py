@@ -96,12 +96,12 @@ def test_what_is_refused_counts_as_exceptions(make: Make, tmp_path: Path) -> Non
             report = Report(command, forwarder)
             for _ in range(3):
                 context.publish("t", modname="m")
-            wait_until(lambda: forwarder.statistics().refused == 3)
+            wait_until(lambda: forwarder.statistics().rejected == 3)
             row = report.row()
             assert (row["exceptions"], row["refused"]) == (3, {"invalid": 3})
             assert row["totals"] == {"received": 3, "passed_on": 0, "refused": 3}
             assert (report.row()["exceptions"], report.row()["refused"]) == (0, {"invalid": 3})
-            figures = {figure.name: figure.value for figure in report.figures()}
+            figures = {figure.name: figure.value for figure in report.metrics()}
             assert (figures["refused"], figures["forwarded_in"], figures["forwarded_out"]) == (3, 3, 0)
 
 

@@ -47,8 +47,8 @@ async def context(settings: dict[str, Any]) -> AsyncIterator[FedMsgContext]:
 
 
 def outlet_of(context: FedMsgContext) -> Any:
-    assert context._core._outlet is not None
-    return context._core._outlet
+    assert context._session.publisher is not None
+    return context._session.publisher
 
 
 async def cancelled(task: asyncio.Task[Any]) -> bool:
@@ -60,7 +60,7 @@ async def cancelled(task: asyncio.Task[Any]) -> bool:
 
 async def test_a_message_that_waits_is_not_sent(address: str, context: FedMsgContext) -> None:
     tasks = [asyncio.create_task(context.publish("t", {"n": n}, modname="m")) for n in range(10)]
-    await wait_until(lambda: outlet_of(context).news._waiters)
+    await wait_until(lambda: outlet_of(context).changed._waiters)
     # The one that waits, one that waits for its turn, and the last.
     for number in (0, 4, 9):
         assert await cancelled(tasks[number])
@@ -73,17 +73,17 @@ async def test_a_message_that_waits_is_not_sent(address: str, context: FedMsgCon
         await wait_until(lambda: len(witness.frames) == 8)
     assert [body["msg"]["n"] for body in witness.bodies("t")] == [1, 2, 3, 5, 6, 7, 8, 11]
     assert [body["i"] for body in witness.bodies("t")] == list(range(1, 9))
-    assert (outlet_of(context).news._waiters, context._waiting, context._turn.waiting) == ([], set(), 0)
+    assert (outlet_of(context).changed._waiters, context._waiting, context._turn.waiting) == ([], set(), 0)
 
 
 async def test_all_that_wait_are_cancelled(context: FedMsgContext) -> None:
     tasks = [asyncio.create_task(context.publish("t", modname="m")) for _ in range(100)]
-    await wait_until(lambda: outlet_of(context).news._waiters)
+    await wait_until(lambda: outlet_of(context).changed._waiters)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
     assert all(task.cancelled() for task in tasks)
-    assert (outlet_of(context).news._waiters, context._waiting, context._turn.waiting) == ([], set(), 0)
+    assert (outlet_of(context).changed._waiters, context._waiting, context._turn.waiting) == ([], set(), 0)
 
 
 async def test_one_of_those_who_open_is_cancelled(address: str, settings: dict[str, Any]) -> None:

@@ -248,9 +248,9 @@ async def test_what_was_missed_is_heard_in_order(settings: dict[str, Any], crede
 
 def _subscribed(context: FedMsgContext) -> int:
     """Count the subscriptions that a publisher has seen."""
-    outlet = context._core._outlet
+    outlet = context._session.publisher
     assert outlet is not None
-    return outlet.outlets[0].subscribed
+    return outlet.sockets[0].subscribed
 
 
 async def test_a_server_that_is_silent_costs_its_time_and_nothing_else(

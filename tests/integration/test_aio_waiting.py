@@ -51,9 +51,9 @@ def through(bus: Bus, **settings: Any) -> FedMsgContext:
 
 def waiters(context: FedMsgContext) -> int:
     """Count those who wait for news of a context's publisher."""
-    outlet = context._core._outlet
+    outlet = context._session.publisher
     assert outlet is not None
-    return len(outlet.news._waiters)
+    return len(outlet.changed._waiters)
 
 
 # ------------------------------------------------------------------ bound
@@ -126,9 +126,9 @@ async def test_publishing_waits_for_the_relay(bus: Bus) -> None:
             await asyncio.to_thread(witness.greet, bus)
             # Stopped cleanly, it withdraws its subscription: the next message waits.
             await asyncio.to_thread(bus.stop_relay)
-            outlet = context._core._outlet
+            outlet = context._session.publisher
             assert outlet is not None
-            await wait_until(lambda: not outlet.outlets[0].subscriptions)
+            await wait_until(lambda: not outlet.sockets[0].subscriptions)
             tasks = [asyncio.create_task(context.publish("t", {"n": n}, modname="m")) for n in range(2, 50)]
             await wait_until(lambda: waiters(context))
             await asyncio.to_thread(bus.start_relay)
@@ -151,9 +151,9 @@ async def test_no_relay_is_an_error_after_a_while_and_then_at_once(bus: Bus) -> 
         with Witness(*bus.config["endpoints"]["relay_outbound"]) as witness:
             await asyncio.to_thread(bus.start_relay)
             await asyncio.to_thread(witness.greet, bus)
-            outlet = context._core._outlet
+            outlet = context._session.publisher
             assert outlet is not None
-            await wait_until(lambda: outlet.outlets[0].subscriptions)
+            await wait_until(lambda: outlet.sockets[0].subscriptions)
             await context.publish("t", {"n": 1}, modname="m")
             await wait_until(lambda: witness.bodies("t"))
             assert witness.bodies("t")[0]["i"] == 1

@@ -81,9 +81,9 @@ def test_only_what_was_handed_over_lately_counts_as_lost(
         sent = time.monotonic()
         wait_until(lambda: time.monotonic() - sent > age)
         relay.popen.kill()
-        outlet = context._outlet
+        outlet = context._session.publisher
         assert outlet is not None
-        wait_until(lambda: not outlet.outlets[0].connections)
+        wait_until(lambda: not outlet.sockets[0].connections)
         assert context.lost == lost
         assert ("may be lost" in caplog.text) is bool(lost)
 

@@ -208,11 +208,16 @@ def test_a_mute_one_opens_nothing_and_says_nothing() -> None:
             context.publish(topic="t", modname="m")
 
 
-@pytest.mark.parametrize("config", [{}, {"relay_inbound": None}, {"relay_inbound": []}, {"name": "zz"}])
+@pytest.mark.parametrize("config", [{}, {"relay_inbound": None}, {"relay_inbound": []}])
 def test_active_without_a_relay_address(config: dict[str, Any]) -> None:
     with pytest.raises(KeyError) as caught:
         FedMsgContext(active=True, endpoints={}, **config)
     assert str(caught.value) == "Could not find endpoint for fedmsg-relay. Try installing fedmsg-relay."
+
+
+def test_active_with_a_name_of_its_own_reports_that_the_name_is_the_reason() -> None:
+    with pytest.raises(KeyError, match=r"^Could not find endpoint for fedmsg-relay\..* The reason is the name 'zz'"):
+        FedMsgContext(active=True, name="zz", endpoints={}, relay_inbound="tcp://127.0.0.1:1")
 
 
 def test_active_publishes_through_a_relay(relay: Forwarder) -> None:

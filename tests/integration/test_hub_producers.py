@@ -80,8 +80,7 @@ def test_one_that_dies_is_polled_no_more() -> None:
     with Hub({}, [], [ticker(work=work)]) as hub:
         producer = own(hub)
         wait_until(lambda: producer.die)
-        thread = runner_of(producer)._thread
-        assert thread is not None
+        thread = vars(runner_of(producer))["_thread"]
         wait_until(lambda: not thread.alive)
         assert len(producer.polls) == 3
 

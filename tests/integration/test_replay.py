@@ -303,8 +303,8 @@ def shop(sqlite_url: str) -> Iterator[tuple[dict[str, Any], FedMsgContext, sqlst
 def miss(publisher: FedMsgContext, store: sqlstore.SqlStore, count: int, topic: str = "order") -> None:
     """Store messages that are not sent."""
     for number in range(count):
-        envelope = publisher._new_envelope(number, 1.7e9, f"org.fedoraproject.dev.shop.{topic}", {"n": number})
-        store.add(envelope, lambda message: publisher._finished(message, None))
+        envelope = publisher._session.new_envelope(number, 1.7e9, f"org.fedoraproject.dev.shop.{topic}", {"n": number})
+        store.add(envelope, lambda message: publisher._session.finished(message, None))
 
 
 def test_a_listener_asks_for_what_it_missed(
@@ -355,7 +355,7 @@ def test_replayed_messages_are_checked(sqlite_url: str, tmp_path: Path, caplog: 
         first = listener.got[0]["seq_id"]
         start = store.last_number()
         miss(publisher, store, 2)
-        forged = publisher._new_envelope(1, 1.7e9, "org.fedoraproject.dev.shop.order", {"forged": True})
+        forged = publisher._session.new_envelope(1, 1.7e9, "org.fedoraproject.dev.shop.order", {"forged": True})
         store.add(forged)
         miss(publisher, store, 2)
         publisher.publish("order", modname="shop")

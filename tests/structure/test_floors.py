@@ -33,8 +33,9 @@ FLOORS = {
     "fedmsg.store": 40,
     "fedmsg.monitoring": 40,
     "fedmsg.replay": 41,
+    "fedmsg.session": 45,  # what core and aio share
     "fedmsg.core": 50,
-    "fedmsg.aio": 51,  # the asyncio twin of core
+    "fedmsg.aio": 50,  # the asyncio twin of core
     "fedmsg.hub": 50,
     "fedmsg": 55,  # the roof of the library: what an application imports
     "fedmsg.irc": 60,

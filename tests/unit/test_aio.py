@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fedmsg.aio._coroutines import like_a_coroutine_function
-from fedmsg.aio._threads import call_in_loop, in_thread, outcome_of, start
+from fedmsg.aio._threads import Work, call_in_loop, in_thread
 from fedmsg.aio._waiting import Waiter, readable
 from fedmsg.exceptions import TransportError
 
@@ -33,25 +33,25 @@ def _interrupted() -> None:
 
 def test_a_thread_goes_on_when_nobody_waits_for_it_any_more() -> None:
     go_on = threading.Event()
-    outcome = start(lambda: go_on.wait(20))
+    outcome = Work(lambda: go_on.wait(20))
 
     async def scenario() -> None:
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(outcome_of(outcome), 0.01)
-        assert not outcome.done()
+            await asyncio.wait_for(outcome.result(), 0.01)
+        assert not outcome.done
         go_on.set()
         # Another one may wait for the same.
-        assert await outcome_of(outcome)
+        assert await outcome.result()
 
     asyncio.run(scenario(), debug=True)
 
 
 def test_a_thread_may_end_after_its_loop(caplog: pytest.LogCaptureFixture) -> None:
     go_on = threading.Event()
-    outcome = start(lambda: go_on.wait(20))
+    outcome = Work(lambda: go_on.wait(20))
 
     async def scenario() -> None:
-        waiting = asyncio.ensure_future(outcome_of(outcome))
+        waiting = asyncio.ensure_future(outcome.result())
         await asyncio.wait({waiting}, timeout=0.01)
 
     loop = asyncio.new_event_loop()
@@ -59,7 +59,7 @@ def test_a_thread_may_end_after_its_loop(caplog: pytest.LogCaptureFixture) -> No
     pending = asyncio.all_tasks(loop)
     loop.close()
     go_on.set()
-    assert outcome.result(20)
+    assert outcome.wait(20)
     for task in pending:
         # Python itself would complain of these.
         task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -106,7 +106,7 @@ def test_a_wait_ends(how: str) -> None:
         loop = asyncio.get_running_loop()
         waiter = Waiter(loop)
         if how == "from a thread":
-            start(waiter.release)
+            Work(waiter.release)
         elif how == "from the loop":
             loop.call_soon(waiter.wake)
         await waiter.wait(0.01 if how == "in time" else None)

@@ -10,7 +10,10 @@ it belong to the parent) and opens its own on first use; code that keeps sockets
 
 from __future__ import annotations
 
+import _thread
+import logging
 import os
+import queue
 import resource
 import threading
 from collections.abc import Callable
@@ -19,7 +22,7 @@ import zmq
 
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["acquire", "after_fork", "allow_open_files", "generation", "release"]
+__all__ = ["acquire", "after_fork", "allow_open_files", "generation", "release", "terminate"]
 
 #: Sockets that a context may have. ZeroMQ's own default, 1,023, is reached by some 300 listeners with a monitor each.
 MAX_SOCKETS = 16_384
@@ -29,7 +32,12 @@ _SPARE_DESCRIPTORS = 64
 #: Grows by one in every forked child. Read it as ``process.generation``: it changes.
 generation = 0
 
-_lock = threading.Lock()
+log = logging.getLogger("fedmsg.transport")
+
+# What sockets hold is sent, or given up, before they are closed.
+_TERMINATION_TIMEOUT = 2.0
+
+_lock = threading.RLock()
 _context: zmq.Context[zmq.Socket[bytes]] | None = None
 _users = 0
 # What a fork leaves behind is never freed in the child: freeing would close the parent's sockets.
@@ -70,7 +78,26 @@ def release(under: int) -> None:
             return
         context, _context = _context, None
     if context is not None:
+        terminate(context)
+
+
+def terminate(context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """End a context whose sockets are closed.
+
+    ZeroMQ waits for ever for a socket that is still open. One that a signal handler which raised kept
+    from being closed must not hold up the process: it ends with the thread that waits for it.
+    """
+    ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def wait() -> None:
         context.term()
+        ended.put(None)
+
+    _thread.start_new_thread(wait, ())
+    try:
+        ended.get(timeout=_TERMINATION_TIMEOUT)
+    except queue.Empty:
+        log.warning("a socket was left open; it is closed with the process")
 
 
 def allow_open_files(more: int, purpose: str) -> None:
@@ -104,7 +131,7 @@ def _in_child() -> None:
     generation += 1
     _inherited.append(_context)
     # Another thread of the parent may have held the lock at the moment of the fork.
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _context, _users = None, 0
     for forget in _after_fork:
         forget()

@@ -1,64 +1,113 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """ZeroMQ's CURVE: connections that are encrypted, and open only to those whose key is known.
 
-A program has a key pair of its own (``curve_key``). Who connects knows the public key of the
-server (``curve_servers``); a server that is to know its clients has a folder with their
-public keys. The files are those of pyzmq: ``NAME.key`` and ``NAME.key_secret``.
+A program has a key pair of its own (``curve_key``). A client knows the public key of its server
+(``curve_servers``); a server that is to know its clients has a folder with their public keys.
+The files are those of pyzmq: ``NAME.key`` and ``NAME.key_secret``.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
+import re
+import stat
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import zmq
 
+from fedmsg._util.ratelimit import RateLimitedLog
+from fedmsg._util.service import ServiceThread
 from fedmsg.exceptions import RefusedAtStart
 from fedmsg.transport.zmq.sockets import Context, Socket
 
-__all__ = ["Gate", "as_client", "identity", "prepare"]
+__all__ = ["Guard", "GuardSettings", "as_client", "guard_settings", "identity", "prepare"]
 
 log = logging.getLogger("fedmsg.transport")
 
-_OTHERS = 0o007
-_LOOK_EVERY = 1.0
-# A refused client is let go, and tries again, when its handshake has taken so long; in ms.
-_HANDSHAKE = 3000
-# RejectionLog that are told of in a minute; a stranger who tries again and again must not fill the disk.
-_TOLD = 10
+_OTHERS_MODE = 0o007
+_RELOAD_INTERVAL = 1.0
+# A rejected client is disconnected, and tries again, when its handshake has taken so long.
+_HANDSHAKE_TIMEOUT_MS = 3000
+_KEY_FILE_MAX_BYTES = 64 * 1024
+_KEY_LINE = r'^\s*{}-key\s*=\s*"([^"]*)"\s*$'
+_ZAP_REQUEST_FRAMES = 7
+_FOLDER_SETTINGS = {b"publish": "curve_publishers", b"subscribe": "curve_subscribers"}
 
 
-def _load(path: str, key: str, *, secret: bool) -> tuple[bytes, bytes]:
-    """Read a key file.
+def _key(text: str, kind: str) -> bytes | None:
+    """Return a key of a key file, or None when there is none of its kind.
+
+    Raises:
+        ValueError: What is there is not a key.
+    """
+    from zmq.utils import z85  # together with what it imports, a millisecond that only CURVE needs
+
+    found = re.search(_KEY_LINE.format(kind), text, re.MULTILINE)
+    if found is None:
+        return None
+    try:
+        key = bytes(z85.decode(found[1].encode("ascii")))
+    except Exception as error:  # it raises KeyError, struct.error and ValueError
+        raise ValueError(f"its {kind} key is not Z85") from error
+    if len(key) != 32:
+        raise ValueError(f"its {kind} key has {len(found[1])} characters instead of 40")
+    return key
+
+
+def _read_key_file(path: str) -> tuple[bytes, bytes | None, int]:
+    """Return the public key, the secret key and the mode of a key file.
+
+    Raises:
+        OSError: It can't be read.
+        ValueError: It is not a key file.
+    """
+    # Not to wait for the writer of a named pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise ValueError("it is not a regular file")
+        text = os.read(descriptor, _KEY_FILE_MAX_BYTES).decode("utf-8")
+    finally:
+        os.close(descriptor)
+    public = _key(text, "public")
+    if public is None:
+        raise ValueError("it has no public key")
+    return public, _key(text, "secret"), mode
+
+
+def _load(path: str, setting: str, *, secret: bool) -> tuple[bytes, bytes]:
+    """Return the keys in a key file.
 
     Args:
         path: The file.
-        key: Where it is configured.
+        setting: Where it is configured.
         secret: Whether the secret key has to be in it.
-    """
-    # Costs 5 ms, and only who uses CURVE pays.
-    from zmq.auth.certs import load_certificate
 
+    Raises:
+        RefusedAtStart: They can't be read.
+    """
     if not zmq.has("curve"):
-        raise RefusedAtStart(f"{key} is set, and this libzmq was built without CURVE")
+        raise RefusedAtStart(f"{setting} is set, and this libzmq was built without CURVE")
     try:
-        public, private = load_certificate(path)
-        if secret and os.stat(path).st_mode & _OTHERS:
-            log.warning("others can read the key %s: chmod 0600 it, and think of replacing it", path)
+        public, private, mode = _read_key_file(path)
     except OSError as error:
-        raise RefusedAtStart(f"{key}: {error.strerror or error}: {path}") from error
+        raise RefusedAtStart(f"{setting}: {error.strerror or error}: {path}") from error
     except ValueError as error:
-        raise RefusedAtStart(f"{key}: {path} is no CURVE key file; fedmsg-certs curve makes one") from error
+        raise RefusedAtStart(
+            f"{setting}: {path} is no CURVE key file: {error}; fedmsg-certs curve makes one"
+        ) from error
+    if secret and mode & _OTHERS_MODE:
+        log.warning("others can read the key %s: chmod 0600 it, and think of replacing it", path)
     if secret and not private:
-        raise RefusedAtStart(f"{key}: {path} has no secret key in it: name the file that ends in .key_secret")
+        raise RefusedAtStart(f"{setting}: {path} has no secret key in it: name the file that ends in .key_secret")
     return public, private or b""
 
 
-def _own(config: Mapping[str, Any], because: str) -> tuple[bytes, bytes]:
+def _own_keys(config: Mapping[str, Any], because: str) -> tuple[bytes, bytes]:
     path = config.get("curve_key")
     if not path:
         raise RefusedAtStart(f"{because} is set, and curve_key is not: name the file with our own key pair")
@@ -66,12 +115,12 @@ def _own(config: Mapping[str, Any], because: str) -> tuple[bytes, bytes]:
 
 
 def identity(config: Mapping[str, Any], name: str) -> tuple[object, ...]:
-    """Give what makes two connections to the same address different ones."""
+    """Return what makes two connections to the same address different ones."""
     return config.get("curve_key"), (config.get("curve_servers") or {}).get(name)
 
 
 def as_client(socket: Socket, config: Mapping[str, Any], name: str) -> None:
-    """Make a socket one that connects only to the server whose key is configured, if one is.
+    """Make a socket connect only to the server whose key is configured, if one is.
 
     Args:
         socket: The socket, before it connects.
@@ -84,20 +133,20 @@ def as_client(socket: Socket, config: Mapping[str, Any], name: str) -> None:
     path = (config.get("curve_servers") or {}).get(name)
     if not path:
         if socket.getsockopt(zmq.MECHANISM) == zmq.CURVE:
-            # It has connected to one that has a key; this sets it back.
+            # It has connected to a server with a key; this resets it.
             socket.setsockopt(zmq.CURVE_SERVER, 0)
         return
-    key = f"curve_servers[{name!r}]"
-    server, _ = _load(path, key, secret=False)
-    public, private = _own(config, key)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE)
+    setting = f"curve_servers[{name!r}]"
+    server, _ = _load(path, setting, secret=False)
+    public, private = _own_keys(config, setting)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_TIMEOUT_MS)
     socket.setsockopt(zmq.CURVE_SERVERKEY, server)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
     socket.setsockopt(zmq.CURVE_SECRETKEY, private)
 
 
 def prepare(config: Mapping[str, Any], names: Iterable[str]) -> None:
-    """See that the keys for connecting to these servers can be read.
+    """Check that the keys for connecting to these servers can be read.
 
     Raises:
         RefusedAtStart: One can't.
@@ -105,101 +154,136 @@ def prepare(config: Mapping[str, Any], names: Iterable[str]) -> None:
     servers = config.get("curve_servers") or {}
     for name in names:
         if servers.get(name):
-            key = f"curve_servers[{name!r}]"
-            _load(servers[name], key, secret=False)
-            _own(config, key)
+            setting = f"curve_servers[{name!r}]"
+            _load(servers[name], setting, secret=False)
+            _own_keys(config, setting)
 
 
-class Gate:
-    """Who may connect to the two sides of a relay.
+class GuardSettings(NamedTuple):
+    """What a guard goes by.
+
+    Attributes:
+        folders: The folders with the public keys of clients, for the sides ``publish`` and ``subscribe``.
+        secret: Our own secret key.
+    """
+
+    folders: dict[bytes, str]
+    secret: bytes
+
+
+def guard_settings(config: Mapping[str, Any]) -> GuardSettings | None:
+    """Return what the guard of a relay goes by; None where both of its sides are open to all.
 
     Args:
-        config: The configuration: ``curve_publishers`` is the folder with the keys of those who
-            may publish, ``curve_subscribers`` of those who may subscribe. A side without a folder
-            stays open to everybody.
+        config: The configuration: ``curve_publishers`` is the folder with the public keys of the
+            publishers, ``curve_subscribers`` of the subscribers. A side without a
+            folder is open to all.
 
     Raises:
         RefusedAtStart: A folder or our own key can't be read.
     """
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        self._folders = {
-            domain: os.fspath(config[key])
-            for domain, key in ((b"publish", "curve_publishers"), (b"subscribe", "curve_subscribers"))
-            if config.get(key)
-        }
-        self._known: dict[bytes, tuple[float, frozenset[bytes]]] = {}
-        self._told: list[float] = []
-        self._keys = (b"", b"")
-        for domain, folder in self._folders.items():
-            because = f"curve_{domain.decode()}rs" if domain == b"subscribe" else "curve_publishers"
+    folders, secret = {}, b""
+    for domain, setting in _FOLDER_SETTINGS.items():
+        if config.get(setting):
+            folder = folders[domain] = os.fspath(config[setting])
             if not os.path.isdir(folder):
-                raise RefusedAtStart(f"{because}: {folder} is not a folder")
-            self._keys = _own(config, because)
+                raise RefusedAtStart(f"{setting}: {folder} is not a folder")
+            secret = _own_keys(config, setting)[1]
+    return GuardSettings(folders, secret) if folders else None
+
+
+class Guard(ServiceThread):
+    """Decides who may connect to the two sides of a relay: libzmq asks it by ZAP (RFC 27).
+
+    It fails closed: a guarded socket rejects every client while there is no answer.
+
+    Args:
+        guarded: What it goes by.
+
+    Attributes:
+        rejections: How many connections and key files were rejected.
+    """
+
+    def __init__(self, guarded: GuardSettings) -> None:
+        super().__init__("fedmsg-curve")
+        self.rejections = RateLimitedLog(log)
+        self._folders, self._secret = guarded
+        # By domain: until when they are valid, and the keys.
+        self._known: dict[bytes, tuple[float, frozenset[bytes]]] = {}
 
     def open(self, context: Context, inbound: Socket, outbound: Socket) -> None:
-        """Set a guard before both sockets, which are not bound yet.
+        """Guard both sockets, which are not bound yet.
 
-        The guard is a thread that ends with the context.
+        Args:
+            context: Their context; the guard has to be closed before it ends.
+            inbound: The socket to publish into.
+            outbound: The socket to subscribe to.
         """
-        if not self._folders:
-            return
-        door = context.socket(zmq.REP)
-        door.setsockopt(zmq.LINGER, 0)
-        door.bind("inproc://zeromq.zap.01")
-        threading.Thread(target=self._guard, args=(door,), name="fedmsg-curve", daemon=True).start()
         for socket, domain in ((inbound, b"publish"), (outbound, b"subscribe")):
             if domain in self._folders:
+                # Without this libzmq admits every client while no guard answers.
+                socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
                 socket.setsockopt(zmq.ZAP_DOMAIN, domain)
-                socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE)
+                socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_TIMEOUT_MS)
                 socket.setsockopt(zmq.CURVE_SERVER, 1)
-                socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys[1])
+                socket.setsockopt(zmq.CURVE_SECRETKEY, self._secret)
+                self._allowed(domain)
+        self._context = context
+        self.start()
 
-    def _guard(self, door: Socket) -> None:
+    def run(self) -> None:
+        """Answer libzmq's questions until the guard is closed."""
+        with self._context.socket(zmq.REP) as handler:
+            handler.setsockopt(zmq.LINGER, 0)
+            handler.bind("inproc://zeromq.zap.01")
+            poller = zmq.Poller()
+            poller.register(handler, zmq.POLLIN)
+            poller.register(self.waker.fileno(), zmq.POLLIN)
+            self.ready()
+            while not self.stopping:
+                if handler in dict(poller.poll()):
+                    handler.send_multipart(self._answer(handler.recv_multipart()))
+
+    def _answer(self, request: list[bytes]) -> list[bytes]:
+        """Return the answer to a question: version, id, domain, address, identity, mechanism, key."""
+        head = [*request, b"", b""][:2]
         try:
-            while True:
-                # What libzmq asks (RFC 27): version, request, domain, address, identity, mechanism, key.
-                version, request, domain, address, _, mechanism, *rest = door.recv_multipart()
-                allowed = mechanism == b"CURVE" and len(rest) == 1 and rest[0] in self._allowed(domain)
-                if not allowed:
-                    self._tell(domain, address)
-                # Not 400: after that libzmq never tries again, and the key may be admitted later.
-                status = (b"200", b"OK") if allowed else (b"300", b"unknown key")
-                door.send_multipart([version, request, *status, b"", b""])
-        except zmq.ContextTerminated:
-            door.close(0)
+            status = self._status(request)
+        except Exception as error:  # noqa: BLE001 - an error must admit no client
+            self.rejections.report("error", f"rejected a connection, because its key can't be checked: {error!r}")
+            status = [b"500", b"internal error"]
+        return [*head, *status, b"", b""]
+
+    def _status(self, request: list[bytes]) -> list[bytes]:
+        domain, address, mechanism = request[2], request[3], request[5]
+        key = request[6:] if len(request) == _ZAP_REQUEST_FRAMES else []
+        if mechanism == b"CURVE" and key and key[0] in self._allowed(domain):
+            return [b"200", b"OK"]
+        side, folder = domain.decode(), self._folders[domain]
+        self.rejections.report(
+            side, f"rejected a connection from {address.decode()} to {side}: its key is not in {folder}"
+        )
+        # Not 400: after that libzmq never tries again, and the key may be admitted later.
+        return [b"300", b"unknown key"]
 
     def _allowed(self, domain: bytes) -> frozenset[bytes]:
-        """Give the keys in a folder, which is looked at once a second at most."""
+        """Return the keys in a folder, which is read once a second at most."""
         now = time.monotonic()
         until, keys = self._known.get(domain, (0.0, frozenset()))
         if now >= until:
-            keys = frozenset(_public_keys(self._folders[domain]))
-            self._known[domain] = now + _LOOK_EVERY, keys
+            keys = frozenset(self._public_keys(self._folders[domain]))
+            self._known[domain] = now + _RELOAD_INTERVAL, keys
         return keys
 
-    def _tell(self, domain: bytes, address: bytes) -> None:
-        now = time.monotonic()
-        self._told = [when for when in self._told if when > now - 60]
-        if len(self._told) < _TOLD:
-            self._told.append(now)
-            folder = self._folders[domain]
-            log.warning(
-                "refused a connection from %s to %s: its key is not in %s", address.decode(), domain.decode(), folder
-            )
-
-
-def _public_keys(folder: str) -> Iterable[bytes]:
-    from zmq.auth.certs import load_certificate
-    from zmq.utils import z85
-
-    try:
-        paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".key")]
-    except OSError as error:
-        log.error("nobody can connect: %s: %s", folder, error.strerror)
-        return
-    for path in paths:
+    def _public_keys(self, folder: str) -> Iterator[bytes]:
         try:
-            yield z85.decode(load_certificate(path)[0])
-        except (OSError, ValueError) as error:
-            log.warning("the CURVE key %s is left out: %s", path, error)
+            names = sorted(name for name in os.listdir(folder) if name.endswith(".key"))
+        except OSError as error:
+            self.rejections.report("folder", f"all connections are rejected: {folder}: {error.strerror}", folder)
+            return
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                yield _read_key_file(path)[0]
+            except Exception as error:  # noqa: BLE001 - a broken file leaves itself out and no other
+                self.rejections.report("key file", f"the CURVE key {path} is left out: {error}", path)

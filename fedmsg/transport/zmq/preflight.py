@@ -31,7 +31,7 @@ def problems(config: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _failure(partial(curve.prepare, config, [name]))
     for key, folder in (("curve_publishers", view.curve_publishers), ("curve_subscribers", view.curve_subscribers)):
         if folder:
-            yield from _failure(partial(curve.Gate, {"curve_key": view.curve_key, key: folder}))
+            yield from _failure(partial(curve.guard_settings, {"curve_key": view.curve_key, key: folder}))
     if view.curve_key and not os.access(view.curve_key, os.R_OK):
         yield Problem("curve_key", f"{view.curve_key} can't be read; fedmsg-certs curve makes a key pair", stops=False)
 

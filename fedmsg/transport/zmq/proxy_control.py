@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How a forwarding loop is asked and told something while it runs, be it libzmq's or ours.
+"""The control of a forwarding loop while it runs, be it libzmq's or ours.
 
 libzmq's steerable proxy listens to a socket of its own: it answers ``STATISTICS``, stands
-still after ``PAUSE`` and returns after ``TERMINATE``. Loops of ours do the same, so that
-whoever steers need not know which of them runs.
+still after ``PAUSE`` and returns after ``TERMINATE``. Our own loop does the same, so that its
+owner need not know which of them runs.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ import zmq
 from fedmsg.exceptions import FedmsgError, TransportError
 from fedmsg.transport.zmq.sockets import Context, Socket
 
-__all__ = ["PER_MESSAGE", "Counts", "LoopEnd", "Steering"]
+__all__ = ["MESSAGE_INCREMENT", "Counts", "LoopEnd", "ProxyControl"]
 
 _ADDRESS = "inproc://fedmsg-control"
-# How long a loop may take to answer, in ms. A pair of sockets and no REQ with its REP: not every
-# release of libzmq answers what is no question.
-_PATIENCE = 1000
-_FIGURES = 8
+# A pair of sockets and no REQ with its REP: not every release of libzmq answers what is no question.
+_REPLY_TIMEOUT_MS = 1000
+_REPLY_FRAMES = 8
 
-#: By how much a count of messages grows with one of ours: since 4.3.5 libzmq counts its two frames.
-PER_MESSAGE = 2 if zmq.zmq_version_info() >= (4, 3, 5) else 1
+#: By how much the count of a loop grows with one message: since 4.3.5 libzmq counts its two frames.
+MESSAGE_INCREMENT = 2 if zmq.zmq_version_info() >= (4, 3, 5) else 1
 
-#: Messages in, by ``PER_MESSAGE`` each; bytes in; messages out; bytes out.
+#: Messages in, by ``MESSAGE_INCREMENT`` each; bytes in; messages out; bytes out.
 Counts = list[int]
 
 
-class Steering:
-    """The end of whoever owns the loop; any thread may use it.
+class ProxyControl:
+    """The end of the owner of the loop; any thread may use it.
 
     Args:
         context: The context of the sockets that the loop works between.
 
     Attributes:
-        stopping: Whether the loop has been told to end for good.
+        stopping: Whether the loop has to end for good.
     """
 
     def __init__(self, context: Context) -> None:
@@ -49,22 +48,22 @@ class Steering:
         self._carried: Counts = [0, 0, 0, 0]
         self._socket = context.socket(zmq.PAIR)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVTIMEO, _PATIENCE)
-        self._socket.setsockopt(zmq.SNDTIMEO, _PATIENCE)
+        self._socket.setsockopt(zmq.RCVTIMEO, _REPLY_TIMEOUT_MS)
+        self._socket.setsockopt(zmq.SNDTIMEO, _REPLY_TIMEOUT_MS)
         self._socket.bind(_ADDRESS)
 
     def counts(self) -> Counts:
-        """Ask what has been passed on since the start.
+        """Return what has been passed on since the start.
 
         Raises:
             TransportError: There is no loop any more.
             FedmsgError: It does not answer.
         """
         with self._lock:
-            return self._sum(self._asked())
+            return self._sum(self._ask())
 
     def interrupt(self) -> None:
-        """Make the loop return, so that its thread gets at the sockets; nothing is counted twice or left out.
+        """Make the loop return, so that its thread can use the sockets; the counts stay right.
 
         Raises:
             TransportError: There is no loop any more.
@@ -72,18 +71,18 @@ class Steering:
         """
         with self._lock:
             if not self.stopping:
-                self._carried = self._sum(self._asked(b"PAUSE"))
-                self._tell()
+                self._carried = self._sum(self._ask(b"PAUSE"))
+                self._terminate()
 
     def stop(self) -> None:
         """Make the loop return for good."""
         with self._lock:
             self.stopping = True
             if not self._socket.closed:
-                self._tell()
+                self._terminate()
 
-    def _tell(self) -> None:
-        # One that has ended by itself is past being told.
+    def _terminate(self) -> None:
+        # A loop that has ended by itself does not read it.
         with contextlib.suppress(zmq.Again):
             self._socket.send(b"TERMINATE")
 
@@ -92,8 +91,12 @@ class Steering:
         with self._lock:
             self._socket.close(0)
 
-    def _asked(self, *before: bytes) -> Counts:
-        """Ask for the figures of the present loop, after something else."""
+    def _ask(self, *before: bytes) -> Counts:
+        """Return the counts of the present loop.
+
+        Args:
+            before: Commands to send first.
+        """
         if self._socket.closed:
             raise TransportError("the forwarder is not running")
         try:
@@ -103,26 +106,26 @@ class Steering:
             for word in (*before, b"STATISTICS"):
                 self._socket.send(word)
             frames: list[bytes] = []
-            while len(frames) != _FIGURES:
+            while len(frames) != _REPLY_FRAMES:
                 frames = self._socket.recv_multipart()
         except zmq.ZMQError as error:
             raise FedmsgError(f"the forwarding loop does not answer: {error.strerror}") from error
-        figures = [struct.unpack("=Q", frame)[0] for frame in frames]
-        return [*figures[:2], *figures[6:]]
+        numbers = [struct.unpack("=Q", frame)[0] for frame in frames]
+        return [*numbers[:2], *numbers[6:]]
 
     def _sum(self, counts: Counts) -> Counts:
         return [old + new for old, new in zip(self._carried, counts, strict=True)]
 
 
 class LoopEnd:
-    """The loop's end: a socket for libzmq's proxy, and what a loop of ours does with it.
+    """The loop's end: a socket for libzmq's proxy, and what our own loop does with it.
 
     Args:
         context: The same context.
 
     Attributes:
         socket: The socket.
-        counts: What a loop of ours has counted; each begins at zero, as libzmq's does.
+        counts: What our own loop has counted; each run begins at zero, as libzmq's does.
     """
 
     def __init__(self, context: Context) -> None:
@@ -131,8 +134,8 @@ class LoopEnd:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(_ADDRESS)
 
-    def told_to_return(self) -> bool:
-        """Answer what is asked; whether the loop has to return."""
+    def must_return(self) -> bool:
+        """Answer the questions that have come; whether the loop has to return."""
         paused = False
         while paused or self.socket.poll(0):
             word = self.socket.recv()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What an application publishes through: bound for all to subscribe, or connected to a relay.
+"""Publishers: bound for all to subscribe, or connected to a relay.
 
 Publishers are shared: threads of a process that publish to the same addresses use one
 publisher under one lock. `open_bound` and `open_connected` count its users, `close` ends
@@ -18,11 +18,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from fedmsg._util.service import SafeCondition
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, FedmsgError, NotListening
 from fedmsg.transport.zmq import addresses, contexts, curve, sockets, watcher
-from fedmsg.transport.zmq.news import News
-from fedmsg.transport.zmq.outlet import Outlet
+from fedmsg.transport.zmq.publishing_socket import PublishingSocket
 from fedmsg.transport.zmq.sockets import Socket
 
 __all__ = ["BoundPublisher", "ConnectedPublisher", "Hindrance", "Publisher", "close", "open_bound", "open_connected"]
@@ -31,14 +31,17 @@ log = logging.getLogger("fedmsg.transport")
 
 _Waiter = TypeVar("_Waiter")
 
-# libzmq itself looks for news once a millisecond when it sends; asking more often only costs time.
-_LOOK_EVERY = 0.001
-# How long a wait sleeps between looks: news that a send of another thread has already picked
-# up from the socket's mailbox does not wake the watcher again.
-_RECHECK = 0.05
+# ZeroMQ itself looks for events once a millisecond when it sends; asking more often only costs time.
+_LOOK_INTERVAL = 0.001
+# How long a wait sleeps between looks, in seconds: an event that a send of another thread has already
+# taken from the socket's mailbox does not wake the watcher again.
+_RECHECK_INTERVAL = 0.05
+
+# What a subscriber takes from its connection to its subscription, in seconds, on a busy machine.
+_HANDSHAKE_TIME = 0.2
 
 # The settings that make two connections to the same relay different ones. A bound address there is only
-# once: who binds it first decides.
+# once: the first to bind it decides.
 _SOCKET_SETTINGS = (
     "high_water_mark",
     "zmq_linger",
@@ -56,18 +59,20 @@ _SOCKET_SETTINGS = (
 _open: dict[tuple[object, ...], Publisher] = {}
 _lock = threading.RLock()
 _inherited: list[object] = []
-# How many subscribers each address had when this process last gave it up: so many will be back.
+# How many subscribers each address had when this process last closed it: so many will connect again.
 _subscribers: dict[str, int] = {}
 
 
 class Hindrance(enum.Enum):
     """Why a message can't be sent at this moment."""
 
-    BROKEN = "the outlet has to be replaced first"
+    BROKEN = "its socket has to be replaced first"
     INSIDE = "the thread that wants to send it is sending already, further up its stack"
 
 
 _BROKEN, _INSIDE = Hindrance.BROKEN, Hindrance.INSIDE
+# What may be in the way of a message: a wait, and for how many seconds at most; or worse.
+_Obstacle = tuple[threading.Lock, float] | Hindrance
 
 
 class Publisher:
@@ -75,89 +80,113 @@ class Publisher:
 
     Args:
         config: The configuration.
-        names: The addresses it is for, for messages to people.
+        names: The addresses it is for, for log lines.
 
     Attributes:
-        users: How many opened it and have not closed it yet.
-        deferred: What `attempt` was asked to send by who was called in the middle of another one.
+        users: How many have opened it and not closed it yet.
+        sockets: One per address.
+        changed: The lock of it all, and what waits for a subscriber or a new connection.
+        deferred: Messages of a signal handler or finalizer that ran in the middle of `attempt`.
     """
 
     def __init__(self, config: Mapping[str, Any], names: tuple[str, ...]) -> None:
         self.users = 0
         self.names = names
-        self.news = News()
-        self._lock = self.news.lock
-        self.outlets: list[Outlet] = []
+        self.changed = SafeCondition()
+        self._lock = self.changed.lock
+        self.sockets: list[PublishingSocket] = []
         self._config = dict(config)
         self._generation = contexts.generation
         self._context = contexts.acquire(settings.get(config, "io_threads"))
+        # How many seconds a message waits for a subscriber, at most.
+        self._wait_limit = 0.0
         self._linger: int = settings.get(config, "zmq_linger")
         self._next_look = 0.0
         self._lost = 0
-        # Whether the thread that holds the lock is sending or looking, further up its stack, and what it was
-        # asked to send meanwhile. A lock can't tell: it lets its own thread in again.
+        # Whether the thread that holds the lock is sending or looking, further up its stack: the lock lets
+        # its own thread in again.
         self._inside = False
         self.deferred: deque[tuple[bytes, bytes]] = deque()
 
     @property
     def socket(self) -> Socket | None:
         """The socket that is published on; None once closed."""
-        return self.outlets[0].socket if self.outlets else None
+        return self.sockets[0].socket if self.sockets else None
 
     @property
     def lost(self) -> int:
-        """About how many messages went down with a connection so far."""
-        return self._lost + sum(outlet.lost for outlet in self.outlets)
+        """About how many messages were lost with a connection so far."""
+        return self._lost + sum(one.lost for one in self.sockets)
 
-    def send(self, topic: bytes, body: bytes) -> None:
-        """Send one message, waiting until somebody listens where that is promised.
+    def send(self, topic: bytes, body: bytes, *, timeout: float | None = None) -> None:
+        """Send one message, after waiting for a subscriber where that is promised.
 
-        Called by a signal handler, or by a finaliser, of a thread that is sending at this
-        moment, it leaves the message to what was interrupted.
+        Called by a signal handler or finalizer in the middle of another `send` of its thread, it
+        leaves the message to that one.
+
+        Args:
+            topic: The frame of the topic.
+            body: The frame of the envelope.
+            timeout: Seconds to wait at most; as configured by default.
 
         Raises:
             NotListening: No relay listened within ``timeout``.
-            AddressInUse: The socket had to be opened anew, and somebody else has taken its address.
+            AddressInUse: The socket had to be opened anew, and another process has taken its address.
         """
-        if self._send_one(topic, body) and self.deferred:
+        start = time.monotonic()
+        if timeout is not None:
+            start += timeout - self._wait_limit
+        hindrance = self.attempt(topic, body, start, self.changed.expect)
+        if hindrance is not None and not self._insist(topic, body, start, hindrance):
+            return
+        if self.deferred:
             self.send_deferred()
 
+    def statistics(self) -> dict[str, Any]:
+        """Return counts for status reports and metrics."""
+        return {"lost": self.lost, "connections": sum(one.connections for one in self.sockets)}
+
+    def close(self) -> None:
+        """End one use of it; the last one closes it, within ``zmq_linger``."""
+        close(self)
+
     def wait(self, topic: bytes) -> None:
-        """Wait until a message could be sent, and send none: for whoever has to do something in between.
+        """Wait until a message could be sent, and send none.
 
         Raises:
             NotListening: No relay listened within ``timeout``.
-            AddressInUse: The socket had to be opened anew, and somebody else has taken its address.
+            AddressInUse: The socket had to be opened anew, and another process has taken its address.
         """
-        self._send_one(topic, None)
-
-    def _send_one(self, topic: bytes, body: bytes | None) -> bool:
-        """Send one message, or none; False when that was left to the caller further up the stack."""
         start = time.monotonic()
-        while (hindrance := self.attempt(topic, body, start, self.news.expect)) is not None:
+        self._insist(topic, None, start, self.attempt(topic, None, start, self.changed.expect))
+
+    def _insist(self, topic: bytes, body: bytes | None, start: float, hindrance: _Obstacle | None) -> bool:
+        """Send a message after all; False when it was left to the caller further up the stack."""
+        while hindrance is not None:
             if hindrance is _INSIDE:
                 return False
-            # Nobody waits with the lock held, lest a signal handler raises where it is given back.
+            # Not with the lock held: others have to be able to send.
             if isinstance(hindrance, Hindrance):
-                self._mend_elsewhere()
+                self._replace_in_thread()
             else:
-                self.news.wait(*hindrance)
+                self.changed.wait(*hindrance)
+            hindrance = self.attempt(topic, body, start, self.changed.expect)
         return True
 
     def attempt(
         self, topic: bytes, body: bytes | None, start: float, expect: Callable[[], _Waiter]
     ) -> tuple[_Waiter, float] | Hindrance | None:
-        """Send a message, or say what is in its way; it never blocks.
+        """Send a message, or return what is in its way; it never blocks.
 
         Args:
             topic: The frame of the topic.
             body: The frame of the envelope; None only asks whether it could be sent.
             start: Since when the message waits (`time.monotonic`).
-            expect: Begins to wait for news, called with the lock held.
+            expect: Begins to wait for a change, called with the lock held.
 
         Returns:
-            None when nothing is in its way, a hindrance, or what ``expect`` has given and for how many
-            seconds it may be waited for before the next attempt.
+            None when nothing is in its way, a hindrance, or what ``expect`` has returned and for how many
+            seconds to wait for it before the next attempt.
 
         Raises:
             NotListening: It has waited long enough.
@@ -172,150 +201,154 @@ class Publisher:
                 now = time.monotonic()
                 if now >= self._next_look:
                     self._look(now)
-                outlet = self._ready(topic)
-                if outlet is None:
-                    patience = self._patience(start, now)
-                    return expect(), min(patience, _RECHECK)
-                if outlet.broken:
+                one = self._ready(topic)
+                if one is None:
+                    left = self._time_left(start, now)
+                    return expect(), min(left, _RECHECK_INTERVAL)
+                if one.broken:
                     return _BROKEN
                 if body is not None:
-                    outlet.send(topic, body, now)
+                    one.send(topic, body, now)
                 return None
             finally:
                 self._inside = False
 
     def send_deferred(self) -> None:
-        """Send what was left to the caller further up the stack."""
-        while self.deferred and self._send_one(*self.deferred.popleft()):
-            pass
+        """Send the messages that were left to the caller further up the stack."""
+        while self.deferred:
+            topic, body = self.deferred.popleft()
+            start = time.monotonic()
+            if not self._insist(topic, body, start, self.attempt(topic, body, start, self.changed.expect)):
+                return
 
-    def _visit(self, outlet: Outlet) -> bool:
-        """Take a look at an outlet, in the thread of the watcher; answers whether there is more to see."""
+    def _visit(self, one: PublishingSocket) -> bool:
+        """Look at a socket, in the thread of the watcher; whether there is more to read."""
         with self._lock:
             self._inside = True
             try:
-                if outlet.broken:
-                    self.mend()
-                more = not outlet.closed and outlet.look(time.monotonic())
+                if one.broken:
+                    self.replace_broken()
+                more = not one.closed and one.look(time.monotonic())
             finally:
                 self._inside = False
-        self._send_deferred_or_tell()
+        self._send_deferred_or_log()
         return more
 
-    def _send_deferred_or_tell(self) -> None:
-        """Send what was left over, where nobody is called to account for it."""
+    def _send_deferred_or_log(self) -> None:
+        """Send the deferred messages, where no caller can get an error."""
         try:
             self.send_deferred()
         except FedmsgError as error:
-            log.error("a message of a signal handler or finaliser was not sent: %s", error)
+            log.error("a message of a signal handler or finalizer was not sent: %s", error)
 
-    def _ready(self, topic: bytes) -> Outlet | None:
-        """Give the outlet to send on, or a broken one; None as long as nobody listens."""
+    def _ready(self, topic: bytes) -> PublishingSocket | None:
+        """Return the socket to send on, or a broken one; None as long as there is no subscriber."""
         raise NotImplementedError
 
-    def _patience(self, start: float, now: float) -> float:
-        """How many seconds a message may still wait that has waited since ``start``."""
+    def _time_left(self, start: float, now: float) -> float:
+        """Return how many seconds a message may still wait that has waited since ``start``."""
         raise NotImplementedError
 
-    def _renew(self, outlet: Outlet) -> None:
-        """Close a broken outlet and put a new one in its place."""
+    def _renew(self, one: PublishingSocket) -> None:
+        """Close a broken socket and put a new one in its place."""
         raise NotImplementedError
 
-    def mend(self) -> Exception | None:
-        """Replace the broken outlets, within ``zmq_linger``; gives the reason where that can't be done."""
+    def replace_broken(self) -> Exception | None:
+        """Replace the broken sockets, within ``zmq_linger``; returns the error where that can't be done."""
         with self._lock:
             try:
-                for outlet in [outlet for outlet in self.outlets if outlet.broken]:
-                    self._renew(outlet)
+                for one in [one for one in self.sockets if one.broken]:
+                    self._renew(one)
             except FedmsgError as error:
                 return error
             finally:
-                self.news.tell()
+                self.changed.notify_all()
         return None
 
-    def _mend_elsewhere(self) -> None:
-        """Replace the broken outlets in a thread, where no signal handler can interrupt it.
-
-        They run in the main thread only.
-        """
+    def _replace_in_thread(self) -> None:
+        """Replace the broken sockets in a thread, where no signal handler runs."""
         outcome: list[Exception | None] = []
 
-        def mend() -> None:
-            outcome.append(self.mend())
+        def replace() -> None:
+            outcome.append(self.replace_broken())
             with self._lock:
-                self.news.tell()
+                self.changed.notify_all()
 
         with self._lock:
-            waiter = self.news.expect()
+            waiter = self.changed.expect()
         # Not by threading.Thread, whose start is Python code that a handler can interrupt halfway.
-        _thread.start_new_thread(mend, ())
-        self.news.wait(waiter, self._linger / 1000 + 1)
+        _thread.start_new_thread(replace, ())
+        self.changed.wait(waiter, self._linger / 1000 + 1)
         if outcome and outcome[0] is not None:
             raise outcome[0]
 
     def _add(self, address: str, attach: Callable[[Socket], object], *, bound: bool) -> None:
-        """Open one more outlet; ``attach`` binds or connects its socket."""
+        """Open one more socket; ``attach`` binds or connects it."""
         socket = sockets.publisher(self._context, self._config, bound=bound)
         window = float(settings.get(self._config, "timeout"))
         # Its monitor comes before the connection, which may stand the moment after it is asked for.
-        outlet = Outlet(self._context, socket, address, manual=not bound, window=window, news=self.news)
+        one = PublishingSocket(self._context, socket, address, manual=not bound, window=window, changed=self.changed)
         try:
             attach(socket)
         except BaseException:
-            outlet.close(0)
-            outlet.close_monitor()
+            one.close(0)
+            one.close_monitor()
             raise
-        self.outlets.append(outlet)
-        watcher.watch(outlet.descriptors(), functools.partial(self._visit, outlet))
+        self.sockets.append(one)
+        watcher.watch(one.descriptors(), functools.partial(self._visit, one))
 
     def _look(self, now: float) -> None:
-        self._next_look = now + _LOOK_EVERY
-        for outlet in self.outlets:
-            outlet.look(now)
+        self._next_look = now + _LOOK_INTERVAL
+        for one in self.sockets:
+            one.look(now)
 
-    def _drop(self, outlet: Outlet, linger: int) -> None:
-        """Close one outlet and wait, at most for its linger time, until it has sent what it held."""
-        descriptors = outlet.descriptors()
+    def _drop(self, one: PublishingSocket, linger: int) -> None:
+        """Close a socket and wait, at most for its linger time, until it has sent what it held."""
+        descriptors = one.descriptors()
         watcher.forget(descriptors)
-        outlet.close(linger)
+        one.close(linger)
         start = time.monotonic()
         # A little more than the linger time: its end is reported by a thread of ZeroMQ's.
-        while not outlet.flushed and time.monotonic() - start < linger / 1000 + 0.5:
-            outlet.look(time.monotonic())
-            if not outlet.flushed:
-                outlet.wait_for_news(_RECHECK)
+        while not one.flushed and time.monotonic() - start < linger / 1000 + 0.5:
+            one.look(time.monotonic())
+            if not one.flushed:
+                one.wait(_RECHECK_INTERVAL)
         now = time.monotonic()
-        outlet.settle(now, in_time=outlet.flushed and (not linger or now - start < linger / 1000))
-        outlet.close_monitor()
-        self._lost += outlet.lost
-        outlet.lost = 0
+        one.settle(now, in_time=one.flushed and (not linger or now - start < linger / 1000))
+        one.close_monitor()
+        self._lost += one.lost
+        one.lost = 0
 
     def shut(self) -> None:
         """Close every socket; bounded by ``zmq_linger``."""
         if self._generation != contexts.generation:
             return
-        self._send_deferred_or_tell()
+        self._send_deferred_or_log()
         with self._lock:
-            # Who publishes from here on, as a signal handler may, is told that it is closed.
-            outlets, self.outlets, self._inside = self.outlets, [], False
-            for outlet in outlets:
-                self._drop(outlet, self._linger)
+            # A signal handler that publishes from here on gets an error: it is closed.
+            closing, self.sockets, self._inside = self.sockets, [], False
+            for one in closing:
+                self._drop(one, self._linger)
         contexts.release(self._generation)
 
 
 class BoundPublisher(Publisher):
     """Binds one address for any number of subscribers.
 
-    Its first message waits, at most ``post_init_sleep``, for a first subscriber: once per
-    process and address. Where the process had bound the address before, it waits for as
-    many as there were, since all of them are about to connect again.
+    Its first message waits, at most ``post_init_sleep``, for a first subscriber, and for so long that
+    each subscriber that is up has tried to connect: once per process and address. Where the process
+    had bound the address before, it waits for as many as there were, since all of them are about to
+    connect again.
     """
 
     def __init__(self, config: Mapping[str, Any], address: str) -> None:
         super().__init__(config, (address,))
-        self._post_init_sleep = float(settings.get(config, "post_init_sleep"))
+        self._wait_limit = float(settings.get(config, "post_init_sleep"))
         self._expected = _subscribers.get(address, 1)
         self._wait_until = 0.0
+        # ZeroMQ waits between one and two intervals before it tries again.
+        retry = 0.0 if address in _subscribers else 2 * settings.get(config, "zmq_reconnect_ivl") / 1000
+        self._all_tried_at = time.monotonic() + retry + _HANDSHAKE_TIME
         try:
             self._bind()
         except BaseException:
@@ -324,41 +357,51 @@ class BoundPublisher(Publisher):
 
     def _bind(self) -> None:
         address = self.names[0]
-        self._add(address, lambda socket: sockets.bind(socket, addresses.bindable(address), "endpoints"), bound=True)
+        target = addresses.bindable(address)
+        host = addresses.host_to_resolve(address)
+        if host is not None and sockets.has_only_ipv6(host):
+            target = target.replace("*", "[::]")
+        self._add(address, lambda socket: sockets.bind(socket, target, "endpoints"), bound=True)
 
-    def _ready(self, topic: bytes) -> Outlet | None:  # noqa: ARG002 - it serves every topic
-        if not self.outlets:
+    def _ready(self, topic: bytes) -> PublishingSocket | None:  # noqa: ARG002 - it serves every topic
+        if not self.sockets:
             raise NotListening(f"the publisher at {self.names[0]} is closed, the message was not sent")
-        outlet = self.outlets[0]
-        if self._expected and not outlet.broken:
-            if outlet.subscribed < self._expected:
+        one = self.sockets[0]
+        if self._expected and not one.broken:
+            if one.subscribed < self._expected or time.monotonic() < self._all_tried_at:
                 return None
             self._expected, self._wait_until = 0, 0.0
-        return outlet
+        return one
 
-    def _patience(self, start: float, now: float) -> float:
+    def _time_left(self, start: float, now: float) -> float:
         # The time runs from the first message on. Other threads wait with it, and so does the
         # next message where this one is interrupted.
-        self._wait_until = self._wait_until or start + self._post_init_sleep
+        self._wait_until = self._wait_until or start + self._wait_limit
         left = self._wait_until - now
         if left <= 0:
             self._expected, self._wait_until = 0, 0.0
+        elif now < self._all_tried_at:
+            left = min(left, self._all_tried_at - now)
         return max(0.0, left)
 
     def shut(self) -> None:
         """Close the socket; bounded by ``zmq_linger``."""
-        # Who has not waited yet knows nothing of the subscribers.
-        for outlet in [] if self._expected else self.outlets:
-            _subscribers[outlet.address] = min(outlet.connections, outlet.subscribed)
+        # Before the first message nothing is known of the subscribers.
+        if not self._expected and self._generation == contexts.generation:
+            with self._lock:
+                # A subscription may have been read whose connection has not been counted yet.
+                self._look(time.monotonic())
+                for one in self.sockets:
+                    _subscribers[one.address] = min(one.connections, one.subscribed)
         super().shut()
 
-    def _renew(self, outlet: Outlet) -> None:
-        if not outlet.closed:
-            self._expected = max(self._expected, min(outlet.connections, outlet.subscribed))
+    def _renew(self, one: PublishingSocket) -> None:
+        if not one.closed:
+            self._expected = max(self._expected, min(one.connections, one.subscribed))
             self._wait_until = 0.0
-            self._drop(outlet, self._linger)
+            self._drop(one, self._linger)
         self._bind()
-        self.outlets.remove(outlet)
+        self.sockets.remove(one)
 
 
 class ConnectedPublisher(Publisher):
@@ -367,7 +410,7 @@ class ConnectedPublisher(Publisher):
     def __init__(self, config: Mapping[str, Any], key: str, relays: tuple[str, ...]) -> None:
         super().__init__(config, relays)
         self._key = key
-        self._timeout = float(settings.get(config, "timeout"))
+        self._wait_limit = float(settings.get(config, "timeout"))
         self._given_up = False
         try:
             for address in relays:
@@ -386,23 +429,23 @@ class ConnectedPublisher(Publisher):
     @property
     def socket(self) -> Socket | None:
         """The socket that is published on: that of the first relay that listens."""
-        for outlet in self.outlets:
-            if outlet.subscriptions:
-                return outlet.socket
+        for one in self.sockets:
+            if one.subscriptions:
+                return one.socket
         return super().socket
 
-    def _ready(self, topic: bytes) -> Outlet | None:
-        for outlet in self.outlets:
-            if outlet.everything or outlet.broken or outlet.covers(topic):
+    def _ready(self, topic: bytes) -> PublishingSocket | None:
+        for one in self.sockets:
+            if one.everything or one.broken or one.covers(topic):
                 self._given_up = False
-                return outlet
+                return one
         return None
 
-    def _patience(self, start: float, now: float) -> float:
-        left = start + (0.0 if self._given_up else self._timeout) - now
+    def _time_left(self, start: float, now: float) -> float:
+        left = start + (0.0 if self._given_up else self._wait_limit) - now
         if left > 0:
             return left
-        waited = "" if self._given_up else f" within {self._timeout:g} s"
+        waited = "" if self._given_up else f" within {self._wait_limit:g} s"
         # A web application must not hang again in each request while its relay is down.
         self._given_up = True
         raise NotListening(
@@ -410,13 +453,13 @@ class ConnectedPublisher(Publisher):
             f"start fedmsg-relay there, or correct {self._key!r} in the configuration"
         )
 
-    def _renew(self, outlet: Outlet) -> None:
-        place = self.outlets.index(outlet)
-        if not outlet.closed:
-            self._drop(outlet, self._linger)
-        self._connect(outlet.address)
+    def _renew(self, one: PublishingSocket) -> None:
+        place = self.sockets.index(one)
+        if not one.closed:
+            self._drop(one, self._linger)
+        self._connect(one.address)
         # The first of the list is the preferred one.
-        self.outlets[place] = self.outlets.pop()
+        self.sockets[place] = self.sockets.pop()
 
 
 def open_bound(config: Mapping[str, Any], name: str, candidates: list[str]) -> BoundPublisher:
@@ -424,7 +467,7 @@ def open_bound(config: Mapping[str, Any], name: str, candidates: list[str]) -> B
 
     Args:
         config: The configuration.
-        name: Whose addresses they are, for the error.
+        name: The name of the publisher, for the error.
         candidates: The addresses.
 
     Raises:
@@ -473,14 +516,14 @@ def open_connected(config: Mapping[str, Any], key: str, relays: list[str]) -> Co
 
 
 def close(publisher: Publisher) -> None:
-    """Give up one use of a publisher; the last one closes it, within ``zmq_linger``."""
+    """End one use of a publisher; the last one closes it, within ``zmq_linger``."""
     with _lock:
         publisher.users -= 1
         if publisher.users:
             return
         for identity in [key for key, value in _open.items() if value is publisher]:
             del _open[identity]
-        # Under the lock: whoever opens the same address next must find it free.
+        # Under the lock: the next one to open the same address must find it free.
         publisher.shut()
 
 

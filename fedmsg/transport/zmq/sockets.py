@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import _thread
+import errno
+import queue
+import socket as plain
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +15,7 @@ import zmq
 from fedmsg import utils
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError
-from fedmsg.transport.zmq import addresses
+from fedmsg.transport.zmq import addresses, ipc
 from fedmsg.transport.zmq.resolver import resolve
 
 __all__ = [
@@ -23,6 +27,7 @@ __all__ = [
     "bind",
     "connect",
     "forwarder_pair",
+    "has_only_ipv6",
     "monitor",
     "publisher",
     "subscriber",
@@ -52,6 +57,7 @@ _ANSWERS_AT_ONCE = 2
 _ANSWERS_IN_KERNEL = 512 * 1024
 # Milliseconds.
 _STUCK_FOR = 30_000
+_LOOKUP_TIMEOUT = 1.0
 
 
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
@@ -217,21 +223,50 @@ def bind(socket: Socket, address: str, key: str) -> str:
 
     Args:
         socket: The socket.
-        address: What to bind.
+        address: What to bind; of a host name its IPv4 address, or its IPv6 address where it has no other.
         key: Under which the address is configured, for errors.
 
     Returns:
         The address that was really bound: the port is filled in where it was ``*`` or 0.
 
     Raises:
-        AddressInUse: Somebody else has it.
+        AddressInUse: Another socket has it.
         ConfigError: It is no address, or not one of this machine, or not for this user to bind.
     """
     addresses.check(address, key)
-    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(address)))
+    host = addresses.host_to_resolve(address)
+    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(address) or (host is not None and has_only_ipv6(host))))
     try:
-        socket.bind(address)
+        if address.startswith("ipc://") and socket.getsockopt(zmq.USE_FD) == -1:
+            with ipc.reserved(address.removeprefix("ipc://"), key):
+                socket.bind(address)
+        else:
+            socket.bind(address)
     except zmq.ZMQError as error:
         kind = AddressInUse if error.errno == zmq.EADDRINUSE else ConfigError
-        raise kind(f"{key}: {address} can't be bound: {error.strerror}") from error
+        reason = error.strerror
+        if host and error.errno == errno.ENODEV:
+            reason = f"the host {host!r} can't be found, and no network interface has that name"
+        raise kind(f"{key}: {address} can't be bound: {reason}") from error
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+
+
+def has_only_ipv6(host: str) -> bool:
+    """Return whether a host has IPv6 addresses and no others; False when that can't be found out in a second.
+
+    Args:
+        host: The name of the host.
+    """
+    families: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            families.put({family for family, *_ in plain.getaddrinfo(host, None, type=plain.SOCK_STREAM)})
+        except (OSError, UnicodeError):
+            families.put(set())  # not found: ZeroMQ takes it for the name of a network interface
+
+    _thread.start_new_thread(look_up, ())
+    try:
+        return families.get(timeout=_LOOKUP_TIMEOUT) == {plain.AF_INET6}
+    except queue.Empty:
+        return False

@@ -1,44 +1,53 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The subscribers of a bound socket: how many there are, and which have not taken what was sent to them.
 
-ZeroMQ does not tell how much it holds for whom. It does tell, through a socket monitor,
-the descriptor of each connection, and the kernel knows how much of a descriptor's data
-has not been acknowledged: a subscriber whose number does not go to zero is stuck.
+ZeroMQ does not report how much it holds for each subscriber. A socket monitor reports the descriptor of
+each connection, and the kernel knows how much of a descriptor's data has not been
+acknowledged: a subscriber whose number does not go to zero is stuck.
+
+The number of subscribers is remembered over an orderly restart, in a small file in the folder that
+systemd keeps for the service (``$RUNTIME_DIRECTORY``), or in ``state_directory``; without a folder
+nothing is remembered.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
+import logging
 import os
+import re
 import socket as plain
 import struct
 import termios
-import threading
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import zmq
 
+from fedmsg._util import files
+from fedmsg._util.service import ServiceThread
 from fedmsg.transport.zmq.sockets import Context, Socket
 
-__all__ = ["Stuck", "Subscribers"]
+__all__ = ["Stuck", "Subscribers", "remember", "remembered"]
 
-_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED
+log = logging.getLogger("fedmsg.transport")
 
-# In the kernel's struct tcp_info: the bytes that the other side has acknowledged, and has sent.
-_ACKED_AND_RECEIVED, _OFFSET = "=QQ", 120
-# The longest handshake of a subscriber, in bytes. Who has said more has subscribed to something.
-_HANDSHAKE = {int(zmq.NULL): 92, int(zmq.CURVE): 552}
-# After so many seconds who can't be asked that (ipc://) counts as one that has subscribed.
-_GRACE = 0.1
+_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED
+
+# In the kernel's struct tcp_info: the bytes that the other side has acknowledged.
+_ACKED_FORMAT, _ACKED_OFFSET = "=Q", 120
+# A broken file, or one of another program, must not take up memory.
+_FILE_MAX_BYTES = 4096
 
 
 class Stuck(NamedTuple):
     """A connection whose send queue does not move.
 
     Attributes:
-        address: Who is at the other end, as ``host:port``.
+        address: The other end, as ``host:port``.
         unsent: How many bytes the kernel holds for it.
         seconds: For how long it has taken none of them.
     """
@@ -52,65 +61,48 @@ class _Connection:
     """One subscriber, as the kernel sees it."""
 
     def __init__(self, descriptor: int, now: float) -> None:
-        self.since = self.moved = now
+        self.moved = now
         self.unsent = 0
         self._acked = -1
-        self._subscribed = False
         self._descriptor = descriptor
         try:
             with self._socket() as connection:
-                self.address = _shown(connection)
+                self.address = _host_and_port(connection)
         except OSError:
             self.address = "a connection that has ended"
 
     def _socket(self) -> plain.socket:
         return plain.socket(fileno=os.dup(self._descriptor))
 
-    def _asked(self, request: int) -> int:
-        number: int = struct.unpack("=i", fcntl.ioctl(self._descriptor, request, bytes(4)))[0]
-        return number
-
     def waiting(self) -> int:
-        """How many bytes it has not acknowledged; 0 when the connection is gone."""
+        """Return how many bytes it has not acknowledged; 0 when the connection is gone."""
         try:
-            return self._asked(termios.TIOCOUTQ)
+            number: int = struct.unpack("=i", fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, bytes(4)))[0]
         except OSError:
             return 0
+        return number
 
     def look(self, now: float) -> None:
         """Find out whether it has taken anything since the last look."""
         unsent = self.waiting()
         # As a rule nothing waits, and nothing more has to be asked.
-        acked = self._tcp()[0] if unsent else self._acked
-        # Without TCP there is only the amount to tell by.
+        acked = self._acknowledged() if unsent else self._acked
+        # Without TCP only the amount shows it.
         if not unsent or acked != self._acked or (acked < 0 and unsent != self.unsent):
             self.moved = now
         self.unsent, self._acked = unsent, acked
 
-    def has_subscribed(self, mechanism: int, now: float) -> bool:
-        """Whether it has said more than a handshake takes, and ZeroMQ has read that."""
-        # Asked again and again for many; what is so once stays so.
-        if not self._subscribed:
-            received = self._tcp()[1]
-            if received < 0 or mechanism not in _HANDSHAKE:
-                self._subscribed = now - self.since > _GRACE
-            else:
-                with contextlib.suppress(OSError):
-                    self._subscribed = received - self._asked(termios.FIONREAD) > _HANDSHAKE[mechanism]
-        return self._subscribed
-
-    def _tcp(self) -> tuple[int, int]:
-        """What the other side has acknowledged and sent, in bytes; -1 where that can't be known."""
+    def _acknowledged(self) -> int:
+        """Return how many bytes the other side has acknowledged; -1 where that can't be known."""
         try:
             with self._socket() as connection:
-                info = connection.getsockopt(plain.IPPROTO_TCP, plain.TCP_INFO, _OFFSET + 16)
-            acked, received = struct.unpack_from(_ACKED_AND_RECEIVED, info, _OFFSET)
+                info = connection.getsockopt(plain.IPPROTO_TCP, plain.TCP_INFO, _ACKED_OFFSET + 8)
+            return int(struct.unpack_from(_ACKED_FORMAT, info, _ACKED_OFFSET)[0])
         except (OSError, struct.error):
-            return -1, -1
-        return int(acked), int(received)
+            return -1
 
 
-def _shown(connection: plain.socket) -> str:
+def _host_and_port(connection: plain.socket) -> str:
     name = connection.getpeername()
     if not isinstance(name, tuple):
         return "a local program"
@@ -118,39 +110,48 @@ def _shown(connection: plain.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class Subscribers:
-    """Keeps the descriptors of those who are connected to a socket, in a thread of its own.
+class Subscribers(ServiceThread):
+    """Keeps the descriptors of the connections of a socket.
 
-    The news must be read as it comes: unread, it would pile up for as long as strangers
+    The events must be read as they come: unread, they would pile up for as long as strangers
     come and go.
 
     Args:
         context: The context of the socket.
-        socket: The bound socket, before it is bound.
 
     Attributes:
-        mechanism: The socket's ``ZMQ_MECHANISM``, once it is set.
+        handshakes: How many connections have been made since the start.
+        last_handshake: When the last one was made (`time.monotonic`).
     """
 
-    def __init__(self, context: Context, socket: Socket) -> None:
-        self.mechanism = int(zmq.NULL)
-        name = f"inproc://fedmsg-subscribers-{id(self):x}"
-        socket.monitor(name, _WATCHED)
+    def __init__(self, context: Context) -> None:
+        super().__init__("fedmsg-subscribers")
+        self.handshakes = 0
+        self.last_handshake = time.monotonic()
         self._connected: dict[int, _Connection] = {}
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(context, name), name="fedmsg-subscribers", daemon=True)
-        self._thread.start()
+        self._context = context
+        self._endpoint = f"inproc://fedmsg-subscribers-{id(self):x}"
 
-    def _run(self, context: Context, name: str) -> None:
-        with context.socket(zmq.PAIR) as monitor:
+    def watch(self, socket: Socket) -> None:
+        """Begin to read the events of a socket.
+
+        Args:
+            socket: The socket, before it is bound.
+        """
+        socket.monitor(self._endpoint, _WATCHED)
+        self.start()
+
+    def run(self) -> None:
+        """Read the events until the socket is closed."""
+        with self._context.socket(zmq.PAIR) as monitor:
             # libzmq's own thread waits where a monitor's queue is full, so it must not be bounded.
             monitor.setsockopt(zmq.RCVHWM, 0)
             monitor.setsockopt(zmq.LINGER, 0)
-            monitor.connect(name)
-            # A socket that could not be bound goes with its context, at once.
+            monitor.connect(self._endpoint)
+            self.ready()
+            # A socket that could not be bound ends with its context, at once.
             with contextlib.suppress(zmq.ContextTerminated):
                 self._listen(monitor)
-        self._ended.set()
 
     def _listen(self, monitor: Socket) -> None:
         while True:
@@ -158,24 +159,26 @@ class Subscribers:
             monitor.recv()
             if event == zmq.EVENT_ACCEPTED:
                 self._connected[descriptor] = _Connection(descriptor, time.monotonic())
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.handshakes += 1
+                self.last_handshake = time.monotonic()
             elif event == zmq.EVENT_DISCONNECTED:
                 self._connected.pop(descriptor, None)
             else:
                 return
 
-    def subscribed(self) -> int:
-        """How many have subscribed to something."""
-        now = time.monotonic()
-        return sum(one.has_subscribed(self.mechanism, now) for one in list(self._connected.values()))
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(self._connected)
 
     def look(self) -> None:
-        """See who has moved since the last look."""
+        """Find out which have taken anything since the last look."""
         now = time.monotonic()
         for one in list(self._connected.values()):
             one.look(now)
 
     def stuck(self, least: float) -> list[Stuck]:
-        """Give those who have taken nothing, the longest first.
+        """Return those that have taken nothing, the longest first.
 
         Args:
             least: For how many seconds at least.
@@ -185,7 +188,7 @@ class Subscribers:
         return sorted((one for one in found if one.seconds >= least), key=lambda one: -one.seconds)
 
     def behind(self) -> int:
-        """How many of those connected have not acknowledged all that the kernel holds for them."""
+        """Return how many have not acknowledged all that the kernel holds for them."""
         return sum(one.waiting() > 0 for one in list(self._connected.values()))
 
     def flush(self, socket: Socket, timeout: float) -> int:
@@ -200,7 +203,61 @@ class Subscribers:
         """
         socket.close(int(timeout * 1000))
         behind = 0
-        if not self._ended.wait(max(0.0, timeout - 0.1)):
+        if not self.join(max(0.0, timeout - 0.1)):
             behind = self.behind()
-            self._ended.wait(0.6)
+            self.join(0.6)
         return behind
+
+
+# ---------------------------------------------------------------- over a restart
+
+
+def _path(config: Mapping[str, Any], address: str) -> str:
+    """Return the file for an address; empty where there is no folder."""
+    folder = (
+        # systemd lists all folders of a unit; the first will do.
+        os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+        or config.get("state_directory")
+        or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    )
+    # The address in the file decides; the name only has to differ between the daemons of a folder.
+    name = re.sub(r"[^\w.]+", "-", address)[-100:]
+    return os.path.join(folder, f"subscribers-{name}.json") if folder else ""
+
+
+def remembered(config: Mapping[str, Any], address: str) -> int:
+    """Return how many subscribers an address had at the last orderly stop; 0 when that is not known.
+
+    Args:
+        config: The configuration, for ``state_directory``.
+        address: The address.
+    """
+    path = _path(config, address)
+    if not path:
+        return 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            known = json.loads(file.read(_FILE_MAX_BYTES))
+        count = known["subscribers"] if known["address"] == address else 0
+    except FileNotFoundError:
+        return 0
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        log.warning("%s can't be read, so nothing is known of former subscribers: %s", path, error)
+        return 0
+    return count if isinstance(count, int) else 0
+
+
+def remember(config: Mapping[str, Any], address: str, count: int) -> None:
+    """Write down how many subscribers an address has.
+
+    Args:
+        config: The configuration, for ``state_directory``.
+        address: The address.
+        count: How many.
+    """
+    path = _path(config, address)
+    if path:
+        try:
+            files.replace(path, json.dumps({"address": address, "subscribers": count}).encode(), durable=False)
+        except OSError as error:
+            log.warning("%s can't be written, the next start waits for no subscribers: %s", path, error.strerror)

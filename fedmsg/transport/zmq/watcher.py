@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The thread that looks at publishing sockets while their publishers are busy elsewhere.
+"""The thread that reads the events of publishing sockets while no other thread does.
 
-A process has at most one. It wakes when ZeroMQ has news for a socket (a subscription, a
-lost connection), and visits its publisher. Without it a broken
-connection would be reported at the next publish, and the subscriptions that strangers
-send to an idle publisher would pile up in memory.
+A process has at most one. It wakes when there is an event of a socket (a subscription, a
+lost connection). Without it a broken connection would be reported at the next publish, and the
+subscriptions that strangers send to an idle publisher would pile up in memory.
 """
 
 from __future__ import annotations
 
+import functools
 import selectors
 import threading
 import time
 from collections.abc import Callable
 
+from fedmsg._util.service import start_thread
 from fedmsg.transport.zmq import contexts
 
 __all__ = ["forget", "watch"]
@@ -25,23 +26,24 @@ _inherited: list[object] = []
 
 
 def watch(descriptors: list[int], visit: Callable[[], bool]) -> None:
-    """Visit a publisher from now on, whenever there is something to see.
+    """Call a function from now on, whenever there is something to read.
 
     Args:
         descriptors: What becomes readable then.
-        visit: Takes a look, in the thread of the watcher; answers whether there is more to see.
+        visit: Reads it, in the thread of the watcher; returns whether there is more.
     """
     global _selector
     with _lock:
         if _selector is None:
-            _selector = selectors.DefaultSelector()
-            threading.Thread(target=_run, args=(_selector,), name="fedmsg-watcher", daemon=True).start()
+            selector = selectors.DefaultSelector()
+            start_thread(functools.partial(_run, selector), "fedmsg-watcher")
+            _selector = selector
         for descriptor in descriptors:
             _selector.register(descriptor, selectors.EVENT_READ, visit)
 
 
 def forget(descriptors: list[int]) -> None:
-    """Stop looking, before these descriptors are closed."""
+    """Stop watching, before these descriptors are closed."""
     with _lock:
         if _selector is not None:
             for descriptor in descriptors:
@@ -54,7 +56,7 @@ def _run(selector: selectors.BaseSelector) -> None:
     while True:
         for key, _ in selector.select():
             while key.data():
-                # Subscribers can keep this up; those who publish must get at the lock in between.
+                # Subscribers can keep this up; publishing threads must get the lock in between.
                 time.sleep(0.001)
 
 

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from contextlib import ExitStack
 
 import pytest
 
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import NotListening
-from fedmsg.testing import Bus, free_address, wait_until
+from fedmsg.testing import Bus, Process, envelopes, free_address, wait_until
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.ground import Witness
 
@@ -87,3 +89,48 @@ def listened_to(context: FedMsgContext) -> bool:
     except NotListening:
         return False
     return True
+
+
+ONE_MESSAGE = """
+import sys, fedmsg
+name, address, number = sys.argv[1:]
+fedmsg.init(name=name, endpoints={name: [address]})
+fedmsg.publish(topic="once", modname="test", msg={"n": int(number)})
+fedmsg.destroy()
+"""
+
+
+@pytest.mark.soak
+def test_bound_publishers_that_publish_once_are_heard_by_all_listeners(figures: Figures, full_size: bool) -> None:
+    runs, together = (100, 8) if full_size else (2, 8)
+    endpoints = {f"short.lived.{number}": [free_address()] for number in range(together)}
+
+    def heard(listener: Process, topic: str) -> int:
+        return sum(envelope["topic"].endswith(topic) for envelope in envelopes(listener.out))
+
+    with (
+        Bus({"endpoints": endpoints, "zmq_reconnect_ivl_max": 0}) as bus,
+        Process(["fedmsg-tail", "--json"], env=bus.environ) as tail,
+        Process(["fedmsg-tail", "--json"], env=bus.environ) as other,
+    ):
+        listeners = (tail, other)
+        with FedMsgContext(**bus.config, name="short.lived.0") as context:
+            wait_until(
+                lambda: all(heard(listener, ".hello") for listener in listeners),
+                meanwhile=lambda: context.publish("hello", modname="test"),
+            )
+        for run in range(runs):
+            with ExitStack() as stack:
+                processes = [
+                    stack.enter_context(
+                        Process([sys.executable, "-c", ONE_MESSAGE, name, address, str(run)], env=bus.environ)
+                    )
+                    for name, (address,) in endpoints.items()
+                ]
+                assert [process.wait() for process in processes] == [0] * together
+        wait_until(lambda: all(heard(listener, ".once") == runs * together for listener in listeners), 5)
+        arrived = sum(heard(listener, ".once") for listener in listeners)
+    figures(
+        f"{together} processes that publish once, {runs} times, before two tails",
+        sent=2 * runs * together, arrived=arrived, lost=2 * runs * together - arrived, exits=0,
+    )  # fmt: skip

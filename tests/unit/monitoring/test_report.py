@@ -20,9 +20,9 @@ import pytest
 import zmq
 
 from fedmsg.exceptions import AddressInUse, ConfigError
-from fedmsg.monitoring import ipc
 from fedmsg.monitoring.report import Monitor
 from fedmsg.testing import free_address, wait_until
+from fedmsg.transport.zmq import ipc
 
 SOON = 0.02
 KEY = "moksha.monitoring.socket"
@@ -148,7 +148,7 @@ def test_a_mode_that_is_none(tmp_path: Path, mode: str) -> None:
 def test_nobody_connects_before_the_mode_is_set(tmp_path: Path) -> None:
     """The system calls say in which order it went."""
     path = tmp_path / "monitoring"
-    program = f"import sys; from fedmsg.monitoring import ipc; ipc.listen({str(path)!r}, 0o600, 'key')"
+    program = f"import sys; from fedmsg.transport.zmq import ipc; ipc.listen({str(path)!r}, 0o600, 'key')"
     hook = (
         "import os, socket; order = []; chmod, made = os.chmod, socket.socket\n"
         "def watched(*a): order.append('chmod'); chmod(*a)\n"

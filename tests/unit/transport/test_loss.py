@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fedmsg.transport.zmq.loss import HandoverLog
+from fedmsg.transport.zmq.publishing_socket import HandoverLog
 
 
 def test_nothing_was_handed_over() -> None:

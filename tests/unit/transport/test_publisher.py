@@ -106,7 +106,7 @@ def test_no_relay_is_an_error_and_the_next_one_comes_at_once(address: str, opene
             made.send(b"t", b"b")
     assert time.process_time() - before < 5
     relay = FakeRelay(address)
-    relay.wait(lambda: made.outlets[0].subscriptions)
+    relay.wait(lambda: made.sockets[0].subscriptions)
     assert send(made, relay) == [b"t", b"b"]
     relay.close()
 
@@ -120,7 +120,7 @@ def test_a_timeout_of_zero_never_waits(address: str, opened: list[Publisher]) ->
 def test_a_relay_that_wants_other_topics_does_not_count(address: str, opened: list[Publisher]) -> None:
     relay = FakeRelay(address, b"org.a", b"org.b")
     made = connect(opened, address, timeout=0.3)
-    relay.wait(lambda: made.outlets[0].subscriptions == {b"org.a", b"org.b"})
+    relay.wait(lambda: made.sockets[0].subscriptions == {b"org.a", b"org.b"})
     assert send(made, relay, b"org.a.x") == [b"org.a.x", b"b"]
     with pytest.raises(NotListening):
         made.send(b"org.c", b"b")
@@ -133,7 +133,7 @@ def test_a_withdrawn_subscription_makes_it_wait_and_nothing_is_lost(address: str
     made = connect(opened, address)
     send(made, relay)
     relay.socket.send(b"\x00")
-    relay.wait(lambda: not made.outlets[0].subscriptions)
+    relay.wait(lambda: not made.sockets[0].subscriptions)
     thread, errors = in_background(made.send, b"t", b"held")
     thread.join(0.2)
     assert thread.is_alive()
@@ -149,9 +149,9 @@ def test_messages_sent_before_a_withdrawal_is_noticed_still_arrive(address: str,
     relay = FakeRelay(address)
     made = connect(opened, address)
     send(made, relay)
-    with made.news.lock:  # nobody looks while this is held
+    with made.changed.lock:  # nobody looks while this is held
         relay.socket.send(b"\x00")
-        outlet = made.outlets[0]
+        outlet = made.sockets[0]
         relay.wait(lambda: outlet.socket.poll(0))
         outlet.send(b"t", b"in flight", time.monotonic())
     assert relay.receive() == [b"t", b"in flight"]
@@ -167,7 +167,12 @@ def test_a_broken_connection_is_counted_and_said(
     for _ in range(9):
         made.send(b"t", b"b")
     relay.close()
-    wait_until(lambda: made.lost)
+    deadline = time.monotonic() + 10
+    while not made.lost:
+        assert time.monotonic() < deadline
+        with made.changed.lock:
+            waiter = made.changed.expect()
+        made.changed.wait(waiter, 0.05)
     assert made.lost == 10
     assert f"about 10 messages may be lost: the connection to {address} broke" in caplog.text
 
@@ -178,10 +183,10 @@ def test_several_relays_the_first_that_answers(opened: list[Publisher]) -> None:
     standby = FakeRelay(second)
     assert send(made, standby, body=b"1") == [b"t", b"1"]
     preferred = FakeRelay(first)
-    preferred.wait(lambda: made.outlets[0].subscriptions)
+    preferred.wait(lambda: made.sockets[0].subscriptions)
     assert send(made, preferred, body=b"2") == [b"t", b"2"]
     preferred.close()
-    standby.wait(lambda: not made.outlets[0].subscriptions)
+    standby.wait(lambda: not made.sockets[0].subscriptions)
     assert send(made, standby, body=b"3") == [b"t", b"3"]
     standby.close()
 
@@ -222,7 +227,7 @@ def test_no_subscriber_is_no_error_and_is_waited_for_once(address: str, opened: 
     start = time.monotonic()
     made.send(b"t", b"b")
     assert time.monotonic() - start >= 0.2
-    made._post_init_sleep = 1000.0  # a second wait would be noticed
+    made._wait_limit = 1000.0  # a second wait would be noticed
     made.send(b"t", b"b")
 
 
@@ -267,7 +272,12 @@ def test_an_idle_publisher_reads_what_subscribers_send(
     subscriber.connect(address)
     for number in range(5000):
         subscriber.subscribe(b"%d" % number)
-    wait_until(lambda: made.outlets[0].subscribed == 5001)
+    deadline = time.monotonic() + 20
+    while made.sockets[0].subscribed < 5001:
+        assert time.monotonic() < deadline
+        with made.changed.lock:
+            waiter = made.changed.expect()
+        made.changed.wait(waiter, 0.05)
 
 
 def test_an_interrupted_message_is_rolled_back(
@@ -276,9 +286,9 @@ def test_an_interrupted_message_is_rolled_back(
     made = bind(opened, address)
     subscriber.connect(address)
     made.send(b"t", b"1")
-    with made.news.lock:  # as a signal handler that raises leaves it
-        made.outlets[0].socket.send(b"half", zmq.SNDMORE)
-        made.outlets[0].broken = True
+    with made.changed.lock:  # as a signal handler that raises leaves it
+        made.sockets[0].socket.send(b"half", zmq.SNDMORE)
+        made.sockets[0].broken = True
     thread, errors = in_background(made.send, b"t", b"2")  # the subscriber has to work to connect again
     received: list[list[bytes]] = []
     while len(received) < 2:

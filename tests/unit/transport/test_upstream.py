@@ -128,12 +128,12 @@ def test_a_name_that_is_found_late(
             Witness(running.outbound) as witness,
         ):
             arrives(witness, one, b"one")
-            assert running._upstream is not None
-            assert running._upstream.connected == [one.address]
+            assert running.upstream is not None
+            assert running.upstream.connected == [one.address]
             names_that_are_found_late()
             arrives(witness, late, b"late")
             arrives(witness, one, b"one again")
-            assert sorted(running._upstream.connected) == sorted([one.address, name])
+            assert sorted(running.upstream.connected) == sorted([one.address, name])
     assert [line for line in caplog.messages if "can't be found" in line] == [
         f"{name}: host 'localhost' can't be found ([Errno {socket.EAI_AGAIN}] not yet), trying again"
     ]
@@ -148,8 +148,8 @@ def test_other_kinds_of_addresses(tmp_path: Path) -> None:
     ):
         arrives(witness, one, b"one")
         arrives(witness, other, b"other")
-        assert running._upstream is not None
-        assert sorted(running._upstream.connected) == sorted([one.address, other.address])
+        assert running.upstream is not None
+        assert sorted(running.upstream.connected) == sorted([one.address, other.address])
 
 
 def test_an_endpoint_that_comes_up_later_and_one_that_restarts() -> None:
@@ -176,8 +176,8 @@ def test_an_endpoint_that_has_sent_what_is_no_message_is_heard_again(caplog: pyt
                             pass
             with Publisher(f"tcp://127.0.0.1:{port}") as publisher:
                 arrives(witness, publisher, b"word%d" % len(nonsense))
-        assert running._upstream is not None
-        assert running._upstream.rejections.counts == {"connection": 3}
+        assert running.upstream is not None
+        assert running.upstream.rejections.counts == {"connection": 3}
     assert "above max_message_size; connecting again" in caplog.text
 
 

@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""One publishing socket with its monitor: who subscribes, whether the connection stands.
+"""A publishing socket with its monitor: who subscribes, whether the connection stands.
 
-An outlet is used by any thread that holds its lock; `fedmsg.transport.zmq.watcher` looks at
-it when nobody else does, so that an idle publisher notices what happens to it too.
+It is used by any thread that holds its lock; `fedmsg.transport.zmq.watcher` looks at it
+when no other thread does, so that an idle publisher notices what happens to it too.
 """
 
 from __future__ import annotations
 
 import logging
-import struct
-import time
+from collections import deque
 from contextlib import suppress
 
 import zmq
 
-from fedmsg.transport.zmq.loss import HandoverLog
-from fedmsg.transport.zmq.news import News
+from fedmsg._util.service import SafeCondition
+from fedmsg.transport.zmq.monitor import DISCONNECTED, HANDSHAKE_SUCCEEDED, READ_LIMIT, Monitor
 from fedmsg.transport.zmq.sockets import Context, Socket
 
-__all__ = ["Outlet"]
+__all__ = ["HandoverLog", "PublishingSocket"]
 
 log = logging.getLogger("fedmsg.transport")
 
@@ -26,39 +25,73 @@ log = logging.getLogger("fedmsg.transport")
 _MORE = int(zmq.SNDMORE)
 _NOBLOCK = int(zmq.NOBLOCK)
 _POLLIN = int(zmq.POLLIN)
-_RCVMORE = int(zmq.RCVMORE)
 _EVENTS = int(zmq.EVENTS)
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED
-_HANDSHAKE = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-_DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
-_STOPPED = int(zmq.EVENT_MONITOR_STOPPED)
-_AT_ONCE = 100
 
 
-class Outlet:
+class HandoverLog:
+    """Counts the messages sent on a socket, and how many of them are recent.
+
+    So many are lost with a connection that breaks: those sent lately.
+
+    Args:
+        window: What counts as recent, in seconds.
+
+    Attributes:
+        count: How many there were since the start, or since they were last forgotten.
+    """
+
+    #: Messages sent within so many seconds of each other share one entry.
+    step = 0.05
+
+    def __init__(self, window: float) -> None:
+        self.window = window
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again: what was sent so far is accounted for."""
+        self.count = 0
+        self._last = [-self.step, 0.0]
+        self._entries: deque[list[float]] = deque()
+
+    def add(self, now: float) -> None:
+        """Count one message, sent at ``now`` (`time.monotonic`)."""
+        self.count += 1
+        last = self._last
+        if now - last[0] < self.step:
+            last[1] += 1
+            return
+        self._last = [now, 1]
+        self._entries.append(self._last)
+        while self._entries[0][0] < now - self.window - self.step:
+            self._entries.popleft()
+
+    def recent(self, now: float) -> int:
+        """Return how many were sent within the window before ``now``, to within a step."""
+        return int(sum(count for start, count in self._entries if start > now - self.window - self.step))
+
+
+class PublishingSocket:
     """A bound or connected XPUB socket and what is known of its other end.
 
-    Every method is called with the lock of ``news`` held.
+    Every method is called with the lock of ``changed`` held.
 
     A signal handler may raise anywhere in `send` and `look`: between the two frames of a
-    message, or between reading a piece of news and noting it. Then `broken` stays set, and
-    the outlet has to be replaced before anything else is sent; closing it takes a half
-    message back.
+    message, or between reading an event and counting it. Then `broken` stays set, and the
+    socket has to be replaced before anything else is sent; closing it takes a half message back.
 
     Args:
         context: The process's context, for the monitor.
-        socket: The XPUB; the outlet owns it from here on.
-        address: Where it is bound or connected, for messages to people.
+        socket: The XPUB; closed with this.
+        address: Where it is bound or connected, for log lines.
         manual: Whether it is a connected one with ``ZMQ_XPUB_MANUAL``.
-        window: Seconds; what was handed over within them counts as lost with a connection.
-        news: The lock, and where it is told when something changes.
+        window: Seconds; what was sent within them counts as lost with a connection.
+        changed: The lock, and what is notified of changes.
 
     Attributes:
-        flushed: Closed, and all that it held is sent or given up.
         subscriptions: The topics that the relay at the other end of a connected one wants.
         subscribed: How many subscriptions have come in so far.
         connections: How many connections stand.
-        lost: About how many messages went down with a connection so far.
+        lost: About how many messages were lost with a connection so far.
         broken: It is in use at this moment, or its last use was interrupted.
     """
 
@@ -70,11 +103,11 @@ class Outlet:
         *,
         manual: bool,
         window: float,
-        news: News,
+        changed: SafeCondition,
     ) -> None:
         self.socket = socket
         self.address = address
-        self.news = news
+        self.changed = changed
         self.subscriptions: set[bytes] = set()
         self.everything = False
         self.subscribed = 0
@@ -84,21 +117,14 @@ class Outlet:
         self.handed = HandoverLog(window)
         self._manual = manual
         self._closing = False
-        self.flushed = False
-        name = f"inproc://fedmsg-outlet-{id(self):x}-{time.monotonic_ns():x}"
-        socket.monitor(name, _WATCHED)
-        self._monitor = context.socket(zmq.PAIR)
-        self._monitor.setsockopt(zmq.LINGER, 0)
-        # libzmq's own thread waits where a monitor's queue is full, so it must not be bounded.
-        self._monitor.setsockopt(zmq.RCVHWM, 0)
-        self._monitor.connect(name)
+        self._monitor = Monitor(context, socket, HANDSHAKE_SUCCEEDED | DISCONNECTED)
 
     def descriptors(self) -> list[int]:
-        """The file descriptors that become readable when there is something to `look` at."""
-        return [int(self._monitor.FD), int(self.socket.FD)]
+        """Return the file descriptors that become readable when there is something to `look` at."""
+        return [self._monitor.fileno(), int(self.socket.FD)]
 
     def send(self, topic: bytes, body: bytes, now: float) -> None:
-        """Hand the two frames of one message to ZeroMQ, at ``now`` (`time.monotonic`)."""
+        """Send the two frames of one message, at ``now`` (`time.monotonic`)."""
         send = self.socket.send
         self.broken = True
         send(topic, _MORE)
@@ -111,42 +137,39 @@ class Outlet:
         return self.everything or any(topic.startswith(prefix) for prefix in self.subscriptions)
 
     def look(self, now: float) -> bool:
-        """Read what the monitor and the subscribers have to say; never blocks.
+        """Read events and subscriptions, without waiting.
 
         The monitor comes first: the end of one connection must be known before the
         subscriptions of the next are read.
 
         Returns:
-            Whether there is more to read: one look takes so much and no more, lest a
-            subscriber that keeps changing its mind holds up those who publish.
+            Whether there is more to read: one look reads a limited number, so that a subscriber
+            that keeps changing its subscriptions does not hold up the publishing threads.
         """
         if self._closing:
-            return self._read_monitor(now) >= _AT_ONCE
+            return self._read_events(now) >= READ_LIMIT
         if self.broken:
             return False
         self.broken = True
-        heard = max(self._read_monitor(now), self._read_subscriptions())
-        if heard:
-            self.news.tell()
+        read = max(self._read_events(now), self._read_subscriptions())
+        if read:
+            self.changed.notify_all()
         self.broken = False
-        return heard >= _AT_ONCE
+        return read >= READ_LIMIT
 
-    def _read_monitor(self, now: float) -> int:
-        heard = 0
-        while heard < _AT_ONCE and not self.flushed and _readable(self._monitor):
-            heard += 1
-            news = self._monitor.recv(_NOBLOCK)
-            if not self._monitor.get(_RCVMORE):
-                continue  # the second frame of what an interrupt has kept us from reading
-            self._monitor.recv(_NOBLOCK)
-            event = struct.unpack("=H", news[:2])[0]
-            if event == _HANDSHAKE:
+    @property
+    def flushed(self) -> bool:
+        """Whether it is closed, and all that it held is sent or dropped."""
+        return self._monitor.stopped or self._monitor.closed
+
+    def _read_events(self, now: float) -> int:
+        events = self._monitor.read()
+        for event in events:
+            if event.kind == HANDSHAKE_SUCCEEDED:
                 self.connections += 1
-            elif event == _DISCONNECTED:
+            elif event.kind == DISCONNECTED:
                 self._on_disconnect(now)
-            elif event == _STOPPED:
-                self.flushed = True
-        return heard
+        return len(events)
 
     def _on_disconnect(self, now: float) -> None:
         self.connections = max(0, self.connections - 1)
@@ -161,19 +184,19 @@ class Outlet:
             self._set_subscriptions(set())
 
     def _read_subscriptions(self) -> int:
-        heard = 0
-        if _readable(self.socket):
+        read = 0
+        if int(self.socket.get(_EVENTS)) & _POLLIN:
             # Not asking again before each: that would take longer than reading, and ZeroMQ keeps
-            # whatever a subscriber who never stops changing its mind is ahead of us.
+            # what a subscriber that never stops changing its subscriptions is ahead of us.
             with suppress(zmq.Again):
-                while heard < _AT_ONCE:
-                    self._hear(self.socket.recv(_NOBLOCK))
-                    heard += 1
-        return heard
+                while read < READ_LIMIT:
+                    self._on_subscription(self.socket.recv(_NOBLOCK))
+                    read += 1
+        return read
 
-    def _hear(self, frame: bytes) -> None:
+    def _on_subscription(self, frame: bytes) -> None:
         if frame[:1] not in {b"\x00", b"\x01"}:
-            return  # an XSUB may send messages of its own upstream; nobody asked for them
+            return  # an XSUB may send messages of its own, which have no meaning here
         topic = frame[1:]
         if frame[0]:
             self.subscribed += 1
@@ -191,7 +214,7 @@ class Outlet:
         self.everything = b"" in topics
 
     def close(self, linger: int) -> None:
-        """Stop taking messages; what was handed over goes on being sent in the background.
+        """Stop taking messages; what was sent before goes out in the background.
 
         Args:
             linger: For how many milliseconds.
@@ -200,26 +223,25 @@ class Outlet:
             self._closing = True
             self.socket.close(linger)
 
-    def wait_for_news(self, timeout: float) -> None:
-        """Wait until the monitor of a closed outlet has something to say.
+    def wait(self, timeout: float) -> None:
+        """Wait until there is an event of a closed socket to read.
 
         Args:
-            timeout: Seconds.
+            timeout: Seconds to wait at most.
         """
-        self._monitor.poll(int(timeout * 1000))
+        self._monitor.wait(timeout)
 
     @property
     def closed(self) -> bool:
         """Whether nothing is left of it to look at."""
-        return bool(self._monitor.closed)
+        return self._monitor.closed
 
     def close_monitor(self) -> None:
-        """The last step: nothing more will be known of this socket."""
-        self.flushed = True
+        """Close the rest of it: no more events are read."""
         self._monitor.close()
 
     def settle(self, now: float, *, in_time: bool) -> None:
-        """Count what a closed outlet could not deliver.
+        """Count what could not be delivered before it was closed.
 
         Args:
             now: `time.monotonic`.
@@ -232,9 +254,3 @@ class Outlet:
         if left:
             log.warning("about %d messages may be lost: %s did not take them in time", left, self.address)
             self.lost += left
-
-
-def _readable(socket: Socket) -> bool:
-    events = socket.get(_EVENTS)
-    assert isinstance(events, int)
-    return bool(events & _POLLIN)

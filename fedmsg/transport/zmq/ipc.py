@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The file of an ``ipc://`` address: its mode, and the stale file of a dead process.
+"""The file of an ``ipc://`` address: its mode, whether it is in use, and what a dead process has left.
 
-Left alone, libzmq removes whatever file is there, in use or not, and a mode can be set only
-after strangers could have connected. So the socket is made here and handed to libzmq.
+Left alone, libzmq removes whatever file is there, in use or not. So `reserved` looks first, and a
+socket whose file needs a mode before others can connect is made by `listen` and passed to libzmq.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import NamedTuple
 
 from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
 
-__all__ = ["File", "listen"]
+__all__ = ["File", "listen", "reserved"]
 
 log = logging.getLogger("fedmsg.hub.monitoring")
 
 _BACKLOG = 100
-_LOCK_TIMEOUT_S = 2.0
+# Binding takes a millisecond; a stranger's lock on a folder must not stop a start.
+_LOCK_TIMEOUT_S = 1.0
 _LOCK_PAUSE_S = 0.02
 
 
@@ -64,8 +65,7 @@ def listen(path: str, mode: int | None, key: str) -> File:
         ConfigError: There can be no socket, or there is something else.
     """
     try:
-        with _alone(os.path.dirname(path) or "."):
-            _make_room(path, key)
+        with reserved(path, key):
             return _listening(path, mode)
     except FedmsgError:
         # Ours are system errors too.
@@ -75,12 +75,38 @@ def listen(path: str, mode: int | None, key: str) -> File:
 
 
 @contextlib.contextmanager
+def reserved(path: str, key: str) -> Iterator[None]:
+    """Keep a path free for the block, which binds it.
+
+    The socket file of a process that has ended is removed.
+
+    Args:
+        path: The path; one that begins with ``@`` or is ``*`` has no file.
+        key: Under which the address is configured, for errors.
+
+    Raises:
+        AddressInUse: Another process listens there.
+        ConfigError: There is something else.
+    """
+    if path.startswith("@") or path == "*":
+        yield
+        return
+    with _alone(os.path.dirname(path) or "."):
+        _make_room(path, key)
+        yield
+
+
+@contextlib.contextmanager
 def _alone(folder: str) -> Iterator[None]:
     """Keep out others that start at the same time: each of them might take the other's file for a stale one.
 
     Any process that can read the folder can hold this lock, so it is not waited for without end.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield  # there is no folder, or not for us to read: binding will report what matters
+        return
     try:
         if not _lock(descriptor):
             log.warning("%s: another process holds a lock of this folder; going on without it", folder)
@@ -95,7 +121,7 @@ def _lock(descriptor: int) -> bool:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:
             if time.monotonic() > deadline:
                 return False
             time.sleep(_LOCK_PAUSE_S)
@@ -107,8 +133,8 @@ def _make_room(path: str, key: str) -> None:
     """Remove a stale socket file; raise for anything else that is there."""
     try:
         found = os.lstat(path)
-    except FileNotFoundError:
-        return
+    except OSError:
+        return  # binding reports what is wrong with the path
     if not stat.S_ISSOCK(found.st_mode):
         raise ConfigError(f"{key}: ipc://{path} can't be bound: there is a file that is no socket")
     with socket.socket(socket.AF_UNIX) as probe:
@@ -131,7 +157,7 @@ def _listening(path: str, mode: int | None) -> File:
     try:
         made.bind(path)
         identity = _identity(os.lstat(path))
-        # Until it listens, nothing can connect.
+        # Until it listens, connections are refused.
         if mode is not None:
             os.chmod(path, mode)
         made.listen(_BACKLOG)

@@ -10,58 +10,58 @@ import pytest
 import zmq
 
 from fedmsg.exceptions import FedmsgError, TransportError
-from fedmsg.transport.zmq.proxy_control import LoopEnd, Steering
+from fedmsg.transport.zmq.proxy_control import LoopEnd, ProxyControl
 
 
 @pytest.fixture
-def steering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steering]:
+def control(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProxyControl]:
     """Give the owner's end, with little patience."""
-    monkeypatch.setattr("fedmsg.transport.zmq.proxy_control._PATIENCE", 300)
+    monkeypatch.setattr("fedmsg.transport.zmq.proxy_control._REPLY_TIMEOUT_MS", 300)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    made = Steering(context)
+    made = ProxyControl(context)
     made._context = context  # type: ignore[attr-defined]
     yield made
     made.close()
     context.term()
 
 
-def loop(context: zmq.Context[zmq.Socket[bytes]], steering: Steering, returns: list[list[int]]) -> None:
+def loop(context: zmq.Context[zmq.Socket[bytes]], control: ProxyControl, returns: list[list[int]]) -> None:
     """Count to a number of its own in each round, until told to stop."""
     end = LoopEnd(context)
-    while not steering.stopping:
+    while not control.stopping:
         end.counts[:] = [1, 10, 1, 10]
-        while not end.told_to_return():
+        while not end.must_return():
             end.socket.poll(20)
         returns.append(list(end.counts))
     end.socket.close(0)
 
 
-def test_counts_are_carried_from_round_to_round(steering: Steering) -> None:
+def test_counts_are_carried_from_round_to_round(control: ProxyControl) -> None:
     returns: list[list[int]] = []
-    thread = threading.Thread(target=loop, args=(steering._context, steering, returns))  # type: ignore[attr-defined]
+    thread = threading.Thread(target=loop, args=(control._context, control, returns))  # type: ignore[attr-defined]
     thread.start()
-    assert steering.counts() == [1, 10, 1, 10]
+    assert control.counts() == [1, 10, 1, 10]
     for rounds in (2, 3, 4):
-        steering.interrupt()
-        assert steering.counts() == [rounds, 10 * rounds, rounds, 10 * rounds]
-    steering.stop()
+        control.interrupt()
+        assert control.counts() == [rounds, 10 * rounds, rounds, 10 * rounds]
+    control.stop()
     thread.join()
     # Each round leaves zeros behind.
     assert returns == [[0, 0, 0, 0]] * 4
-    steering.interrupt()
+    control.interrupt()
 
 
-def test_a_loop_that_does_not_answer(steering: Steering) -> None:
-    for ask in (steering.counts, steering.interrupt):
+def test_a_loop_that_does_not_answer(control: ProxyControl) -> None:
+    for ask in (control.counts, control.interrupt):
         with pytest.raises(FedmsgError, match="does not answer"):
             ask()
-    steering.stop()
+    control.stop()
 
 
-def test_after_closing_there_is_nobody_to_ask(steering: Steering) -> None:
-    steering.close()
-    steering.close()
-    for ask in (steering.counts, steering.interrupt):
+def test_after_closing_there_is_nobody_to_ask(control: ProxyControl) -> None:
+    control.close()
+    control.close()
+    for ask in (control.counts, control.interrupt):
         with pytest.raises(TransportError, match="not running"):
             ask()
-    steering.stop()
+    control.stop()

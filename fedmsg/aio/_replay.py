@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Gaps in what is listened to: what is missing is asked for, while the loop goes on."""
+"""Gaps in what is received: what is missing is asked for, while the loop goes on."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from fedmsg import core
 from fedmsg.aio._listening import Checking
 from fedmsg.aio._threads import in_thread
 from fedmsg.exceptions import FedmsgError
 from fedmsg.replay import client, gaps
+from fedmsg.session import Session
 from fedmsg.transport.zmq.source import Received
 
-__all__ = ["heal"]
+__all__ = ["fill_gaps"]
 
 # After so many seconds of messages without a break, others have their turn.
 _SLICE = 0.005
 
 
-async def heal(
-    context: core.FedMsgContext,
+async def fill_gaps(
+    session: Session,
     names: set[str],
     topic: str,
     messages: AsyncGenerator[Received, None],
@@ -33,14 +33,14 @@ async def heal(
     """Yield what arrives, and before it what is missing.
 
     Args:
-        context: Who listens.
+        session: The session of the listener.
         names: The services whose messages are numbered.
         topic: The beginning of the topics that are wanted.
         messages: What arrives, of these services all of it; closed with this.
         checking: How replayed messages are checked.
     """
     check = await checking.check()
-    filler = gaps.GapFiller(context.c, names, validate=check, rejections=context.rejections, counts=context.gaps)
+    filler = gaps.GapFiller(session.config, names, validate=check, rejections=session.rejections, counts=session.gaps)
     pause = time.monotonic() + _SLICE
     async with aclosing(messages):
         async for received in messages:
@@ -57,7 +57,7 @@ async def heal(
                     break
                 answer = None
                 if isinstance(step, gaps.Ask):
-                    answer = await _ask(name, context.c, step)
+                    answer = await _ask(name, session.config, step)
                     in_threads = checking.may_block
                 elif step["topic"].startswith(topic):
                     yield name, address, step["topic"], step
@@ -67,7 +67,7 @@ async def heal(
 
 
 def _next(steps: gaps.Steps, answer: gaps.Answer | None) -> gaps.Ask | gaps.Message | None:
-    """Give the next step; None after the last. A thread could not raise StopIteration."""
+    """Return the next step; None after the last. A thread could not raise StopIteration."""
     try:
         return steps.send(answer)
     except StopIteration:
