@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Gaps in what is listened to: what is missing is asked for, while the loop goes on."""
+"""Gaps in what is received: missing messages are asked for in a thread, while the loop goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from functools import partial
-from typing import Any
+from itertools import islice
 
 from fedmsg import core
 from fedmsg.aio._checking import Checking
 from fedmsg.aio._threads import in_thread
-from fedmsg.exceptions import FedmsgError
-from fedmsg.replay import client, gaps
+from fedmsg.replay.gaps import GapFiller, Message
 from fedmsg.transport.zmq.source import Received
 
 __all__ = ["heal"]
 
-# After so many seconds of messages without a break, others have their turn.
+# After so many seconds of messages without a break, other tasks have their turn.
 _SLICE = 0.005
+# How many replayed messages a thread checks at a time.
+_BATCH = 100
 
 
 async def heal(
@@ -33,14 +34,14 @@ async def heal(
     """Yield what arrives, and before it what is missing.
 
     Args:
-        context: Who listens.
+        context: Who receives.
         names: The services whose messages are numbered.
         topic: The beginning of the topics that are wanted.
         messages: What arrives, of these services all of it; closed with this.
         checking: How replayed messages are checked.
     """
     check = await checking.check()
-    filler = gaps.GapFiller(context.c, names, validate=check, rejections=context.rejections, counts=context.gaps)
+    filler = GapFiller(context.c, names, validate=check, rejections=context.rejections, counts=context.gaps)
     pause = time.monotonic() + _SLICE
     async with aclosing(messages):
         async for received in messages:
@@ -48,40 +49,23 @@ async def heal(
             if name not in names:
                 yield received
                 continue
-            # Only what was asked for is checked here, and so may take its time.
-            steps, answer, in_threads = filler.steps(name, message), None, False
-            while True:
-                go_on = partial(_next, steps, answer)
-                step = await in_thread(go_on, daemon=True) if in_threads else go_on()
-                if step is None:
-                    break
-                answer = None
-                if isinstance(step, gaps.Ask):
-                    answer = await _ask(name, context.c, step)
-                    in_threads = checking.may_block
-                elif step["topic"].startswith(topic):
-                    yield name, address, step["topic"], step
-                if time.monotonic() > pause:
-                    await asyncio.sleep(0)
-                    pause = time.monotonic() + _SLICE
+            due = filler.fill(name, message)
+            if isinstance(due, tuple):
+                batch: list[Message] = list(due)
+                rest: Iterator[Message] = iter(())
+            else:
+                rest = iter(due)
+                batch = await in_thread(partial(_take, rest), daemon=True)
+            while batch:
+                for envelope in batch:
+                    if envelope["topic"].startswith(topic):
+                        yield name, address, envelope["topic"], envelope
+                batch = [] if isinstance(due, tuple) else await in_thread(partial(_take, rest), daemon=True)
+            if time.monotonic() > pause:
+                await asyncio.sleep(0)
+                pause = time.monotonic() + _SLICE
 
 
-def _next(steps: gaps.Steps, answer: gaps.Answer | None) -> gaps.Ask | gaps.Message | None:
-    """Give the next step; None after the last. A thread could not raise StopIteration."""
-    try:
-        return steps.send(answer)
-    except StopIteration:
-        return None
-
-
-async def _ask(name: str, config: Mapping[str, Any], question: gaps.Ask) -> gaps.Answer:
-    """Ask a replay server, which takes the thread that asks as long as it takes the server."""
-
-    def ask() -> list[bytes]:
-        with client.Client(name, config) as connection:
-            return connection.ask(question.query, question.timeout)
-
-    try:
-        return await in_thread(ask, daemon=True)
-    except FedmsgError as error:
-        return error
+def _take(messages: Iterator[Message]) -> list[Message]:
+    """Return the next messages, which may have to be asked for."""
+    return list(islice(messages, _BATCH))

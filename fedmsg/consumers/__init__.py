@@ -13,13 +13,13 @@ from typing import Any
 import fedmsg.crypto
 from fedmsg import encoding
 from fedmsg.config import settings
-from fedmsg.consumers._gaps import Gaps
-from fedmsg.consumers._memory import Memory
-from fedmsg.consumers.status import POST, PRE
 from fedmsg.crypto._refused import Refused
 from fedmsg.crypto._seen import Seen
 from fedmsg.exceptions import MessageError
 from fedmsg.hub import Consumer, ZMQMessage
+from fedmsg.replay.consumer import Gaps
+from fedmsg.store.catchup import Memory
+from fedmsg.store.cursor import POST, PRE
 
 __all__ = ["FedmsgConsumer"]
 
@@ -93,7 +93,9 @@ class FedmsgConsumer(Consumer):
                 type(self).__name__, name,
             )  # fmt: skip
         self.name_to_seq_id[name] = -1
-        self._hub_gaps = Gaps(config, self.name_to_seq_id, self.topic, self._hub_is_valid, hub)
+        self._hub_gaps = Gaps(
+            config, self.name_to_seq_id, self.topic, self._hub_is_valid, hub, signed=self.validate_signatures
+        )
 
     def _hub_prepare(self) -> None:
         """See that what is to be checked can be checked.
