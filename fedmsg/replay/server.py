@@ -74,14 +74,20 @@ class ReplayContext(Closeable):
         self._generation = contexts.generation
         self.context = contexts.acquire(settings.get(self.config, "io_threads"))
         # Not a strong reference, so that a context that is leaked is noticed.
-        answer = weakref.WeakMethod(self._answer)
+        own = weakref.ref(self)
+
+        def answer(question: bytes, limit: int) -> list[bytes]:
+            context = own()
+            assert context is not None
+            return context._answer(question, limit)
+
         try:
             self._server = rpc.Server(
                 self.context,
                 config,
                 address,
                 key=f"replay_endpoints[{self.name!r}]",
-                handle=lambda question, limit: answer()(question, limit),  # type: ignore[misc] # it serves only while we live
+                handle=answer,
                 reject=protocol.error_frame,
                 reply_max_bytes=settings.get(config, "replay_max_bytes"),
             )

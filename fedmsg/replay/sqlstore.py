@@ -321,8 +321,7 @@ class SqlStore:
             asked = asked.where(columns.seq_id <= until)
         if wanted := list(prefixes):
             asked = asked.where(sa.or_(*(sa.func.substr(columns.topic, 1, len(one)) == one for one in wanted)))
-        for number, text in self._rows(asked if limit is None else asked.limit(limit)):
-            yield number, text
+        yield from map(tuple, self._rows(asked if limit is None else asked.limit(limit)))
 
     def _rows(self, asked: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
         with database.errors_mapped(self.engine, "can't be read"), ExitStack() as stack:

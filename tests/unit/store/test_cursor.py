@@ -165,7 +165,7 @@ def test_what_makes_no_sense_is_one_warning(text: str, file: StatusFile, caplog:
     assert str(file.path) in caplog.text
 
 
-ODD_TIMES = [None, -1, float("nan"), 1e300, 1_700_000_001_000, "1", True, {}, []]
+ODD_TIMES: list[object] = [None, -1, float("nan"), 1e300, 1_700_000_001_000, "1", True, {}, []]
 
 
 @pytest.mark.parametrize("when", ODD_TIMES, ids=repr)
