@@ -80,7 +80,7 @@ class Gaps:
         with self._lock:
             try:
                 for one in self._filler.fill(self._name, envelope):
-                    if (wanted and one is envelope) or self._topics.match(one["topic"]):
+                    if (wanted and one is envelope) or self._topics.matches(one["topic"]):
                         yield one
             except GeneratorExit:
                 self._report_rest(envelope["seq_id"])

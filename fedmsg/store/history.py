@@ -14,6 +14,7 @@ from fedmsg._util import plugins
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.crypto.utils import fix_datagrepper_message
 from fedmsg.exceptions import HttpError, MessageError
+from fedmsg.filters import TopicFilter
 from fedmsg.store.recovery import Message
 
 __all__ = ["Datagrepper", "Stopped", "Topics"]
@@ -34,7 +35,7 @@ class Stopped(HttpError):
     """The request was stopped by this process."""
 
 
-class Topics:
+class Topics(TopicFilter):
     """The topics that a consumer subscribes to.
 
     Args:
@@ -44,14 +45,11 @@ class Topics:
 
     def __init__(self, topics: str | Iterable[str], *, strict: bool = False) -> None:
         several = [topics] if isinstance(topics, str) else list(topics)
-        self._topics = tuple(topic.replace("*", "") for topic in several)
-        self._strict = strict
-
-    def match(self, topic: str) -> bool:
-        """Return whether a message with this topic is wanted."""
-        if "" in self._topics:
-            return True
-        return topic in self._topics if self._strict else topic.startswith(self._topics)
+        super().__init__(several, strict=strict, globs=False)
+        # A consumer without a topic subscribes to nothing.
+        self.everything = self.everything and bool(several)
+        self._topics = [topic.replace("*", "") for topic in several]
+        self._is_strict = strict
 
     @property
     def categories(self) -> list[str]:
@@ -60,7 +58,7 @@ class Topics:
         for topic in self._topics:
             words = topic.split(".")
             # The fourth word is whole when another follows. Topics of brokers are counted otherwise.
-            whole = len(words) > 4 or (self._strict and len(words) == 4)
+            whole = len(words) > 4 or (self._is_strict and len(words) == 4)
             if not whole or not words[3] or "VirtualTopic" in topic:
                 return []
             found.add(words[3])
@@ -168,7 +166,7 @@ class Datagrepper:
         try:
             if not isinstance(message, dict) or not isinstance(topic := message.get("topic"), str):
                 raise MessageError("it is no message", "envelope")
-            if not self._topics.match(topic):
+            if not self._topics.matches(topic):
                 return None
             envelope = fix_datagrepper_message(message)
             _wire.encode(envelope, topic)

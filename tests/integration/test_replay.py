@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -17,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from fedmsg import crypto
+from fedmsg import crypto, encoding
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import ConfigError, MessageError, NotListening, RefusedAtStart, StoreError
 from fedmsg.replay import sqlstore
 from fedmsg.testing import Bus, free_address, wait_until
-from tests.certificates import Bench
+from tests.certificates import Bench, Holder
 from tests.integration.faults.ground import Witness
 from tests.unit.replay.stores import ListStore, opened, serving
 
@@ -388,3 +389,31 @@ def test_a_replay_address_that_is_none_is_refused_at_the_call() -> None:
     config = {"endpoints": {"a": free_address()}, "replay_endpoints": {"a": "nonsense"}}
     with FedMsgContext(mute=True, **config) as context, pytest.raises(ConfigError, match=r"replay_endpoints\['a'\]"):
         context.tail_messages()
+
+
+def test_listener_does_not_follow_the_number_of_another_service(sqlite_url: str, tmp_path: Path) -> None:
+    """Another service, whose messages are validly signed, sends a number far ahead through the same endpoint."""
+    bench = Bench(tmp_path)
+    theirs = {**bench.config, "certname": Holder("bank.test", bench.ca).write(tmp_path)}
+    signing = {**bench.config, "sign_messages": True, "certnames": {NAME: bench.config["certname"]}}
+    config = publishing(sqlite_url, timeout=10, replay_endpoints={NAME: free_address()}, **signing)
+    with (
+        opened(sqlite_url) as store,
+        serving(store, name=NAME, replay_endpoints=config["replay_endpoints"]),
+        FedMsgContext(**config) as publisher,
+        listening(config, publisher, validate_signatures=True) as listener,
+    ):
+        first = listener.got[0]["seq_id"]
+        for number in (10**9, store.last_number() + 1, 1):
+            stray = publisher._new_envelope(1, time.time(), "org.fedoraproject.dev.shop.stray", {})
+            body = encoding.dumps(crypto.sign({**stray, "seq_id": number}, **theirs)).encode()
+            assert publisher._outlet is not None
+            publisher._outlet.send(b"org.fedoraproject.dev.shop.stray", body)
+        wait_until(lambda: [topic.endswith("stray") for topic in listener.topics].count(True) == 3)
+        publisher.publish("order", modname="shop")
+        miss(publisher, store, 3)
+        publisher.publish("order", modname="shop")
+        last = store.last_number()
+    ours = numbers([one for one in listener.got if not one["topic"].endswith("stray")])
+    assert ours == [*range(first, last + 1)]
+    assert (listener.context.gaps["repeated"], listener.context.gaps["uncounted"]) == (0, 3)

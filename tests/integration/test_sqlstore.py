@@ -174,7 +174,7 @@ def test_what_1x_writes_on_the_side_is_stepped_over_at_the_next_start(database_u
 INSERT_OF_1X = "INSERT INTO fedmsg_messages (uuid, topic, msg) VALUES (:u, :t, :m)"
 
 
-@pytest.mark.parametrize("first", ["ours", "1.x"])
+@pytest.mark.parametrize("first", ["ours", "1.x"], ids=["ours", "old"])
 def test_store_and_1x_write_into_one_table_in_turn(database_url: str, first: str) -> None:
     engine = sa.create_engine(database_url)
     if first == "1.x":
@@ -354,6 +354,8 @@ def test_a_reader_does_not_wait_for_a_writer(full: SqlStore) -> None:
         "nonsense", "nosuch://x/y", "sqlite+nosuch:///x", "postgresql+nosuch://x/y", "postgresql://x:port/y",
         "postgresql://x:99999/y", "postgresql://x:-1/y", "postgresql://[::1/y", "", "sqlite://x:y@z:a/b",
     ],
+    ids=["no-url", "no-dialect", "no-sqlite-driver", "no-driver", "port-text", "port-big", "port-minus", "host",
+         "empty", "sqlite-port"],
 )  # fmt: skip
 def test_a_url_that_can_not_be_used(url: str) -> None:
     with pytest.raises(ConfigError, match="persistent_store"):

@@ -84,7 +84,7 @@ def test_a_strict_topic_fixes_its_last_word() -> None:
     ],
 )
 def test_match(topics: str | list[str], strict: bool, topic: str, match: bool) -> None:
-    assert Topics(topics, strict=strict).match(topic) is match
+    assert Topics(topics, strict=strict).matches(topic) is match
 
 
 # ---------------------------------------------------------------- pages
@@ -550,7 +550,9 @@ def test_a_message_that_tells_no_time_does_not_hide_what_was_missed(
     assert Consumer(tmp_path, server).run(written + 10) == [6, 7]
 
 
-@pytest.mark.parametrize("odd", [-1, float("nan"), 1e300, (T + 248) * 1000, "x"], ids=repr)
+@pytest.mark.parametrize(
+    "odd", [-1, float("nan"), 1e300, (T + 248) * 1000, "x"], ids=["negative", "nan", "huge", "milliseconds", "text"]
+)
 def test_catch_up_is_not_steered_by_odd_times(server: DatagrepperServer, tmp_path: Path, odd: Any) -> None:
     """The last message of all has an odd time: what passed after the one before it is caught up with."""
     with Consumer(tmp_path, server) as consumer:

@@ -166,9 +166,10 @@ def test_what_makes_no_sense_is_one_warning(text: str, file: StatusFile, caplog:
 
 
 ODD_TIMES: list[object] = [None, -1, float("nan"), 1e300, 1_700_000_001_000, "1", True, {}, []]
+ODD_IDS = ["none", "negative", "nan", "huge", "milliseconds", "text", "true", "dict", "list"]
 
 
-@pytest.mark.parametrize("when", ODD_TIMES, ids=repr)
+@pytest.mark.parametrize("when", ODD_TIMES, ids=ODD_IDS)
 def test_status_with_an_odd_time_has_the_time_of_receipt(
     file: StatusFile, when: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -187,7 +188,7 @@ def test_status_with_an_odd_time_has_the_time_of_receipt(
     assert found.timestamp == TWO["body"]["timestamp"]
 
 
-@pytest.mark.parametrize("when", ODD_TIMES[1:], ids=repr)
+@pytest.mark.parametrize("when", ODD_TIMES[1:], ids=ODD_IDS[1:])
 def test_status_of_an_earlier_version_with_an_odd_time_is_read(when: object) -> None:
     found = cursor.parse(json.dumps({"message": {"topic": "a.b", "body": {**BODY, "timestamp": when}}}))
     assert found.timestamp in {None, 1_700_000_001_000}

@@ -49,7 +49,9 @@ GREETING_OF_PUB = (
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"\xff" * 100, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", GREETING_OF_PUB], ids=repr
+    "garbage",
+    [b"\xff" * 100, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", GREETING_OF_PUB],
+    ids=["bytes", "nothing", "http", "pub"],
 )
 def test_client_hears_the_next_server_after_garbage(garbage: bytes) -> None:
     """What listens at the address does not speak ZeroMQ and ends; then a real server binds there."""
