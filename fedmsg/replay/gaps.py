@@ -169,7 +169,7 @@ class _Service:
         self._filler.numbers[self._name] = number
 
     def is_unknown(self, message: Message) -> bool:
-        """Return whether a message is of a signer whom the server has not confirmed."""
+        """Return whether a message is of a signer that the server has not confirmed."""
         return self._filler.signed and _signer(_envelope(message)) not in self._signers
 
     def is_live(self, message: Message) -> bool:

@@ -156,7 +156,7 @@ class ReplayContext(Closeable):
                 size += len(frames[-1])
                 if len(frames) > self._max:
                     raise QueryError(f"More than {self._max} messages: {protocol.ASK_FOR_LESS}")
-                # A single message is sent whatever its size: nobody can ask for less.
+                # A single message is sent whatever its size: no client can ask for less.
                 if size > limit and len(frames) > 1:
                     raise QueryError(f"More than {limit} bytes: {protocol.ASK_FOR_LESS}")
         if not frames:
