@@ -237,14 +237,17 @@ def test_a_gap_that_stays_is_told_of_and_the_stream_goes_on(
 def test_hub_passes_on_messages_that_the_server_does_not_know(caplog: pytest.LogCaptureFixture) -> None:
     """Their numbers may be those of another service, so they do not count, and nothing is lost by that."""
     address = free_address()
-    with Shop() as shop, serving(ListStore(), name=NAME, replay_endpoints={NAME: address}):
-        with consumer_of(shop, {"replay_endpoints": {NAME: address}}) as consumer:
-            shop.sell(1)
-            shop.miss(*range(2, 10))
-            shop.sell(10, 11)
-            wait_until(lambda: len(consumer.taken) >= 3)
-            assert consumer.said == [1, 10, 11]
-            assert counts(consumer) == {"handled": 3, "refused": 0, "replayed": 0, "lost": 0}
+    with (
+        Shop() as shop,
+        serving(ListStore(), name=NAME, replay_endpoints={NAME: address}),
+        consumer_of(shop, {"replay_endpoints": {NAME: address}}) as consumer,
+    ):
+        shop.sell(1)
+        shop.miss(*range(2, 10))
+        shop.sell(10, 11)
+        wait_until(lambda: len(consumer.taken) >= 3)
+        assert consumer.said == [1, 10, 11]
+        assert counts(consumer) == {"handled": 3, "refused": 0, "replayed": 0, "lost": 0}
     assert "its number does not count" in caplog.text
 
 
