@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``fedmsg-replay``: send stored messages to those who missed them."""
+"""``fedmsg-replay``: send stored messages to listeners that missed them."""
 
 from __future__ import annotations
 
