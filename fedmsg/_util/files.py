@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Stamp", "append", "is_trusted", "process_name", "replace", "stamp"]
+__all__ = ["ExchangedFile", "Stamp", "append", "is_trusted", "process_name", "read_trusted", "replace", "stamp"]
 
 #: What changes when a file does.
 Stamp = tuple[int, int, int, int]
@@ -34,6 +36,34 @@ def is_trusted(status: os.stat_result) -> bool:
         status: The status of its open descriptor; that of a path may be of another file a moment later.
     """
     return status.st_uid in {0, os.geteuid()} and not status.st_mode & stat.S_IWOTH
+
+
+def read_trusted(path: str | Path, most: int) -> bytes:
+    """Read a file that only root and the user of this process can have written.
+
+    Args:
+        path: The file.
+        most: How many bytes it may have.
+
+    Raises:
+        PermissionError: Others can write it.
+        OSError: It can't be read, is not a regular file, or is larger.
+    """
+    # Not to wait for the writer of a named pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if not is_trusted(status):
+            raise PermissionError(
+                errno.EPERM,
+                f"others can write it: chown {os.geteuid()} and chmod o-w it if it can be trusted",
+                str(path),
+            )
+        if status.st_size > most:
+            raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+        return file.read(most)
 
 
 def replace(path: str | Path, content: bytes, *, mode: int = 0o640, durable: bool = True) -> None:
@@ -97,6 +127,68 @@ def _write(descriptor: int, content: bytes) -> None:
         if not written:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         rest = rest[written:]
+
+
+class ExchangedFile:
+    """A small file that is replaced for every message, by one thread at a time.
+
+    A spare file is kept beside it, and the two change places. Renaming a new file over an old one
+    does the same, but makes some file systems write to the disk at once: a millisecond each time.
+    It is not forced to the disk: a reader sees a whole file whenever this process ends.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._spare = f"{path.parent}/.{path.name}.{os.getpid()}.spare"
+        self._can_exchange = True
+        # Those of processes that were killed.
+        for spare in path.parent.glob(f".{path.name}.*.spare"):
+            spare.unlink(missing_ok=True)
+
+    def write(self, content: bytes) -> None:
+        """Write it as a whole: a reader sees the old content or the new one.
+
+        Raises:
+            OSError: It can't be written.
+        """
+        descriptor = os.open(self._spare, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        try:
+            _write(descriptor, content)
+            os.ftruncate(descriptor, len(content))
+        finally:
+            os.close(descriptor)
+        if not (self._can_exchange and self._exchange()):
+            os.rename(self._spare, self._path)
+
+    def _exchange(self) -> bool:
+        """Let the files change places, if there are two and the file system can do it."""
+        problem = _rename_exchange()(os.fsencode(self._spare), os.fsencode(self._path))
+        if problem == errno.ENOENT:
+            return False  # the first time
+        self._can_exchange = not problem
+        return self._can_exchange
+
+    def close(self) -> None:
+        """Remove the spare file; a second call does nothing."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._spare)
+
+
+@functools.cache
+def _rename_exchange() -> Callable[[bytes, bytes], int]:
+    """Return a function that lets two files change places and returns the number of the error, 0 for none."""
+    # Only who uses it pays for loading it.
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # an old or another C library
+        return lambda one, other: errno.ENOSYS
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return lambda one, other: ctypes.get_errno() if rename(here, one, here, other, exchange) else 0
 
 
 def process_name() -> str:

@@ -16,9 +16,10 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 
+from fedmsg._util import text
 from fedmsg.exceptions import HttpError
 
-__all__ = ["Limit", "Params", "fetch", "get_json", "get_text"]
+__all__ = ["Limit", "Params", "TooLarge", "fetch", "get_json", "get_text"]
 
 #: The query of an address, as requests takes it; of a key with several values there are several pairs.
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
@@ -30,6 +31,9 @@ _RETRIES = 3
 # rarely come to one megabyte.
 _LARGEST = 64 * 1024 * 1024
 _LARGEST_TEXT = 64 * 1024
+# How many values an answer in JSON may have, counted before it is decoded: a value of three bytes
+# takes up to a hundred times as much in memory.
+_VALUES_MAX = 500_000
 _REDIRECTS = 5
 _PIECE = 64 * 1024
 _NO_ADDRESS = (
@@ -39,6 +43,10 @@ _NO_ADDRESS = (
 )
 # The root of the errors of urllib3.
 _BelowRequests: type[Exception] = requests.exceptions.BaseHTTPError  # type: ignore[attr-defined] # not in its stubs
+
+
+class TooLarge(HttpError):
+    """An answer is larger than is read."""
 
 
 def fetch(address: str) -> bytes:
@@ -75,6 +83,8 @@ def get_json(url: str, params: Params | None = None, timeout: float | Limit = _T
         HttpError: There is no answer in time, or it is an error, too large, or not JSON.
     """
     content = _get(url, params, timeout, largest, "application/json")
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > _VALUES_MAX:
+        raise TooLarge(f"{_shown(url)} answers with more than {_VALUES_MAX} values", 200)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -99,19 +109,19 @@ def get_text(url: str, params: Params | None = None, timeout: float = _TIMEOUT, 
         raise HttpError(f"the answer of {_shown(url)} is not UTF-8", 200) from error
 
 
-def _get(url: str, params: Params | None, patience: float | Limit, largest: int, kind: str) -> bytearray:
+def _get(url: str, params: Params | None, timeout: float | Limit, largest: int, kind: str) -> bytearray:
     # Uncompressed: a few bytes could unpack to more than there is memory.
     headers = {"Accept": kind, "Accept-Encoding": "identity"}
-    limit = patience if isinstance(patience, Limit) else Limit(patience)
+    limit = timeout if isinstance(timeout, Limit) else Limit(timeout)
     with _errors_named(url, limit), requests.Session() as session, limit:
         session.max_redirects = _REDIRECTS
         for scheme in ("https://", "http://"):
             session.mount(scheme, _LimitedAdapter(limit))
         if url.lower().startswith("https:"):
-            session.adapters.pop("http://")  # no redirection from there to where everybody can read along
+            session.adapters.pop("http://")  # no redirection from there to plain text
         # To connect must not take as long as to answer: that alone can't be cut.
-        timeout = (min(_CONNECT, limit.seconds), limit.seconds)
-        with session.get(url, params=params, headers=headers, timeout=timeout, stream=True) as response:
+        times = (min(_CONNECT, limit.seconds), limit.seconds)
+        with session.get(url, params=params, headers=headers, timeout=times, stream=True) as response:
             if response.status_code != 200:
                 raise HttpError(f"{_shown(url)} answers with status {response.status_code}", response.status_code)
             content = _read(response, largest)
@@ -129,7 +139,7 @@ def _read(response: requests.Response, largest: int) -> bytearray:
     for piece in response.iter_content(_PIECE):
         content += piece
         if len(content) > largest:
-            raise HttpError(f"{_shown(response.url)} answers with more than {largest} bytes", 200)
+            raise TooLarge(f"{_shown(response.url)} answers with more than {largest} bytes", 200)
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and len(content) != int(announced):
         raise requests.exceptions.ConnectionError
@@ -149,37 +159,31 @@ def _errors_named(url: str, limit: Limit) -> Iterator[None]:
 
 
 def _problem(error: Exception, limit: Limit) -> str:
-    """Say what is the matter with an address."""
+    """Describe what is wrong with an address."""
     if limit.is_over or isinstance(error, requests.exceptions.Timeout):
         return "does not answer in time"
     if isinstance(error, requests.exceptions.TooManyRedirects):
         return f"redirects more than {_REDIRECTS} times"
     if isinstance(error, _NO_ADDRESS):
         return "is not an http or https address, or leads to one that is not"
-    # What the operating system or the TLS library said in the end, or at least what kind of error it is.
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return f"can't be asked: {ascii(cause.strerror)[1:-1][:200]}"
-        cause = cause.__cause__ or cause.__context__
-    return f"can't be asked: {type(error).__name__}"
+    return f"can't be asked: {_reason(error)}"
 
 
 def _shown(url: str) -> str:
-    """An address as it may be told: without passwords, and harmless wherever it comes from."""
+    """Return an address fit for a log: without passwords, and harmless wherever it comes from."""
     _, at, behind = url.partition("://")
     place = behind.partition("?")[0].partition("#")[0]
     host, slash, path = place.partition("/")
     scheme = url[: -len(behind)] if at else url
-    return ascii(scheme + host.rpartition("@")[2] + slash + path)[1:-1][:200]
+    return text.quoted(scheme + host.rpartition("@")[2] + slash + path, 200)
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system or the TLS library said in the end, or at least what kind of error it is."""
+    """Return the error of the operating system or the TLS library, or at least what kind of error it is."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
-            return ascii(cause.strerror)[1:-1][:200]
+            return text.quoted(cause.strerror, 200)
         cause = cause.__cause__ or cause.__context__
     return type(error).__name__
 
@@ -190,7 +194,7 @@ def _reason(error: BaseException) -> str:
 class Limit:
     """Ends a request when time is up: a time-out of requests begins anew with every byte that comes.
 
-    It counts from the beginning of the block. Whoever waits for the answer gets an HttpError.
+    It counts from the beginning of the block. The caller who waits for the answer gets an HttpError.
 
     Args:
         seconds: How long the whole request may take.
@@ -220,7 +224,7 @@ class Limit:
         with self._lock:
             for one in self._sockets:
                 with suppress(OSError):
-                    # Below TLS, so that whoever reads sees the end and nothing else.
+                    # Below TLS, so that the reader sees the end and nothing else.
                     socket.socket.shutdown(one, socket.SHUT_RDWR)
 
     def __enter__(self) -> Limit:
@@ -251,11 +255,11 @@ class _LimitedAdapter(HTTPAdapter):
         super().__init__()
 
     def get_connection_with_tls_context(self, *arguments: Any, **keywords: Any) -> Any:
-        """Give the pool of connections for a request."""
+        """Return the pool of connections for a request."""
         return self._watched(super().get_connection_with_tls_context(*arguments, **keywords))
 
     def get_connection(self, *arguments: Any, **keywords: Any) -> Any:
-        """Give the same in older versions of requests."""
+        """Return the same in older versions of requests."""
         return self._watched(super().get_connection(*arguments, **keywords))
 
     def _watched(self, pool: Any) -> Any:

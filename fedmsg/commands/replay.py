@@ -88,7 +88,7 @@ class ReplayCommand(BaseCommand):
         print("OK.")
 
     def _fetch(self, msg_id: str) -> tuple[str, str, Any]:
-        """Give modname, topic and content of a message of the past."""
+        """Return modname, topic and content of a message of the past."""
         url = (self.config["datagrepper_url"] or _DATAGREPPER).rstrip("/").removesuffix("/raw")
         patience = max(_PATIENCE, settings.get(self.config, "timeout"))
         try:
@@ -106,7 +106,7 @@ class ReplayCommand(BaseCommand):
         return words[3], words[4], found["msg"]
 
     def _publish(self, modname: str, topic: str, msg: Any) -> str:
-        """Publish; give the id of the new message."""
+        """Publish; returns the id of the new message."""
         sent: list[str] = []
         with _relayed.publishing(
             self.config, topic=topic, modname=modname, hook=lambda envelope: sent.append(envelope["msg_id"])

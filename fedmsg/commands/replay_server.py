@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``fedmsg-replay``: give stored messages to those who missed them."""
+"""``fedmsg-replay``: send stored messages to listeners that missed them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fedmsg.replay import ReplayContext
 
 __all__ = ["ReplayServerCommand", "replay_server"]
 
-# A question may take a while; a server that has not looked for the next one for so long is stuck. Seconds.
+# A query may take a while; a server that has not looked for the next one for so many seconds is stuck.
 _STUCK_AFTER = 10.0
 
 
 class ReplayServerCommand(BaseCommand):
     """Answer those who missed messages, at replay_endpoints[NAME], out of the persistent_store.
 
-    The command runs in the foreground until it is told to stop.
+    The command runs in the foreground until it is stopped.
     """
 
     name = "fedmsg-replay"
@@ -81,9 +81,7 @@ class ReplayServerCommand(BaseCommand):
         if len(named) == 1:
             return next(iter(named))
         if not named:
-            raise ConfigError(
-                "replay_endpoints is not set: give it a name and an address, such as tcp://127.0.0.1:3100"
-            )
+            raise ConfigError("replay_endpoints is not set: add a name and an address, such as tcp://127.0.0.1:3100")
         raise ConfigError(f"replay_endpoints has several names; choose one with --name: {', '.join(map(str, named))}")
 
     @staticmethod

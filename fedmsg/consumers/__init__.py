@@ -11,9 +11,9 @@ import fedmsg.crypto
 from fedmsg import _wire
 from fedmsg.config import settings
 from fedmsg.consumers._bus import BusHooks, decoded
-from fedmsg.consumers.status import POST, PRE
 from fedmsg.hub import Consumer
 from fedmsg.hub.consumer import runner_of
+from fedmsg.store.cursor import POST, PRE
 
 __all__ = ["FedmsgConsumer"]
 

@@ -14,13 +14,13 @@ import fedmsg.crypto
 from fedmsg import encoding
 from fedmsg._util.bounded import SeenIds
 from fedmsg.config import settings
-from fedmsg.consumers._gaps import Gaps
-from fedmsg.consumers._memory import Memory
-from fedmsg.consumers.status import POST, PRE
 from fedmsg.exceptions import MessageError
 from fedmsg.hub import ZMQMessage
 from fedmsg.hub.consumer import runner_of
 from fedmsg.hub.handling import RunnerHooks
+from fedmsg.replay.consumer import Gaps
+from fedmsg.store.catchup import Memory
+from fedmsg.store.cursor import POST, PRE
 
 __all__ = ["BusHooks", "as_dict", "decoded"]
 
@@ -84,7 +84,10 @@ class BusHooks(RunnerHooks):
         self.service = name
         consumer.name_to_seq_id[name] = -1
         self.selects = True
-        self._gaps = Gaps(config, consumer.name_to_seq_id, consumer.topic, self._check_replayed, consumer.hub)
+        self._gaps = Gaps(
+            config, consumer.name_to_seq_id, consumer.topic, self._check_replayed, consumer.hub,
+            signed=consumer.validate_signatures,
+        )  # fmt: skip
 
     def prepare(self) -> None:
         """Raise what keeps messages from being checked.

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Messages that were missed are asked for again.
+"""Replay: messages that were missed are asked for again.
 
 A publisher with a ``persistent_store`` numbers its messages without gaps and keeps them
-(`fedmsg.replay.sqlstore.SqlStore`). A `ReplayContext` answers questions for them. A
-listener that finds a number left out asks for what lies between: `check_for_replay`, or
-`fedmsg.replay.gaps.GapFiller` for many messages, also from asynchronous code.
+(`fedmsg.replay.sqlstore.SqlStore`). A `ReplayContext` answers queries for them. A subscriber that
+finds a gap in the numbers asks for what is missing: by `check_for_replay`, or for many messages by
+`fedmsg.replay.gaps.GapFiller`.
 """
 
 from __future__ import annotations

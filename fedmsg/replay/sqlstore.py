@@ -1,44 +1,36 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Messages kept in a database by SQLAlchemy: SQLite or PostgreSQL.
+"""Messages in a database: SQLite or PostgreSQL.
 
-Numbers come from a row that counts, and that is changed in the same transaction that
-stores the message: a writer that dies half-way has taken no number, and writers wait for
-each other, whatever process or thread they are in.
+Numbers come from a row that counts. It is changed in the same transaction that stores the message:
+a writer that dies half-way has taken no number, and writers wait for each other, whatever process
+or thread they are in. The row follows the table, because others may write there too: fedmsg 1.x,
+whose numbers come from the table itself, or an administrator.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import threading
-import time
-import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from contextlib import ExitStack
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc, orm
 
 from fedmsg import encoding
-from fedmsg.exceptions import ConfigError, QueryError, StoreError
+from fedmsg.exceptions import QueryError
 from fedmsg.replay import protocol
-from fedmsg.transport.zmq import contexts
+from fedmsg.store import database
+from fedmsg.store.base import Finish, Position
 
 __all__ = ["SqlMessage", "SqlStore", "connect"]
 
-#: Finishes an envelope that has its number, for example by signing it; gives it, or a changed copy.
-Finish = Callable[[dict[str, Any]], "dict[str, Any] | None"]
-
-_T = TypeVar("_T")
-
 # Of single numbers or ids; databases limit how many values a statement may have.
-_MOST_LISTED = 10_000
+_LISTED_MAX = 10_000
 # What a signed 64-bit column can hold.
-_BIGGEST = 2**63 - 1
-# How long to wait for another writer of an SQLite file, in seconds.
-_PATIENCE = 30.0
+_NUMBER_MAX = 2**63 - 1
 # Messages are read from the database in batches of so many.
-_BATCH = 1000
+_READ_BATCH = 1000
 
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -72,7 +64,7 @@ class SqlMessage(_Base):
 
 
 class _Counter(_Base):
-    """The last number that was given out, in the only row."""
+    """The last number that was assigned, in the only row."""
 
     __tablename__ = "fedmsg_counter"
 
@@ -84,13 +76,11 @@ _messages: sa.Table = SqlMessage.__table__  # type: ignore[assignment] # the typ
 _counter: sa.Table = _Counter.__table__  # type: ignore[assignment]
 
 # Made once: to put them together takes as long as to have them done.
-_TAKE = sa.update(_counter).values(last=_counter.c.last + sa.bindparam("count", type_=_Number))
-_TAKE_AND_TELL = _TAKE.returning(_counter.c.last)
 _LAST = sa.select(_counter.c.last)
 _INSERT = sa.insert(_messages)
-
-_stores: weakref.WeakSet[SqlStore] = weakref.WeakSet()
-_inherited: list[object] = []
+#: Held in PostgreSQL while tables are made, until the end of the transaction.
+_LOCK_TABLES = sa.select(sa.func.pg_advisory_xact_lock(0x6665646D7367))
+_HIGHEST = sa.select(sa.func.coalesce(sa.func.max(_messages.c.seq_id), 0)).scalar_subquery()
 
 
 class SqlStore:
@@ -113,39 +103,41 @@ class SqlStore:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.session_class = orm.sessionmaker(engine)
-        self._returning = bool(engine.dialect.update_returning) and engine.dialect.name != "sqlite"
-        with _mapped(self, "can't be prepared"):
-            # Who may only read the database can use one that is ready.
-            if not _retried(self._is_ready):
-                _retried(self._prepare)
-        _stores.add(self)
+        self._is_postgresql = engine.dialect.name == "postgresql"
+        self._is_returning = bool(engine.dialect.update_returning) and engine.dialect.name != "sqlite"
+        greatest = sa.func.max if engine.dialect.name == "sqlite" else sa.func.greatest
+        # The last number: of the counter, or of the table where others have written since.
+        self._newest = greatest(_counter.c.last, _HIGHEST)
+        self._take: sa.Update | None = None
+        with database.errors_mapped(engine, "can't be prepared"):
+            # A user who may only read the database can use one that is ready.
+            if not database.retried(self._is_ready):
+                database.retried(self._prepare)
+        database.forget_in_child(engine)
 
     def _is_ready(self) -> bool:
         with self.engine.connect() as connection:
             inspector = sa.inspect(connection)
             if not all(inspector.has_table(table.name) for table in (_counter, _messages)):
                 return False
-            last = connection.execute(_LAST).scalar()
-            highest = connection.execute(sa.select(sa.func.max(_messages.c.seq_id))).scalar()
-            return last is not None and last >= (highest or 0)
+            return connection.execute(_LAST).scalar() is not None
 
     def _prepare(self) -> None:
-        postgresql = self.engine.dialect.name == "postgresql"
         with self.engine.begin() as connection:
-            if postgresql:
-                # Two that make the same table at the same time get in each other's way.
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x6665646D7367)))
+            if self._is_postgresql:
+                # Two that make the same table at the same time block each other.
+                connection.execute(_LOCK_TABLES)
             for table in (_counter, _messages):
                 connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
-            if postgresql:
+            if self._is_postgresql:
                 self._widen(connection)
+                self._make_sequence(connection)
             for index in sorted(_messages.indexes, key=lambda index: str(index.name)):
                 connection.execute(sa.schema.CreateIndex(index, if_not_exists=True))
-            highest = sa.select(sa.func.coalesce(sa.func.max(_messages.c.seq_id), 0)).scalar_subquery()
-            behind = sa.update(_counter).where(_counter.c.last < highest).values(last=highest)
+            behind = sa.update(_counter).where(_counter.c.last < _HIGHEST).values(last=_HIGHEST)
             connection.execute(behind)
             there = sa.exists().where(_counter.c.id == 1)
-            first = sa.select(sa.literal(1), highest).where(~there)
+            first = sa.select(sa.literal(1), _HIGHEST).where(~there)
             connection.execute(sa.insert(_counter).from_select(["id", "last"], first))
 
     def _widen(self, connection: sa.Connection) -> None:
@@ -155,6 +147,44 @@ class SqlStore:
                 connection.execute(sa.text("ALTER TABLE fedmsg_messages ALTER COLUMN uuid TYPE VARCHAR"))
             if column["name"] == "seq_id" and not isinstance(column["type"], sa.BigInteger):
                 connection.execute(sa.text("ALTER TABLE fedmsg_messages ALTER COLUMN seq_id TYPE BIGINT"))
+
+    def _taking(self) -> sa.Update:
+        """Make the statement that takes numbers, and see what the table needs for it."""
+        take = sa.update(_counter).values(last=self._newest + sa.bindparam("count", type_=_Number))
+        if self._is_postgresql and (sequence := self._sequence()):
+            return take.returning(_counter.c.last, sa.func.setval(sequence, _counter.c.last))
+        return take.returning(_counter.c.last) if self._is_returning else take
+
+    def _sequence(self) -> str | None:
+        """Return the sequence that fedmsg 1.x takes its numbers from, in PostgreSQL; made where it is missing.
+
+        Returns:
+            None where this user may not move it, and so fedmsg 1.x can't write to the table after us.
+        """
+        try:
+            with self.engine.begin() as connection:
+                name = self._find_sequence(connection) or self._make_sequence(connection)
+                is_ours = sa.select(sa.func.has_sequence_privilege(name, "UPDATE"))
+                return name if connection.execute(is_ours).scalar() else None
+        except exc.ProgrammingError:
+            # The table belongs to another user.
+            return None
+
+    @staticmethod
+    def _find_sequence(connection: sa.Connection) -> str | None:
+        name: str | None = connection.execute(
+            sa.select(sa.func.pg_get_serial_sequence(_messages.name, "seq_id"))
+        ).scalar()
+        return name
+
+    def _make_sequence(self, connection: sa.Connection) -> str:
+        name = f"{_messages.name}_seq_id_seq"
+        connection.execute(_LOCK_TABLES)
+        if self._find_sequence(connection) is None:
+            connection.execute(sa.text(f"CREATE SEQUENCE {name} OWNED BY {_messages.name}.seq_id"))
+            default = f"ALTER TABLE {_messages.name} ALTER COLUMN seq_id SET DEFAULT nextval('{name}')"
+            connection.execute(sa.text(default))
+        return name
 
     # ---------------------------------------------------------------- writing
 
@@ -183,39 +213,62 @@ class SqlStore:
             finish: Called for each of them, see `add`.
 
         Returns:
-            The stored messages, numbered in the order they were given in.
+            The stored messages, numbered in their order.
 
         Raises:
             StoreError: They could not be stored. An IOError.
         """
-        given = list(messages)
-        with _mapped(self, "can't be written"):
-            return _retried(lambda: self._add(given, finish))
+        batch = list(messages)
+        if not batch:
+            return []
+        with database.errors_mapped(self.engine, "can't be written"):
+            if self._take is None:
+                self._take = database.retried(self._taking)
+            return database.retried(lambda: self._add(batch, finish))
+
+    append = add_many
 
     def _add(self, messages: list[Mapping[str, Any]], finish: Finish | None) -> list[dict[str, Any]]:
         stored = []
-        with _before_commit() as committing, self.engine.begin() as connection:
+        with database.before_commit() as committing, self.engine.begin() as connection:
             # Comes first: it is what makes other writers wait, and on SQLite what makes this one wait for them.
-            last = self._take(connection, len(messages))
+            last = self._take_numbers(connection, len(messages))
             for number, message in enumerate(messages, start=last - len(messages) + 1):
                 numbered = {**message, "seq_id": number}
                 stored.append((finish(numbered) or numbered) if finish is not None else numbered)
-            if stored:
-                rows = [_row(message) for message in stored]
-                connection.execute(_INSERT, rows if len(rows) > 1 else rows[0])
+            rows = [_row(message) for message in stored]
+            connection.execute(_INSERT, rows if len(rows) > 1 else rows[0])
             committing.set()
         return stored
 
-    def _take(self, connection: sa.Connection, count: int) -> int:
-        if self._returning:
-            return int(connection.execute(_TAKE_AND_TELL, {"count": count}).scalar_one())
-        connection.execute(_TAKE, {"count": count})
-        return int(connection.execute(_LAST).scalar_one())
+    def _take_numbers(self, connection: sa.Connection, count: int) -> int:
+        """Take so many numbers; returns the last of them."""
+        assert self._take is not None
+        taken = connection.execute(self._take, {"count": count})
+        return int((taken if self._is_returning else connection.execute(_LAST)).one()[0])
+
+    def trim(self, until: Position) -> int:
+        """Remove the messages up to a number, included; their numbers are not assigned again.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            StoreError: The database could not be written. An IOError.
+        """
+
+        def remove() -> int:
+            with self.engine.begin() as connection:
+                connection.execute(sa.update(_counter).values(last=self._newest))
+                return int(connection.execute(sa.delete(_messages).where(_messages.c.seq_id <= until)).rowcount)
+
+        with database.errors_mapped(self.engine, "can't be written"):
+            return database.retried(remove)
 
     # ---------------------------------------------------------------- reading
 
     def get(self, query: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Give the messages that a question asks for, in the order of their numbers.
+        """Return the messages that a query asks for, in the order of their numbers.
 
         Args:
             query: Any of ``seq_id``, ``seq_ids``, ``seq_id_range``, ``msg_id``, ``msg_ids``,
@@ -228,35 +281,66 @@ class SqlStore:
         return list(self.iter(query))
 
     def iter(self, query: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
-        """Give the same messages as `get` one after the other, however many there are."""
+        """Yield the same messages as `get` one after the other, however many there are."""
         for text in self.texts(query):
             yield encoding.loads(text)
 
     def texts(self, query: Mapping[str, Any]) -> Generator[str, None, None]:
-        """Give the same messages as `iter` as the JSON texts that they are stored as."""
+        """Yield the same messages as `iter` as the JSON texts that they are stored as."""
         found = False
         asked = sa.select(_messages.c.msg).order_by(_messages.c.seq_id)
         if query:
             asked = asked.where(sa.or_(*(_condition(key, value) for key, value in query.items())))
-        with _mapped(self, "can't be read"), ExitStack() as stack:
-            connection = _retried(lambda: self._connected(stack))
-            for row in stack.enter_context(connection.execution_options(yield_per=_BATCH).execute(asked)):
-                found = True
-                yield row[0]
+        for row in self._rows(asked):
+            found = True
+            yield row[0]
         if not found:
             raise QueryError(protocol.NO_MATCH)
 
+    def read(
+        self,
+        after: Position = 0,
+        until: Position | None = None,
+        prefixes: Iterable[str] = (),
+        limit: int | None = None,
+    ) -> Iterator[tuple[Position, str]]:
+        """Yield messages as JSON with their numbers, in order.
+
+        Args:
+            after: The number before the first one.
+            until: The last number; the newest when not given.
+            prefixes: Beginnings of the wanted topics; all topics when there are none.
+            limit: How many messages at most.
+
+        Raises:
+            StoreError: The database could not be read. An IOError.
+        """
+        columns = _messages.c
+        asked = sa.select(columns.seq_id, columns.msg).order_by(columns.seq_id).where(columns.seq_id > after)
+        if until is not None:
+            asked = asked.where(columns.seq_id <= until)
+        if wanted := list(prefixes):
+            asked = asked.where(sa.or_(*(sa.func.substr(columns.topic, 1, len(one)) == one for one in wanted)))
+        yield from map(tuple, self._rows(asked if limit is None else asked.limit(limit)))
+
+    def _rows(self, asked: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+        with database.errors_mapped(self.engine, "can't be read"), ExitStack() as stack:
+            connection = database.retried(lambda: self._connected(stack))
+            yield from stack.enter_context(connection.execution_options(yield_per=_READ_BATCH).execute(asked))
+
     def _connected(self, stack: ExitStack) -> sa.Connection:
-        """Give a connection on which something has just been read."""
-        with _before_commit():
+        """Return a connection on which something has just been read."""
+        with database.before_commit():
             connection = stack.enter_context(self.engine.connect())
             connection.execute(_LAST).close()
             return connection
 
     def last_number(self) -> int:
-        """Give the number of the last message that was stored; 0 when there is none yet."""
-        with _mapped(self, "can't be read"), self.engine.connect() as connection:
-            return int(connection.execute(_LAST).scalar_one())
+        """Return the number of the last message that was stored; 0 when there is none yet."""
+        with database.errors_mapped(self.engine, "can't be read"), self.engine.connect() as connection:
+            return int(connection.execute(sa.select(self._newest)).scalar_one())
+
+    last = last_number
 
     def close(self) -> None:
         """Close the connections that are not in use; later use opens new ones."""
@@ -274,7 +358,7 @@ def _row(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _local_time(seconds: Any) -> dt.datetime | None:
-    """Give a time as the table has it, since fedmsg 1.x: in local time, and without saying so."""
+    """Return a time as the table has it since fedmsg 1.x: in local time, without a time zone."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None
     try:
@@ -283,11 +367,11 @@ def _local_time(seconds: Any) -> dt.datetime | None:
         return None
 
 
-# ---------------------------------------------------------------- questions
+# ---------------------------------------------------------------- queries
 
 
 def _condition(key: str, value: Any) -> sa.ColumnElement[bool]:
-    """Turn one part of a question into what the database is asked.
+    """Return the condition in SQL for one part of a query.
 
     Raises:
         QueryError: There is no such part, or its value is ill-formed.
@@ -301,7 +385,7 @@ def _condition(key: str, value: Any) -> sa.ColumnElement[bool]:
     except (TypeError, ValueError) as error:
         if isinstance(error, QueryError):
             raise
-        # So spelt by fedmsg 1.x, and compared by programs.
+        # fedmsg 1.x spells it so, and programs compare it.
         shown = "sed_id_range" if key == "seq_id_range" else key
         raise QueryError(f'Ill-format "{shown}" field') from error
 
@@ -310,7 +394,7 @@ def _integer(value: Any) -> int:
     if type(value) is not int:
         raise TypeError("not an integer")
     # No column holds more, and no message has such a number.
-    return max(-_BIGGEST, min(value, _BIGGEST))
+    return max(-_NUMBER_MAX, min(value, _NUMBER_MAX))
 
 
 def _text(value: Any) -> str:
@@ -323,8 +407,8 @@ def _text(value: Any) -> str:
 def _listed(value: Any) -> list[Any]:
     if not isinstance(value, list | tuple):
         raise TypeError("not a list")
-    if len(value) > _MOST_LISTED:
-        raise QueryError(f"A list may have {_MOST_LISTED} items: {protocol.ASK_FOR_LESS}")
+    if len(value) > _LISTED_MAX:
+        raise QueryError(f"A list may have {_LISTED_MAX} items: {protocol.ASK_FOR_LESS}")
     return list(value)
 
 
@@ -355,63 +439,6 @@ _CONDITIONS: dict[str, Callable[[Any], sa.ColumnElement[bool]]] = {
 }
 
 
-# ---------------------------------------------------------------- the database
-
-
-@contextmanager
-def _mapped(store: SqlStore, what: str) -> Iterator[None]:
-    """Turn the errors of the database into one of ours."""
-    try:
-        yield
-    except exc.SQLAlchemyError as error:
-        # The last line of what the driver says, without the statement and its values.
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()
-        where = store.engine.url.render_as_string(hide_password=True)
-        raise StoreError(f"the store {where} {what}: {reason[0] if reason else type(error).__name__}") from error
-
-
-class _ConnectionLost(exc.SQLAlchemyError):
-    """A connection out of the pool had gone, as after a restart of the database; nothing was done by it."""
-
-
-@contextmanager
-def _before_commit() -> Iterator[threading.Event]:
-    """Tell a connection that was lost before anything was committed from one of which nobody knows.
-
-    Yields:
-        What to set before the commit.
-    """
-    committing = threading.Event()
-    try:
-        yield committing
-    except exc.DBAPIError as error:
-        if error.connection_invalidated and not committing.is_set():
-            raise _ConnectionLost(str(error.orig)) from error
-        raise
-
-
-def _retried(work: Callable[[], _T]) -> _T:
-    """Do a transaction, again where another writer was in the way or the connection was an old one."""
-    deadline, tries = time.monotonic() + _PATIENCE, 3
-    while True:
-        try:
-            return work()
-        except _ConnectionLost:
-            tries -= 1
-            if not tries:
-                raise
-        except exc.OperationalError as error:
-            if not _in_the_way(error) or time.monotonic() > deadline:
-                raise
-        # The driver has waited already; others get their turn.
-        time.sleep(0.001)
-
-
-def _in_the_way(error: exc.OperationalError) -> bool:
-    # Serialization failure and deadlock of PostgreSQL; SQLite's driver names nothing before Python 3.11.
-    return getattr(error.orig, "sqlstate", None) in {"40001", "40P01"} or "database is locked" in str(error.orig)
-
-
 def connect(url: str) -> SqlStore:
     """Open the store at a SQLAlchemy URL.
 
@@ -422,45 +449,4 @@ def connect(url: str) -> SqlStore:
         ConfigError: It is no such URL, or its driver is not installed.
         StoreError: The database can't be used.
     """
-    try:
-        parsed = sa.make_url(url)
-        # Of the drivers for PostgreSQL the one that the extra brings.
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(parsed)
-    except (exc.ArgumentError, ImportError) as error:
-        raise ConfigError(
-            f"persistent_store: {error}; write a URL such as sqlite:////var/lib/fedmsg/store.db"
-        ) from error
-    set_up = {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}.get(engine.dialect.name)
-    if set_up is not None:
-        sa.event.listen(engine, "connect", set_up)
-    return SqlStore(engine)
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    """Let readers and a writer work at the same time, and a commit last."""
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={int(_PATIENCE * 1000)}")
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
-
-
-def _set_up_postgresql(connection: Any, _record: object) -> None:
-    """Let a writer that is frozen, or whose machine has gone, not keep the others waiting for ever."""
-    cursor = connection.cursor()
-    cursor.execute(f"SET idle_in_transaction_session_timeout = '{int(2 * _PATIENCE)}s'")
-    cursor.close()
-    connection.commit()
-
-
-def _in_child() -> None:
-    """Leave a parent's connections to the parent: a child opens its own."""
-    for store in _stores:
-        # Never freed here, since to free one is to close it.
-        _inherited.append(store.engine.pool)
-        store.engine.dispose(close=False)
-
-
-contexts.after_fork(_in_child)
+    return SqlStore(database.open_engine(url, "persistent_store"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The store that a publisher writes to: opened once in a contexts, and written in order.
+"""The store that a publisher writes to: opened once in a process, and written in order.
 
 Contexts of a process that use the same store share one `Writer`. What it stores it sends
 before it stores the next, so that the threads of a process send in the order of the
@@ -64,7 +64,7 @@ class Writer:
         self.check(signed=signed)
 
     def check(self, *, signed: bool) -> None:
-        """Refuse to sign what this store would change afterwards.
+        """Reject signing what this store would change afterwards.
 
         Raises:
             RefusedAtStart: It would.
@@ -72,7 +72,7 @@ class Writer:
         if signed and not self._finishes:
             raise RefusedAtStart(
                 f"sign_messages is on, and persistent_store is {self.store!r}, whose add(msg) would number a message "
-                "that is signed already: give it a second argument, add(msg, finish), and store finish(msg)"
+                "that is signed already: let it have a second argument, add(msg, finish), and store finish(msg)"
             )
 
     def publish(
@@ -88,7 +88,7 @@ class Writer:
 
         Args:
             envelope: The envelope without its number.
-            finish: Gives the envelope as it is to be stored and sent; its argument has the
+            finish: Returns the envelope as it is to be stored and sent; its argument has the
                 number. What it raises leaves the store as it was.
             send: Sends what ``finish`` has made last.
         """
@@ -143,7 +143,7 @@ def _takes_finish(add: Callable[..., Any]) -> bool:
 
 
 def open_store(config: Mapping[str, Any]) -> Any:
-    """Give the configured store, and open it when only its URL is configured.
+    """Return the configured store, and open it when only its URL is configured.
 
     Raises:
         ConfigError: The URL can't be used.
@@ -179,7 +179,7 @@ def open_writer(config: Mapping[str, Any], *, signed: bool) -> Writer:
 
 
 def close(writer: Writer) -> None:
-    """Give up one use of a writer; the last one closes a store that was opened by its URL."""
+    """End one use of a writer; the last one closes a store that was opened by its URL."""
     with _lock:
         writer.users -= 1
         if writer.users:
@@ -187,7 +187,7 @@ def close(writer: Writer) -> None:
         for key in [key for key, value in _open.items() if value is writer]:
             del _open[key]
             writer.shut()
-            # An object that was configured belongs to whoever has made it.
+            # An object that was configured belongs to the code that has made it.
             if isinstance(key, str):
                 writer.store.close()
 

@@ -99,6 +99,8 @@ def test_one_of_several_names(configure: Configure) -> None:
         ({"persistent_store": None}, (), 5, "No valid persistent_store config value found."),
         ({"persistent_store": 3}, (), 5, "No valid persistent_store config value found: 3 has no get(query)"),
         ({"persistent_store": "nonsense"}, (), 5, "persistent_store: "),
+        ({"persistent_store": "postgresql://me@db:port/x"}, (), 5, "persistent_store: "),
+        ({"persistent_store": "postgresql://me@db:99999/x"}, (), 5, "persistent_store: 99999 is not a port"),
         ({"persistent_store": "sqlite:////nowhere/at/all.db"}, (), 3, "unable to open database file"),
         ({"replay_endpoints": {}}, (), 5, "replay_endpoints is not set"),
         ({}, ("--name", "bank"), 5, "No appropriate replay endpoint found for bank"),

@@ -213,17 +213,9 @@ def refusing() -> Iterator[str]:
         yield address
 
 
-@contextmanager
-def emptied() -> Iterator[str]:
-    """Give the address of a server that has nothing any more."""
-    address = free_address()
-    with serving(ListStore(), name=NAME, replay_endpoints={NAME: address}):
-        yield address
-
-
 @pytest.mark.parametrize(
     ("server", "reason"),
-    [(mute, "did not answer within"), (refusing, "I do not like you"), (emptied, "it no longer has them")],
+    [(mute, "did not answer within"), (refusing, "I do not like you")],
 )
 def test_a_gap_that_stays_is_told_of_and_the_stream_goes_on(
     server: Any, reason: str, caplog: pytest.LogCaptureFixture
@@ -241,6 +233,23 @@ def test_a_gap_that_stays_is_told_of_and_the_stream_goes_on(
     assert len(lines) == 1
     assert "8 messages of feed are lost, of the numbers 2 to 9" in lines[0]
     assert reason in lines[0]
+
+
+def test_hub_passes_on_messages_that_the_server_does_not_know(caplog: pytest.LogCaptureFixture) -> None:
+    """Their numbers may be those of another service, so they do not count, and nothing is lost by that."""
+    address = free_address()
+    with (
+        Shop() as shop,
+        serving(ListStore(), name=NAME, replay_endpoints={NAME: address}),
+        consumer_of(shop, {"replay_endpoints": {NAME: address}}) as consumer,
+    ):
+        shop.sell(1)
+        shop.miss(*range(2, 10))
+        shop.sell(10, 11)
+        wait_until(lambda: len(consumer.taken) >= 3)
+        assert consumer.said == [1, 10, 11]
+        assert counts(consumer) == {"handled": 3, "refused": 0, "replayed": 0, "lost": 0}
+    assert "its number does not count" in caplog.text
 
 
 def test_a_part_of_a_gap_that_is_gone_is_told_of(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,26 +3,29 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
 import socket
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
-from fedmsg import crypto
+from fedmsg import crypto, encoding
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import ConfigError, MessageError, NotListening, RefusedAtStart, StoreError
 from fedmsg.replay import sqlstore
 from fedmsg.testing import Bus, free_address, wait_until
-from tests.certificates import Bench
+from tests.certificates import Bench, Holder
 from tests.integration.faults.ground import Witness
 from tests.unit.replay.stores import ListStore, opened, serving
 
@@ -388,3 +391,39 @@ def test_a_replay_address_that_is_none_is_refused_at_the_call() -> None:
     config = {"endpoints": {"a": free_address()}, "replay_endpoints": {"a": "nonsense"}}
     with FedMsgContext(mute=True, **config) as context, pytest.raises(ConfigError, match=r"replay_endpoints\['a'\]"):
         context.tail_messages()
+
+
+def test_listener_does_not_follow_the_number_of_another_service(sqlite_url: str, tmp_path: Path) -> None:
+    """Another service, whose messages are validly signed, sends numbers of its own at an endpoint of the same name."""
+    bench = Bench(tmp_path)
+    theirs = {**bench.config, "certname": Holder("bank.test", bench.ca).write(tmp_path)}
+    signing = {**bench.config, "sign_messages": True, "certnames": {NAME: bench.config["certname"]}}
+    config = publishing(sqlite_url, timeout=10, replay_endpoints={NAME: free_address()}, **signing)
+    with ExitStack() as stack:
+        stray = stack.enter_context(stack.enter_context(zmq.Context()).socket(zmq.PUB))
+        stray.linger = 0
+        config["endpoints"][NAME].append(f"tcp://127.0.0.1:{stray.bind_to_random_port('tcp://127.0.0.1')}")
+        store = stack.enter_context(opened(sqlite_url))
+        stack.enter_context(serving(store, name=NAME, replay_endpoints=config["replay_endpoints"]))
+        publisher = stack.enter_context(FedMsgContext(**config))
+        listener = stack.enter_context(listening(config, publisher, validate_signatures=True))
+        first = listener.got[0]["seq_id"]
+
+        def send(number: int) -> None:
+            envelope = publisher._session.new_envelope(1, time.time(), "org.fedoraproject.dev.bank.stray", {})
+            signed = crypto.sign({**envelope, "seq_id": number}, **theirs)
+            stray.send_multipart([b"org.fedoraproject.dev.bank.stray", encoding.dumps(signed).encode()])
+
+        def has_come(number: int) -> bool:
+            return any(one["topic"].endswith("stray") and one["seq_id"] == number for one in [*listener.got])
+
+        for number in (10**9, store.last_number() + 1, 1):
+            wait_until(functools.partial(has_come, number), meanwhile=functools.partial(send, number))
+        publisher.publish("order", modname="shop")
+        miss(publisher, store, 3)
+        publisher.publish("order", modname="shop")
+        last = store.last_number()
+    ours = numbers([one for one in listener.got if not one["topic"].endswith("stray")])
+    assert ours == [*range(first, last + 1)]
+    assert listener.context.gaps["repeated"] == 0
+    assert listener.context.gaps["uncounted"] >= 3

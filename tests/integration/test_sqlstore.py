@@ -19,6 +19,7 @@ from fedmsg import encoding
 from fedmsg.exceptions import ConfigError, QueryError, StoreError
 from fedmsg.replay import sqlstore
 from fedmsg.replay.sqlstore import SqlMessage, SqlStore
+from fedmsg.store.base import MessageLog
 from tests.unit.replay.stores import TOPIC, envelope, opened
 
 
@@ -170,6 +171,75 @@ def test_what_1x_writes_on_the_side_is_stepped_over_at_the_next_start(database_u
         assert store.add(envelope(2))["seq_id"] == 10
 
 
+INSERT_OF_1X = "INSERT INTO fedmsg_messages (uuid, topic, msg) VALUES (:u, :t, :m)"
+
+
+@pytest.mark.parametrize("first", ["ours", "1.x"], ids=["ours", "old"])
+def test_store_and_1x_write_into_one_table_in_turn(database_url: str, first: str) -> None:
+    engine = sa.create_engine(database_url)
+    if first == "1.x":
+        with engine.begin() as connection:
+            connection.execute(sa.text(OLD[engine.dialect.name]))
+
+    def insert(msg_id: str) -> None:
+        # As fedmsg 1.x does: the database assigns the number.
+        with engine.begin() as connection:
+            connection.execute(sa.text(INSERT_OF_1X), {"u": msg_id, "t": TOPIC, "m": "{}"})
+
+    with opened(database_url) as one, opened(database_url) as two:
+        for turn in range(3):
+            assert one.add(envelope(turn))["seq_id"] == one.last_number()
+            insert(f"a{turn}")
+            insert(f"b{turn}")
+            two.add_many([envelope(turn), envelope(turn)])
+            insert(f"c{turn}")
+        assert one.last_number() == 18
+        with engine.connect() as connection:
+            assert connection.execute(sa.select(SqlMessage.seq_id).order_by("seq_id")).scalars().all() == [
+                *range(1, 19)
+            ]
+    engine.dispose()
+
+
+def test_store_goes_on_behind_rows_that_were_added_by_hand(store: SqlStore) -> None:
+    store.add(envelope(1))
+    with store.engine.begin() as connection:
+        connection.execute(sa.insert(SqlMessage), [{"seq_id": 50, "msg": "{}"}])
+    assert store.last_number() == 50
+    assert [store.add(envelope(number))["seq_id"] for number in (2, 3)] == [51, 52]
+
+
+def test_store_tries_again_when_another_writer_takes_its_number(store: SqlStore) -> None:
+    tries: list[int] = []
+
+    def finish(message: dict[str, Any]) -> None:
+        tries.append(message["seq_id"])
+
+    @sa.event.listens_for(store.engine, "before_cursor_execute")
+    def interfere(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        # Between taking the number and storing the message.
+        if statement.startswith("INSERT") and len(tries) == 1 and store.engine.dialect.name == "postgresql":
+            tries.append(0)
+            with store.engine.begin() as other:
+                other.execute(sa.insert(SqlMessage), [{"seq_id": tries[0], "msg": "{}"}])
+
+    store.add(envelope(1), finish)
+    # SQLite locks out other writers before a number is taken.
+    assert tries == ([1, 0, 2] if store.engine.dialect.name == "postgresql" else [1])
+
+
+def test_store_is_a_message_log(store: SqlStore) -> None:
+    log: MessageLog = store
+    log.append(envelope(number, topic=f"a.{'bc'[number % 2]}.x") for number in range(1, 11))
+    assert log.last() == 10
+    assert [position for position, _ in log.read()] == [*range(1, 11)]
+    assert [position for position, _ in log.read(after=3, until=8, prefixes=["a.b"], limit=2)] == [4, 6]
+    assert [json.loads(text)["seq_id"] for _, text in log.read(after=9)] == [10]
+    assert log.trim(10) == 10
+    assert (list(log.read()), log.last()) == ([], 10)
+    assert log.append([envelope(1)])[0]["seq_id"] == 11
+
+
 def test_who_may_only_read_can_use_a_store_that_is_ready(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with opened(f"sqlite:///{path}") as store:
@@ -279,7 +349,13 @@ def test_a_reader_does_not_wait_for_a_writer(full: SqlStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "nosuch://x/y", "sqlite+nosuch:///x", "postgresql+nosuch://x/y"]
+    "url",
+    [
+        "nonsense", "nosuch://x/y", "sqlite+nosuch:///x", "postgresql+nosuch://x/y", "postgresql://x:port/y",
+        "postgresql://x:99999/y", "postgresql://x:-1/y", "postgresql://[::1/y", "", "sqlite://x:y@z:a/b",
+    ],
+    ids=["no-url", "no-dialect", "no-sqlite-driver", "no-driver", "port-text", "port-big", "port-minus", "host",
+         "empty", "sqlite-port"],
 )  # fmt: skip
 def test_a_url_that_can_not_be_used(url: str) -> None:
     with pytest.raises(ConfigError, match="persistent_store"):

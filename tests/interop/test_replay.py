@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +143,30 @@ def test_signed_and_numbered_messages_are_valid_at_1x(sides: dict[str, Side], tm
     lines = sides["peer"].ask(tmp_path / "run", "signatures.py", str(path))
     answers = [json.loads(line.partition("ANSWER ")[2]) for line in lines if "ANSWER " in line]
     assert answers == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("first", NAMES)
+def test_both_sides_write_into_one_store_in_turn(first: str, sides: dict[str, Side], tmp_path: Path) -> None:
+    folder, url = tmp_path / "store", f"sqlite:///{tmp_path / 'store.db'}"
+    path = told(folder, url=url, messages=[], config=None, by_line=True)
+    second = NAMES[1 - NAMES.index(first)]
+    with ExitStack() as stack:
+        writers = []
+        for number, name in enumerate((first, second), 1):
+            writer = stack.enter_context(sides[name].start(folder, "replay_serve.py", path, stdin=True))
+            writers.append(writer)
+            # The table is that of the first.
+            _store(writer, number)
+        for number in range(3, 13):
+            _store(writers[number % 2], number)
+    with opened(url) as store:
+        assert [message["seq_id"] for message in store.get({})] == [*range(1, 13)]
+        assert store.add(envelope(13))["seq_id"] == 13
+
+
+def _store(writer: Process, number: int) -> None:
+    """Have a program store a message, under a number that follows the last one."""
+    assert writer.popen.stdin is not None
+    writer.popen.stdin.write(json.dumps(envelope(number)).encode() + b"\n")
+    writer.popen.stdin.flush()
+    writer.wait_for(f'"seq_id": {number}')

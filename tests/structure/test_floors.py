@@ -69,7 +69,12 @@ WRAPPERS = {
     "pygments": {"fedmsg.commands._colour", "fedmsg.irc.forms"},
     "requests": {"fedmsg._util.http"},
     "six": {"fedmsg._util.text"},
-    "sqlalchemy": {"fedmsg.encoding.sqla", "fedmsg.replay.sqlstore", "fedmsg.datanommer.models"},
+    "sqlalchemy": {
+        "fedmsg.encoding.sqla",
+        "fedmsg.store.database",
+        "fedmsg.replay.sqlstore",
+        "fedmsg.datanommer.models",
+    },
     "websockets": {"fedmsg.websocket.clients", "fedmsg.websocket.server"},
     "yaml": {"fedmsg._util.yaml"},
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,21 @@ def test_bad_answers(
         http.get_json(f"{server.url}/raw", timeout=5, largest=1000 if "1000" in text else 1_000_000)
     assert "\n" not in str(caught.value)
     assert caught.value.status in {None, status}
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '{"a":0}', "0"], ids=["lists", "dicts", "items", "numbers"])
+def test_json_that_would_grow_in_memory_is_not_decoded(server: DatagrepperServer, value: str) -> None:
+    """An answer of some MiB that would take a hundred times as much is rejected; one of long texts is not."""
+    server.misbehave = says(200, f"[{','.join([value] * 1_000_000)}]".encode())
+    tracemalloc.start()
+    try:
+        with pytest.raises(http.TooLarge, match="more than 500000 values"):
+            http.get_json(f"{server.url}/raw")
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    server.misbehave = says(200, f'[{",".join(["1"] * 1000)},"{"x" * 8_000_000}"]'.encode())
+    assert len(http.get_json(f"{server.url}/raw")) == 1001
 
 
 def test_text_that_is_none(server: DatagrepperServer) -> None:

@@ -208,7 +208,7 @@ def test_generated_questions(sqlite_url: str) -> None:
         @given(QUESTIONS | strategies.binary())
         @settings(deadline=None, max_examples=100)
         def ask(question: bytes) -> None:
-            for frame in server._answer(question):
+            for frame in server._answer(question, 10**6):
                 assert frame.startswith(b"error: '") or json.loads(frame)["seq_id"] == 1
 
         ask()

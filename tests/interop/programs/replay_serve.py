@@ -18,6 +18,10 @@ told = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
 store = SqlStore(sqlalchemy.create_engine(told["url"]))
 for message in told["messages"]:
     print("STORED", json.dumps(store.add(message)), flush=True)
+if told.get("by_line"):
+    # Further messages come by standard input, so that two programs can write in turn.
+    for line in sys.stdin:
+        print("STORED", json.dumps(store.add(json.loads(line))), flush=True)
 if told["config"]:
     context = ReplayContext(persistent_store=store, **told["config"])
     threading.Thread(target=context.listen, daemon=True).start()

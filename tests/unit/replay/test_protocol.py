@@ -1,21 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Questions and answers as frames, and the way through a range."""
+"""Answers as frames, and the way through a range."""
 
 from __future__ import annotations
 
 import pytest
 
 from fedmsg.exceptions import QueryError
-from fedmsg.replay.protocol import AT_ONCE, Question, Walk, check, error_frame
-
-
-def test_a_question_knows_its_answer() -> None:
-    one, two = Question({"seq_id": 1}), Question({"seq_id": 1})
-    head, empty, body = one.frames
-    assert (empty, body) == (b"", b'{"seq_id":1}')
-    assert one.answer([head, b"", b"a", b"b"]) == [b"a", b"b"]
-    for frames in ([], [head], [head, b""], [b"", b"a"], [head, b"x", b"a"], [*two.frames[:2], b"a"]):
-        assert one.answer(frames) is None
+from fedmsg.replay.protocol import AT_ONCE, Walk, check, error_frame
 
 
 def test_errors_are_told_from_messages() -> None:

@@ -117,7 +117,7 @@ def test_a_store_that_breaks_gets_an_error_and_the_next_an_answer(caplog: pytest
         with pytest.raises(QueryError, match="The store of messages cannot be read"):
             next(get_replay("shop", {"msg_id": "x"}, server.config))
         assert numbers(get_replay("shop", {"seq_id": 1}, server.config)) == [1]
-    assert "a question could not be answered: 'seq_id'" in caplog.text
+    assert "a query could not be answered: 'seq_id'" in caplog.text
 
 
 # ------------------------------------------------------------------ opening and closing

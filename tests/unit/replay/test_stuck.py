@@ -41,18 +41,18 @@ def test_answers_get_smaller_as_room_gets_scarce(sqlite_url: str) -> None:
     biggest = 7_000_000
     with opened(sqlite_url) as store, serving(store, replay_max_bytes=biggest) as server:
         store.add_many(envelope(number, msg="x" * 100_000) for number in range(1, 61))
-        assert server._size_limit() == biggest
+        assert server._server.reply_limit() == biggest
         with contextlib.ExitStack() as connections:
             for count in range(1, 16):
                 connection = connections.enter_context(raw(server.config["replay_endpoints"]["shop"], window=4096))
                 shake_hands(connection, b"DEALER")
                 connection.sendall(ALL)
                 wait_until(functools.partial(_has_looked_at, server, count))
-            assert 0 < server._size_limit() < 6_000_000
+            assert 0 < server._server.reply_limit() < 6_000_000
             assert server.counts["refused"] > 0
             # Who asks for as much as they do gets it in smaller parts.
             assert numbers(get_replay("shop", {"seq_id_range": [1, 1001]}, server.config)) == list(range(1, 61))
-        wait_until(lambda: server._size_limit() == biggest)
+        wait_until(lambda: server._server.reply_limit() == biggest)
 
 
 def _has_looked_at(server: ReplayContext, count: int) -> bool:
@@ -68,7 +68,7 @@ def test_one_that_has_gone_costs_nothing(sqlite_url: str) -> None:
                 shake_hands(connection, b"REQ")
                 connection.sendall(ALL)
         assert numbers(get_replay("shop", {"seq_id": 1}, {**server.config, "timeout": 20})) == [1]
-        wait_until(lambda: not [entry for entry in server._under_way if not entry[0].done])
+        wait_until(lambda: not [entry for entry in server._server._pending if not entry[0].done])
 
 
 def test_a_question_that_waits_for_its_server_is_answered_when_it_starts(sqlite_url: str) -> None:

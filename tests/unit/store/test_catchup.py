@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from fedmsg.consumers import backlog
-from fedmsg.consumers.backlog import CatchUp, Datagrepper, Topics
-from fedmsg.consumers.status import StatusFile
 from fedmsg.exceptions import HttpError
+from fedmsg.store import catchup, history
+from fedmsg.store.catchup import CatchUp
+from fedmsg.store.cursor import StatusFile
+from fedmsg.store.history import Datagrepper, Topics
+from fedmsg.store.recovery import message_key
 from tests.datagrepper_server import DatagrepperServer, Handler, Query, message
 
 log = logging.getLogger("tests")
@@ -82,14 +84,14 @@ def test_a_strict_topic_fixes_its_last_word() -> None:
     ],
 )
 def test_match(topics: str | list[str], strict: bool, topic: str, match: bool) -> None:
-    assert Topics(topics, strict=strict).match(topic) is match
+    assert Topics(topics, strict=strict).matches(topic) is match
 
 
 # ---------------------------------------------------------------- pages
 
 
 def test_every_page_once(server: DatagrepperServer) -> None:
-    found = list(asking(server).results(T, END))
+    found = list(asking(server).read(T, END))
     assert found == [message(number, T + number) for number in range(250)]
     assert server.pages == [1, 2, 3]
     assert server.asked[0][1] == {
@@ -99,12 +101,12 @@ def test_every_page_once(server: DatagrepperServer) -> None:
 
 def test_types_are_those_that_were_published(server: DatagrepperServer) -> None:
     server.messages = [message(1, T, headers={"a": "b"}), message(2, T)]
-    first, second = asking(server).results(T, END)
+    first, second = asking(server).read(T, END)
     assert (type(first["timestamp"]), first["headers"], "headers" in second) == (int, {"a": "b"}, False)
 
 
 def test_one_page_at_a_time(server: DatagrepperServer) -> None:
-    results = asking(server).results(T, END)
+    results = asking(server).read(T, END)
     for _ in range(100):
         next(results)
     assert server.pages == [1]
@@ -115,11 +117,11 @@ def test_one_page_at_a_time(server: DatagrepperServer) -> None:
 
 @pytest.mark.parametrize("suffix", ["", "/", "/raw", "/raw/", "/datagrepper", "/datagrepper/raw/"])
 def test_the_address(server: DatagrepperServer, suffix: str) -> None:
-    assert len(list(Datagrepper(server.url + suffix, Topics("")).results(T, END))) == 250
+    assert len(list(Datagrepper(server.url + suffix, Topics("")).read(T, END))) == 250
 
 
 def test_a_query_in_the_address_stays(server: DatagrepperServer) -> None:
-    assert list(Datagrepper(f"{server.url}/?key=1", Topics("")).results(T + 249, END))
+    assert list(Datagrepper(f"{server.url}/?key=1", Topics("")).read(T + 249, END))
     assert server.asked[0][1]["key"] == ["1"]
 
 
@@ -128,12 +130,12 @@ def test_categories_are_asked_for_and_topics_checked(server: DatagrepperServer) 
         server.messages[number]["topic"] = f"org.fedoraproject.dev.{topic}"
     server.messages = server.messages[:3]
     topics = ["org.fedoraproject.dev.shop.order", "org.fedoraproject.dev.bank.*"]
-    assert ids(asking(server, topics).results(T, END)) == [0, 2]
+    assert ids(asking(server, topics).read(T, END)) == [0, 2]
     assert server.asked[0][1]["category"] == ["bank", "shop"]
 
 
 def test_nothing_there(server: DatagrepperServer) -> None:
-    assert list(asking(server).results(END, END + 1)) == []
+    assert list(asking(server).read(END, END + 1)) == []
     assert server.pages == [1]
 
 
@@ -162,13 +164,13 @@ def failing(*numbers: int, status: int = 503, content: Any = b"") -> Any:
 )  # fmt: skip
 def test_a_page_that_fails_is_asked_for_again(server: DatagrepperServer, status: int, content: Any) -> None:
     server.misbehave = failing(2, 3, 5, status=status, content=content)
-    assert ids(asking(server).results(T, END)) == [*range(250)]
+    assert ids(asking(server).read(T, END)) == [*range(250)]
     assert server.pages == [1, 2, 2, 2, 3, 3]
 
 
 def test_but_not_for_ever(server: DatagrepperServer) -> None:
     server.misbehave = failing(2, 3, 4, 5)
-    results = asking(server).results(T, END)
+    results = asking(server).read(T, END)
     assert ids(next(results) for _ in range(100)) == [*range(100)]
     with pytest.raises(HttpError, match="status 503"):
         next(results)
@@ -178,7 +180,7 @@ def test_but_not_for_ever(server: DatagrepperServer) -> None:
 def test_who_says_that_there_is_nothing_is_believed(server: DatagrepperServer) -> None:
     server.misbehave = failing(1, status=404)
     with pytest.raises(HttpError, match="status 404"):
-        list(asking(server).results(T, END))
+        list(asking(server).read(T, END))
     assert server.pages == [1]
 
 
@@ -188,7 +190,7 @@ def test_a_server_that_is_silent(server: DatagrepperServer) -> None:
 
     server.misbehave = misbehave
     with pytest.raises(HttpError, match="does not answer in time"):
-        list(asking(server, timeout=0.1, retries=1).results(T, END))
+        list(asking(server, timeout=0.1, retries=1).read(T, END))
     assert server.pages == [1, 1]
 
 
@@ -200,7 +202,7 @@ def test_ever_more_pages(server: DatagrepperServer, growth: int) -> None:
 
     server.misbehave = misbehave
     with pytest.raises(HttpError, match="ever more pages"):
-        list(asking(server).results(T, END))
+        list(asking(server).read(T, END))
     assert len(server.pages) < 30
 
 
@@ -211,7 +213,7 @@ def test_pages_without_anything(server: DatagrepperServer) -> None:
 
     server.misbehave = misbehave
     with pytest.raises(HttpError, match="empty"):
-        list(asking(server, retries=0).results(T, END))
+        list(asking(server, retries=0).read(T, END))
     assert server.pages == [1, 2]
 
 
@@ -226,7 +228,7 @@ def test_a_page_without_end(server: DatagrepperServer) -> None:
 
     server.misbehave = misbehave
     with pytest.raises(HttpError, match="more than"):
-        list(asking(server, retries=0).results(T, END))
+        list(asking(server, retries=0).read(T, END))
 
 
 DEEP: Any = []
@@ -251,7 +253,7 @@ def test_what_is_no_message_is_left_out(server: DatagrepperServer, bad: Any, cap
         return True
 
     server.misbehave = misbehave
-    assert ids(asking(server).results(T, END)) == [7]
+    assert ids(asking(server).read(T, END)) == [7]
     assert caplog.text.count("rejected a message from") == 1
 
 
@@ -273,7 +275,7 @@ def test_it_is_stopped_from_elsewhere(server: DatagrepperServer) -> None:
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    results = datagrepper.results(T, END)
+    results = datagrepper.read(T, END)
     found: list[Any] = []
     with pytest.raises(HttpError):
         found.extend(results)
@@ -281,7 +283,7 @@ def test_it_is_stopped_from_elsewhere(server: DatagrepperServer) -> None:
     assert datagrepper.stopped
     assert server.pages == [1, 2]
     with pytest.raises(HttpError, match="it was stopped"):
-        next(datagrepper.results(T, END))
+        next(datagrepper.read(T, END))
     assert server.pages == [1, 2]
 
 
@@ -299,9 +301,9 @@ class Consumer:
 
     def __init__(self, folder: Path, server: DatagrepperServer | None, *, skip_last: bool = False) -> None:
         self.status = StatusFile(folder, "Printer", log, remember=True)
-        fetch = asking(server, retries=0).results if server is not None else None
+        history = asking(server, retries=0) if server is not None else None
         self.text = self.status.read_text()
-        self.catch_up = CatchUp("Printer", self.status, fetch, skip_last=skip_last, log=log)
+        self.catch_up = CatchUp("Printer", self.status, history, skip_last=skip_last, log=log)
         self.missing = self.status.path.with_name("Printer.missing")
 
     def handle(self, envelope: dict[str, Any]) -> None:
@@ -309,7 +311,7 @@ class Consumer:
         one = {"topic": envelope["topic"], "body": envelope}
         self.status.save({"message": one, "status": "pre"})
         self.status.save({"message": one, "status": "post"})
-        self.catch_up.handled(envelope["msg_id"])
+        self.catch_up.handled(message_key(envelope))
 
     def run(self, now: float = END) -> list[int]:
         """Catch up and end; give what was handled."""
@@ -356,11 +358,21 @@ def test_the_one_in_work_is_handled_again(server: DatagrepperServer, tmp_path: P
     assert Consumer(tmp_path, server).run() == [*range(240, 250)]
 
 
+class OwnHistory:
+    """A history that has some messages, whatever the time."""
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        self._messages = messages
+
+    def read(self, first: float, last: float) -> list[dict[str, Any]]:
+        return self._messages
+
+
 def test_messages_without_an_id_from_a_source_of_ones_own(tmp_path: Path) -> None:
     begun(tmp_path, 240)
     with Consumer(tmp_path, None) as consumer:
         own = [{"topic": "a.b", "msg": {}}, {"topic": "a.b", "msg": {}}]
-        catch_up = CatchUp("Printer", consumer.status, lambda then, now: own)
+        catch_up = CatchUp("Printer", consumer.status, OwnHistory(own))
         assert list(catch_up.messages(consumer.text)) == own
 
 
@@ -410,26 +422,30 @@ def test_what_comes_live_meanwhile_is_handled_once(server: DatagrepperServer, tm
     with Consumer(tmp_path, server) as consumer:
         messages = consumer.catch_up.messages(consumer.text, END)
         found = [next(messages)["i"] for _ in range(10)]
-        assert not consumer.catch_up.seen("2026-200")  # it has not come from there yet
-        assert consumer.catch_up.seen("2026-5")
-        assert not consumer.catch_up.seen("2026-999")
+        assert not consumer.catch_up.seen(message(200, T + 200))  # it has not come from there yet
+        assert consumer.catch_up.seen(message(5, T + 5))
+        assert not consumer.catch_up.seen(message(999, T + 999))
         found += ids(messages)
         assert found == [number for number in range(1, 250) if number != 200]
-        assert consumer.catch_up.seen("2026-249")
-        assert not consumer.catch_up.seen("2026-1000")
+        assert consumer.catch_up.seen(message(249, T + 249))
+        assert not consumer.catch_up.seen(message(1000, T + 1000))
 
 
 def test_what_came_meanwhile_is_forgotten_in_the_end(
     server: DatagrepperServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "_REMEMBERED", 5)
+    monkeypatch.setattr(catchup, "_SEEN_MAX", 5)
     begun(tmp_path, 240)
     with Consumer(tmp_path, server) as consumer:
         assert len(list(consumer.catch_up.messages(consumer.text, END))) == 9
-        assert [consumer.catch_up.seen(f"2026-{number}") for number in (244, 245, 249)] == [False, True, True]
-        assert not any(consumer.catch_up.seen(f"live-{number}") for number in range(10))
-        assert not consumer.catch_up.seen("2026-249")
-        assert (consumer.catch_up._given, consumer.catch_up._live) == ({}, {})
+        assert [consumer.catch_up.seen(message(number, T + number)) for number in (244, 245, 249)] == [
+            False,
+            True,
+            True,
+        ]
+        assert not any(consumer.catch_up.seen(message(5000 + number, T)) for number in range(10))
+        assert not consumer.catch_up.seen(message(249, T + 249))
+        assert (len(consumer.catch_up._given), len(consumer.catch_up._live)) == (0, 0)
 
 
 def test_what_is_missing_is_asked_for_at_the_next_start(
@@ -532,6 +548,56 @@ def test_a_message_that_tells_no_time_does_not_hide_what_was_missed(
         written = int(consumer.status.path.stat().st_mtime)
     server.messages = [message(5, written - 1), message(6, written), message(7, written + 5)]
     assert Consumer(tmp_path, server).run(written + 10) == [6, 7]
+
+
+@pytest.mark.parametrize(
+    "odd", [-1, float("nan"), 1e300, (T + 248) * 1000, "x"], ids=["negative", "nan", "huge", "milliseconds", "text"]
+)
+def test_catch_up_is_not_steered_by_odd_times(server: DatagrepperServer, tmp_path: Path, odd: Any) -> None:
+    """The last message of all has an odd time: what passed after the one before it is caught up with."""
+    with Consumer(tmp_path, server) as consumer:
+        consumer.handle(message(200, T + 200))
+        consumer.handle(message(999, T, timestamp=odd))
+    assert Consumer(tmp_path, server).run() == [*range(201, 250)]
+
+
+def test_catch_up_goes_on_where_it_was_after_odd_times_in_history(server: DatagrepperServer, tmp_path: Path) -> None:
+    server.messages[100]["timestamp"] = 1e300
+    server.messages[101]["timestamp"] = -5
+    begun(tmp_path, 0)
+    with Consumer(tmp_path, None) as consumer:
+        consumer.catch_up = CatchUp("Printer", consumer.status, OwnHistory(server.messages[1:]), log=log)
+        messages = consumer.catch_up.messages(consumer.text, END)
+        for _ in range(130):
+            consumer.handle(next(messages))
+        messages.close()  # type: ignore[attr-defined] # a generator
+    (left,) = json.loads(consumer.missing.read_bytes())["ranges"]
+    assert (left["start"], left["end"]) == (T + 130, END)
+
+
+def test_another_message_with_the_same_id_suppresses_nothing(server: DatagrepperServer, tmp_path: Path) -> None:
+    """A stranger's message has the id of a real one, live before the catch-up brings the real one, and in history."""
+    begun(tmp_path, 240)
+    forged = {**server.messages[245], "msg": {"number": "forged"}}
+    with Consumer(tmp_path, server) as consumer:
+        assert not consumer.catch_up.seen(forged)
+        consumer.handle(forged)
+        assert ids(consumer.catch_up.messages(consumer.text, END)) == [*range(241, 250)]
+        assert consumer.catch_up.seen(server.messages[245])
+    # A copy of the same message is known, whatever datagrepper adds to it.
+    again = {**server.messages[245], "headers": {}, "source_name": "datanommer", "certificate": None}
+    assert message_key(again) == message_key(server.messages[245]) != message_key(forged)
+
+
+def test_a_page_that_is_too_large_is_asked_for_in_parts(
+    server: DatagrepperServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_PAGE_MAX_BYTES", 10_000)
+    server.messages[137]["msg"] = {"text": "x" * 9000}
+    assert ids(asking(server, retries=0).read(T, END)) == [*range(250)]
+    server.messages[137]["msg"] = {"text": "x" * 11_000}
+    with pytest.raises(HttpError, match="more than 10000 bytes"):
+        list(asking(server, retries=0).read(T, END))
 
 
 def test_many_starts_without_a_datagrepper_leave_a_short_note(server: DatagrepperServer, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any
 
 from fedmsg.config import settings
-from fedmsg.consumers.backlog import Topics
 from fedmsg.replay import client
 from fedmsg.replay.gaps import GapFiller
+from fedmsg.store.history import Topics
 from fedmsg.transport.base import Delivery
 from fedmsg.transport.zmq import addresses
 
@@ -26,9 +26,10 @@ class Gaps:
     Args:
         config: The configuration: ``replay_endpoints``, ``timeout``.
         numbers: The service with its last number; kept up to date.
-        topics: What the consumer listens to. It sees all messages of the service, and handles these.
-        validate: Answers whether a replayed envelope may be handled.
-        hub: The hub, whose ``rejections`` count what is refused.
+        topics: What the consumer subscribes to. It sees all messages of the service, and handles these.
+        validate: Returns whether a replayed envelope may be handled.
+        hub: The hub, whose ``rejections`` count what is rejected.
+        signed: Whether signatures are checked, so that numbers belong to signers; as configured when not given.
 
     Raises:
         MissingReplayEndpoint: There is no address to ask for what is missing.
@@ -42,6 +43,8 @@ class Gaps:
         topics: str | Iterable[str],
         validate: Callable[[dict[str, Any]], bool],
         hub: Any,
+        *,
+        signed: bool | None = None,
     ) -> None:
         (self._name,) = numbers
         client.address_of(self._name, config)
@@ -49,38 +52,42 @@ class Gaps:
         self._addresses = frozenset(addresses.as_list(own))
         self._topics = Topics(topics, strict=settings.get(config, "zmq_strict"))
         self._filler = GapFiller(
-            config, numbers=numbers, validate=validate, rejections=getattr(hub, "rejections", None)
+            config,
+            numbers=numbers,
+            validate=validate,
+            signed=bool(settings.get(config, "validate_signatures")) if signed is None else signed,
+            rejections=getattr(hub, "rejections", None),
         )
-        # `_consume` may be called by any thread.
+        # Any thread may call `_consume`.
         self._lock = threading.RLock()
 
     def concern(self, item: Any) -> bool:
-        """Say whether a message is one of the service.
+        """Return whether a message is one of the service.
 
         Args:
-            item: As it came. Other services have numbers of their own, and of one out of a file nobody knows
-                what was handled since; what is no `Message` was given to the consumer by hand.
+            item: What was received. Other services have numbers of their own, and of a message out of a
+                file it is not known what was handled since; what is no `Delivery` was put in by hand.
         """
         return not isinstance(item, Delivery) or item.address in self._addresses
 
     def fill(self, envelope: dict[str, Any], *, wanted: bool) -> Iterator[dict[str, Any]]:
-        """Give the envelopes to handle now, in order: those that were missing, and this one unless it came before.
+        """Yield the envelopes to handle now, in order: those that were missing, and this one unless it came before.
 
         Args:
-            envelope: What has come.
+            envelope: What was received.
             wanted: Whether it is to be handled whatever its topic.
         """
         with self._lock:
             try:
                 for one in self._filler.fill(self._name, envelope):
-                    if (wanted and one is envelope) or self._topics.match(one["topic"]):
+                    if (wanted and one is envelope) or self._topics.matches(one["topic"]):
                         yield one
             except GeneratorExit:
-                self._tell_of_the_rest(envelope["seq_id"])
+                self._report_rest(envelope["seq_id"])
                 raise
 
-    def _tell_of_the_rest(self, number: int) -> None:
-        """Tell of what is missing before a message when the hub stops in the middle of it."""
+    def _report_rest(self, number: int) -> None:
+        """Log what is missing before a message when the hub stops while it is handled."""
         last = self._filler.numbers[self._name]
         if (lost := number - 1 - last) > 0:
             self._filler.counts["lost"] += lost
@@ -90,5 +97,5 @@ class Gaps:
             )  # fmt: skip
 
     def totals(self) -> dict[str, int]:
-        """What became of what was missing."""
+        """Return what became of what was missing."""
         return {"replayed": self._filler.counts["replayed"], "lost": self._filler.counts["lost"]}

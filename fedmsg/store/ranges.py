@@ -1,87 +1,94 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which times a consumer has yet to catch up with, noted on disk so that no end of a process forgets them."""
+"""The times that a consumer has not yet caught up with, on disk, so that no end of a process loses them."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedmsg._util.files import replace
+from fedmsg._util import files
+from fedmsg.store.recovery import is_time, time_text
 
-__all__ = ["Note", "Range", "told"]
+__all__ = ["PendingRanges", "Range"]
 
-# There is one for each start after which datagrepper failed; more are put together.
-_MOST_RANGES = 50
-# How many messages of a range are known to be handled, at most.
-_MOST_DONE = 20_000
+# There is one range for each start after which datagrepper failed; more than these are joined.
+_RANGES_MAX = 50
+# How many messages of a range are remembered as handled.
+_DONE_MAX = 20_000
+# More than a file with as many as that.
+_FILE_MAX_BYTES = 128 * 1024 * 1024
 
 
 @dataclass(eq=False)
 class Range:
-    """A time, what of it is done, and what is being done.
+    """A time, what of it was handled, and what is in flight.
 
     Attributes:
         start: Its first second, since the epoch.
         end: Its last.
-        done: The ids and times of messages in it that need not be handled any more.
-        waiting: Those of messages that were handed over and are not yet handled.
-        is_fetched: Whether all of it was handed over.
+        done: The keys and times of messages in it that were handled.
+        in_flight: Those of messages that were passed on and are not yet handled.
+        is_fetched: Whether all of it was passed on.
     """
 
     start: float
     end: float
     done: dict[str, float] = field(default_factory=dict)
-    waiting: dict[str, float] = field(default_factory=dict)
+    in_flight: dict[str, float] = field(default_factory=dict)
     is_fetched: bool = False
     _position: float = 0.0
     _is_sorted: bool = True
 
-    def take_in(self, other: Range) -> None:
-        """Become one with another range, and with what lies between them."""
+    def join(self, other: Range) -> None:
+        """Extend it by another range and what lies between them."""
         self.start = min(self.start, other.start)
         self.end = max(self.end, other.end)
         self.done.update(other.done)
-        for msg_id in [*self.done][: max(0, len(self.done) - _MOST_DONE)]:
-            del self.done[msg_id]
+        for key in [*self.done][: max(0, len(self.done) - _DONE_MAX)]:
+            del self.done[key]
 
-    def reach(self, when: float) -> None:
-        """Tell it the time of a message that was fetched."""
+    def advance(self, when: object) -> float:
+        """Count a message that was fetched.
+
+        Args:
+            when: What it has as its time. A time outside of the range moves nothing.
+
+        Returns:
+            Where in the range it belongs.
+        """
+        if not is_time(when, self.end) or when < self.start:
+            return max(self._position, self.start)
         if when < self._position:
             self._is_sorted = False
         self._position = max(when, self._position)
+        return when
 
     def shorten(self) -> None:
-        """Begin with the oldest message that is not handled yet, or where the fetching has got to."""
+        """Let it begin with the oldest message that is not handled yet, or where the fetching has got to."""
         if self._is_sorted:
-            reached = next(iter(self.waiting.values()), self._position)
+            reached = next(iter(self.in_flight.values()), self._position)
             self.start = max(self.start, min(reached, self.end))
-        self.done = {msg_id: when for msg_id, when in self.done.items() if when >= self.start}
+        self.done = {key: when for key, when in self.done.items() if when >= self.start}
 
     @property
     def is_over(self) -> bool:
         """Whether nothing of it is missing any more."""
-        return self.is_fetched and not self.waiting
+        return self.is_fetched and not self.in_flight
 
     def __str__(self) -> str:
-        return f"{told(self.start)} to {told(self.end)}"
+        return f"{time_text(self.start)} to {time_text(self.end)}"
 
 
-def told(when: float) -> str:
-    """Write a time for a log, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
-
-
-class Note:
-    """The ranges that are missing, sorted, and the file in which they stand.
+class PendingRanges:
+    """The ranges that are missing, sorted, and the file that lists them.
 
     Args:
-        path: The file; it is there while something is missing.
-        log: Where trouble is told.
+        path: The file; it exists while something is missing.
+        log: Where trouble is logged.
     """
 
     def __init__(self, path: Path, log: logging.Logger) -> None:
@@ -94,7 +101,7 @@ class Note:
 
     def _load(self) -> list[Range]:
         try:
-            found = json.loads(self._path.read_bytes())
+            found = json.loads(files.read_trusted(self._path, _FILE_MAX_BYTES))
             return [_range(one) for one in found["ranges"]]
         except FileNotFoundError:
             return []
@@ -103,7 +110,7 @@ class Note:
             return []
 
     def add(self, one: Range) -> None:
-        """Note one more range, before it is asked for."""
+        """Add a range, before it is asked for."""
         self._put(one)
         self.save()
 
@@ -111,28 +118,28 @@ class Note:
         apart = []
         for other in self.ranges:
             if other.start <= one.end and one.start <= other.end:
-                one.take_in(other)
+                one.join(other)
             else:
                 apart.append(other)
         self.ranges = sorted([*apart, one], key=lambda found: found.start)
-        while len(self.ranges) > _MOST_RANGES:
+        while len(self.ranges) > _RANGES_MAX:
             gaps = [after.start - before.end for before, after in zip(self.ranges, self.ranges[1:], strict=False)]
             nearest = gaps.index(min(gaps))
-            self.ranges[nearest].take_in(self.ranges.pop(nearest + 1))
+            self.ranges[nearest].join(self.ranges.pop(nearest + 1))
 
     def remove(self, one: Range) -> None:
-        """Take a range off that has been caught up with."""
+        """Remove a range that has been caught up with."""
         self.ranges = [other for other in self.ranges if other is not one]
         self.save()
 
     def save(self) -> None:
-        """Write the file; failing to is told in the log."""
+        """Write the file; an error is logged."""
         for one in self.ranges:
             one.shorten()
         try:
             if self.ranges:
                 rows = [{"start": one.start, "end": one.end, "done": one.done} for one in self.ranges]
-                replace(self._path, json.dumps({"ranges": rows}).encode())
+                files.replace(self._path, json.dumps({"ranges": rows}).encode())
             else:
                 self._path.unlink(missing_ok=True)
         except OSError as error:

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Databases by SQLAlchemy: the one place that opens a URL, retries transactions, and maps errors."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from fedmsg.exceptions import ConfigError, StoreError
+from fedmsg.transport.zmq import contexts
+
+__all__ = ["before_commit", "errors_mapped", "forget_in_child", "open_engine", "retried"]
+
+_T = TypeVar("_T")
+
+# How long to wait for another writer of an SQLite file.
+_BUSY_TIMEOUT_SECONDS = 30.0
+# How often a transaction is repeated after its connection was lost, or another writer took its number.
+_TRIES = 3
+_EXAMPLE = "sqlite:////var/lib/fedmsg/store.db"
+
+_engines: WeakSet[sa.Engine] = WeakSet()
+_inherited: list[object] = []
+
+
+def open_engine(url: str, setting: str) -> sa.Engine:
+    """Make an engine for a database; nothing is connected yet.
+
+    Args:
+        url: A SQLAlchemy URL, such as ``sqlite:////var/lib/fedmsg/store.db`` or
+            ``postgresql+psycopg://user@host/name``.
+        setting: Where it is configured, for errors.
+
+    Raises:
+        ConfigError: It is no such URL, or its driver is not installed.
+    """
+    try:
+        parsed = sa.make_url(url)
+        # Of the drivers for PostgreSQL the one that the extra brings.
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.port is not None and not 0 < parsed.port < 65536:
+            raise ValueError(f"{parsed.port} is not a port")
+        engine = sa.create_engine(parsed)
+    # A port that is not a number is a ValueError; arguments that the driver does not know a TypeError.
+    except (exc.ArgumentError, ImportError, ValueError, TypeError) as error:
+        raise ConfigError(f"{setting}: {_first_line(error)}; write a URL such as {_EXAMPLE}") from error
+    set_up = {"sqlite": _set_up_sqlite, "postgresql": _set_up_postgresql}.get(engine.dialect.name)
+    if set_up is not None:
+        sa.event.listen(engine, "connect", set_up)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    """Let readers and a writer work at the same time, and a commit last."""
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={int(_BUSY_TIMEOUT_SECONDS * 1000)}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _set_up_postgresql(connection: Any, _record: object) -> None:
+    """Limit how long a writer that is frozen, or whose machine has gone, keeps the others waiting."""
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{int(2 * _BUSY_TIMEOUT_SECONDS)}s'")
+    cursor.close()
+    connection.commit()
+
+
+# ---------------------------------------------------------------- errors and retries
+
+
+@contextmanager
+def errors_mapped(engine: sa.Engine, what: str) -> Iterator[None]:
+    """Turn the errors of a database into StoreError.
+
+    Args:
+        engine: The engine, whose URL the error names.
+        what: What could not be done, for example ``can't be read``.
+    """
+    try:
+        yield
+    except exc.SQLAlchemyError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        raise StoreError(f"the store {where} {what}: {_first_line(getattr(error, 'orig', None) or error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what a driver reports, without the statement and its values."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+class _ConnectionLost(exc.SQLAlchemyError):
+    """A connection of the pool was lost, as after a restart of the database; it has changed nothing."""
+
+
+@contextmanager
+def before_commit() -> Iterator[threading.Event]:
+    """Distinguish a connection that was lost before a commit from one of which the outcome is not known.
+
+    Yields:
+        What to set before the commit.
+    """
+    committing = threading.Event()
+    try:
+        yield committing
+    except exc.DBAPIError as error:
+        if error.connection_invalidated and not committing.is_set():
+            raise _ConnectionLost(str(error.orig)) from error
+        raise
+
+
+def retried(work: Callable[[], _T]) -> _T:
+    """Do a transaction, again where another writer was in the way or the connection was an old one."""
+    deadline, tries = time.monotonic() + _BUSY_TIMEOUT_SECONDS, _TRIES
+    while True:
+        try:
+            return work()
+        except (_ConnectionLost, exc.IntegrityError):
+            # The second: a writer that does not use our counter has taken the same number.
+            tries -= 1
+            if not tries:
+                raise
+        except exc.OperationalError as error:
+            if not _is_blocked(error) or time.monotonic() > deadline:
+                raise
+        # The driver has waited already; others get their turn.
+        time.sleep(0.001)
+
+
+def _is_blocked(error: exc.OperationalError) -> bool:
+    # Serialization failure and deadlock of PostgreSQL; SQLite's driver names nothing before Python 3.11.
+    return getattr(error.orig, "sqlstate", None) in {"40001", "40P01"} or "database is locked" in str(error.orig)
+
+
+# ---------------------------------------------------------------- fork
+
+
+def forget_in_child(engine: sa.Engine) -> None:
+    """Leave the connections of an engine to this process when it forks: a child opens its own."""
+    _engines.add(engine)
+
+
+def _in_child() -> None:
+    for engine in _engines:
+        # Never freed here, because freeing one closes it.
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+contexts.after_fork(_in_child)

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Requests and replies over ZeroMQ: a server with bounded replies, and a client that reconnects.
+
+A request is one frame. A reply has one or more frames. To its clients the server is a REP socket;
+inside it is a ROUTER, because a REP that owes a reply to a client which has gone, or which does not
+read, keeps all others waiting. A client is a DEALER: it puts an id and an empty frame before its
+request, and the server repeats both before the reply.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import select
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import zmq
+
+from fedmsg._util.ratelimit import RateLimitedLog
+from fedmsg._util.service import Closeable, Waker
+from fedmsg.config import settings
+from fedmsg.exceptions import TransportError
+from fedmsg.transport.zmq import addresses, contexts, curve, sockets
+
+__all__ = ["Client", "Request", "Server"]
+
+log = logging.getLogger("fedmsg.transport")
+
+# The frames before a request are the identity of the client, perhaps an id, and an empty one.
+_HEAD_FRAMES_MAX = 16
+# The replies that clients have not read yet may have so many times the size of one in total.
+_PENDING_REPLIES_MAX = 8
+# Time before a client connects again, and before it repeats a request to a busy server: it doubles each time.
+_RETRY_DELAY_MIN = 0.1
+_RETRY_DELAY_MAX = 1.0
+# After one of these libzmq may never connect again by itself, and what was under way is lost.
+_BROKEN = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+_ids = itertools.count(1)
+# Two processes may share a connection to the server; an id of one must mean nothing to the other.
+_own = os.urandom(4)
+
+#: Returns the frames of a reply; its arguments are the request, and how many bytes the reply may have.
+Handler = Callable[[bytes, int], list[bytes]]
+
+
+class Server(Closeable):
+    """Replies to requests, for the thread that calls `serve`.
+
+    Args:
+        context: The ZeroMQ context.
+        config: The configuration, for the options of the socket and for CURVE: where
+            ``curve_subscribers`` is set, only clients whose keys are in that folder can connect.
+        address: The address to bind.
+        key: Where the address is configured, for errors.
+        handle: Makes the reply to a request; it must not raise.
+        reject: Makes the only frame of a reply that is an error.
+        reply_max_bytes: The largest reply.
+
+    Attributes:
+        socket: The socket.
+        address: The address that was bound.
+        counts: ``malformed`` requests that got no reply, ``dropped`` replies whose client had gone
+            or did not read, ``busy`` requests that were rejected because too many replies were pending.
+        last_turn: When it last looked for a request, by the monotonic clock.
+
+    Raises:
+        AddressInUse: The address is taken.
+        ConfigError: It is no address, or can't be bound.
+        RefusedAtStart: The keys for CURVE can't be read.
+    """
+
+    def __init__(
+        self,
+        context: sockets.Context,
+        config: Mapping[str, Any],
+        address: str,
+        *,
+        key: str,
+        handle: Handler,
+        reject: Callable[[str], bytes],
+        reply_max_bytes: int,
+    ) -> None:
+        self._closed = True  # until there is something to close
+        self._handle = handle
+        self._reject = reject
+        self._max_bytes = reply_max_bytes
+        self._pending: list[tuple[zmq.MessageTracker, int]] = []
+        self._events = RateLimitedLog(log)
+        self.counts: Counter[str] = self._events.counts
+        self.last_turn = time.monotonic()
+        self.stopping = False
+        self._generation = contexts.generation
+        self.socket = sockets.answerer(context, config)
+        try:
+            self.address = sockets.bind(self.socket, addresses.bindable(address), key)
+        except BaseException:
+            self.socket.close(0)
+            raise
+        self._waker = Waker()
+        self._poll = select.poll()
+        self._poll.register(int(self.socket.FD), select.POLLIN)
+        self._poll.register(self._waker, select.POLLIN)
+        self._closed = False
+
+    # ---------------------------------------------------------------- requests
+
+    def serve(self, timeout: float) -> bool:
+        """Wait for one request and reply to it.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether there was one.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.stopping:
+            head, request = self._receive()
+            if request is not None:
+                self._reply(head, request)
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            # The descriptor reports news once; the socket was read until it was empty.
+            self._poll.poll(int(left * 1000) + 1)
+        return False
+
+    def stop(self) -> None:
+        """Let `serve` return soon; any thread and any signal handler may call it."""
+        self.stopping = True
+        self._waker.wake()
+
+    def _receive(self) -> tuple[list[bytes], bytes | None]:
+        """Read one request with the frames before it; the request is None when there is none."""
+        while not self.stopping:
+            self.last_turn = time.monotonic()
+            try:
+                frames = self._read_frames()
+            except zmq.Again:
+                break
+            with contextlib.suppress(ValueError):
+                end = frames.index(b"", 1) + 1
+                if len(frames) == end + 1:
+                    return frames[:end], frames[end]
+                if end < len(frames) < _HEAD_FRAMES_MAX:
+                    self._report("malformed", "a request has several frames")
+                    self._send(frames[:end], lambda: [self._reject("A question has one frame")])
+                    continue
+            # A REQ socket sends nothing like this, and so would not understand a reply.
+            self._report("malformed", "received something that is not a request")
+        return [], None
+
+    def _read_frames(self) -> list[bytes]:
+        # A Frame knows whether another one follows; asking the socket takes longer than receiving.
+        frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+        frames = [frame.bytes]
+        while frame.more:
+            frame = self.socket.recv(copy=False)
+            if len(frames) < _HEAD_FRAMES_MAX:
+                frames.append(frame.bytes)
+        return frames
+
+    # ---------------------------------------------------------------- replies
+
+    def _reply(self, head: list[bytes], request: bytes) -> None:
+        def make() -> list[bytes]:
+            frames = self._handle(request, self.reply_limit())
+            if self._pending and sum(map(len, frames)) > self._room():
+                self._report("busy", "too many replies are pending")
+                return [self._reject("The server has too many answers under way: ask again")]
+            return frames
+
+        self._send(head, make)
+
+    def _send(self, head: list[bytes], make: Callable[[], list[bytes]]) -> None:
+        """Make a reply and send it, unless its client has gone or does not read."""
+        if not self._begin(head):
+            self._report("dropped", "a reply was dropped: its client has gone or does not read")
+            return
+        # From here on ZeroMQ waits for the rest of this message, whatever happens.
+        try:
+            frames = make()
+        except BaseException:
+            self.socket.send(self._reject("The server is stopping"))
+            raise
+        size = sum(map(len, frames))
+        # ZeroMQ has sent all frames when it reports the last one as sent.
+        last = zmq.Frame(frames[-1], track=True, copy_threshold=0)
+        self.socket.send_multipart([*frames[:-1], last], copy=False)
+        if last.tracker is not None and not last.tracker.done:
+            self._pending.append((last.tracker, size))
+
+    def _begin(self, head: list[bytes]) -> bool:
+        """Send the first frames of a reply, which shows whether its client can take it."""
+        for _ in range(2):
+            try:
+                self.socket.send(head[0], zmq.SNDMORE | zmq.NOBLOCK)
+            except zmq.ZMQError as error:
+                if error.errno == zmq.EHOSTUNREACH:
+                    return False
+                if error.errno != zmq.EAGAIN:
+                    raise
+                # ZeroMQ may not have noticed yet that there is room again; this makes it look.
+                self.socket.getsockopt(zmq.EVENTS)
+            else:
+                for frame in head[1:]:
+                    self.socket.send(frame, zmq.SNDMORE)
+                return True
+        return False
+
+    def _room(self) -> int:
+        """Return how many bytes of replies may be added to those that are pending."""
+        self._pending = [entry for entry in self._pending if not entry[0].done]
+        return _PENDING_REPLIES_MAX * self._max_bytes - sum(size for _, size in self._pending)
+
+    def reply_limit(self) -> int:
+        """Return how many bytes the next reply may have.
+
+        It falls as room gets scarce: clients that do not read can fill most of the room but never
+        all of it, and who requests less still gets a reply.
+        """
+        return min(self._max_bytes, max(0, self._room()) // 4)
+
+    def _report(self, kind: str, message: str) -> None:
+        self._events.report(kind, f"{self.address}: {message}", self.address)
+
+    def _close(self) -> None:
+        self.stopping = True
+        # What a fork has left belongs to the parent.
+        if self._generation == contexts.generation:
+            self.socket.close()
+            self._waker.close()
+
+
+class Request:
+    """One request as frames for a DEALER socket, which may be sent again, on a new connection too.
+
+    Args:
+        body: The request.
+
+    Attributes:
+        frames: What to send.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._id = _own + next(_ids).to_bytes(8, "big")
+        self.frames = [self._id, b"", body]
+
+    def reply(self, frames: Sequence[bytes]) -> list[bytes] | None:
+        """Return the frames of the reply; None when this is the late reply to another request."""
+        if len(frames) < 3 or frames[0] != self._id or frames[1]:
+            return None
+        return list(frames[2:])
+
+
+class Client(Closeable):
+    """Sends requests to one server, for the thread that opens it.
+
+    A connection that breaks, or whose other end does not speak ZeroMQ, is replaced by a new one,
+    and the request is sent again.
+
+    Args:
+        config: The configuration, for the options of the socket and for CURVE.
+        address: The address of the server.
+        key: Where the address is configured, for errors.
+        curve_name: The name of the server in ``curve_servers``.
+        context: The ZeroMQ context to use; that of the process when not given.
+
+    Raises:
+        ConfigError: The address can't be connected to.
+        RefusedAtStart: The keys for CURVE can't be read.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        address: str,
+        key: str,
+        curve_name: str,
+        context: sockets.Context | None = None,
+    ) -> None:
+        self._closed = True  # until there is something to close
+        self.address = address
+        self._config = config
+        self._key = key
+        self._curve_name = curve_name
+        self._owns_context = context is None
+        self._generation = contexts.generation
+        self._context = context if context is not None else contexts.acquire(settings.get(config, "io_threads"))
+        self._socket: sockets.Socket | None = None
+        self._monitor: sockets.Socket | None = None
+        self._closed = False
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> None:
+        """Replace the connection by a new one."""
+        self._disconnect()
+        self._socket = sockets.asker(self._context, self._config)
+        self._monitor = self._socket.get_monitor_socket(_BROKEN)
+        curve.as_client(self._socket, self._config, self._curve_name)
+        sockets.connect(self._socket, self.address, self._key)
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close(0)
+        if self._monitor is not None:
+            self._monitor.close(0)
+        self._socket = self._monitor = None
+
+    def request(
+        self, body: bytes, timeout: float, is_busy: Callable[[list[bytes]], bool] = lambda _: False
+    ) -> list[bytes]:
+        """Send a request and wait for its reply.
+
+        Args:
+            body: The request.
+            timeout: Seconds to wait at most.
+            is_busy: Whether a reply means that the server is busy; then the request is repeated.
+
+        Returns:
+            The frames of the reply. When time is up and the server was busy to the end: that reply.
+
+        Raises:
+            TransportError: There is no reply in time.
+        """
+        request = Request(body)
+        deadline, delay = time.monotonic() + timeout, _RETRY_DELAY_MIN
+        retry_at: float | None = 0.0
+        busy, connected = None, True
+        while (now := time.monotonic()) < deadline:
+            if retry_at is not None and now >= retry_at:
+                if not connected:
+                    self._connect()
+                    connected = True
+                self._send(request)
+                retry_at = None
+            frames, is_broken = self._wait((deadline if retry_at is None else min(deadline, retry_at)) - now)
+            reply = request.reply(frames) if frames is not None else None
+            if reply is not None:
+                if not is_busy(reply):
+                    return reply
+                busy = reply
+            connected = connected and not is_broken
+            if retry_at is None and (reply is not None or is_broken):
+                retry_at = time.monotonic() + delay
+                delay = min(2 * delay, _RETRY_DELAY_MAX)
+        if busy is not None:
+            return busy
+        raise TransportError(f"{self.address} did not answer within {timeout:g} s")
+
+    def _wait(self, timeout: float) -> tuple[list[bytes] | None, bool]:
+        """Wait for a reply or for the end of the connection; returns the frames, and whether it has ended."""
+        assert self._socket is not None
+        assert self._monitor is not None
+        ready = dict(
+            zmq.zmq_poll([(self._socket, zmq.POLLIN), (self._monitor, zmq.POLLIN)], int(max(0.0, timeout) * 1000) + 1)
+        )
+        if self._socket in ready:
+            return self._socket.recv_multipart(), False
+        if self._monitor in ready:
+            self._monitor.recv_multipart()
+            return None, True
+        return None, False
+
+    def _send(self, request: Request) -> None:
+        assert self._socket is not None
+        # Where enough requests wait for a connection already, one of them is this one.
+        with contextlib.suppress(zmq.Again):
+            self._socket.send_multipart(request.frames, zmq.NOBLOCK)
+
+    def _close(self) -> None:
+        if self._generation != contexts.generation:
+            return
+        self._disconnect()
+        if self._owns_context:
+            contexts.release(self._generation)
