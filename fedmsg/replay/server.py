@@ -72,7 +72,10 @@ class ReplayContext(Closeable):
         self._max: int = settings.get(config, "replay_max")
         self._errors = RateLimitedLog(log, level=logging.ERROR)
         self._generation = contexts.generation
-        self.context = contexts.acquire(settings.get(self.config, "io_threads"))
+        # A guard for CURVE is the only one of its context.
+        self._is_guarded = bool(config.get("curve_subscribers"))
+        threads = settings.get(config, "io_threads")
+        self.context = zmq.Context(io_threads=threads) if self._is_guarded else contexts.acquire(threads)
         # Not a strong reference, so that a context that is leaked is noticed.
         own = weakref.ref(self)
 
@@ -92,7 +95,7 @@ class ReplayContext(Closeable):
                 reply_max_bytes=settings.get(config, "replay_max_bytes"),
             )
         except BaseException as error:
-            contexts.release(self._generation)
+            self._end_context()
             self._close_store()
             if isinstance(error, AddressInUse):
                 raise AddressInUse(f"The replay endpoint cannot be bound. {error}") from error
@@ -110,9 +113,14 @@ class ReplayContext(Closeable):
     # ---------------------------------------------------------------- serving
 
     def listen(self) -> None:
-        """Answer queries until `stop` is called."""
+        """Answer queries until `stop` is called.
+
+        Raises:
+            FedmsgError: The guard that admits clients has ended.
+        """
         while not self._server.stopping:
             self._req_rep_cycle()
+            self._server.check()
 
     def stop(self) -> None:
         """Let `listen` return soon; any thread and any signal handler may call it."""
@@ -183,8 +191,14 @@ class ReplayContext(Closeable):
         if self._generation != contexts.generation:
             return
         self._server.close()
-        contexts.release(self._generation)
+        self._end_context()
         self._close_store()
+
+    def _end_context(self) -> None:
+        if self._is_guarded:
+            self.context.term()
+        else:
+            contexts.release(self._generation)
 
     def _close_store(self) -> None:
         if isinstance(settings.get(self.config, "persistent_store"), str):

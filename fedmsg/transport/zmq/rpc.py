@@ -24,7 +24,7 @@ import zmq
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg._util.service import Closeable, Waker
 from fedmsg.config import settings
-from fedmsg.exceptions import TransportError
+from fedmsg.exceptions import FedmsgError, TransportError
 from fedmsg.transport.zmq import addresses, contexts, curve, sockets
 
 __all__ = ["Client", "Request", "Server"]
@@ -58,7 +58,7 @@ class Server(Closeable):
     """Replies to requests, for the thread that calls `serve`.
 
     Args:
-        context: The ZeroMQ context.
+        context: The ZeroMQ context; with CURVE one of its own, because each has a single guard.
         config: The configuration, for the options of the socket and for CURVE: where
             ``curve_subscribers`` is set, only clients whose keys are in that folder can connect.
         address: The address to bind.
@@ -101,11 +101,15 @@ class Server(Closeable):
         self.last_turn = time.monotonic()
         self.stopping = False
         self._generation = contexts.generation
+        guarded = curve.guard_settings({**config, "curve_publishers": None})
+        self._guard = curve.Guard(guarded) if guarded is not None else None
         self.socket = sockets.answerer(context, config)
         try:
+            if self._guard is not None:
+                self._guard.open(context, self.socket, self.socket)
             self.address = sockets.bind(self.socket, addresses.bindable(address), key)
         except BaseException:
-            self.socket.close(0)
+            self._close_sockets(0)
             raise
         self._waker = Waker()
         self._poll = select.poll()
@@ -240,8 +244,22 @@ class Server(Closeable):
         self.stopping = True
         # What a fork has left belongs to the parent.
         if self._generation == contexts.generation:
-            self.socket.close()
+            self._close_sockets(None)
             self._waker.close()
+
+    def _close_sockets(self, linger: int | None) -> None:
+        self.socket.close(linger)
+        if self._guard is not None:
+            self._guard.close()
+
+    def check(self) -> None:
+        """Check that clients can connect.
+
+        Raises:
+            FedmsgError: The guard has ended, and so no client can.
+        """
+        if self._guard is not None and not self._guard.alive:
+            raise FedmsgError(f"stopped, because the CURVE guard has ended: {self._guard.failure!r}")
 
 
 class Request:
