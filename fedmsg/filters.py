@@ -17,12 +17,15 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
+from fedmsg._util.bounded import LRU
 from fedmsg.exceptions import ConfigError, UsageError
 
-__all__ = ["MessageFilter", "NamesOf", "Term", "TopicFilter"]
+__all__ = ["MessageFilter", "NamesOf", "SubscriptionIndex", "Term", "TopicFilter"]
 
 #: Returns the users or the packages that a message is about.
 NamesOf = Callable[[Mapping[str, Any]], Iterable[str]]
@@ -46,6 +49,10 @@ _SEARCHED_CHARACTERS = 65_536
 
 _TERM = re.compile(r"\s*([^\s=!~<>]+)\s*(?:(!=|>=|<=|=|~|>|<)(.*)|exists\s*)?", re.DOTALL)
 _FORMS = "write PATH=VALUE (or !=, ~, >, >=, <, <=), or 'PATH exists', as in msg.update.status=testing"
+# For so many topics of at most so many characters the members of an index are cached.
+_CACHED_TOPICS = 4096
+_CACHED_TOPIC_LENGTH = 250
+
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -118,6 +125,89 @@ def _glob_matches(first: str, rest: tuple[str, ...], topic: str, strict: bool) -
             return False
         position = found + len(part)
     return len(topic) - len(last) >= position and topic.endswith(last)
+
+
+Member = TypeVar("Member", bound=Hashable)
+
+
+class SubscriptionIndex(Generic[Member]):
+    """Finds the members that have subscribed to a topic; any thread may read while one changes it.
+
+    A subscription is the beginning of topics; a ``*`` in it is removed, and the empty one is every topic.
+
+    Args:
+        strict: Whether a topic has to match as a whole, as with ``zmq_strict``.
+        prefixes_max: With more subscriptions that differ, ``prefixes`` is the empty one, which costs less.
+
+    Attributes:
+        prefixes: Every topic that a member has subscribed to begins with one of these; for `str.startswith`.
+    """
+
+    def __init__(self, *, strict: bool = False, prefixes_max: int | None = None) -> None:
+        self.prefixes: tuple[str, ...] = ()
+        self._strict, self._prefixes_max = strict, prefixes_max
+        self._lock = threading.Lock()
+        # By member: topics as they were subscribed to, without their stars, and what matches them. A change
+        # replaces the filters, since other threads go through them.
+        self._topics: dict[Member, dict[str, str]] = {}
+        self._filters: dict[Member, TopicFilter] = {}
+        self._counts: Counter[str] = Counter()
+        self._cache: LRU[str, tuple[Member, ...]] = LRU(_CACHED_TOPICS)
+
+    def add(self, member: Member, topic: str) -> int:
+        """Add a subscription; return how many the member has."""
+        with self._lock:
+            topics = self._topics.setdefault(member, {})
+            if topic not in topics:
+                topics[topic] = prefix = topic.replace("*", "")
+                self._counts[prefix] += 1
+                self._change({**self._filters, member: TopicFilter(topics.values(), strict=self._strict)})
+            return len(topics)
+
+    def remove(self, member: Member) -> None:
+        """Remove a member, if it is there."""
+        with self._lock:
+            topics = self._topics.pop(member, {})
+            for prefix in topics.values():
+                self._counts[prefix] -= 1
+                if not self._counts[prefix]:
+                    del self._counts[prefix]
+            if topics:
+                self._change({one: wanted for one, wanted in self._filters.items() if one != member})
+
+    def matching(self, topic: str) -> tuple[Member, ...]:
+        """Return the members that have subscribed to a topic, each once."""
+        # Before the filters: what is found in old ones goes into the old cache.
+        cache = self._cache
+        found = cache.get(topic)
+        if found is None:
+            found = tuple(member for member, wanted in self._filters.items() if wanted.matches(topic))
+            if len(topic) <= _CACHED_TOPIC_LENGTH:
+                cache.put(topic, found)
+        return found
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All members, in the order of their first subscription."""
+        return tuple(self._filters)
+
+    @property
+    def topics(self) -> dict[str, list[Member]]:
+        """The members of each topic, as it was subscribed to."""
+        found: dict[str, list[Member]] = {}
+        with self._lock:
+            for member, topics in self._topics.items():
+                for topic in topics:
+                    found.setdefault(topic, []).append(member)
+        return found
+
+    def _change(self, filters: dict[Member, TopicFilter]) -> None:
+        self._filters = filters
+        self._cache = LRU(_CACHED_TOPICS)
+        if self._prefixes_max is not None and len(self._counts) > self._prefixes_max:
+            self.prefixes = ("",)
+        else:
+            self.prefixes = TopicFilter(self._counts).prefixes() if self._counts else ()
 
 
 class Term:

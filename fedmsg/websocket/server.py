@@ -28,9 +28,9 @@ from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
 from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, ValidationError
+from fedmsg.filters import SubscriptionIndex
 from fedmsg.websocket import clients
 from fedmsg.websocket.clients import Client, Clients, Limits
-from fedmsg.websocket.subscription_index import SubscriptionIndex
 
 __all__ = ["Inject", "Limits", "Server", "Wanted", "for_hub"]
 
@@ -53,6 +53,9 @@ _POLICY_VIOLATION = 1008
 _CLOSE_TIMEOUT = 1.0
 # So many messages are sent in a row; then other work of the loop has its turn.
 _BATCH = 100
+
+# With more topics than that, to compare them all with each message would cost more than to queue every message.
+_PREFIXES_MAX = 64
 
 _DEFAULT_LIMITS = Limits()
 
@@ -93,7 +96,9 @@ class Server(ServiceThread):
         self._wanted = wanted
         self._limits = limits
         self._log = RateLimitedLog(log)
-        self._index: SubscriptionIndex[Client] = SubscriptionIndex(strict=bool(settings.get(config, "zmq_strict")))
+        self._index: SubscriptionIndex[Client] = SubscriptionIndex(
+            strict=settings.get(config, "zmq_strict"), prefixes_max=_PREFIXES_MAX
+        )
         self._clients = Clients(limits, self._log)
         # Each counter is written by one thread: the thread of the hub appends and drops, ours takes.
         self._queue: deque[tuple[str, str | bytes]] = deque()
@@ -252,7 +257,8 @@ class Server(ServiceThread):
         if len(topic) > self._limits.topic:
             raise MessageError(f"the topic of its subscription is longer than {self._limits.topic}", "frame")
         before = self._index.prefixes
-        if self._index.add(client, topic) > self._limits.topics:
+        # Without its stars, so that two ways to write a topic count as one.
+        if self._index.add(client, topic.replace("*", "")) > self._limits.topics:
             self._unsubscribe(client)
             client.rejected = self._limits.rejected
             raise MessageError(f"it has more than {self._limits.topics} subscriptions", "subscriptions")
