@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fedmsg import aio, config, core, encoding, exceptions, utils  # noqa: F401 - what __getattr__ finds
+    from fedmsg import aio, config, core, encoding, exceptions, meta, utils  # noqa: F401 - what __getattr__ finds
     from fedmsg.transport.zmq.source import Received
 
 __all__ = ["destroy", "init", "publish", "tail_messages"]
@@ -123,7 +123,7 @@ def destroy() -> None:
 
 
 # `import fedmsg` is in every application: what it does not use yet is loaded at the first touch.
-_SUBMODULES = frozenset({"aio", "config", "core", "crypto", "encoding", "exceptions", "utils"})
+_SUBMODULES = frozenset({"aio", "config", "core", "crypto", "encoding", "exceptions", "meta", "utils"})
 
 
 def _submodule(name: str) -> Any:

@@ -4,24 +4,24 @@
 ::
 
     FedmsgError
-    ├── UsageError            (ValueError)   2   a call or command line that makes no sense
+    ├── UsageError            (ValueError)   2   a call or command line that is not valid
     ├── ConfigError           (ValueError)   5   a configuration that can't work
     │   ├── MissingEndpoint   (KeyError)         no address is configured for a name
-    │   │   └── MissingReplayEndpoint (IOError)  none to ask for stored messages at
+    │   │   └── MissingReplayEndpoint (IOError)  none for the stored messages of a name
     │   └── MissingExtra      (ImportError)      an optional library is not installed
-    ├── RefusedAtStart        (IOError)      7   no key, certificate or CA where one is needed
+    ├── RefusedAtStart        (IOError)      7   a key, certificate or CA is missing
     │   └── MissingKey        (KeyError)         no key is configured for a name
     ├── MessageError          (ValueError)  70   a message that must not go over the wire
     │   └── ValidationError   (IOError)          a received message that failed validation
-    ├── QueryError            (ValueError)  70   a question for stored messages that has no answer
-    ├── GpgBinaryError                      70   GnuPG did not do what it was asked to
+    ├── QueryError            (ValueError)  70   a query for stored messages that has no answer
+    ├── GpgBinaryError                      70   GnuPG failed
     └── TransportError        (IOError)      3
-        ├── NotListening                     3   nobody took the message in time
-        ├── StoreError                       3   the store of messages could not be used
-        ├── PossiblyLost                     4   handed over, then the connection broke
+        ├── NotListening                     3   no relay or store accepted it in time
+        ├── StoreError                       3   the message store could not be used
+        ├── PossiblyLost                     4   sent, then the connection broke
         ├── AddressInUse                     6   no configured address could be bound
-        ├── HttpError                        3   a web server could not be asked, or said no
-        └── WorkLeft                         8   stopped before everything was passed on
+        ├── HttpError                        3   an HTTP request failed
+        └── WorkLeft                         8   stopped before everything was handled
 
 The builtin in brackets is the one that callers of fedmsg 1.x catch, so each error is
 also one of those. The number is the exit status of a command that ends with the error.
@@ -56,12 +56,9 @@ __all__ = [
 
 
 class FedmsgError(Exception):
-    """The root of the tree: catch this to catch whatever fedmsg raises on purpose.
+    """The root of the tree: the base class of every error that fedmsg raises on purpose."""
 
-    Attributes:
-        exit_status: What a command that ends with this error returns to its shell.
-    """
-
+    #: The exit status of a command that ends with this error.
     exit_status: int = 70
 
     def __str__(self) -> str:
@@ -70,31 +67,31 @@ class FedmsgError(Exception):
 
 
 class UsageError(FedmsgError, ValueError):
-    """A call or a command line that makes no sense."""
+    """A call or a command line that is not valid."""
 
     exit_status = 2
 
 
 class ConfigError(FedmsgError, ValueError):
-    """A configuration that can't be read or can't work; says what, where and the fix."""
+    """A configuration that can't be read or can't work; the text says what is wrong, where, and the fix."""
 
     exit_status = 5
 
 
 class MissingEndpoint(ConfigError, KeyError):
-    """No address is configured under the name that was asked for."""
+    """No address is configured for a name."""
 
 
 class MissingReplayEndpoint(MissingEndpoint, IOError):
-    """No address is configured to ask for the stored messages of a name."""
+    """No address is configured for the stored messages of a name."""
 
 
 class MissingExtra(ConfigError, ImportError):
-    """A feature needs a library that the basic installation does not bring.
+    """A feature needs an optional library that is not installed.
 
     Args:
-        feature: What was asked for, in the user's words.
-        extra: The extra of the distribution that brings the library.
+        feature: The feature, in the words of the documentation.
+        extra: The extra of the distribution that installs the library.
     """
 
     def __init__(self, feature: str, extra: str) -> None:
@@ -103,21 +100,21 @@ class MissingExtra(ConfigError, ImportError):
 
 
 class RefusedAtStart(FedmsgError, IOError):
-    """Signing or checking is on, and what it needs can't be had."""
+    """A feature is on, such as signing, and what it needs is missing or can't be used."""
 
     exit_status = 7
 
 
 class MissingKey(RefusedAtStart, KeyError):
-    """Signing is on, and no key is configured for whoever signs."""
+    """Signing is on, and no key is configured for the name of the publisher."""
 
 
 class MessageError(FedmsgError, ValueError):
-    """A message that is not fit for the wire, or came from it unfit.
+    """A message can't be sent, or a received message is malformed.
 
     Args:
         reason: What is wrong, for a log line.
-        kind: A short fixed word by which refused messages are counted.
+        kind: A short fixed word by which rejected messages are counted.
     """
 
     def __init__(self, reason: str, kind: str = "malformed") -> None:
@@ -129,7 +126,7 @@ class ValidationError(MessageError, IOError):
     """A received message is not valid.
 
     Args:
-        msg: The envelope in question, kept as ``.msg``.
+        msg: The envelope, available as ``.msg``.
     """
 
     def __init__(self, msg: Mapping[str, Any] | None = None) -> None:
@@ -138,11 +135,11 @@ class ValidationError(MessageError, IOError):
 
 
 class QueryError(FedmsgError, ValueError):
-    """A question for stored messages that is ill-formed, asks for too much, or finds nothing."""
+    """A query for stored messages is malformed, asks for too many, or finds none."""
 
 
 class GpgBinaryError(FedmsgError):
-    """GnuPG did not do what it was asked to; the text is what it said."""
+    """GnuPG failed; the text is its output."""
 
 
 class TransportError(FedmsgError, IOError):
@@ -152,9 +149,7 @@ class TransportError(FedmsgError, IOError):
 
 
 class NotListening(TransportError):
-    """Nobody subscribed to the topic within ``timeout``, so nothing was sent."""
-
-    exit_status = 3
+    """No relay accepted the message within ``timeout``, so nothing was sent."""
 
 
 class StoreError(TransportError):
@@ -162,11 +157,11 @@ class StoreError(TransportError):
 
 
 class PossiblyLost(TransportError):
-    """The connection broke under messages that had been handed over.
+    """The connection broke after messages had been sent, and it is unknown whether they arrived.
 
     Args:
         count: About how many.
-        address: Where they were going.
+        address: Where they were sent.
     """
 
     exit_status = 4
@@ -183,11 +178,11 @@ class AddressInUse(TransportError):
 
 
 class HttpError(TransportError):
-    """A web server could not be asked, or what it said is of no use.
+    """An HTTP request failed, or its answer can't be used.
 
     Args:
         reason: Which server, and why.
-        status: The status of its answer, kept as ``.status``; None when there was none.
+        status: The status code of its answer, available as ``.status``; None when there was no answer.
     """
 
     def __init__(self, reason: str, status: int | None = None) -> None:
@@ -196,6 +191,6 @@ class HttpError(TransportError):
 
 
 class WorkLeft(TransportError):
-    """Time ran out before everything that had arrived was passed on."""
+    """A command was stopped before everything that had arrived was handled."""
 
     exit_status = 8

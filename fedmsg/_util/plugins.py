@@ -41,9 +41,9 @@ class _Lazy(NamedTuple):
 # pip repair an installation from which a library was taken away.
 _TABLE = {
     "yaml": _Lazy("fedmsg._util.yaml", "a YAML file", "commands"),
-    "colour": _Lazy("fedmsg.commands._colour", "coloured output", "commands"),
+    "colour": _Lazy("pygments", "coloured output", "commands"),
     "dns": _Lazy("fedmsg._util.dns", "looking up endpoints in the DNS", "srv"),
-    "daemon": _Lazy("fedmsg.commands._daemonize", "running as a daemon", "daemon"),
+    "daemon": _Lazy("fedmsg.commands._daemon", "running as a daemon", "daemon"),
     "sqla": _Lazy("fedmsg.encoding.sqla", "sending SQLAlchemy models", "sql"),
     "store": _Lazy("fedmsg.replay.sqlstore", "keeping messages in a database", "sql"),
     "x509": _Lazy("fedmsg.crypto._cryptography", "signing and checking with certificates", "crypto"),

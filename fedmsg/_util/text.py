@@ -8,7 +8,7 @@ import re
 import warnings
 from typing import Any, NamedTuple
 
-__all__ = ["as_list", "quoted", "safe_block", "safe_line", "to_bytes", "to_text"]
+__all__ = ["as_list", "as_utf8", "one_line", "quoted", "safe_block", "safe_line", "to_bytes", "to_text"]
 
 
 class _Kitchen(NamedTuple):
@@ -114,6 +114,11 @@ def safe_block(text: str) -> str:
     return text if text.isprintable() else _IN_BLOCK.sub(_spelt_out, text)
 
 
+def one_line(text: str) -> str:
+    """Join the lines of a text that may quote what others wrote into one harmless line."""
+    return safe_line("; ".join(filter(None, (line.strip() for line in text.splitlines()))))
+
+
 def quoted(text: str, limit: int = 300) -> str:
     """Make text from a stranger fit for a log line: ASCII, one line, cut to a length.
 
@@ -127,3 +132,22 @@ def quoted(text: str, limit: int = 300) -> str:
 def _spelt_out(match: re.Match[str]) -> str:
     """Write a run of characters as Python would inside quotes."""
     return ascii(match[0])[1:-1]
+
+
+# What Python makes of bytes that the encoding of the locale lacks: under an ASCII locale, of all UTF-8.
+_ESCAPED_BYTES = re.compile("[\udc80-\udcff]+")
+
+
+def as_utf8(text: str) -> str:
+    """Decode as UTF-8 what Python could not decode in the encoding of the locale; bad bytes become U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        whole = _ESCAPED_BYTES.sub(_decoded, text)
+        # Other halves of characters.
+        return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _decoded(match: re.Match[str]) -> str:
+    return match[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fedmsg import meta
+import fedmsg
 from fedmsg.commands._options import Declaration
 from fedmsg.exceptions import UsageError
 from fedmsg.filters import MessageFilter
@@ -80,11 +80,11 @@ class Selection:
     def __init__(self, config: Mapping[str, Any]) -> None:
         flags = {key: config[key] for key in _KEYS if config.get(key)}
         if {"users", "packages", "not_users", "not_packages"} & flags.keys():
-            meta.make_processors(**config)
+            fedmsg.meta.make_processors(**config)
         self._filter = MessageFilter.from_flags(
             flags,
-            users_of=lambda envelope: meta.msg2usernames(envelope, **config),
-            packages_of=lambda envelope: meta.msg2packages(envelope, **config),
+            users_of=lambda envelope: fedmsg.meta.msg2usernames(envelope, **config),
+            packages_of=lambda envelope: fedmsg.meta.msg2packages(envelope, **config),
         )
         prefixes = self._filter.prefixes()
         self.prefix = prefixes[0] if len(prefixes) == 1 else ""

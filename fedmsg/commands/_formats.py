@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import pprint
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedmsg import encoding, meta, utils
+import fedmsg
+from fedmsg import utils
 from fedmsg._util import plugins
 from fedmsg._util.text import safe_block, safe_line
 from fedmsg.exceptions import UsageError
@@ -73,19 +74,31 @@ def _ascii_json(text: str) -> str:
 
 
 def _json(envelope: Envelope) -> str:
-    return _ascii_json(encoding.dumps(envelope))
+    return _ascii_json(fedmsg.encoding.dumps(envelope))
 
 
 def _paint_line(envelope: Envelope) -> str:
     if _is_too_much(envelope):
         return _json(envelope)
-    painted: str = plugins.lazy("colour").paint_json(_json(envelope))
-    return painted.rstrip("\n")
+    return _highlighter()(_json(envelope))
+
+
+@functools.cache
+def _highlighter() -> Callable[[str], str]:
+    """Return a function that colours JSON for a terminal."""
+    pygments = plugins.lazy("colour")
+    # The modules themselves: going through the packages' lists of all lexers and formatters costs more.
+    from pygments.formatters.terminal import TerminalFormatter
+    from pygments.lexers.javascript import JavascriptLexer
+
+    # Its lexer for JSON has another colour for keys than fedmsg 1.x.
+    lexer, formatter = JavascriptLexer(), TerminalFormatter()
+    return lambda text: str(pygments.highlight(text, lexer, formatter)).rstrip("\n")
 
 
 def _is_too_much(envelope: Envelope) -> bool:
     """Return whether a message is too large, or too deep, to be laid out over several lines."""
-    size = len(encoding.dumps(envelope))
+    size = len(fedmsg.encoding.dumps(envelope))
     return size * _DEEPEST > _MOST and size * _depth(envelope) > _MOST
 
 
@@ -105,19 +118,21 @@ def _pretty(envelope: Envelope) -> str:
         # One that no clock can show stays the number that it is.
         with contextlib.suppress(ValueError, OverflowError, OSError):
             shown["timestamp"] = time.ctime(shown["timestamp"])
+    # Costs 3 ms, and few need it.
+    import pprint
+
     return "\n" + pprint.pformat(shown)
 
 
 def _really_pretty(envelope: Envelope) -> str:
     shown = _without_credentials(envelope)
-    return "\n" + (_json(shown) if _is_too_much(shown) else _ascii_json(encoding.pretty_dumps(shown)))
+    return "\n" + (_json(shown) if _is_too_much(shown) else _ascii_json(fedmsg.encoding.pretty_dumps(shown)))
 
 
 def _paint(envelope: Envelope) -> str:
     if _is_too_much(envelope):
         return _really_pretty(envelope)
-    painted: str = plugins.lazy("colour").paint_json(_really_pretty(envelope)[1:])
-    return "\n" + painted.rstrip("\n")
+    return "\n" + _highlighter()(_really_pretty(envelope)[1:])
 
 
 def _without_credentials(envelope: Envelope) -> dict[str, Any]:
@@ -152,7 +167,7 @@ def _terse(config: Mapping[str, Any], colour: str, for_terminal: bool | None = N
         colour: ``auto``, ``always`` or ``never``.
         for_terminal: Whether it is for a terminal; as standard output is by default.
     """
-    meta.make_processors(**config)
+    fedmsg.meta.make_processors(**config)
     if for_terminal is None:
         for_terminal = colour == "always" or (sys.stdout is not None and sys.stdout.isatty())
     if not for_terminal:
@@ -162,7 +177,7 @@ def _terse(config: Mapping[str, Any], colour: str, for_terminal: bool | None = N
 
 
 def _plain(envelope: Envelope, config: Mapping[str, Any]) -> str:
-    return _short("{} -- {} {}".format(*meta.parts(envelope, config)))
+    return _short("{} -- {} {}".format(*fedmsg.meta.parts(envelope, config)))
 
 
 def _short(text: str) -> str:
@@ -185,7 +200,7 @@ class _Columns:
 
     def show(self, envelope: Envelope) -> str:
         """Return the line of a message, after an empty one."""
-        title, summary, link = map(_short, meta.parts(envelope, self._config))
+        title, summary, link = map(_short, fedmsg.meta.parts(envelope, self._config))
         self._width = min(max(self._width, len(title)), _WIDEST)
         in_title, in_link, end = self._colours
         line = f"{in_title}{title:<{self._width}}{end}  {summary}"

@@ -17,15 +17,15 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from fedmsg._util.service import ServiceThread
-from fedmsg._util.text import safe_line
-from fedmsg.exceptions import FedmsgError, WorkLeft
+from fedmsg._util.text import as_utf8, one_line
+from fedmsg.exceptions import FedmsgError, UsageError, WorkLeft
 
 __all__ = [
     "BUG",
     "end_quietly_when_output_is_gone",
     "ending_with_output",
+    "input_lines",
     "interruptible",
-    "one_line",
     "reporting",
 ]
 
@@ -34,13 +34,6 @@ BUG = 70
 _STDOUT = 1
 # The disk, or what the user may have of it.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-def one_line(text: str) -> str:
-    """Make one line of a text that may quote what others wrote; no control character is left in it."""
-    joined = "; ".join(filter(None, (line.strip() for line in text.splitlines())))
-    cleaned: str = safe_line(joined)
-    return cleaned
 
 
 @contextmanager
@@ -241,3 +234,30 @@ def _output_is_gone() -> bool:
     poll = select.poll()
     poll.register(_STDOUT, 0)  # errors are reported unasked
     return any(events & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, events in poll.poll(0))
+
+
+def input_lines(log: logging.Logger) -> Iterator[str]:
+    """Yield the lines of standard input as they come, each with its end.
+
+    Bad bytes become U+FFFD, which is logged once: what JSON could write of them, half of a character that
+    doesn't exist, is rejected by databases and by other languages.
+
+    Raises:
+        UsageError: It can't be read.
+    """
+    stream: Any = sys.stdin
+    if stream is None:
+        raise UsageError("standard input is closed: there is nothing to read")
+    if hasattr(stream, "reconfigure"):
+        # Keeps bad bytes apart from a U+FFFD that was there before.
+        stream.reconfigure(errors="surrogateescape")
+    is_logged = False
+    try:
+        for number, line in enumerate(stream, 1):
+            text = line if line.isascii() else as_utf8(line)
+            if not is_logged and text is not line and text.count("\ufffd") > line.count("\ufffd"):
+                log.warning("line %d is not UTF-8: its bad bytes, and those of later lines, are sent as U+FFFD", number)
+                is_logged = True
+            yield text
+    except OSError as error:
+        raise UsageError(f"standard input can't be read: {error.strerror or error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import fedmsg.core
+import fedmsg
 from fedmsg.config import settings
 from fedmsg.exceptions import FedmsgError, MessageError, PossiblyLost, UsageError, WorkLeft
 from fedmsg.transport.zmq import addresses

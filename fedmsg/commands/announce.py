@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from fedmsg.commands import BaseCommand, Declaration, _relayed, _stdin
+from fedmsg._util.text import as_utf8
+from fedmsg.commands import BaseCommand, Declaration, _process, _relayed
 from fedmsg.exceptions import WorkLeft
 
 __all__ = ["AnnounceCommand", "announce"]
@@ -37,9 +38,9 @@ class AnnounceCommand(BaseCommand):
             WorkLeft: A signal came before it was sent.
         """
         self.config["cert_prefix"] = "announce"
-        link = self.config["link"] and _stdin.as_utf8(self.config["link"])
+        link = self.config["link"] and as_utf8(self.config["link"])
         try:
-            text = "\n".join(line.strip() for line in _stdin.lines(self.log))
+            text = "\n".join(line.strip() for line in _process.input_lines(self.log))
             with _relayed.publishing(self.config, topic="announcement", modname="announce") as publish:
                 publish({"message": text, "link": link}, "the announcement")
         except KeyboardInterrupt:

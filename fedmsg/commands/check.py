@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 import zmq
 
-from fedmsg.commands import _process
+from fedmsg._util.text import one_line
 from fedmsg.config import load_config, settings
 from fedmsg.exceptions import FedmsgError
 from fedmsg.transport.zmq import sockets
@@ -40,7 +40,7 @@ def check(timeout: int, consumers: tuple[str, ...], producers: tuple[str, ...]) 
     try:
         report, text = _wait_for_report(timeout)
     except FedmsgError as error:
-        _fail(_process.one_line(str(error)))
+        _fail(one_line(str(error)))
     if consumers or producers:
         wanted = [*_states(report, "consumers", consumers), *_states(report, "producers", producers)]
         for name, state in wanted:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedmsg import utils
 from fedmsg._util import plugins
+from fedmsg._util.text import one_line
 from fedmsg.commands import _options, _process, _shared
 from fedmsg.config import _layers, _merge, _words, settings
 from fedmsg.exceptions import ConfigError, UsageError
@@ -188,7 +189,7 @@ def _check(loaded: _layers.Loaded) -> None:
 
 
 def _complain(line: str) -> None:
-    print(f"{_PROG}: {_process.one_line(line)}", file=sys.stderr)
+    print(f"{_PROG}: {one_line(line)}", file=sys.stderr)
 
 
 def _unread(loaded: _layers.Loaded) -> Iterator[str]:

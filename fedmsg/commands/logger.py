@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from fedmsg.commands import BaseCommand, Declaration, _relayed, _stdin
+from fedmsg._util.text import as_utf8
+from fedmsg.commands import BaseCommand, Declaration, _process, _relayed
 from fedmsg.exceptions import FedmsgError, UsageError, WorkLeft
 
 __all__ = ["LoggerCommand", "logger"]
@@ -83,7 +84,7 @@ class LoggerCommand(BaseCommand):
 
     def _publish(self) -> None:
         config, sent = self.config, 0
-        topic, modname = _stdin.as_utf8(config["topic"]), _stdin.as_utf8(config["modname"])
+        topic, modname = as_utf8(config["topic"]), as_utf8(config["modname"])
         with _relayed.publishing(config, topic=topic, modname=modname) as publish:
             try:
                 for msg, where in self._messages():
@@ -98,12 +99,12 @@ class LoggerCommand(BaseCommand):
         """Yield what to publish, each with the place that it came from."""
         text, is_json = self.config["logger_message"], self.config["json_input"]
         if text:
-            text = _stdin.as_utf8(text)
+            text = as_utf8(text)
             yield (_parse(text, "--message") if is_json else {"log": text}), "the message"
         elif is_json:
-            yield from _documents(_stdin.lines(self.log))
+            yield from _documents(_process.input_lines(self.log))
         else:
-            for number, line in enumerate(_stdin.lines(self.log), 1):
+            for number, line in enumerate(_process.input_lines(self.log), 1):
                 yield {"log": line.strip()}, f"line {number}"
 
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from fedmsg import _wire
 from fedmsg._util import plugins
+from fedmsg._util.text import one_line
 from fedmsg.commands import BaseCommand, Declaration, _relayed
-from fedmsg.commands._process import one_line
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, HttpError, PossiblyLost, UsageError, WorkLeft
 from fedmsg.transport.zmq import addresses

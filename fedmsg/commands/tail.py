@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from typing import Any, ClassVar
 
-import fedmsg.core
+import fedmsg
 from fedmsg.commands import BaseCommand, Declaration, _filters, _formats
 from fedmsg.config import settings
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import errno
 import math
+import os
+import re
 import signal
+import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import fedmsg.core
+import fedmsg
+from fedmsg._util.text import one_line
 from fedmsg.commands import BaseCommand, Declaration, _filters
-from fedmsg.commands._process import one_line
-from fedmsg.commands._shell import Shell
 from fedmsg.commands._waiting import Waiting
 from fedmsg.config import settings
-from fedmsg.exceptions import WorkLeft
+from fedmsg.exceptions import RefusedAtStart, WorkLeft
 
 __all__ = ["TriggerCommand", "trigger"]
 
@@ -24,7 +27,12 @@ Envelope = dict[str, Any]
 
 # What passes: too many processes, too little memory, too many open files.
 _FOR_NOW = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-_TRY_AGAIN_AFTER = 1.0
+_RETRY_DELAY_S = 1.0
+_BASH = "/bin/bash"
+# The system takes no more than 128 KiB in a variable.
+_LONGEST_VARIABLE = 16 * 1024
+# A variable can't hold the first; the others have no encoding.
+_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
 
 
 def _seconds(text: str) -> float:
@@ -84,7 +92,7 @@ class TriggerCommand(BaseCommand):
 
     def __init__(self) -> None:
         super().__init__()
-        self._shell = Shell()
+        self._shell = _Shell()
         self._matches: Waiting[Envelope] | None = None
         # For which message the command runs, and for how many it can't be run any more.
         self._at: Envelope | None = None
@@ -185,7 +193,7 @@ class TriggerCommand(BaseCommand):
                 if matches is None or not will_do:
                     self._not_run += 1
                     return
-                matches.ends_within(_TRY_AGAIN_AFTER)
+                matches.ends_within(_RETRY_DELAY_S)
         if status is None:
             self._not_run += 1
         elif status:
@@ -195,6 +203,73 @@ class TriggerCommand(BaseCommand):
 def _name(envelope: Envelope) -> str:
     """Name a message for the log, whatever its id is."""
     return one_line(f"the message {envelope.get('msg_id') or 'without an id'} on {envelope.get('topic')}")[:300]
+
+
+class _Shell:
+    """Runs the user's command, one at a time; the message is its data and never a part of its text."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: int | None = None
+        self._closed = False
+
+    @staticmethod
+    def check() -> None:
+        """Check that commands can be run.
+
+        Raises:
+            RefusedAtStart: There is no bash.
+        """
+        if not os.access(_BASH, os.X_OK):
+            raise RefusedAtStart(f"{_BASH} is needed to run commands, and is not there: install bash")
+
+    def run(self, command: str, envelope: Mapping[str, Any]) -> int | None:
+        """Run a command of bash for a message and wait for its end.
+
+        Returns:
+            Its status, or minus the number of the signal that ended it; None when it was not
+            run because `close` came first.
+
+        Raises:
+            OSError: It can't be started.
+        """
+        environment = dict(os.environb)
+        for name in ("topic", "msg_id"):
+            environment[b"FEDMSG_" + name.upper().encode()] = _fitting(envelope.get(name))
+        # A file, since the writer to a pipe waits for a command that doesn't read.
+        with os.fdopen(os.memfd_create("message"), "w+b") as stdin, self._lock:
+            if self._closed:
+                return None
+            stdin.write(fedmsg.encoding.dumps(envelope).encode())
+            stdin.seek(0)
+            # A session of its own: Ctrl-C at a terminal is for us, and whatever it starts can be ended.
+            process = subprocess.Popen([_BASH, "-c", command], stdin=stdin, env=environment, start_new_session=True)
+            self._running = process.pid
+        # Looked at without taking it: until then no other process can get its number.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:
+            self._running = None
+            return process.wait()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command that runs and to what it has started."""
+        with self._lock:
+            if self._running is not None:
+                os.killpg(self._running, number)
+
+    def close(self) -> None:
+        """Run no more commands; ask the one that runs to end."""
+        with self._lock:
+            self._closed = True
+        self.signal(signal.SIGTERM)
+
+
+def _fitting(value: object) -> bytes:
+    """Return what a variable can hold of a text from a stranger."""
+    text = value[:_LONGEST_VARIABLE] if isinstance(value, str) else ""
+    possible = _IMPOSSIBLE.sub(lambda match: ascii(match[0])[1:-1], text).encode()
+    # No character is cut in the middle.
+    return possible[:_LONGEST_VARIABLE].decode(errors="ignore").encode()
 
 
 def trigger() -> Any:

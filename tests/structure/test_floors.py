@@ -59,14 +59,14 @@ ONLY = {
 WRAPPERS = {
     "click": {"fedmsg.commands._options", "fedmsg.commands.certs", "fedmsg.commands.check"},
     "cryptography": {"fedmsg.crypto._cryptography"},
-    "daemon": {"fedmsg.commands._daemonize"},
+    "daemon": {"fedmsg.commands._daemon"},
     "dns": {"fedmsg._util.dns"},
     "gnupg": {"fedmsg.crypto._gnupg"},
     "irc": {"fedmsg.irc.library"},
     "kitchen": {"fedmsg._util.text"},
     "orjson": {"fedmsg.encoding._speed"},
     "prometheus_client": {"fedmsg.monitoring.prometheus"},
-    "pygments": {"fedmsg.commands._colour", "fedmsg.irc.forms"},
+    "pygments": {"fedmsg.commands._formats", "fedmsg.irc.forms"},
     "requests": {"fedmsg._util.http"},
     "six": {"fedmsg._util.text"},
     "sqlalchemy": {

@@ -141,3 +141,26 @@ def test_no_warning_where_kitchen_is_not_compiled(tmp_path: Path) -> None:
     # An empty cache of byte code: Python has to compile kitchen, and has remarks on it.
     code = "from fedmsg._util import text as safe_text; print(safe_text.to_text(5), safe_text.as_list({6}))"
     assert python(code, "-X", f"pycache_prefix={tmp_path}") == ["5 ['6']"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("plain", "plain"),
+        ("", ""),
+        ("two\nlines", "two; lines"),
+        ("  heading:\n\n\tkey: bad\r\n", "heading:; key: bad"),
+        ("\x1b[31mred\x7f\x9b", "\\x1b[31mred\\x7f\\x9b"),
+        ("turned \u202e around", "turned \\u202e around"),
+        ("café ☃", "café ☃"),
+    ],
+)
+def test_one_line(text: str, line: str) -> None:
+    assert safe_text.one_line(text) == line
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_one_line_is_one_harmless_line(text: str) -> None:
+    line = safe_text.one_line(text)
+    assert len(line.splitlines()) <= 1
+    assert not any(ord(one) < 32 or 127 <= ord(one) < 160 for one in line)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The settings that fedmsg knows: one table, from rows that stand in a module for each room.
+"""The settings that fedmsg knows: one table, made of rows.
 
 A configuration is a plain dict. Code reads it through :func:`of`, a view with a typed
 attribute for each setting, or by the name of a key with :func:`get`; both also work on a
@@ -14,33 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmsg.config.settings.base import BaseSettings, derive_topic_prefix_re
-from fedmsg.config.settings.crypto import CryptoSettings
-from fedmsg.config.settings.hub import HubSettings
-from fedmsg.config.settings.replay import ReplaySettings
+from fedmsg.config.settings.rows import Settings, derive_topic_prefix_re
 from fedmsg.config.settings.setting import Problem, Setting
-from fedmsg.config.settings.transport import TransportSettings
-from fedmsg.config.settings.words import WordsSettings
 from fedmsg.exceptions import ConfigError
 
-__all__ = [
-    "TABLE",
-    "Problem",
-    "Setting",
-    "Settings",
-    "accept",
-    "conf_defaults",
-    "defaults",
-    "derive_topic_prefix_re",
-    "get",
-    "of",
-]
-
-
-class Settings(BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, HubSettings):
-    """All settings of a configuration; the order of the rooms is that of ``conf`` and of ``--help``."""
-
-    __slots__ = ()
+__all__ = ["TABLE", "Problem", "Setting", "Settings", "accept", "conf_defaults", "defaults", "derive_topic_prefix_re",
+           "get", "of"]  # fmt: skip
 
 
 #: The settings by name.
@@ -50,11 +29,7 @@ TABLE: dict[str, Setting[Any]] = {
 
 
 def of(config: Mapping[str, Any]) -> Settings:
-    """Return a view of a configuration with typed attributes.
-
-    Args:
-        config: A configuration, which may lack any key.
-    """
+    """Return a view of a configuration, which may lack any key, with typed attributes."""
     return Settings(config)
 
 
@@ -73,12 +48,7 @@ def conf_defaults() -> dict[str, Any]:
 
 
 def get(config: Mapping[str, Any], name: str) -> Any:
-    """Return the configured value of a setting, or else its default.
-
-    Args:
-        config: A configuration, which may lack any key.
-        name: The name of a setting in the table.
-    """
+    """Return the configured value of a setting of the table, or else its default."""
     try:
         return config[name]
     except KeyError:
@@ -88,9 +58,6 @@ def get(config: Mapping[str, Any], name: str) -> Any:
 
 def accept(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a configuration in which every known setting has the type that the code works with.
-
-    Args:
-        config: A configuration, which may lack any key and have others.
 
     Raises:
         ConfigError: Values can't work; all of them are named.

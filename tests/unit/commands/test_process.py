@@ -10,34 +10,9 @@ import signal
 import threading
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fedmsg.commands import _process
 from fedmsg.exceptions import NotListening
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("plain", "plain"),
-        ("", ""),
-        ("two\nlines", "two; lines"),
-        ("  heading:\n\n\tkey: bad\r\n", "heading:; key: bad"),
-        ("\x1b[31mred\x7f\x9b", "\\x1b[31mred\\x7f\\x9b"),
-        ("turned \u202e around", "turned \\u202e around"),
-        ("café ☃", "café ☃"),
-    ],
-)
-def test_one_line(text: str, line: str) -> None:
-    assert _process.one_line(text) == line
-
-
-@given(st.text(st.characters(exclude_categories=())))
-def test_one_line_is_one_harmless_line(text: str) -> None:
-    line = _process.one_line(text)
-    assert len(line.splitlines()) <= 1
-    assert not any(ord(one) < 32 or 127 <= ord(one) < 160 for one in line)
 
 
 def test_no_failure_no_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""fedmsg.commands._stdin: lines of text, whatever bytes they are made of."""
+"""Standard input: lines of text, whatever bytes they are made of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmsg.commands import _stdin
+from fedmsg._util.text import as_utf8
+from fedmsg.commands import _process
 from fedmsg.exceptions import UsageError
 from fedmsg.testing import command_path, run
 
@@ -22,7 +23,7 @@ REPLACED = re.compile("[\ud800-\udfff\ufffd]")
 
 def read(data: bytes, monkeypatch: pytest.MonkeyPatch, encoding: str = "utf-8") -> list[str]:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding))
-    return list(_stdin.lines(log))
+    return list(_process.input_lines(log))
 
 
 @pytest.mark.parametrize(
@@ -52,13 +53,13 @@ def test_bad_bytes_are_told_of_once(monkeypatch: pytest.MonkeyPatch, caplog: pyt
 
 def test_a_stream_in_place_of_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo \ud800\n"))
-    assert list(_stdin.lines(log)) == ["one\n", "two \ufffd\n"]
+    assert list(_process.input_lines(log)) == ["one\n", "two \ufffd\n"]
 
 
 def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(UsageError, match="standard input is closed"):
-        next(_stdin.lines(log))
+        next(_process.input_lines(log))
 
 
 def test_standard_input_that_can_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def test_standard_input_that_can_not_be_read(monkeypatch: pytest.MonkeyPatch) ->
     with open("/proc/self/mem", encoding="utf-8") as stream:
         monkeypatch.setattr("sys.stdin", stream)
         with pytest.raises(UsageError, match="standard input can't be read: Input/output error"):
-            list(_stdin.lines(log))
+            list(_process.input_lines(log))
 
 
 @pytest.mark.parametrize("name", ["fedmsg-logger", "fedmsg-announce"])
@@ -88,11 +89,11 @@ def test_commands_whose_standard_input_is_closed(name: str) -> None:
     ],
 )
 def test_as_utf8(text: str, fixed: str) -> None:
-    assert _stdin.as_utf8(text) == fixed
+    assert as_utf8(text) == fixed
 
 
 @given(st.text(st.characters(exclude_categories=()).filter(lambda one: not "\udc80" <= one <= "\udcff")))
 def test_as_utf8_can_be_encoded_and_changes_nothing_else(text: str) -> None:
-    fixed = _stdin.as_utf8(text)
+    fixed = as_utf8(text)
     fixed.encode()
     assert REPLACED.sub("", fixed) == REPLACED.sub("", text)
