@@ -88,8 +88,9 @@ _REST = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _LINE = "[\x00-\x1f" + _REST + "]"
 _BLOCK = "[\x00-\x08\x0b-\x1f" + _REST + "]"
 # A single character in front of the run is what the search is quick with.
-_IN_LINE = re.compile(_LINE + _LINE + "*")
-_IN_BLOCK = re.compile(_BLOCK + _BLOCK + "*")
+# Not compiled here: that would cost every program 2 ms at its start.
+_IN_LINE = _LINE + _LINE + "*"
+_IN_BLOCK = _BLOCK + _BLOCK + "*"
 
 
 def safe_line(text: str) -> str:
@@ -102,7 +103,7 @@ def safe_line(text: str) -> str:
         The text, with what is not harmless spelt out as Python writes it: ``\x1b``, ``\n``,
         ``\u202e``. It can be printed to a UTF-8 output.
     """
-    return text if text.isprintable() else _IN_LINE.sub(_spelt_out, text)
+    return text if text.isprintable() else re.sub(_IN_LINE, _spelt_out, text)
 
 
 def safe_block(text: str) -> str:
@@ -111,7 +112,7 @@ def safe_block(text: str) -> str:
     Args:
         text: Text from anywhere.
     """
-    return text if text.isprintable() else _IN_BLOCK.sub(_spelt_out, text)
+    return text if text.isprintable() else re.sub(_IN_BLOCK, _spelt_out, text)
 
 
 def one_line(text: str) -> str:
@@ -135,7 +136,7 @@ def _spelt_out(match: re.Match[str]) -> str:
 
 
 # What Python makes of bytes that the encoding of the locale lacks: under an ASCII locale, of all UTF-8.
-_ESCAPED_BYTES = re.compile("[\udc80-\udcff]+")
+_ESCAPED_BYTES = "[\udc80-\udcff]+"
 
 
 def as_utf8(text: str) -> str:
@@ -143,7 +144,7 @@ def as_utf8(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        whole = _ESCAPED_BYTES.sub(_decoded, text)
+        whole = re.sub(_ESCAPED_BYTES, _decoded, text)
         # Other halves of characters.
         return whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
