@@ -46,7 +46,7 @@ def require_trusted(descriptor: int, path: str) -> None:
     """
     status = os.fstat(descriptor)
     _require_owner(status, path)
-    if status.st_mode & stat.S_IWOTH and not _is_read_only(descriptor):
+    if status.st_mode & stat.S_IWOTH and not (_is_read_only(descriptor) or _is_out_of_reach(descriptor)):
         shown = _words.path_words(path)
         raise ConfigError(f"{shown}: everybody may write to it; run 'chmod o-w {shown}', {_WAY_OUT}")
 
@@ -69,6 +69,50 @@ def _require_owner(status: os.stat_result, path: str) -> None:
 def _is_read_only(descriptor: int) -> bool:
     """Return whether the mount is read-only, as that of a Kubernetes ConfigMap is: then the mode does not count."""
     return bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+
+
+def _is_out_of_reach(descriptor: int) -> bool:
+    """Return whether a folder above lets only root or this user in, so that no other user can write below it."""
+    try:
+        here = _folder_of(descriptor)
+    except OSError:
+        return False
+    try:
+        while True:
+            status = os.fstat(here)
+            # The bits of the group are also the limit of what an access control list allows.
+            if status.st_uid in {0, os.geteuid()} and not status.st_mode & (stat.S_IXGRP | stat.S_IXOTH):
+                return True
+            above = os.open("..", _LOOK | os.O_DIRECTORY, dir_fd=here)
+            here, before = above, here
+            os.close(before)
+            if os.path.samestat(status, os.fstat(here)):
+                return False
+    except OSError:
+        return False
+    finally:
+        os.close(here)
+
+
+def _folder_of(descriptor: int) -> int:
+    """Open the folder that an opened file has its name in; a folder itself.
+
+    Raises:
+        OSError: It has no name any more.
+    """
+    status = os.fstat(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        return os.open(".", _LOOK | os.O_DIRECTORY, dir_fd=descriptor)
+    folder, name = os.path.split(os.readlink(f"/proc/self/fd/{descriptor}"))
+    found = os.open(folder, _LOOK | os.O_DIRECTORY)
+    try:
+        # The path may lead elsewhere by now.
+        if os.path.samestat(status, os.stat(name, dir_fd=found, follow_symlinks=False)):
+            return found
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    except OSError:
+        os.close(found)
+        raise
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -19,12 +20,18 @@ import fedmsg.commands.config
 from fedmsg import testing
 from fedmsg._util import yaml
 from fedmsg.config import settings
-from tests.unit.configs import SOMEBODY, write
+from tests.unit.configs import SOMEBODY, folder_open_to_all, write
 
 
 @pytest.fixture(autouse=True)
 def _no_virtual_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+
+
+@pytest.fixture
+def _open_to_all() -> Iterator[None]:
+    with folder_open_to_all():
+        yield
 
 
 def run(*arguments: str, **keywords: Any) -> CompletedProcess[str]:
@@ -226,6 +233,7 @@ def test_check_of_good_files() -> None:
     assert outcome("--check") == (0, f"The configuration is in order. Read: {path}\n", "")
 
 
+@pytest.mark.usefixtures("_open_to_all")
 def test_check_lists_all_problems_with_their_files() -> None:
     write("fedmsg.d/a.py", {"timeout": "x", "endpoints": {"a": "h:1", "b": "tcp://h"}, "relay_inbound": "tcp://h:1"})
     write("fedmsg.d/b.yaml", "active: perhaps\nenviroment: prod\n")
@@ -340,6 +348,7 @@ def test_a_file_that_is_not_there_is_named() -> None:
     assert outcome("--config-filename", "/nowhere") == (5, "", "fedmsg-config: '/nowhere' is not a file.\n")
 
 
+@pytest.mark.usefixtures("_open_to_all")
 def test_nobody_elses_code_is_run() -> None:
     """A folder that others can write to, as a user finds it by ``cd /tmp``."""
     write("fedmsg.d/a.py", "open('was-run', 'w').close()\nconfig = {'x': 1}")

@@ -132,6 +132,9 @@ ODD: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "IRC without a channel": ({"irc": [BOT, {"nickname": "x"}]}, BOTS, "irc[1]", "'channel'"),
     "IRC key": ({"irc": [{**BOT, "colour": 1}]}, BOTS, "irc[0]", "'colour'"),
     "state folder": ({"state_directory": "{here}/text/x"}, RELAY, "state_directory", "text"),
+    "CRL cache": ({"crl_cache": "{here}/no/crl.pem"}, RELAY, "crl_cache", "make it"),
+    "pid file": ({"pidfile": "{here}"}, RELAY, "pidfile", "name a file"),
+    "STOMP key": ({"stomp_ssl_key": "{here}/no.key"}, RELAY, "stomp_ssl_key", "may read"),
     "dead letters": ({"dead_letter_directory": "{here}/text"}, RELAY, "dead_letter_directory", "text"),
 }
 
@@ -161,11 +164,45 @@ def test_preflight_names_what_keeps_a_command_from_working(odd: str, publisher: 
         assert started.stop() == 0
 
 
-def test_preflight_names_an_address_that_no_listener_can_connect_to() -> None:
-    path = configure({"endpoints": {"a": ["tcp://*:4001"]}})
+def test_preflight_names_an_address_that_no_listener_can_connect_to(publisher: Publisher) -> None:
+    found = Path(publisher.environ["FEDMSG_CONFIG"]).read_text()
+    good = found.partition("['")[2].partition("']")[0]
+    path = configure({"endpoints": {"a": ["tcp://*:4001", good]}})
     status, lines = check(path)
     assert status == WOULD_NOT_WORK
     assert [("endpoints['a']" in line, "the name of the host" in line) for line in lines] == [(True, True)]
+    with Process([TAIL, "--config-filename", path]) as tail:
+        publisher.wait()
+        assert tail.stop() == 0
+
+
+def test_preflight_names_endpoints_none_of_which_a_listener_can_connect_to() -> None:
+    path = configure({"endpoints": {"a": ["tcp://*:4001", "tcp://*:4002"]}})
+    status, lines = check(path)
+    assert (status, len(lines)) == (WOULD_NOT_START, 2)
+    ended = run([TAIL, "--config-filename", path])
+    assert ended.returncode == WOULD_NOT_START, ended.stderr
+
+
+@pytest.mark.parametrize("key", ["relay_inbound", "endpoints['relay_outbound']"])
+def test_preflight_names_a_port_that_another_program_has(key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        path = configure(
+            {"relay_inbound": address} if key == "relay_inbound" else {"endpoints": {"relay_outbound": [address]}}
+        )
+        status, lines = check(path)
+        assert status == WOULD_NOT_START
+        assert [key in line and address in line for line in lines] == [True], lines
+        assert run([RELAY, "--config-filename", path]).returncode == 6
+    assert check(path) == (0, [])
+
+
+def test_preflight_is_content_while_the_relay_runs() -> None:
+    path = configure({})
+    with Process([RELAY, "--config-filename", path]) as relay:
+        relay.wait_ready()
+        assert check(path) == (0, [])
 
 
 def test_preflight_names_the_keys_that_nothing_reads(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,19 @@ def give_away(path: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
         os.chown(path, SOMEBODY, -1)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: SOMEBODY)
+
+
+@contextmanager
+def folder_open_to_all() -> Iterator[None]:
+    """Work in a folder that every user can reach, which the ones that pytest makes are not."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        os.chdir(name)
+        try:
+            yield
+        finally:
+            os.chdir(before)
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import re
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-__all__ = ["ADDRESS", "ANYTHING", "BOOLEAN", "ENDPOINTS", "FILE_MODE", "FOLDER", "INTEGER", "LINES", "MAPPING",
-           "NUMBER", "PATTERN", "POLICY", "RECORDS", "SECONDS", "TEXT", "TEXTS", "Kind"]  # fmt: skip
+__all__ = ["ADDRESS", "ANYTHING", "BOOLEAN", "ENDPOINTS", "FILE", "FILE_MODE", "FOLDER", "INTEGER", "LINES",
+           "MAPPING", "NUMBER", "OUTPUT_FILE", "PATTERN", "POLICY", "RECORDS", "SECONDS", "TEXT", "TEXTS",
+           "Kind"]  # fmt: skip
 
 # Not compiled here: that would cost every program, and only --check looks at these.
 _TRANSPORT = r"(?:tcp|ipc|inproc|ws|wss|tipc|vmci|pgm|epgm|norm|udp)://.+"
@@ -226,6 +227,27 @@ def _folder_faults(value: Any) -> list[str]:
     return []
 
 
+def _file_faults(value: Any) -> list[str]:
+    """Return why a file can't be read."""
+    if not isinstance(value, str) or not value:
+        return []
+    if os.access(value, os.R_OK) and not os.path.isdir(value):
+        return []
+    return [f"{value!r} can't be read; name a file that is there and that this user may read"]
+
+
+def _output_faults(value: Any) -> list[str]:
+    """Return why a file can't be written, which may not be there yet."""
+    if not isinstance(value, str) or not value:
+        return []
+    if os.path.isdir(value):
+        return [f"{value!r} is a folder; name a file"]
+    folder = os.path.dirname(os.path.abspath(value))
+    if not os.path.isdir(folder):
+        return [f"{value!r} can't be written: there is no folder {folder}; make it, or name another file"]
+    return _folder_faults(folder)
+
+
 def _mode_faults(value: Any) -> list[str]:
     try:
         fits = value is None or 0 <= int(str(value), 8) <= 0o777
@@ -258,6 +280,8 @@ ADDRESS: Kind[str] = Kind("text", _text, _text, "write an address in quotes", _a
 ENDPOINTS: Kind[dict[str, list[str]]] = Kind("dict of names and lists of addresses", _anything, _endpoints,
                  "write a dict of names and lists of addresses", _endpoint_faults)  # fmt: skip
 FOLDER: Kind[str] = Kind("text", _text, _text, "write a path in quotes", _folder_faults)
+FILE: Kind[str] = Kind("text", _text, _text, "write a path in quotes", _file_faults)
+OUTPUT_FILE: Kind[str] = Kind("text", _text, _text, "write a path in quotes", _output_faults)
 FILE_MODE: Kind[str] = Kind("text", _text, _text, "write digits in quotes, such as '0770'", _mode_faults)
 POLICY: Kind[dict[str, list[str]]] = Kind("dict of topics and lists of names", _policy, _policy,
                                           "write a dict of topics and lists of names")  # fmt: skip

@@ -10,12 +10,14 @@ from fedmsg.config.settings.kinds import (
     ANYTHING,
     BOOLEAN,
     ENDPOINTS,
+    FILE,
     FILE_MODE,
     FOLDER,
     INTEGER,
     LINES,
     MAPPING,
     NUMBER,
+    OUTPUT_FILE,
     PATTERN,
     POLICY,
     RECORDS,
@@ -123,12 +125,14 @@ class CryptoSettings(View):
     crypto_validate_backends = setting(TEXTS, ["x509"], "Which ways of signing are accepted.", "ssl")
     ssldir = setting(TEXT, "/etc/pki/fedmsg", "The folder with the keys and certificates of this machine.", "ssl")
     crl_location = setting(TEXT, None, "A file or https address with the lists of revoked certificates.", "ssl")
-    crl_cache = setting(TEXT, None, "A file that keeps the last good copy of crl_location.", "ssl")
+    crl_cache = setting(OUTPUT_FILE, None, "A file that keeps the last good copy of crl_location.", "ssl",
+        needed_later=True)
     crl_cache_expiry = setting(INTEGER, 3600, "How long such a copy is used before it is fetched again.", "ssl",
         unit="seconds")
     ca_cert_location = setting(TEXT, "/etc/pki/fedmsg/ca.crt",
         "A file or https address with the certificates of the authorities to trust.", "ssl")
-    ca_cert_cache = setting(TEXT, None, "A file that keeps the last good copy of ca_cert_location.", "ssl")
+    ca_cert_cache = setting(OUTPUT_FILE, None, "A file that keeps the last good copy of ca_cert_location.", "ssl",
+        needed_later=True)
     ca_cert_cache_expiry = setting(INTEGER, 0, "How long such a copy is used before it is fetched again; 0 is 60.",
         "ssl", unit="seconds")
     certnames = setting(MAPPING, {}, "Which certificate each service of this machine signs with.", "ssl")
@@ -222,8 +226,10 @@ class HubSettings(View):
     stomp_uri = setting(TEXT, None, "The hosts and ports of a STOMP broker.", "stomp")
     stomp_user = setting(TEXT, None, "The name to log in to it with.", "stomp")
     stomp_pass = setting(TEXT, None, "The password to log in to it with.", "stomp", secret=True)
-    stomp_ssl_crt = setting(TEXT, None, "A file with the certificate to log in to it with.", "stomp")
-    stomp_ssl_key = setting(TEXT, None, "A file with the key of that certificate.", "stomp")
+    stomp_ssl_crt = setting(FILE, None, "A file with the certificate to log in to it with.", "stomp",
+        needed_later=True)
+    stomp_ssl_key = setting(FILE, None, "A file with the key of that certificate.", "stomp",
+        needed_later=True)
     stomp_queue = setting(TEXT, None, "The queue to read from it.", "stomp", in_conf=False)
     stomp_heartbeat = setting(INTEGER, None, "How often it is asked for a sign of life.", "stomp", unit="milliseconds",
         in_conf=False)
@@ -286,8 +292,8 @@ class HubSettings(View):
     ircbot_enabled = setting(BOOLEAN, False, "Whether a hub runs the consumer ircbot.", "hub",
         name="fedmsg.consumers.ircbot.enabled", in_conf=False)
     daemon = setting(BOOLEAN, False, "Whether a long-running command goes to the background.", "daemon", in_conf=False)
-    pidfile = setting(TEXT, None, "A file with the number of the process that went to the background.", "daemon",
-        in_conf=False)
+    pidfile = setting(OUTPUT_FILE, None, "A file with the number of the process that went to the background.", "daemon",
+        in_conf=False, needed_later=True)
 
 
 class Settings(BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, HubSettings):

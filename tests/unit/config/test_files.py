@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ import pytest
 
 from fedmsg.config import _files, _parse, _trust, _words
 from fedmsg.exceptions import ConfigError
-from tests.unit.configs import SOMEBODY, give_away, without_rights, write
+from tests.requirements import is_missing, program
+from tests.unit.configs import SOMEBODY, folder_open_to_all, give_away, without_rights, write
 
 
 def reader() -> _files.Reader:
@@ -36,6 +36,12 @@ def read(place: _files.Place) -> tuple[list[Any], list[str]]:
     one = reader()
     one.read(place)
     return [source.values["x"] for source in one.sources], [str(problem) for problem in one.problems]
+
+
+@pytest.fixture
+def _open_to_all() -> Iterator[None]:
+    with folder_open_to_all():
+        yield
 
 
 # ---------------------------------------------------------------- places
@@ -116,6 +122,7 @@ def test_a_single_file_of_somebody_else(name: str, monkeypatch: pytest.MonkeyPat
     assert "may not configure" in problems[0]
 
 
+@pytest.mark.usefixtures("_open_to_all")
 def test_a_file_that_everybody_may_write() -> None:
     path = os.path.abspath(write("fedmsg.d/a.py", {"x": 1}))
     os.chmod(path, 0o646)
@@ -125,6 +132,7 @@ def test_a_file_that_everybody_may_write() -> None:
     assert problems == [f"{path}: everybody may write to it; run 'chmod o-w {path}', or {way_out}"]
 
 
+@pytest.mark.usefixtures("_open_to_all")
 def test_a_folder_that_everybody_may_write() -> None:
     write("fedmsg.d/a.py", {"x": 1})
     # The sticky bit, as on /tmp, keeps nobody from adding files.
@@ -142,6 +150,7 @@ def test_the_group_may_write() -> None:
     assert read(folder("fedmsg.d")) == ([1], [])
 
 
+@pytest.mark.usefixtures("_open_to_all")
 @pytest.mark.parametrize("name", ["fedmsg.d", ".fedmsg.d"])
 def test_a_single_file_is_trusted_no_more_than_its_fedmsg_d(name: str) -> None:
     path = os.path.abspath(write(f"{name}/a.py", {"x": 1}))
@@ -158,6 +167,7 @@ def test_any_other_folder_of_a_single_file_is_not_looked_at() -> None:
     assert read(file(write("open/a.py", {"x": 1}))) == ([1], [])
 
 
+@pytest.mark.usefixtures("_open_to_all")
 def test_what_is_opened_is_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """A link is judged by what it leads to."""
     write("elsewhere.py", {"x": 1})
@@ -234,14 +244,19 @@ def test_reader_ends_in_a_circle_of_links() -> None:
     assert "Too many levels of symbolic links" in problems[0]
 
 
+def make_config_map(path: str) -> None:
+    """Make a folder as Kubernetes does: links, and everybody may write."""
+    write(f"{path}/..2026/a.py", {"x": 1})
+    os.symlink("..2026", f"{path}/..data")
+    os.symlink("..data/a.py", f"{path}/a.py")
+    for inside in ("", "/..2026", "/..2026/a.py"):
+        os.chmod(path + inside, 0o777)
+
+
+@pytest.mark.usefixtures("_open_to_all")
 @pytest.mark.parametrize("is_read_only", [True, False])
 def test_reader_reads_a_config_map(is_read_only: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Kubernetes mounts it: links, and everybody could write, were the mount not read-only."""
-    write("map/..2026/a.py", {"x": 1})
-    os.symlink("..2026", "map/..data")
-    os.symlink("..data/a.py", "map/a.py")
-    for path in ("map", "map/..2026", "map/..2026/a.py"):
-        os.chmod(path, 0o777)
+    make_config_map("map")
     real = os.fstatvfs
 
     def mounted(descriptor: int) -> os.statvfs_result:
@@ -256,6 +271,57 @@ def test_reader_reads_a_config_map(is_read_only: bool, monkeypatch: pytest.Monke
     assert ["everybody may write to it; run 'chmod o-w" in problem for problem in problems] == [True] * (
         not is_read_only
     )
+
+
+# A mount of its own as Kubernetes makes it, seen by this process alone; the option is ro or rw.
+IN_NAMESPACE = """
+mkdir mounted && mount -t tmpfs -o mode=0777 none mounted && cp -a map/. mounted && mount -o remount,$1 mounted
+FEDMSG_CONFIG=$PWD/mounted exec "$2" -c 'import sys; from fedmsg.commands.config import config; config()' --query x
+"""
+
+
+@pytest.mark.usefixtures("_open_to_all")
+@pytest.mark.parametrize(("option", "status"), [("ro", 0), ("rw", 5)])
+def test_reader_reads_a_config_map_on_a_real_mount(option: str, status: int) -> None:
+    make_config_map("map")
+    command = [program("unshare", "util-linux"), "-m", "sh", "-c", IN_NAMESPACE, "sh", option, sys.executable]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare" in ended.stderr or "mount:" in ended.stderr:
+        is_missing(f"the right to mount (root): {ended.stderr}")
+    assert (ended.returncode, ended.stdout) == (status, "" if status else "1\n"), ended.stderr
+    assert ("everybody may write to it" in ended.stderr) is bool(status)
+
+
+@pytest.mark.usefixtures("_open_to_all")
+@pytest.mark.parametrize(
+    ("mode", "is_read"), [(0o700, True), (0o766, True), (0o755, False), (0o710, False), (0o701, False)]
+)
+@pytest.mark.parametrize("named", ["folder", "file"])
+def test_reader_reads_what_is_below_a_folder_that_only_this_user_may_enter(
+    mode: int, is_read: bool, named: str
+) -> None:
+    make_config_map("own/deep/map")
+    os.chmod("own", mode)
+    found, _ = read(folder("own/deep/map") if named == "folder" else file("own/deep/map/a.py"))
+    assert found == [1] * is_read
+
+
+@pytest.mark.usefixtures("_open_to_all")
+def test_reader_does_not_trust_a_closed_folder_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_config_map("other/map")
+    os.chmod("other", 0o700)
+    assert read(folder("other/map"))[0] == [1]
+    other, real = os.stat("other"), os.fstat
+
+    def status_of(descriptor: int) -> os.stat_result:
+        found = real(descriptor)
+        owned = list(found)
+        owned[4] = SOMEBODY
+        return os.stat_result(owned) if os.path.samestat(found, other) else found
+
+    # Not by chown: another user than root could not read it then.
+    monkeypatch.setattr(os, "fstat", status_of)
+    assert read(folder("other/map"))[0] == []
 
 
 def test_a_folder_that_is_replaced_after_the_look_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,15 +356,6 @@ def test_the_variable_that_lifts_the_rule(value: str | None, allowed: bool, monk
 
 
 # ---------------------------------------------------------------- what can't be read
-
-
-@pytest.fixture
-def _open_to_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder that every user can reach, which the ones that pytest makes are not."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        monkeypatch.chdir(name)
-        yield
 
 
 @pytest.mark.usefixtures("_open_to_all")

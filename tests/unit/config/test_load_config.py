@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 import fedmsg.config
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
-from tests.unit.configs import forget, give_away, load, write
+from tests.unit.configs import folder_open_to_all, forget, give_away, load, write
 
 
 @pytest.fixture(autouse=True)
@@ -375,6 +376,13 @@ def test_somebody_elses_folder_is_not_read(monkeypatch: pytest.MonkeyPatch) -> N
         fedmsg_load()
 
 
+@pytest.fixture
+def _open_to_all() -> Iterator[None]:
+    with folder_open_to_all():
+        yield
+
+
+@pytest.mark.usefixtures("_open_to_all")
 def test_insecure_files_are_read_when_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     os.chmod(write("fedmsg.d/a.py", {"x": 1}), 0o666)
     with pytest.raises(ConfigError, match=r"everybody may write to it; run 'chmod o-w .*a\.py'"):
