@@ -29,6 +29,10 @@ _UNSTABLE = re.compile(r"0x[0-9a-f]{6,}|[{}\"\n]|\\n")
 # How long a process may go on after its last test.
 EXIT_TIMEOUT_S = float(os.environ.get("FEDMSG_TESTS_EXIT_TIMEOUT", "30"))
 
+# Compiled files are kept whatever the environment says: else each process that a test starts compiles fedmsg again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 _threads_at_start: set[threading.Thread] = set()
 _still_running: list[str] = []
 
