@@ -253,7 +253,11 @@ def test_source_listens_to_thousands_of_endpoints(full_size: bool) -> None:
                 source.wait(0.05)
                 heard |= {(delivery.name, delivery.address) for delivery in source.poll(count)}
             # On a busy machine connections may have missed a heartbeat, and come back.
-            assert {**source.statistics(), "connected": count} == {"endpoints": count, "connected": count, "rejected": 0}
+            assert {**source.statistics(), "connected": count} == {
+                "endpoints": count,
+                "connected": count,
+                "rejected": 0,
+            }
         assert heard == set(endpoints)
     context.term()
 
