@@ -158,7 +158,7 @@ class BusHooks(RunnerHooks):
                 self._consumer.validate(message)
             except RuntimeWarning as warning:
                 self._consumer.log.warning("Received invalid message %s", warning)
-                runner_of(self._consumer).handler.count("refused")
+                runner_of(self._consumer).handler.count("rejected")
                 # No status: a forger must not decide where the next start goes on.
                 self.memory.forget(envelope)
             else:

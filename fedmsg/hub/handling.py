@@ -162,7 +162,7 @@ class MessageHandler:
         self.retries: int = settings.get(config, "consume_retries")
         self.cut = False
         self.lock = threading.Lock()
-        self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
+        self.totals = dict.fromkeys(("handled", "failed", "rejected", "retried", "dead"), 0)
         self.times: deque[float] = deque(maxlen=1024)
         self._consumer = consumer
         self._delay: float = settings.get(config, "consume_retry_delay")
@@ -235,7 +235,7 @@ class MessageHandler:
             if self.hooks.admits and isinstance(item, Delivery):
                 self.hooks.admit(message)
         except MessageError as error:
-            self.count("refused")
+            self.count("rejected")
             rejections = getattr(self._consumer.hub, "rejections", None)
             if rejections is not None:
                 rejections.add(item.address, error)

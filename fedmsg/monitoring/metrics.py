@@ -37,7 +37,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "received": "Messages that came in for the consumer",
         "handled": "Messages that the consumer handled",
         "failed": "Messages whose handling raised an exception, after all tries",
-        "refused": "Messages that were malformed or not valid",
+        "rejected": "Messages that were rejected: malformed or not valid",
         "dropped": "Messages dropped because the queue was full",
         "retried": "Further tries of messages whose handling had failed",
         "dead": "Messages that went to the dead letters",
@@ -74,4 +74,4 @@ def of_rejections(counts: Mapping[str, int]) -> Iterator[Sample]:
         counts: How many were rejected, by reason.
     """
     for kind, value in list(counts.items()):
-        yield Sample("refused", "Messages that were refused, by reason", value, {"reason": kind})
+        yield Sample("rejected", "Messages that were rejected, by reason", value, {"reason": kind})

@@ -292,7 +292,7 @@ class HubRunner:
         return self.hub.handled
 
     @property
-    def refused(self) -> dict[str, int]:
+    def rejected(self) -> dict[str, int]:
         """How many messages were rejected, by kind: ``{"invalid": 1}`` for one that is not validly signed."""
         return dict(self.hub.rejections.counts)
 

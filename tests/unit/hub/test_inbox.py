@@ -51,7 +51,7 @@ def test_get_waits_for_what_comes() -> None:
     threads = [threading.Thread(target=lambda: got.put(inbox.get())) for _ in range(5)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: inbox._waiting == 5)
+    wait_until(lambda: len(inbox._filled._waiters) == 5)
     inbox.put_many(range(5))
     for thread in threads:
         thread.join(10)
@@ -141,7 +141,7 @@ def test_a_wait_can_be_ended() -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    wait_until(lambda: inbox._waiting == 1)
+    wait_until(lambda: len(inbox._filled._waiters) == 1)
     inbox.wake()
     thread.join(10)
     assert ended.is_set()
