@@ -17,7 +17,7 @@ from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
 from fedmsg.hub import ZMQMessage
 from fedmsg.hub.consumer import runner_of
-from fedmsg.hub.handling import RunnerHooks
+from fedmsg.hub.hooks import RunnerHooks
 from fedmsg.replay.consumer import Gaps
 from fedmsg.store.catchup import Memory
 from fedmsg.store.cursor import POST, PRE

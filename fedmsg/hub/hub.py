@@ -23,9 +23,9 @@ from fedmsg.hub import consumer as consumers_
 from fedmsg.hub import endpoints, moksha
 from fedmsg.hub import producer as producers_
 from fedmsg.hub.consumer import Consumer
+from fedmsg.hub.endpoints import Outgoing
 from fedmsg.hub.forking import ForkGuard
 from fedmsg.hub.loop import Loop
-from fedmsg.hub.outgoing import Outgoing
 from fedmsg.hub.producer import MonitoringProducer, Producer, ProducerRunner
 from fedmsg.hub.runner import ConsumerRunner
 from fedmsg.hub.subscriptions import Callback, Subscriptions

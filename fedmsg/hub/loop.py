@@ -16,7 +16,7 @@ from fedmsg.exceptions import MessageError
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.endpoints import Inbound
 from fedmsg.hub.forking import ForkGuard
-from fedmsg.hub.handling import ZMQMessage
+from fedmsg.hub.hooks import ZMQMessage
 from fedmsg.hub.runner import ConsumerRunner
 from fedmsg.hub.subscriptions import Callback, Subscriptions
 from fedmsg.transport.base import Delivery
@@ -41,12 +41,6 @@ def _ignore(_count: int) -> None:
 
 class Loop(ServiceThread):
     """Receives, and offers each message to the consumers that have subscribed to its topic.
-
-    Args:
-        config: The configuration.
-        inbound: Where to receive from.
-        subscriptions: The callbacks of each topic.
-        rejections: Where rejected messages are counted and logged.
 
     Attributes:
         runners: The runners of the callbacks whose messages go to a queue; other callbacks are called.
@@ -104,11 +98,7 @@ class Loop(ServiceThread):
         self.wake()
 
     def wait(self, deadline: float) -> list[str]:
-        """Wait for its end; return what keeps it, as lines for a person.
-
-        Args:
-            deadline: Until when, on the clock of `time.monotonic`.
-        """
+        """Wait for its end, until a time on the clock of `time.monotonic`; return what keeps it, as lines."""
         if self.is_current or self.join(deadline - time.monotonic()):
             return []
         # It may have a batch that it is about to put on the queues. Only a callback can keep it for long.
@@ -170,9 +160,12 @@ class Loop(ServiceThread):
 
     def _dispatch(self, batch: list[Delivery]) -> None:
         subscribers = self._subscriptions.subscribers
+        of_topic: dict[bytes, tuple[Callback, ...]] = {}
         groups: dict[Callback, list[Delivery]] = defaultdict(list)
         for message in batch:
-            takers = subscribers(message.frame)
+            takers = of_topic.get(message.frame)
+            if takers is None:
+                takers = of_topic[message.frame] = subscribers(message.frame)
             if message.address in self._whole:
                 takers = tuple(dict.fromkeys((*takers, *self._whole[message.address])))
             message.takers = len(takers)

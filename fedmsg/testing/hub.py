@@ -17,13 +17,13 @@ from typing import Any
 import zmq
 
 from fedmsg import _wire, crypto, encoding
+from fedmsg._util.service import SafeCondition
 from fedmsg.config import settings
 from fedmsg.exceptions import RefusedAtStart, WorkLeft
 from fedmsg.hub import Consumer, Hub, Outcome, PollingProducer, Producer
 from fedmsg.hub.endpoints import Inbound
 from fedmsg.hub.subscriptions import prefix
-from fedmsg.testing.catcher import Catcher
-from fedmsg.testing.failures import Failure, Failures
+from fedmsg.testing.recording import Catcher, Failure, Failures
 from fedmsg.testing.surroundings import configured, credentials
 from fedmsg.transport.zmq import publisher
 
@@ -36,21 +36,21 @@ _CERTIFICATE = "fedmsg.testing"
 # What follows everything that was published before it.
 _MARK = b"\x00fedmsg.testing"
 
-# In seconds; what is waited for notifies, but for an end before its time.
-_LOOK = 0.5
+# What is waited for notifies, but for an end before its time.
+_LOOK_S = 0.5
 
 
 class _CountingHub(Hub):
     """A hub that counts what it has dispatched."""
 
-    def __init__(self, changed: threading.Condition, *args: Any, **kw: Any) -> None:
+    def __init__(self, changed: SafeCondition, *args: Any, **kw: Any) -> None:
         self.arrived = 0
         self._changed = changed
         super().__init__(*args, **kw)
         self._loop.on_dispatch = self._count
 
     def _count(self, messages: int) -> None:
-        with self._changed:
+        with self._changed.lock:
             self.arrived += messages
             self._changed.notify_all()
 
@@ -104,7 +104,7 @@ class HubRunner:
         self._certificate = sign if isinstance(sign, str) else _CERTIFICATE if sign else ""
         self._reraise = reraise
         self._timeout = timeout
-        self._changed = threading.Condition()
+        self._changed = SafeCondition()
         self._failures = Failures(self._changed)
         self._numbers = itertools.count(1)
         self._marks = itertools.count(1)
@@ -389,15 +389,15 @@ class HubRunner:
         self._wait_for(lambda: self.hub.arrived >= self._expected, until, "what was published has not been received")
 
     def _wait_for(self, condition: Callable[[], object], until: float, what: str) -> None:
-        with self._changed:
-            while not condition():
-                if self._catcher.failure is not None:
-                    raise self._catcher.failure
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"{what} in time{self._stacks()}")
-                # Now and then, to see whether there is anything left to wait for.
-                self._changed.wait(min(left, _LOOK))
+        while True:
+            left = until - time.monotonic()
+            # Now and then it returns, to see whether there is anything left to wait for.
+            if self._changed.wait_for(condition, min(left, _LOOK_S)):
+                return
+            if self._catcher.failure is not None:
+                raise self._catcher.failure
+            if left <= 0:
+                raise TimeoutError(f"{what} in time{self._stacks()}")
 
     def _failure_is_due(self) -> bool:
         return self._reraise and self._failures.due

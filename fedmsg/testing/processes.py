@@ -18,11 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from fedmsg._util.service import SafeCondition
+
 __all__ = ["Process", "command_path", "run", "wait_until"]
 
 _T = TypeVar("_T")
 
-_POLL_INTERVAL = 0.01  # seconds
+_POLL_INTERVAL_S = 0.01
 
 
 def wait_until(
@@ -46,7 +48,7 @@ def wait_until(
     Raises:
         TimeoutError: It is still not true after ``timeout`` seconds.
     """
-    never, deadline = threading.Event(), time.monotonic() + timeout
+    deadline = time.monotonic() + timeout
     while True:
         if meanwhile is not None:
             meanwhile()
@@ -56,7 +58,7 @@ def wait_until(
         if time.monotonic() > deadline:
             described = what() if callable(what) else what
             raise TimeoutError(f"not true after {timeout} s: {described or condition}")
-        never.wait(_POLL_INTERVAL)
+        time.sleep(_POLL_INTERVAL_S)
 
 
 def command_path(name: str) -> str:
@@ -139,7 +141,7 @@ class Process:
     ) -> None:
         self.out: list[str] = []
         self.err: list[str] = []
-        self._news = threading.Condition()
+        self._news = SafeCondition()
         self._folder = tempfile.TemporaryDirectory(prefix="fedmsg-notify-")
         path = str(Path(self._folder.name) / "socket")
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -163,10 +165,10 @@ class Process:
         assert not isinstance(stream, int)
         assert stream is not None
         for line in stream:
-            with self._news:
+            with self._news.lock:
                 lines.append(line.decode(errors="replace").rstrip("\n"))
                 self._news.notify_all()
-        with self._news:
+        with self._news.lock:
             self._news.notify_all()
 
     def wait_ready(self, timeout: float = 20.0) -> Process:
@@ -221,13 +223,14 @@ class Process:
         fits = (lambda line: what in line) if isinstance(what, str) else what
         deadline, seen = time.monotonic() + timeout, 0
         while True:
-            with self._news:
+            with self._news.lock:
+                waiter = self._news.expect()
                 found = next((line for line in lines[seen:] if fits(line)), None)
                 seen = len(lines)
-                if found is None:
-                    self._news.wait(0.05)
             if found is not None:
+                self._news.discard(waiter)
                 return found
+            self._news.wait(waiter, 0.05)
             if len(lines) > seen:
                 continue
             if self.popen.poll() is not None and not any(reader.is_alive() for reader in self._readers):

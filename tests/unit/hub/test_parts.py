@@ -13,10 +13,9 @@ import pytest
 
 from fedmsg.exceptions import ConfigError, MessageError
 from fedmsg.hub import endpoints
-from fedmsg.hub.handling import ZMQMessage
+from fedmsg.hub.hooks import ZMQMessage
 from fedmsg.hub.hub import _Plugins
-from fedmsg.hub.moksha import asbool
-from fedmsg.hub.reactor import Reactor
+from fedmsg.hub.moksha import Reactor, asbool
 from fedmsg.hub.subscriptions import Subscriptions, prefix
 from fedmsg.transport.base import Delivery
 from tests.unit.fresh import python
