@@ -197,7 +197,7 @@ class SafeCondition:
         lock: Held by the thread that uses what it protects.
     """
 
-    def __init__(self, lock: threading._RLock | None = None) -> None:
+    def __init__(self, lock: threading.RLock | None = None) -> None:
         self.lock = threading.RLock() if lock is None else lock
         self._waiters: list[Waiter] = []
 
