@@ -25,10 +25,9 @@ from fedmsg.hub import producer as producers_
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.endpoints import Outgoing
 from fedmsg.hub.forking import ForkGuard
-from fedmsg.hub.loop import Loop
+from fedmsg.hub.loop import Callback, Loop
 from fedmsg.hub.producer import MonitoringProducer, Producer, ProducerRunner
 from fedmsg.hub.runner import ConsumerRunner
-from fedmsg.hub.subscriptions import Callback, Subscriptions
 from fedmsg.monitoring import metrics
 from fedmsg.transport.base import Delivery
 from fedmsg.transport.zmq import curve
@@ -134,11 +133,10 @@ class Hub:
         self.rejections = RejectionLog(log)
         self.stop_by: float | None = None
         self.on_stop_request: Callable[[], object] = self.stop
-        self._subscriptions = Subscriptions(strict=settings.get(self.config, "zmq_strict"))
         self._inbound = inbound or endpoints.inbound(self.config)
         self._outbound = endpoints.outbound(self.config) if outbound is None else list(outbound)
         self._outgoing = Outgoing(self.config, self._outbound)
-        self._loop = Loop(self.config, self._inbound, self._subscriptions, self.rejections)
+        self._loop = Loop(self.config, self._inbound, self.rejections)
         self._started = False
         self._stopping = False
         self._outcome: Outcome | None = None
@@ -171,7 +169,7 @@ class Hub:
 
     def _make(self, kind: Any) -> Any:
         """Construct a consumer or producer; one that is not to run leaves no subscriptions behind."""
-        before, one = len(self._subscriptions), None
+        before, one = self._loop.subscriptions.members, None
         try:
             one = kind(self)
         except Exception as error:
@@ -182,8 +180,8 @@ class Hub:
             log.debug("%s is disabled, and its constructor failed: %r", kind, error)
         finally:
             if not getattr(one, "_initialized", False):
-                for callback in self._subscriptions.cut(before):
-                    self._loop.runners.pop(callback, None)
+                for callback in set(self._loop.subscriptions.members) - set(before):
+                    self.unsubscribe(callback)
         return one
 
     # ---------------------------------------------------------------- for consumers and producers
@@ -191,7 +189,7 @@ class Hub:
     @property
     def topics(self) -> dict[str, list[Callback]]:
         """The callbacks of each topic that is subscribed to."""
-        return self._subscriptions.topics
+        return self._loop.subscriptions.topics
 
     @property
     def num_consumers(self) -> int:
@@ -216,12 +214,12 @@ class Hub:
             runner = consumers_.runner_of(owner)
             runner.queue.on_room = self._loop.wake
             self._loop.runners[callback] = runner
-        self._subscriptions.add(topic, callback)
+        self._loop.subscriptions.add(callback, topic)
         self._loop.wake()
 
     def unsubscribe(self, callback: Callback) -> None:
         """Call a callback no more."""
-        self._subscriptions.remove(callback)
+        self._loop.subscriptions.remove(callback)
         self._loop.runners.pop(callback, None)
         self._loop.wake()
 
@@ -282,9 +280,6 @@ class Hub:
         folder = settings.get(self.config, "state_directory") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         for runner in self._consumer_runners:
             runner.load(folder or None, retry_dead_letters=self._retry_dead_letters)
-        for callback, runner in self._loop.runners.items():
-            if runner.hooks.service is not None:
-                self._subscriptions.add_service(runner.hooks.service, callback)
         self._started = True
         self._loop.start()
         for runner in self._consumer_runners:

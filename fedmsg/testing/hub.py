@@ -22,7 +22,6 @@ from fedmsg.config import settings
 from fedmsg.exceptions import RefusedAtStart, WorkLeft
 from fedmsg.hub import Consumer, Hub, Outcome, PollingProducer, Producer
 from fedmsg.hub.endpoints import Inbound
-from fedmsg.hub.subscriptions import prefix
 from fedmsg.testing.recording import Catcher, Failure, Failures
 from fedmsg.testing.surroundings import configured, credentials
 from fedmsg.transport.zmq import publisher
@@ -364,7 +363,7 @@ class HubRunner:
     def _await_subscriptions(self, until: float) -> None:
         """Wait until everything that the hub wants has been asked for."""
         while True:
-            wanted = {prefix(topic).encode() for topic in self.hub.topics}
+            wanted = {prefix.encode() for prefix in self.hub._loop.subscriptions.prefixes}
             left = 0.0 if wanted <= self._subscribed else until - time.monotonic()
             if not self._socket.poll(max(0, int(left * 1000))):
                 if wanted <= self._subscribed:

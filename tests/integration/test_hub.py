@@ -18,7 +18,7 @@ from fedmsg import encoding
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import ConfigError
 from fedmsg.hub import Consumer, Hub, Outcome, PollingProducer, ZMQMessage
-from fedmsg.hub.subscriptions import as_topics
+from fedmsg.hub.consumer import as_topics
 from fedmsg.testing import wait_until
 from tests.hubs import PREFIX, Feed, Taker, envelope, taker
 
