@@ -108,34 +108,19 @@ class FedmsgConsumer(Consumer):
         self.save_status({"message": message, "status": POST})
 
     def save_status(self, data: dict[str, Any]) -> None:
-        """Replace the status file, where there is one.
-
-        Args:
-            data: ``message`` and ``status``.
-        """
+        """Replace the status file, where there is one, by a ``message`` and its ``status``."""
         self.__hooks.save(data)
 
     def get_datagrepper_results(self, then: float, now: float) -> Iterator[dict[str, Any]]:
-        """Ask the configured datagrepper for the messages of a time.
-
-        Args:
-            then: From when on, in seconds since the epoch.
-            now: Up to when.
+        """Ask the configured datagrepper for the messages between two times, in seconds since the epoch.
 
         Returns:
-            A generator of envelopes, the oldest first.
-
-        Raises:
-            HttpError: In the generator: it does not answer.
+            A generator of envelopes, the oldest first, which raises HttpError where it does not answer.
         """
         return self.__hooks.memory.results(then, now)
 
     def _backlog(self, data: str | bytes) -> None:
-        """Put what has passed since a status was written on the queue.
-
-        Args:
-            data: The text of the status file.
-        """
+        """Put what has passed since a status file was written, whose text this is, on the queue."""
         for envelope in self.__hooks.memory.since(data):
             self.incoming.put({"topic": envelope["topic"], "body": envelope})
 

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import fedmsg.crypto
@@ -26,17 +26,14 @@ __all__ = ["BusHooks", "as_dict", "decoded"]
 
 
 class BusHooks(RunnerHooks):
-    """The hooks of a `FedmsgConsumer`.
+    """The hooks of a `FedmsgConsumer`, whose ``validate_signatures`` is settled.
 
     Args:
-        consumer: The consumer, whose ``validate_signatures`` is settled.
+        consumer: The consumer.
         kind: The class whose `pre_consume` and `post_consume` write the status.
 
     Attributes:
         memory: The status file, and where the consumer catches up from.
-
-    Raises:
-        ConfigError: A setting is wrong.
     """
 
     def __init__(self, consumer: Any, kind: Any) -> None:
@@ -90,12 +87,7 @@ class BusHooks(RunnerHooks):
         )  # fmt: skip
 
     def prepare(self) -> None:
-        """Raise what keeps messages from being checked.
-
-        Raises:
-            RefusedAtStart: Checking is on and can't be done.
-            ConfigError: A setting is wrong.
-        """
+        """Raise what keeps messages from being checked."""
         if self._consumer.validate_signatures:
             fedmsg.crypto.checker(self._config)
 
@@ -120,11 +112,7 @@ class BusHooks(RunnerHooks):
         return {**config, "max_message_age": limit + max(0.0, time.time() - since)}
 
     def admit(self, message: Any) -> None:
-        """Reject a message that came before.
-
-        Raises:
-            MessageError: It did, or can't be remembered.
-        """
+        """Reject a message that came before."""
         if self._seen is None:
             return
         body = message["body"] if isinstance(message, dict) else json.loads(message.body)
@@ -132,11 +120,7 @@ class BusHooks(RunnerHooks):
             raise MessageError("the same message came before", "duplicate")
 
     def _check_replayed(self, envelope: dict[str, Any]) -> bool:
-        """Check a replayed message like any other; returns True.
-
-        Raises:
-            MessageError: It must not be handled.
-        """
+        """Return True for a replayed message that is valid like any other; raise MessageError for others."""
         message = self._wrapped(envelope)
         try:
             self._consumer.validate(message)
@@ -190,29 +174,17 @@ class BusHooks(RunnerHooks):
 
     # ---------------------------------------------------------------- status
 
-    def started(self, message: Any) -> None:
-        """Write the status, where the consumer's own `pre_consume` does not."""
-        self.save({"message": message, "status": PRE})
-
-    def finished(self, message: Any) -> None:
-        """Write the status, where the consumer's own `post_consume` does not."""
-        self.save({"message": message, "status": POST})
-
-    def started_many(self, messages: list[Any]) -> None:
-        """Write the status of the first message of a batch."""
+    def started(self, messages: Sequence[Any]) -> None:
+        """Write the status of the first message, where the consumer's own `pre_consume` does not."""
         self.save({"message": messages[0], "status": PRE})
 
-    def finished_many(self, messages: list[Any]) -> None:
-        """Write the status of every message of a batch."""
+    def finished(self, messages: Sequence[Any]) -> None:
+        """Write the status of every message, where the consumer's own `post_consume` does not."""
         for message in messages:
             self.save({"message": message, "status": POST})
 
     def save(self, data: dict[str, Any]) -> None:
-        """Replace the status file, where there is one.
-
-        Args:
-            data: ``message`` and ``status``.
-        """
+        """Replace the status file, where there is one, by a ``message`` and its ``status``."""
         if self.memory.status is not None:
             self.memory.save({**data, "message": as_dict(data["message"])})
 

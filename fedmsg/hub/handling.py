@@ -28,15 +28,7 @@ MAX_RETRY_DELAY_S = 60.0
 
 
 class Interrupted(BaseException):
-    """The hub stops before a message has had all its tries; the message is to be spooled.
-
-    Args:
-        first: What else is to be spooled, and comes before it.
-    """
-
-    def __init__(self, *first: Any) -> None:
-        super().__init__(*first)
-        self.first = first
+    """The hub stops before a message has had all its tries: it is to be spooled, after those in ``args``."""
 
 
 class MessageHandler:
@@ -195,7 +187,7 @@ class MessageHandler:
         start = time.perf_counter()
         consumer = self._consumer
         if self.hooks.notes_start:
-            self.hooks.started(message)
+            self.hooks.started((message,))
         if self._before is not None:
             self._call(self._before, message)
         original = item
@@ -211,7 +203,7 @@ class MessageHandler:
         if self._after is not None:
             self._call(self._after, message)
         if self.hooks.notes_end:
-            self.hooks.finished(message)
+            self.hooks.finished((message,))
         with self.lock:
             consumer.headcount_out += 1
             self.totals["handled" if error is None else "failed"] += 1
@@ -222,10 +214,10 @@ class MessageHandler:
         """Pass valid messages to `consume_many`; whether it has returned."""
         start = time.perf_counter()
         consumer = self._consumer
-        self.hooks.started_many(messages)
+        self.hooks.started(messages)
         if self._call(consumer.consume_many, messages) is not None:
             return False
-        self.hooks.finished_many(messages)
+        self.hooks.finished(messages)
         with self.lock:
             consumer.headcount_out += len(messages)
             self.totals["handled"] += len(messages)
@@ -329,7 +321,7 @@ class Batch:
         try:
             error = handle(item)
         except Interrupted as stop:
-            self.aside += [*stop.first, item]
+            self.aside += [*stop.args, item]
             return
         except BaseException as problem:
             self._fork_guard.check(problem)

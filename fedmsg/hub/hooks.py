@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -83,17 +83,11 @@ class RunnerHooks:
         """Return the messages to handle now that one has arrived, which was made from an item."""
         return (message,)
 
-    def started(self, message: Any) -> None:
-        """Note that the handling of a message starts."""
+    def started(self, messages: Sequence[Any]) -> None:
+        """Note that the handling of messages starts."""
 
-    def finished(self, message: Any) -> None:
-        """Note that a message was handled."""
-
-    def started_many(self, messages: list[Any]) -> None:
-        """Note that the handling of a batch starts."""
-
-    def finished_many(self, messages: list[Any]) -> None:
-        """Note that a batch was handled."""
+    def finished(self, messages: Sequence[Any]) -> None:
+        """Note that messages were handled."""
 
     def totals(self) -> dict[str, int]:
         """Return further counts of messages, by kind."""

@@ -54,23 +54,14 @@ class Outcome(NamedTuple):
 
 
 class _Plugins:
-    """Makes instances of the classes that a hub runs.
-
-    Attributes:
-        running: The instances that are ready.
-        failed: What could not be imported or constructed, as lines for a person.
-    """
+    """Makes instances of the classes that a hub runs: those that are ready, and a line for each that failed."""
 
     def __init__(self) -> None:
         self.running: list[Any] = []
         self.failed: list[str] = []
 
     def installed(self, *groups: str) -> list[Any]:
-        """Return the classes that installed distributions declare.
-
-        Args:
-            groups: The groups of entry points; an entry may be one class or a collection of them.
-        """
+        """Return the classes that the entry points of some groups name, one or a collection each."""
         found: list[Any] = []
         for group in groups:
             for _, loaded in plugins.load(group, self.failed):
@@ -79,12 +70,7 @@ class _Plugins:
         return list({id(one): one for one in found}.values())
 
     def construct(self, classes: Iterable[Any], make: Any) -> None:
-        """Make an instance of each class, and keep those that are ready to run.
-
-        Args:
-            classes: The classes.
-            make: Makes an instance of one.
-        """
+        """Make an instance of each class, and keep those that are ready to run."""
         for kind in classes:
             name = f"{getattr(kind, '__module__', '?')}:{getattr(kind, '__qualname__', kind)}"
             try:
@@ -233,16 +219,14 @@ class Hub:
 
         Raises:
             ConfigError: The hub has no address to publish at.
-            MessageError: The message is too large, or its topic is no text.
+            MessageError: A receiver would have to reject it.
         """
         self._outgoing.send([topic] if isinstance(topic, str) else topic, message, jsonify=jsonify)
 
     def inject(self, topic: str, body: Any) -> None:
         """Deliver a message that did not come over the bus to the consumers of its topic, as if it had.
 
-        Args:
-            topic: The full topic.
-            body: The envelope; anything else is put into one.
+        A body that is not the envelope of the topic is put into one.
 
         Raises:
             MessageError: It would be rejected from any publisher, or there is no room for it.
@@ -335,18 +319,13 @@ class Hub:
     # ---------------------------------------------------------------- stopping
 
     def stop(self, timeout: float | None = None) -> Outcome:
-        """Receive no more, let the consumers work on for a while, keep what is left. A second call does nothing.
+        """Receive no more, let the consumers work on for a while, keep what is left; return what became of it.
 
-        In a forked child it does nothing: the hub is its parent's.
+        A second call does nothing, nor does one in a forked child: the hub is its parent's. What the hub has ended
+        with before is raised.
 
         Args:
             timeout: Seconds for all of it; ``stop_timeout`` when not given.
-
-        Returns:
-            What became of the messages.
-
-        Raises:
-            Exception: The hub had ended with it before.
         """
         limit = float(settings.get(self.config, "stop_timeout") if timeout is None else timeout)
         if self._fork_guard.is_child:
@@ -449,13 +428,7 @@ def _is_queued(consumer: Consumer, callback: Any) -> bool:
 
 
 class RunningHub(Hub):
-    """A hub that runs as soon as it is made.
-
-    Args:
-        config: The configuration.
-        consumers: The classes of consumers to run; the installed ones when not given.
-        producers: The same for producers.
-    """
+    """A hub that runs as soon as it is made."""
 
     def __init__(self, config: Mapping[str, Any], consumers: Any = None, producers: Any = None) -> None:
         super().__init__(config, consumers, producers)

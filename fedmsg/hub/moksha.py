@@ -140,11 +140,7 @@ REACTOR = Reactor()
 
 
 def asbool(value: Any) -> bool:
-    """Read a switch as moksha's configuration files write it.
-
-    Raises:
-        ValueError: It is none.
-    """
+    """Read a switch as moksha's configuration files write it; a ValueError where it is none."""
     if not isinstance(value, str):
         return bool(value)
     word = value.strip().lower()
@@ -191,12 +187,7 @@ class _OtherNames:
 
 
 def register(hub: type, running_hub: type) -> None:
-    """Put the modules where ``import`` finds them; a second call does nothing.
-
-    Args:
-        hub: The class of hubs.
-        running_hub: The class of hubs that run as soon as they are made, as moksha's does.
-    """
+    """Put the modules where ``import`` finds them, with the class of hubs and that of hubs that run when made."""
     if _OtherNames in sys.meta_path:
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == "moksha"]:

@@ -46,9 +46,6 @@ class ReportSocket:
     Several daemons may have one address configured, which 1.x let pass: one of them has it, and
     the others do their work all the same.
 
-    Args:
-        config: The configuration.
-
     Attributes:
         address: Its address while it is open; None when it is closed, and while another process has the address.
     """
@@ -145,7 +142,6 @@ class Monitor(Closeable):
 
     Attributes:
         failures: How many reports could not be made.
-        every: Seconds between two reports.
     """
 
     def __init__(self, config: Mapping[str, Any], report: Report, *, every: float = INTERVAL_S) -> None:

@@ -24,15 +24,9 @@ _unwritable: set[str] = set()
 
 
 def notify(state: str) -> bool:
-    """Send the service manager a notification.
+    """Send the service manager assignments, one a line, such as ``READY=1``; whether they were sent.
 
     A socket that can't be written to is logged once.
-
-    Args:
-        state: Assignments, one a line, such as ``READY=1`` or ``STATUS=...``.
-
-    Returns:
-        Whether it was sent.
     """
     where = os.environ.get("NOTIFY_SOCKET")
     if not where:
@@ -57,11 +51,7 @@ def notify(state: str) -> bool:
 
 
 def watchdog_interval() -> float | None:
-    """Return how often to send ``WATCHDOG=1``, in seconds: twice as often as systemd demands it.
-
-    Returns:
-        None where no watchdog is set for this process.
-    """
+    """Return how often to send ``WATCHDOG=1``, in seconds: twice as often as systemd demands it; None for never."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:

@@ -148,23 +148,12 @@ class HubRunner:
         return envelope
 
     def publish_envelope(self, envelope: Mapping[str, Any]) -> None:
-        """Publish a whole envelope, such as one that was recorded on a real bus.
-
-        Args:
-            envelope: The envelope; the topic is in it.
-
-        Raises:
-            MessageError: It is no envelope.
-        """
+        """Publish a whole envelope, such as one that was recorded on a real bus."""
         topic = envelope["topic"]
         self.publish_raw(topic, _wire.encode(envelope, topic))
 
     def publish_raw(self, topic: str | bytes, body: str | bytes) -> None:
-        """Publish anything, in the form of a message or not.
-
-        Args:
-            topic: The first frame.
-            body: The second one.
+        """Publish the frames of a topic and a body, in the form of a message or not.
 
         Raises:
             TimeoutError: The consumers have not subscribed.
@@ -198,14 +187,11 @@ class HubRunner:
         self._raise_failure()
 
     def wait_until_published(self, count: int = 1, timeout: float | None = None) -> list[dict[str, Any]]:
-        """Wait until so many messages have been published by what runs in the hub.
+        """Wait until so many messages have been published by what runs in the hub; return their envelopes.
 
         Args:
             count: How many, since the start.
             timeout: Seconds; the runner's own when not given.
-
-        Returns:
-            Their envelopes.
 
         Raises:
             TimeoutError: They have not been.

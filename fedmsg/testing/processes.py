@@ -82,7 +82,7 @@ def run(
     cwd: str | Path | None = None,
     timeout: float = 30.0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end.
+    """Run a command to its end; return its status, and its output as text.
 
     Args:
         argv: The command and its arguments; a bare name is looked up by `command_path`.
@@ -90,9 +90,6 @@ def run(
         env: Additions to this process's environment.
         cwd: The folder to run it in.
         timeout: Seconds until it is killed and `subprocess.TimeoutExpired` raised.
-
-    Returns:
-        Its status, and its output as text.
     """
     ended = subprocess.run(
         _resolved(argv),
@@ -245,23 +242,13 @@ class Process:
         return f"out={self.out[-5:]} err={self.err[-20:]}"
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
-        """Send a signal and wait for the end.
-
-        Returns:
-            The exit status.
-
-        Raises:
-            subprocess.TimeoutExpired: It goes on; it is killed.
-        """
+        """Send a signal, and wait for the end as `wait` does."""
         if self.popen.poll() is None:
             self.popen.send_signal(number)
         return self.wait(timeout)
 
     def wait(self, timeout: float = 20.0) -> int:
-        """Wait for the end, and for the rest of the output.
-
-        Returns:
-            The exit status.
+        """Wait for the end, and for the rest of the output; return the exit status.
 
         Raises:
             subprocess.TimeoutExpired: It goes on; it is killed.

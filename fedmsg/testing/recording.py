@@ -31,7 +31,6 @@ class Catcher(ServiceThread):
 
     Attributes:
         caught: The topics and bodies that arrived, not decoded.
-        failure: What has ended it early.
     """
 
     def __init__(self, publisher_address: str, relay_address: str, changed: SafeCondition) -> None:
@@ -88,9 +87,6 @@ class Failure:
 
 class Failures:
     """Watches methods, by taking their place on an instance.
-
-    Args:
-        changed: Notified whenever a method has returned or failed.
 
     Attributes:
         found: The failures so far.
