@@ -4,11 +4,23 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 import warnings
 from typing import Any, NamedTuple
 
-__all__ = ["as_list", "as_utf8", "one_line", "quoted", "safe_block", "safe_line", "to_bytes", "to_text"]
+__all__ = [
+    "SafeFormatter",
+    "as_list",
+    "as_utf8",
+    "one_line",
+    "protect_handlers",
+    "quoted",
+    "safe_block",
+    "safe_line",
+    "to_bytes",
+    "to_text",
+]
 
 
 class _Kitchen(NamedTuple):
@@ -152,3 +164,39 @@ def as_utf8(text: str) -> str:
 
 def _decoded(match: re.Match[str]) -> str:
     return match[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+# Of a longer record the middle is left out.
+_MAX_RECORD_CHARACTERS = 32_000
+
+
+class SafeFormatter(logging.Formatter):
+    r"""Formats with another formatter, and makes the result safe.
+
+    An exception may quote what a stranger has sent. Control characters are spelt out, as ``\x1b``; all lines
+    but the first are indented, so that none looks like a record of its own; and the length is bounded.
+
+    Args:
+        inner: The formatter.
+    """
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as text."""
+        text = self.inner.format(record)
+        if len(text) > _MAX_RECORD_CHARACTERS:
+            half = _MAX_RECORD_CHARACTERS // 2
+            text = f"{text[:half]}\n... {len(text) - _MAX_RECORD_CHARACTERS} characters left out ...\n{text[-half:]}"
+        return safe_block(text).replace("\n", "\n    ")
+
+
+def protect_handlers() -> None:
+    """Make all handlers of the logging configuration format safely."""
+    loggers = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", ()):
+            if not isinstance(handler.formatter, SafeFormatter):
+                handler.setFormatter(SafeFormatter(handler.formatter or logging.Formatter()))

@@ -31,7 +31,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import fedmsg.config
-from fedmsg._util import plugins, safelog
+from fedmsg._util import plugins, text
 from fedmsg.commands import _options, _process, _shared
 from fedmsg.commands._options import Declaration
 from fedmsg.config import settings
@@ -54,7 +54,7 @@ def dictConfig(config: dict[str, Any]) -> None:  # noqa: N802 the name of loggin
     from logging import config as logging_config
 
     logging_config.dictConfig(config)
-    safelog.protect_handlers()
+    text.protect_handlers()
 
 
 @contextmanager

@@ -35,14 +35,9 @@ class MessageHandler:
     """Takes messages of one consumer through `consume`; all its workers share it.
 
     Attributes:
-        hooks: What the base class of the consumer adds.
         own_work: The consumer's own `_do_work`, where it is not that of the base class.
-        dead: Where messages go whose handling failed for good.
-        retries: How often a message is tried again.
         cut: Whether the hub does not wait any more for what is left.
         lock: Held to change a counter.
-        totals: Counts of messages, by kind.
-        times: How long the last messages took, in seconds.
     """
 
     def __init__(self, consumer: Any, config: Mapping[str, Any]) -> None:
@@ -82,14 +77,7 @@ class MessageHandler:
     # ---------------------------------------------------------------- before consume
 
     def handle(self, item: Any) -> BaseException | None:
-        """Handle a message from the queue: check it, and process it and those due before it.
-
-        Returns:
-            Why it is not done, None when it was handled or is a dead letter.
-
-        Raises:
-            Interrupted: The hub stops, and the message should be spooled.
-        """
+        """Handle a message from the queue: check it, and process it and those due before it; returns as `process`."""
         try:
             message = self.accept(item)
         except MessageError as error:
@@ -114,11 +102,7 @@ class MessageHandler:
         return self.hooks.due(message, item) if self.hooks.selects else (message,)
 
     def accept(self, item: Any) -> Any:
-        """Check a message from the queue; return what `consume` gets.
-
-        Raises:
-            MessageError: It was rejected, and counted.
-        """
+        """Return what `consume` gets for a message from the queue; one that must not be handled is counted."""
         try:
             message = self.open(item)
             if self.hooks.admits and isinstance(item, Delivery):
@@ -132,11 +116,7 @@ class MessageHandler:
         return message
 
     def open(self, item: Any) -> Any:
-        """Return what `consume` gets for a message from the queue.
-
-        Raises:
-            MessageError: It must not be handled.
-        """
+        """Return what `consume` gets for a message; raise MessageError if it must not be handled."""
         if not isinstance(item, Delivery):
             # It was put there by a program, or by `_consume`, which has checked it.
             return item
@@ -180,9 +160,6 @@ class MessageHandler:
 
         Returns:
             Why it is not done, None when it was handled or is a dead letter.
-
-        Raises:
-            Interrupted: The hub stops, and the message should be spooled.
         """
         start = time.perf_counter()
         consumer = self._consumer
@@ -246,11 +223,7 @@ class MessageHandler:
         return None
 
     def _retry(self, original: Any, error: BaseException) -> tuple[BaseException | None, int]:
-        """Try a message again that has failed once; return what the last try failed with, and how many there were.
-
-        Raises:
-            Interrupted: The hub stops, and the message should be spooled.
-        """
+        """Try a message again that has failed once; return what the last try failed with, and how many there were."""
         last: BaseException | None = error
         tries = 1
         while last is not None and tries <= self.retries:

@@ -49,7 +49,6 @@ class Loop(ServiceThread):
         subscriptions: The callbacks of each topic.
         runners: The runners of the callbacks whose messages go to a queue; other callbacks are called.
         injected: What did not come by the sockets and waits for its turn.
-        failure: What the loop ended with, if not as it should.
         on_dispatch: Called with the number of messages each time that some have been dispatched.
     """
 
@@ -84,11 +83,7 @@ class Loop(ServiceThread):
             source.wake()
 
     def inject(self, delivery: Delivery) -> None:
-        """Dispatch a message that did not come by the sockets.
-
-        Raises:
-            MessageError: There is no room for it.
-        """
+        """Dispatch a message that did not come by the sockets; raise MessageError where there is no room for it."""
         if len(self.injected) >= INJECTED:
             raise MessageError("too many messages wait to be handled", "full")
         self.injected.append(delivery)

@@ -34,13 +34,7 @@ _IDLE_CHECK_S = 0.5
 
 
 class RunOutcome(NamedTuple):
-    """What a runner leaves at its end.
-
-    Attributes:
-        left: How many messages were not handled.
-        lost: How many of them are not kept for the next start.
-        stuck: Which messages are still being handled, as lines for a person.
-    """
+    """How many messages a runner leaves, how many of them are lost, and lines about those still being handled."""
 
     left: int = 0
     lost: int = 0
@@ -48,15 +42,12 @@ class RunOutcome(NamedTuple):
 
 
 class Acknowledgements:
-    """Acknowledges deliveries in their order, in whatever order workers finish them.
-
-    Attributes:
-        open: Those that are not acknowledged yet, by their ids.
-    """
+    """Acknowledges deliveries in their order, in whatever order workers finish them."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._order: deque[int] = deque()
+        # Those that are not acknowledged yet, by their ids.
         self.open: dict[int, Delivery] = {}
         self._finished: dict[int, BaseException | None] = {}
 
@@ -110,11 +101,7 @@ class Acknowledgements:
 class _Worker(ServiceThread):
     """A thread that takes messages from the queue of a consumer and has them handled.
 
-    Args:
-        runner: The runner.
-        first_waker: Woken when nothing is left to handle before what arrives.
-        number: Its number; 0 handles what comes first, while the others wait.
-        count: How many workers there are.
+    The one with the number 0 handles what comes before all that arrives, while the others wait for the waker.
     """
 
     def __init__(self, runner: ConsumerRunner, first_waker: Waker, number: int, count: int) -> None:
@@ -234,18 +221,10 @@ class ConsumerRunner:
     A message that is offered waits on the queue. A worker decodes and checks it, has it handled, tries it again
     if that fails, and files it as a dead letter if it fails for good. Then it is acknowledged.
 
-    Args:
-        consumer: The consumer.
-        config: The configuration.
-
     Attributes:
-        consumer: The consumer.
-        queue: What waits to be handled.
-        handler: What happens to one message.
         on_start: Called when the hub starts; what they raise keeps it from starting.
         more_totals: Return further counts of messages, by kind.
         finishing: Whether the workers end when nothing is left to do.
-        acknowledgements: What is still to be acknowledged.
         first_count: How many messages in the queue come before those that were missed.
     """
 

@@ -15,7 +15,10 @@ pytestmark = pytest.mark.xdist_group("source")
 
 # Where a test sleeps for another reason than to wait for something: file and function, and why.
 ALLOWED_SLEEPS: dict[tuple[str, str], str] = {
-    ("fedmsg/testing/processes.py", "wait_until"): "it is the wait, with a time limit, between two looks at a condition",
+    (
+        "fedmsg/testing/processes.py",
+        "wait_until",
+    ): "it is the wait between two looks at a condition",
 }
 
 # The helpers for users' tests are held to the same.
