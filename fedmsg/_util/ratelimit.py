@@ -93,12 +93,7 @@ class RejectionLog(RateLimitedLog):
     """Counts rejected messages by reason and logs some of them."""
 
     def add(self, endpoint: str, error: MessageError) -> None:
-        """Count one rejected message, and perhaps log it.
-
-        Args:
-            endpoint: Where it came from, a configured address.
-            error: Why it was rejected.
-        """
+        """Count one rejected message, and perhaps log it."""
         if isinstance(error, ValidationError):
             self.report(error.kind, f"!! invalid message received: from {endpoint}: {error}", endpoint)
         else:

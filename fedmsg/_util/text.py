@@ -52,38 +52,21 @@ def _kitchen() -> _Kitchen:
 
 
 def to_text(value: Any) -> str:
-    """Make text of anything.
-
-    Args:
-        value: Text is returned as it is; bytes are taken as UTF-8, with U+FFFD for what is
-            none; of any other object it is ``str(value)``.
-    """
+    """Return anything as text: bytes are UTF-8, with U+FFFD for what is none; other objects are ``str(value)``."""
     if isinstance(value, (str, bytes)):
         return str(_six().ensure_text(value, errors="replace"))
     return str(_kitchen().to_unicode(value))
 
 
 def to_bytes(value: Any) -> bytes:
-    r"""Make UTF-8 of anything.
-
-    Args:
-        value: Bytes are returned as they are; text is encoded, with ``\ud800`` spelt out for
-            a lone surrogate, which has no encoding; any other object is first made text.
-    """
+    r"""Return anything as UTF-8; a lone surrogate, which has no encoding, is spelt out as in ``\ud800``."""
     if isinstance(value, (str, bytes)):
         return bytes(_six().ensure_binary(value, errors="backslashreplace"))
     return bytes(_kitchen().to_bytes(value, errors="backslashreplace"))
 
 
 def as_list(value: Any) -> list[str]:
-    """Make a list of texts of a setting that may be one or several.
-
-    Args:
-        value: Text, or anything to iterate over, or a single other object, or None.
-
-    Returns:
-        One text per item; no item for None.
-    """
+    """Return a setting that may be one text, several, or None, as a list of texts."""
     if value is None:
         return []
     # What nearly every configuration has needs no help.
@@ -106,24 +89,12 @@ _IN_BLOCK = _BLOCK + _BLOCK + "*"
 
 
 def safe_line(text: str) -> str:
-    r"""Make one line of text that is harmless on a terminal.
-
-    Args:
-        text: Text from anywhere.
-
-    Returns:
-        The text, with what is not harmless spelt out as Python writes it: ``\x1b``, ``\n``,
-        ``\u202e``. It can be printed to a UTF-8 output.
-    """
+    r"""Return one line of text that is harmless on a terminal: what is not is spelt out, as in ``\x1b`` and ``\n``."""
     return text if text.isprintable() else re.sub(_IN_LINE, _spelt_out, text)
 
 
 def safe_block(text: str) -> str:
-    """Make text of several lines harmless on a terminal: like a line, but tab and newline stay.
-
-    Args:
-        text: Text from anywhere.
-    """
+    """Make text of several lines harmless on a terminal: like a line, but tab and newline stay."""
     return text if text.isprintable() else re.sub(_IN_BLOCK, _spelt_out, text)
 
 
@@ -133,12 +104,7 @@ def one_line(text: str) -> str:
 
 
 def quoted(text: str, limit: int = 300) -> str:
-    """Make text from a stranger fit for a log line: ASCII, one line, cut to a length.
-
-    Args:
-        text: Text from anywhere.
-        limit: How many characters are kept.
-    """
+    """Make text from a stranger fit for a log line: ASCII, one line, cut to a length."""
     return ascii(text[: limit + 1])[1:-1][:limit]
 
 

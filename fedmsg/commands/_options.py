@@ -19,7 +19,7 @@ from click.core import ParameterSource
 
 from fedmsg.exceptions import UsageError
 
-__all__ = ["CommandLine", "Declaration", "Flag", "Given"]
+__all__ = ["CommandLine", "Declaration", "Flag", "Given", "flag"]
 
 Declaration = tuple[Sequence[str], Mapping[str, Any]]
 
@@ -44,6 +44,11 @@ _HIDDEN = "==SUPPRESS=="
 
 # Where a command keeps, during one parse, the order in which the flags came.
 _ORDER = "fedmsg.order"
+
+
+def flag(*names: str, **keys: Any) -> Declaration:
+    """Return a declaration, written as a call of argparse's ``add_argument``."""
+    return names, keys
 
 
 class Flag:
@@ -95,12 +100,7 @@ class Flag:
         return Flag(self.names, {**self._keys, "help": _HIDDEN})
 
     def option(self, number: int, prog: str) -> click.Option:
-        """Make the option that click parses.
-
-        Args:
-            number: Distinguishes options: several flags may share a dest.
-            prog: The name of the command, for texts that mention it.
-        """
+        """Make the option that click parses."""
         keys = self._keys
         more = dict(self._for_click)
         if self._action in {"store", "append"}:
@@ -136,12 +136,7 @@ class Flag:
             return text
 
     def combine(self, base: Any, given: Any) -> Any:
-        """Return the value that a flag on the command line makes.
-
-        Args:
-            base: What it would be without: the configured value or the default.
-            given: What click read.
-        """
+        """Return the value that a flag makes of what click read and of the configured value or default."""
         if self._action in {"store_true", "store_false", "store_const"}:
             return {"store_true": True, "store_false": False}.get(self._action, self._keys.get("const"))
         if self._action == "count":
@@ -282,9 +277,6 @@ class CommandLine:
     def parse(self, arguments: Sequence[str]) -> Given:
         """Read a command line; ``--help``, ``--version`` and the shell's completion end the process.
 
-        Args:
-            arguments: What follows the name of the command.
-
         Raises:
             UsageError: It makes no sense.
         """
@@ -319,10 +311,6 @@ class Given:
 
     Calling it with a configuration returns one with the flags in it: a flag on the
     command line wins, any other has its configured value, or its default where there is none.
-
-    Args:
-        defaults: The defaults of the flags, by their dests.
-        given: The flags that were given with what click read, in their order.
     """
 
     def __init__(self, defaults: Mapping[str, Any], given: Sequence[tuple[Flag, Any]]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import fedmsg
 from fedmsg._util.text import one_line
 from fedmsg.commands import BaseCommand, Declaration, _filters
+from fedmsg.commands._options import flag
 from fedmsg.commands._waiting import Waiting
 from fedmsg.config import settings
 from fedmsg.exceptions import RefusedAtStart, WorkLeft
@@ -67,26 +68,22 @@ class TriggerCommand(BaseCommand):
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
         *_filters.FLAGS,
-        (["--command"], {"dest": "command", "metavar": "COMMAND", "help": "What to run, a line for bash."}),
-        (
-            ["--wait-for"],
-            {
-                "dest": "wait_for",
-                "type": _seconds,
-                "metavar": "SECONDS",
-                "default": 0,
-                "help": "Wait until so long no other message has matched, then run the command for each of them.",
-            },
+        flag("--command", dest="command", metavar="COMMAND", help="What to run, a line for bash."),
+        flag(
+            "--wait-for",
+            dest="wait_for",
+            type=_seconds,
+            metavar="SECONDS",
+            default=0,
+            help="Wait until so long no other message has matched, then run the command for each of them.",
         ),
-        (
-            ["--max-queue-size"],
-            {
-                "dest": "max_queue_size",
-                "type": _number,
-                "metavar": "N",
-                "default": 0,
-                "help": "Wait no longer when more than so many messages do; 0 sets no limit.",
-            },
+        flag(
+            "--max-queue-size",
+            dest="max_queue_size",
+            type=_number,
+            metavar="N",
+            default=0,
+            help="Wait no longer when more than so many messages do; 0 sets no limit.",
         ),
     ]
 
@@ -174,12 +171,7 @@ class TriggerCommand(BaseCommand):
             self._at = None
 
     def run_command(self, command: str, message: Envelope) -> None:
-        """Run the command for a message.
-
-        Args:
-            command: The command.
-            message: The envelope.
-        """
+        """Run the command for a message."""
         while True:
             try:
                 status = self._shell.run(command, message)
@@ -224,11 +216,9 @@ class _Shell:
             raise RefusedAtStart(f"{_BASH} is needed to run commands, and is not there: install bash")
 
     def run(self, command: str, envelope: Mapping[str, Any]) -> int | None:
-        """Run a command of bash for a message and wait for its end.
+        """Run a command of bash for a message, and return its status, or minus the number of the signal that ended it.
 
-        Returns:
-            Its status, or minus the number of the signal that ended it; None when it was not
-            run because `close` came first.
+        None when it was not run because `close` came first.
 
         Raises:
             OSError: It can't be started.

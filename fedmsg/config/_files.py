@@ -25,14 +25,7 @@ _FOLDERS = ("fedmsg.d", ".fedmsg.d")
 
 
 class Place(NamedTuple):
-    """A file or folder to look at.
-
-    Attributes:
-        layer: Its name, in reports of where a value came from.
-        path: Where it is.
-        is_folder: Whether the files in it are wanted.
-        is_named: Whether it was asked for by name, so that it has to be there.
-    """
+    """A file or folder to look at; one that was named has to be there. The layer is its name in reports."""
 
     layer: str
     path: str
@@ -41,13 +34,7 @@ class Place(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file that was read.
-
-    Attributes:
-        layer: The layer that it belongs to.
-        path: Where it is.
-        values: What it sets.
-    """
+    """A file that was read."""
 
     layer: str
     path: str
@@ -82,9 +69,6 @@ def named_place() -> Place | None:
 def named_files(names: Sequence[str]) -> list[Place]:
     """Return the places that were named one by one.
 
-    Args:
-        names: The paths, as ``--config-filename`` gets them.
-
     Raises:
         ConfigError: One of them is not a file.
     """
@@ -95,16 +79,7 @@ def named_files(names: Sequence[str]) -> list[Place]:
 
 
 class Reader:
-    """Reads configuration files, and goes on after one that can't be read so that every fault is found.
-
-    Args:
-        insecure_ok: Whether files are read without a look at their owner and mode.
-
-    Attributes:
-        sources: The files that were read, in the order in which they were asked for.
-        problems: What was wrong with the others.
-        notes: What is worth a warning.
-    """
+    """Reads configuration files, and goes on after one that can't be read so that every fault is found."""
 
     def __init__(self, *, insecure_ok: bool) -> None:
         self.sources: list[Source] = []

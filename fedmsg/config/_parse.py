@@ -20,14 +20,7 @@ SUFFIXES = (PYTHON, *_YAML)
 
 
 def parse(data: bytes, path: str) -> dict[str, Any]:
-    """Read a configuration file.
-
-    Args:
-        data: What is in the file.
-        path: Where it lies. YAML when it ends in ``.yaml`` or ``.yml``, else Python.
-
-    Returns:
-        The keys and values that it sets.
+    """Return what a configuration file sets; it is YAML when its path ends in ``.yaml`` or ``.yml``, else Python.
 
     Raises:
         ConfigError: It can't be parsed, fails while it runs, or doesn't define a dict.

@@ -37,10 +37,6 @@ def insecure_is_allowed() -> bool:
 def require_trusted(descriptor: int, path: str) -> None:
     """Reject a file or folder that others than root and this user can change.
 
-    Args:
-        descriptor: The opened file or folder.
-        path: Its path, for the message.
-
     Raises:
         ConfigError: It belongs to another user, or everybody may write to it.
     """
@@ -119,12 +115,8 @@ def _folder_of(descriptor: int) -> int:
 def opened(path: str, *, folder: int | None = None, is_folder: bool = False, check_links: bool = True) -> Iterator[int]:
     """Open a file or folder for reading, and close it again.
 
-    Args:
-        path: Where it is.
-        folder: The opened folder that a relative path begins in; None for the current one.
-        is_folder: Whether it has to be a folder.
-        check_links: Whether each link that the last part of the path leads through must belong
-            to root or to this user.
+    A relative path begins in the opened folder; without one, in the current folder. With ``check_links``, each
+    link that the last part of the path leads through must belong to root or to this user.
 
     Raises:
         ConfigError: A link belongs to another user.
