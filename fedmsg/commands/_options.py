@@ -52,17 +52,9 @@ def flag(*names: str, **keys: Any) -> Declaration:
 
 
 class Flag:
-    """One declared flag: how click reads it and what comes of it.
+    """One declared flag, in argparse's words: how click reads it and what comes of it.
 
-    Args:
-        names: Its names, such as ``["-q", "--query"]``.
-        keys: The rest of the declaration, in argparse's words.
-
-    Attributes:
-        names: Its names.
-        dest: The configuration key that it sets.
-        default: Its value when it is neither given nor configured.
-        adds: Whether it adds to what is configured, instead of replacing it.
+    Its ``dest`` is the configuration key that it sets; one that ``adds`` extends what is configured.
 
     Raises:
         UsageError: The declaration asks for something that is not supported.
@@ -224,19 +216,9 @@ class _Command(click.Command):
 
 
 class CommandLine:
-    """All flags of one command.
+    """All flags of one command: its own, and the shared ones that it has none of the same name for.
 
-    Args:
-        prog: The name of the command.
-        description: Its docstring, shown by ``--help``.
-        own: The flags that it declares.
-        shared: The flags that all commands have. Where the command declares one of the
-            same name, its own counts.
-        unused: The dests of shared flags that make no difference to this command:
-            accepted, so that scripts may always use them, but not shown.
-
-    Attributes:
-        defaults: The default of each flag that the command declares, by its dest.
+    Shared flags whose dests are unused are accepted, so that scripts may always use them, but not shown.
 
     Raises:
         UsageError: A declaration asks for something that is not supported.

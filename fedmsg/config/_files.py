@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+from fedmsg._util.text import safe_line
 from fedmsg.config import _parse, _trust, _words
 from fedmsg.exceptions import ConfigError
 
@@ -110,19 +111,17 @@ class Reader:
         absent = error.errno in {errno.ENOENT, errno.ENOTDIR}
         if absent and place.is_named:
             self.problems.append(
-                ConfigError(
-                    f"{place.layer} names {_words.path_words(place.path)}, which is not there; correct or unset it"
-                )
+                ConfigError(f"{place.layer} names {safe_line(place.path)}, which is not there; correct or unset it")
             )
         elif not absent and not place.is_named and _is_out_of_sight(place.path):
             # The home of another user, after su: whether anything is there can't be known.
-            self.notes.append(f"{_words.path_words(place.path)} can't be looked for: {error.strerror}")
+            self.notes.append(f"{safe_line(place.path)} can't be looked for: {error.strerror}")
         elif not absent:
             self._unreadable(place.path, error)
 
     def _unreadable(self, path: str, error: OSError) -> None:
         user = _words.user_words(os.geteuid())
-        fault = ConfigError(f"{_words.path_words(path)}: {user} can't read it: {error.strerror}")
+        fault = ConfigError(f"{safe_line(path)}: {user} can't read it: {error.strerror}")
         fault.__cause__ = error
         self.problems.append(fault)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fedmsg._util import plugins
+from fedmsg._util.text import safe_line
 from fedmsg.config import _files, _trust, _words, settings
 from fedmsg.exceptions import ConfigError
 
@@ -101,7 +102,7 @@ def _stack(reader: _files.Reader, request: Request) -> tuple[dict[str, Any], Ori
             lay_over(config, origins, source.values, Origin(source.layer, source.path))
         # Python and YAML can both build a dict that contains itself.
         except RecursionError as error:
-            fault = ConfigError(f"{_words.path_words(source.path)}: its dicts are nested without end")
+            fault = ConfigError(f"{safe_line(source.path)}: its dicts are nested without end")
             fault.__cause__ = error
             reader.problems.append(fault)
     config.update(request.flags)
@@ -178,7 +179,7 @@ def source_of(origins: Any) -> str:
     """Name the files that a value came from; without any, its layers."""
     found = list(_flat(origins))
     named = [origin for origin in found if origin.path] or found
-    sources = (_words.path_words(origin.path) if origin.path else origin.layer for origin in named)
+    sources = (safe_line(origin.path) if origin.path else origin.layer for origin in named)
     return " and ".join(dict.fromkeys(sources))
 
 
@@ -213,7 +214,7 @@ def misspelt(values: Mapping[str, Any], path: str) -> list[str]:
         near = None if name in settings.TABLE else _words.did_you_mean(name, settings.TABLE)
         if near:
             shown = _words.value_words(name)
-            found.append(f"{_words.path_words(path)}: nothing reads the key {shown}; did you mean {near!r}?")
+            found.append(f"{safe_line(path)}: nothing reads the key {shown}; did you mean {near!r}?")
     return found
 
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from fedmsg._util import plugins
+from fedmsg._util.text import safe_line
 from fedmsg.config import _words
 from fedmsg.exceptions import ConfigError
 
@@ -29,7 +30,7 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
 
 
 def _error(path: str, line: int | None, what: str) -> ConfigError:
-    return ConfigError(f"{_words.path_words(path)}:{line or 1}: {_words.clip(what)}")
+    return ConfigError(f"{safe_line(path)}:{line or 1}: {_words.clip(what)}")
 
 
 def _run_python(data: bytes, path: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fedmsg._util.text import safe_line
 from fedmsg.config import _words
 from fedmsg.exceptions import ConfigError
 
@@ -43,7 +44,7 @@ def require_trusted(descriptor: int, path: str) -> None:
     status = os.fstat(descriptor)
     _require_owner(status, path)
     if status.st_mode & stat.S_IWOTH and not (_is_read_only(descriptor) or _is_out_of_reach(descriptor)):
-        shown = _words.path_words(path)
+        shown = safe_line(path)
         raise ConfigError(f"{shown}: everybody may write to it; run 'chmod o-w {shown}', {_WAY_OUT}")
 
 
@@ -51,7 +52,7 @@ def _require_owner(status: os.stat_result, path: str) -> None:
     user = os.geteuid()
     if status.st_uid in {0, user}:
         return
-    shown, me, owner = _words.path_words(path), _words.user_words(user), _words.user_words(status.st_uid)
+    shown, me, owner = safe_line(path), _words.user_words(user), _words.user_words(status.st_uid)
     if stat.S_ISLNK(status.st_mode):
         what, command = f"it is a link of {owner}", "chown -h"
     else:

@@ -9,22 +9,18 @@ import pwd
 from collections.abc import Collection
 from typing import Any
 
+from fedmsg._util.text import safe_line
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["clip", "current_folder", "did_you_mean", "path_words", "plain", "to_json", "user_words", "value_words"]
+__all__ = ["clip", "current_folder", "did_you_mean", "plain", "to_json", "user_words", "value_words"]
 
 _LONGEST = 200
 
 
 def clip(text: str, longest: int = _LONGEST) -> str:
-    """Make one line of a text, without control characters, and cut it when it is long."""
-    line = "".join(one if one.isprintable() else " " for one in text[: longest + 1])
-    return line if len(text) <= longest else line[: longest - 3] + "..."
-
-
-def path_words(path: str) -> str:
-    """Return a path as it is, or escaped when it could confuse the reader of a message."""
-    return path if path.isprintable() else ascii(path)
+    """Return one harmless line of a text, cut when it is long."""
+    line = safe_line(text[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
 def value_words(value: Any, longest: int = 60) -> str:

@@ -510,8 +510,3 @@ def test_ctrl_c_in_a_file_is_not_a_fault_of_the_file() -> None:
 def test_a_user_in_words() -> None:
     assert _words.user_words(0) == "root"
     assert _words.user_words(SOMEBODY) == f"the user {SOMEBODY}"
-
-
-def test_a_path_in_words() -> None:
-    assert _words.path_words("/a/\xe9 b") == "/a/\xe9 b"
-    assert _words.path_words("/a/\x1b[2J\n") == r"'/a/\x1b[2J\n'"
