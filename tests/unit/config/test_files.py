@@ -461,7 +461,7 @@ BAD = [
     (
         "a.py",
         b"\nraise RuntimeError('one\\ntwo\\x1b[2J' + 'x' * 999)\n",
-        "a.py:2: it fails with RuntimeError: one two ",
+        "a.py:2: it fails with RuntimeError: one\\ntwo\\x1b[2J",
     ),
     ("a.py", b"config = {'a': '\xff'}\n", "a.py:1: it is not valid Python: "),
     ("a.py", b"config = {}\0\n", "a.py:1: it is not valid Python: "),
