@@ -31,8 +31,6 @@ def run_hub(make: Callable[[], Hub], what: str, *, websocket: bool = False) -> N
             same configuration, and only one of them can serve its port.
 
     Raises:
-        RefusedAtStart: Consumers or producers are enabled, and none can be started.
-        AddressInUse: An address is taken.
         WorkLeft: Time was up before everything was handled, and nothing is kept for the next start.
     """
     with StopSignals() as stop:

@@ -63,12 +63,7 @@ def outbound(config: Mapping[str, Any]) -> list[str]:
 
 
 class Outgoing:
-    """A bound publisher that is opened when it is first needed; threads share it.
-
-    Args:
-        config: The configuration.
-        addresses: What may be bound, of which the first that is free is.
-    """
+    """A publisher that is bound at the first free address when it is first needed; threads share it."""
 
     def __init__(self, config: Mapping[str, Any], addresses: list[str]) -> None:
         self._config = config
@@ -97,17 +92,7 @@ class Outgoing:
             return self._publisher
 
     def send(self, topics: Iterable[str], message: Any, *, jsonify: bool) -> None:
-        """Publish a message.
-
-        Args:
-            topics: The full topics.
-            message: The envelope.
-            jsonify: Whether it has still to become JSON.
-
-        Raises:
-            ConfigError: There is no address to publish at.
-            MessageError: A receiver would have to reject it.
-        """
+        """Publish a message for each of its topics, as `Hub.send_message` does."""
         text = encoding.dumps(message) if jsonify else message
         limit = settings.get(self._config, "max_message_size")
         for topic in topics:

@@ -79,11 +79,7 @@ class _CallThread(ServiceThread):
 
 
 class Reactor:
-    """What plugins use of Twisted's reactor: calls that are made later or in threads; what they raise is logged.
-
-    Attributes:
-        hubs: The hubs that `stop` stops.
-    """
+    """What plugins use of Twisted's reactor: calls that are made later or in threads; what they raise is logged."""
 
     def __init__(self) -> None:
         self.hubs: list[Any] = []

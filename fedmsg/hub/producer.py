@@ -111,15 +111,7 @@ class _PollingThread(ServiceThread):
 
 
 class Producer:
-    """Something that a hub keeps for as long as it runs.
-
-    Args:
-        hub: The hub; something that has only ``config`` will do for tests.
-
-    Attributes:
-        hub: The hub.
-        log: Its logger.
-    """
+    """Something that a hub keeps for as long as it runs; a hub for tests needs only ``config``."""
 
     log: Any = logging.getLogger("fedmsg.hub")
 

@@ -30,16 +30,18 @@ class Inbox:
     Attributes:
         received: How many items were put in.
         dropped: How many of them were dropped.
-        unfinished: How many were put in and neither finished nor dropped.
         on_room: Called when a full queue has room again, and when nothing is unfinished any more.
     """
 
     def __init__(self, limit: int, *, drop: bool = False) -> None:
         self.limit = limit
-        self.received = self.dropped = self.unfinished = 0
+        self.received = self.dropped = 0
         self.on_room: Callable[[], None] = _nothing
         self._drop = drop
         self._items: deque[Any] = deque()
+        # How many were taken and are not finished. What waits is not counted: an interrupt of a thread that puts
+        # something in can't make a count of it wrong.
+        self._taken = 0
         # Re-entrant, so that a thread that was interrupted inside can still stop the hub.
         self._lock = threading.RLock()
         self._filled = SafeCondition(self._lock)
@@ -47,6 +49,11 @@ class Inbox:
         self._emptied = SafeCondition(self._lock)
 
     # ---------------------------------------------------------------- in batches
+
+    @property
+    def unfinished(self) -> int:
+        """How many items were put in and neither finished nor dropped."""
+        return len(self._items) + self._taken
 
     @property
     def full(self) -> bool:
@@ -59,13 +66,10 @@ class Inbox:
         with self._lock:
             before = len(self._items)
             self._items.extend(items)
-            more = len(self._items) - before
-            self.received += more
-            self.unfinished += more
+            self.received += len(self._items) - before
             if self._drop and len(self._items) > self.limit:
                 dropped = [self._items.popleft() for _ in range(len(self._items) - self.limit)]
                 self.dropped += len(dropped)
-                self.unfinished -= len(dropped)
             self._filled.notify_all()
         return dropped
 
@@ -88,6 +92,7 @@ class Inbox:
                 self._items.clear()
             else:
                 items = [self._items.popleft() for _ in range(most)]
+            self._taken += len(items)
             if items:
                 self._emptied.notify_all()
             has_room_again = before >= self.limit > len(self._items)
@@ -98,22 +103,21 @@ class Inbox:
     def give_back(self, items: Iterable[Any]) -> None:
         """Put items that were taken, and not worked on, back to the front."""
         with self._lock:
-            self._items.extendleft(reversed(list(items)))
-            self._filled.notify_all()
+            before = len(self._items)
+            self.put_first(items)
+            self._taken -= len(self._items) - before
 
     def put_first(self, items: Iterable[Any]) -> None:
         """Put items in that come before all that wait."""
         with self._lock:
-            before = len(self._items)
-            self.give_back(items)
-            self.unfinished += len(self._items) - before
+            self._items.extendleft(reversed(list(items)))
+            self._filled.notify_all()
 
     def rest(self) -> list[Any]:
         """Take out all that waits, to be kept elsewhere."""
         with self._lock:
             items = list(self._items)
             self._items.clear()
-            self.unfinished -= len(items)
             return items
 
     def wake(self) -> None:
@@ -168,12 +172,12 @@ class Inbox:
         """Count items that were taken as finished.
 
         Raises:
-            ValueError: More than were ever put in.
+            ValueError: More than were taken.
         """
         with self._lock:
-            if count > self.unfinished:
+            if count > self._taken:
                 raise ValueError("task_done() called too many times")
-            self.unfinished -= count
+            self._taken -= count
             is_idle = self.unfinished == 0
             if is_idle:
                 self._emptied.notify_all()

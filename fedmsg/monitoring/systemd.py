@@ -66,8 +66,7 @@ def wait_and_watch(wait: Callable[[float], bool], is_running: Callable[[], bool]
     Args:
         wait: Waits so many seconds for the stop; whether it has come.
         is_running: Whether there is anything to wait for; without it, this returns.
-        is_well: Whether the work goes on. While it does not, the watchdog is not notified, and decides
-            by itself when that is too long.
+        is_well: Whether the work goes on; while it does not, the watchdog is not notified.
     """
     interval = watchdog_interval()
     while not wait(min(interval or _CHECK_S, _CHECK_S)):

@@ -187,11 +187,7 @@ class HubRunner:
         self._raise_failure()
 
     def wait_until_published(self, count: int = 1, timeout: float | None = None) -> list[dict[str, Any]]:
-        """Wait until so many messages have been published by what runs in the hub; return their envelopes.
-
-        Args:
-            count: How many, since the start.
-            timeout: Seconds; the runner's own when not given.
+        """Wait until so many messages have been published since the start by what runs in the hub; return them.
 
         Raises:
             TimeoutError: They have not been.
@@ -207,11 +203,7 @@ class HubRunner:
         return self.published
 
     def wait_until_polled(self, count: int = 1, timeout: float | None = None) -> None:
-        """Wait until each producer has polled so often, and `published` is complete.
-
-        Args:
-            count: How often, since the start.
-            timeout: Seconds; the runner's own when not given.
+        """Wait until each producer has polled so often since the start, and `published` is complete.
 
         Raises:
             TimeoutError: One has not.

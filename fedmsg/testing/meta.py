@@ -47,11 +47,7 @@ def skip_on(attributes: Iterable[str]) -> Callable[[_Test], _Test]:
 
 
 class _WithProcessors(unittest.TestCase):
-    """Loads the processors that are installed.
-
-    Attributes:
-        config: The configuration that they are given.
-    """
+    """Loads the processors that are installed."""
 
     maxDiff = None
 

@@ -204,12 +204,12 @@ class Process:
         stream: str = "out",
         meanwhile: Callable[[], object] | None = None,
     ) -> str:
-        """Wait for a line of output.
+        """Wait for a line of output, of ``out`` or ``err``.
 
         Args:
             what: Text that the line contains, or a predicate of the line.
             timeout: Seconds.
-            stream: ``out`` or ``err``.
+            stream: The stream.
             meanwhile: Called every 50 ms while there is no such line, to provoke it.
 
         Raises:

@@ -22,16 +22,7 @@ _RECONNECT_MS = 5
 
 
 class Catcher(ServiceThread):
-    """Listens at two addresses, and keeps what arrives.
-
-    Args:
-        publisher_address: An address that publishers bind.
-        relay_address: An address to bind for publishers that connect, as a relay does.
-        changed: Notified whenever something has arrived.
-
-    Attributes:
-        caught: The topics and bodies that arrived, not decoded.
-    """
+    """Listens at an address that publishers bind and one that they connect to; keeps what arrives, not decoded."""
 
     def __init__(self, publisher_address: str, relay_address: str, changed: SafeCondition) -> None:
         super().__init__("fedmsg-testing-catcher")

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -145,3 +147,38 @@ def test_a_wait_can_be_ended() -> None:
     inbox.wake()
     thread.join(10)
     assert ended.is_set()
+
+
+def test_inbox_goes_on_after_interrupts_of_a_thread_that_waits() -> None:
+    inbox, stop = Inbox(1), threading.Event()
+
+    def take() -> None:
+        while not stop.is_set():
+            inbox.task_done(len(inbox.take(1, 0.01)))
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    taker = threading.Thread(target=take, daemon=True)
+    taker.start()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for hit in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.000001 * hit, 0.5)
+                while True:
+                    inbox.put(hit)
+                    inbox.join()
+            except KeyboardInterrupt:
+                pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    # An interrupt between two steps of a call loses at most what that call put in; no lock stays held.
+    other = threading.Thread(target=inbox.put, args=("last",), kwargs={"timeout": 10}, daemon=True)
+    other.start()
+    other.join(10)
+    stop.set()
+    taker.join(10)
+    assert not other.is_alive()
+    assert not taker.is_alive()

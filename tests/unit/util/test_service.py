@@ -51,6 +51,34 @@ def test_condition_keeps_no_waiter_that_waited_in_vain() -> None:
     assert condition._waiters == []
 
 
+def test_condition_waits_for_what_another_thread_changes() -> None:
+    condition, found = SafeCondition(), []
+
+    def change() -> None:
+        for number in range(3):
+            with condition.lock:
+                found.append(number)
+                condition.notify_all()
+
+    assert not condition.wait_for(lambda: found, 0.01)
+    thread = threading.Thread(target=change)
+    thread.start()
+    assert condition.wait_for(lambda: len(found) == 3, 1000.0)
+    assert condition.wait_for(lambda: found)
+    thread.join()
+    assert condition._waiters == []
+
+
+def test_conditions_can_share_a_lock() -> None:
+    lock = threading.RLock()
+    first, second = SafeCondition(lock), SafeCondition(lock)
+    with lock:
+        waiters = first.expect(), second.expect()
+        second.notify_all()
+    assert waiters[0].locked()
+    assert not waiters[1].locked()
+
+
 class Echo(ServiceThread):
     """Raises what it is asked to."""
 
