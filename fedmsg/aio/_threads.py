@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from fedmsg._util.service import start_thread
+from fedmsg._util.service import SafeCondition, start_thread
 from fedmsg.aio._waiting import Waiter
 from fedmsg.exceptions import TransportError
 
@@ -43,11 +43,7 @@ class Work(Generic[T]):
         self.done = False
         self._result: list[T] = []
         self._error: BaseException | None = None
-        self._waiters: list[Waiter] = []
-        self._lock = threading.Lock()
-        # Held until the function has ended.
-        self._end = threading.Lock()
-        self._end.acquire()
+        self._changed = SafeCondition()
         functions = [function]
         start_thread(lambda: self._run(functions), "fedmsg-aio", daemon=daemon, on_failure=self._finish)
 
@@ -62,12 +58,9 @@ class Work(Generic[T]):
 
     def _finish(self, error: BaseException | None) -> None:
         self._error = error
-        with self._lock:
+        with self._changed.lock:
             self.done = True
-            waiters, self._waiters = self._waiters, []
-        self._end.release()
-        for waiter in waiters:
-            waiter.release()
+            self._changed.notify_all()
 
     def wait(self, timeout: float = -1) -> bool:
         """Wait in a thread until it has ended; whether it has.
@@ -75,8 +68,10 @@ class Work(Generic[T]):
         Args:
             timeout: Seconds to wait at most; -1 waits for ever.
         """
-        if not self.done and self._end.acquire(timeout=timeout):
-            self._end.release()
+        with self._changed.lock:
+            waiter = None if self.done else self._changed.expect()
+        if waiter is not None:
+            self._changed.wait(waiter, timeout)
         return self.done
 
     async def result(self) -> T:
@@ -86,12 +81,11 @@ class Work(Generic[T]):
             What the function has returned; what it has raised is raised.
         """
         waiter = Waiter(asyncio.get_running_loop())
-        with self._lock:
-            done = self.done
-            if not done:
-                self._waiters.append(waiter)
-        if done:
-            waiter.release()  # in the next round of the loop, in which this can still be cancelled
+        with self._changed.lock:
+            if self.done:
+                waiter.release()  # in the next round of the loop, in which this can still be cancelled
+            else:
+                self._changed.add(waiter)
         await waiter.wait(None)
         if self._error is not None:
             raise self._error

@@ -23,6 +23,7 @@ from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, FedmsgError, NotListening
 from fedmsg.transport.zmq import addresses, contexts, curve, sockets, watcher
 from fedmsg.transport.zmq.publishing_socket import PublishingSocket
+from fedmsg.transport.zmq.resolver import resolve
 from fedmsg.transport.zmq.sockets import Socket
 
 __all__ = ["BoundPublisher", "ConnectedPublisher", "Hindrance", "Publisher", "close", "open_bound", "open_connected"]
@@ -357,10 +358,7 @@ class BoundPublisher(Publisher):
 
     def _bind(self) -> None:
         address = self.names[0]
-        target = addresses.bindable(address)
-        host = addresses.host_to_resolve(address)
-        if host is not None and sockets.has_only_ipv6(host):
-            target = target.replace("*", "[::]")
+        target = addresses.bindable(resolve(address, log_failure=False).target)
         self._add(address, lambda socket: sockets.bind(socket, target, "endpoints"), bound=True)
 
     def _ready(self, topic: bytes) -> PublishingSocket | None:  # noqa: ARG002 - it serves every topic

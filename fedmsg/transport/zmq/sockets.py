@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import _thread
 import errno
-import queue
-import socket as plain
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +24,6 @@ __all__ = [
     "bind",
     "connect",
     "forwarder_pair",
-    "has_only_ipv6",
     "monitor",
     "publisher",
     "subscriber",
@@ -57,7 +53,6 @@ _ANSWERS_AT_ONCE = 2
 _ANSWERS_IN_KERNEL = 512 * 1024
 # Milliseconds.
 _STUCK_FOR = 30_000
-_LOOKUP_TIMEOUT = 1.0
 
 
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
@@ -169,6 +164,8 @@ def asker(context: Context, config: Mapping[str, Any]) -> Socket:
     _common(socket, config, _ANSWERS_AT_ONCE)
     socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
     socket.setsockopt(zmq.LINGER, 0)
+    # A request that nothing waits for any more must not be sent once there is a connection.
+    socket.setsockopt(zmq.IMMEDIATE, 1)
     return socket
 
 
@@ -235,7 +232,8 @@ def bind(socket: Socket, address: str, key: str) -> str:
     """
     addresses.check(address, key)
     host = addresses.host_to_resolve(address)
-    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(address) or (host is not None and has_only_ipv6(host))))
+    # A name that is not found may be that of a network interface.
+    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(resolve(address, log_failure=False).target)))
     try:
         if address.startswith("ipc://") and socket.getsockopt(zmq.USE_FD) == -1:
             with ipc.reserved(address.removeprefix("ipc://"), key):
@@ -249,24 +247,3 @@ def bind(socket: Socket, address: str, key: str) -> str:
             reason = f"the host {host!r} can't be found, and no network interface has that name"
         raise kind(f"{key}: {address} can't be bound: {reason}") from error
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
-
-
-def has_only_ipv6(host: str) -> bool:
-    """Return whether a host has IPv6 addresses and no others; False when that can't be found out in a second.
-
-    Args:
-        host: The name of the host.
-    """
-    families: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            families.put({family for family, *_ in plain.getaddrinfo(host, None, type=plain.SOCK_STREAM)})
-        except (OSError, UnicodeError):
-            families.put(set())  # not found: ZeroMQ takes it for the name of a network interface
-
-    _thread.start_new_thread(look_up, ())
-    try:
-        return families.get(timeout=_LOOKUP_TIMEOUT) == {plain.AF_INET6}
-    except queue.Empty:
-        return False
