@@ -181,9 +181,6 @@ class Connections(Closeable):
     def reopen(self, now: float) -> bool:
         """Connect anew where ZeroMQ does not.
 
-        Args:
-            now: The time, of `time.monotonic`.
-
         Returns:
             Whether the socket was used, so that its descriptor may not report what has arrived until now.
         """

@@ -78,9 +78,6 @@ class Resolver:
         """Return the addresses that have become ready since the last call.
 
         Names that could not be found are tried again as long as this is called now and then.
-
-        Args:
-            timeout: Seconds to wait for one if there is none yet.
         """
         now = time.monotonic()
         while self._failed and self._failed[0][0] <= now:

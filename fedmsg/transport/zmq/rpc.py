@@ -119,9 +119,6 @@ class Server(Closeable):
     def serve(self, timeout: float) -> bool:
         """Wait for one request and reply to it.
 
-        Args:
-            timeout: Seconds to wait at most.
-
         Returns:
             Whether there was one.
         """
@@ -261,9 +258,6 @@ class Server(Closeable):
 
 class Request:
     """One request as frames for a DEALER socket, which may be sent again, on a new connection too.
-
-    Args:
-        body: The request.
 
     Attributes:
         frames: What to send.

@@ -61,11 +61,6 @@ def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> So
     On the wire an XPUB is a PUB. A connected one is told of each subscription by hand
     (``ZMQ_XPUB_MANUAL``), so that one that a stopping relay withdraws stays in force until
     we have read of it: what is sent in between still reaches the relay, which reads on.
-
-    Args:
-        context: The process's context.
-        config: The configuration.
-        bound: Whether it will be bound (many subscribers) or connected (one relay).
     """
     socket = context.socket(zmq.XPUB)
     limit = settings.get(config, "high_water_mark")
@@ -119,12 +114,7 @@ def forwarder_pair(context: Context, config: Mapping[str, Any], limit: int) -> t
 
 
 def monitor(context: Context, config: Mapping[str, Any]) -> Socket:
-    """Make the PUB socket on which a daemon reports how it is.
-
-    Args:
-        context: The process's context.
-        config: The configuration.
-    """
+    """Make the PUB socket on which a daemon reports how it is."""
     socket = context.socket(zmq.PUB)
     _common(socket, config, _REPORTS)
     socket.setsockopt(zmq.LINGER, 0)
@@ -137,10 +127,6 @@ def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
 
     A REP would wait with its answer for one who asks and never reads, or forget whom it is
     talking to. This one knows of each answer whether it could be handed over.
-
-    Args:
-        context: The process's context.
-        config: The configuration.
     """
     socket = context.socket(zmq.ROUTER)
     _common(socket, config, _ANSWERS_AT_ONCE)
@@ -154,12 +140,7 @@ def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
 
 
 def asker(context: Context, config: Mapping[str, Any]) -> Socket:
-    """Make the socket that questions are asked on: a DEALER, which can ask again while it waits.
-
-    Args:
-        context: The process's context.
-        config: The configuration.
-    """
+    """Make the socket that questions are asked on: a DEALER, which can ask again while it waits."""
     socket = context.socket(zmq.DEALER)
     _common(socket, config, _ANSWERS_AT_ONCE)
     socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
@@ -185,11 +166,6 @@ def _bound_what_subscribers_say(socket: Socket) -> None:
 def connect(socket: Socket, address: str, key: str) -> None:
     """Connect, with the options that this kind of address needs.
 
-    Args:
-        socket: The socket.
-        address: Where to; a host with IPv6 addresses only is looked up first, within a second.
-        key: Under which the address is configured, for errors.
-
     Raises:
         ConfigError: It is no address, or not one to connect to.
     """
@@ -199,11 +175,6 @@ def connect(socket: Socket, address: str, key: str) -> None:
 
 def attach(socket: Socket, target: str, key: str) -> None:
     """Connect to what an address was resolved to.
-
-    Args:
-        socket: The socket.
-        target: What to connect to, see `fedmsg.transport.zmq.resolver`.
-        key: Under which the address is configured, for errors.
 
     Raises:
         ConfigError: It is not an address to connect to.
@@ -217,11 +188,6 @@ def attach(socket: Socket, target: str, key: str) -> None:
 
 def bind(socket: Socket, address: str, key: str) -> str:
     """Bind, with the options that this kind of address needs.
-
-    Args:
-        socket: The socket.
-        address: What to bind; of a host name its IPv4 address, or its IPv6 address where it has no other.
-        key: Under which the address is configured, for errors.
 
     Returns:
         The address that was really bound: the port is filled in where it was ``*`` or 0.

@@ -116,9 +116,6 @@ class Subscribers(ServiceThread):
     The events must be read as they come: unread, they would pile up for as long as strangers
     come and go.
 
-    Args:
-        context: The context of the socket.
-
     Attributes:
         handshakes: How many connections have been made since the start.
         last_handshake: When the last one was made (`time.monotonic`).
@@ -132,11 +129,7 @@ class Subscribers(ServiceThread):
         self._context = context
 
     def watch(self, socket: Socket) -> None:
-        """Begin to read the events of a socket.
-
-        Args:
-            socket: The socket, before it is bound.
-        """
+        """Begin to read the events of a socket."""
         self._monitor = Monitor(
             self._context, socket, monitor.ACCEPTED | monitor.HANDSHAKE_SUCCEEDED | monitor.DISCONNECTED
         )
@@ -176,11 +169,7 @@ class Subscribers(ServiceThread):
             one.look(now)
 
     def stuck(self, least: float) -> list[Stuck]:
-        """Return those that have taken nothing, the longest first.
-
-        Args:
-            least: For how many seconds at least.
-        """
+        """Return those that have taken nothing, the longest first."""
         now = time.monotonic()
         found = [Stuck(one.address, one.unsent, now - one.moved) for one in list(self._connected.values())]
         return sorted((one for one in found if one.seconds >= least), key=lambda one: -one.seconds)
@@ -191,10 +180,6 @@ class Subscribers(ServiceThread):
 
     def flush(self, socket: Socket, timeout: float) -> int:
         """Close the socket and wait until it has sent everything.
-
-        Args:
-            socket: The socket whose subscribers these are.
-            timeout: Seconds to wait at most.
 
         Returns:
             How many subscribers had not taken everything when time was up.
@@ -224,12 +209,7 @@ def _path(config: Mapping[str, Any], address: str) -> str:
 
 
 def remembered(config: Mapping[str, Any], address: str) -> int:
-    """Return how many subscribers an address had at the last orderly stop; 0 when that is not known.
-
-    Args:
-        config: The configuration, for ``state_directory``.
-        address: The address.
-    """
+    """Return how many subscribers an address had at the last orderly stop; 0 when that is not known."""
     path = _path(config, address)
     if not path:
         return 0
@@ -246,13 +226,7 @@ def remembered(config: Mapping[str, Any], address: str) -> int:
 
 
 def remember(config: Mapping[str, Any], address: str, count: int) -> None:
-    """Write down how many subscribers an address has.
-
-    Args:
-        config: The configuration, for ``state_directory``.
-        address: The address.
-        count: How many.
-    """
+    """Write down how many subscribers an address has."""
     path = _path(config, address)
     if path:
         try:
