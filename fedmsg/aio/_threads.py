@@ -98,13 +98,9 @@ class Work(Generic[T]):
             self.done = True
             self._changed.notify_all()
 
-    def wait(self, timeout: float = -1) -> bool:
+    def wait(self, timeout: float | None = None) -> bool:
         """Wait in a thread until it has ended; whether it has."""
-        with self._changed.lock:
-            waiter = None if self.done else self._changed.expect()
-        if waiter is not None:
-            self._changed.wait(waiter, timeout)
-        return self.done
+        return self._changed.wait_for(lambda: self.done, timeout)
 
     async def result(self) -> T:
         """Wait in the loop until it has ended.
