@@ -142,9 +142,6 @@ class Waker(Closeable):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for a wake-up, and clear it.
 
-        Args:
-            timeout: Seconds to wait at most; None waits for ever.
-
         Returns:
             Whether there was one.
         """
@@ -152,11 +149,7 @@ class Waker(Closeable):
         return self.clear()
 
     def poll(self, timeout: float | None = None) -> bool:
-        """Wait for a wake-up, and leave it for others; whether there was one.
-
-        Args:
-            timeout: Seconds to wait at most; None waits for ever.
-        """
+        """Wait for a wake-up, and leave it for others; whether there was one."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
@@ -359,11 +352,7 @@ class ServiceThread(Closeable):
             self._waker.wake()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the thread to end; whether it has.
-
-        Args:
-            timeout: Seconds to wait at most.
-        """
+        """Wait for the thread to end; whether it has."""
         deadline = time.monotonic() + timeout
         if self.alive and not self.is_current and self._end_lock.acquire(timeout=max(0.0, timeout)):
             self._end_lock.release()

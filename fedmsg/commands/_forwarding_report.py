@@ -22,12 +22,7 @@ _SHOWN = 20
 
 
 class Report:
-    """Makes the report and the metrics of a forwarder.
-
-    Args:
-        command: The command that runs it.
-        forwarder: The forwarder.
-    """
+    """Makes the report and the metrics of a forwarder."""
 
     def __init__(self, command: ForwardingCommand, forwarder: Forwarder) -> None:
         self._command = command

@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import fedmsg
+from fedmsg._util.service import ServiceThread
 from fedmsg._util.text import one_line
 from fedmsg.commands import BaseCommand, Declaration, _filters
 from fedmsg.commands._options import flag
@@ -48,6 +49,19 @@ def _number(text: str) -> int:
     if number < 0:
         raise ValueError(f"{text!r} is below 0")
     return number
+
+
+class _Worker(ServiceThread):
+    """The thread that runs the command."""
+
+    def __init__(self, name: str, work: Callable[[], None]) -> None:
+        super().__init__(name)
+        self._work = work
+
+    def run(self) -> None:
+        """Run it until nothing is left."""
+        self.ready()
+        self._work()
 
 
 class TriggerCommand(BaseCommand):
@@ -118,22 +132,24 @@ class TriggerCommand(BaseCommand):
     def _listen(self, selection: _filters.Selection, matches: Waiting[Envelope]) -> None:
         """Receive messages in this thread, and run the command in another."""
         config = self.config
-        worker = threading.Thread(target=self._work, args=(matches,), name=self.name, daemon=True)
         with fedmsg.core.FedMsgContext(**{**config, "mute": True, "name": "relay_inbound"}) as context:
             messages = context.tail_messages(topic=selection.prefix)
-            worker.start()
+            worker = _Worker(self.name, lambda: self._work(matches))
             try:
+                worker.start()
                 for _, _, _, envelope in messages:
                     if selection.matches(envelope):
                         matches.put(envelope)
                         self.log.debug("%d messages wait for the command", len(matches))
                 matches.end()
-                worker.join()
+                worker.join(threading.TIMEOUT_MAX)
             except BaseException:  # a signal, usually
                 self._stop(worker, matches, settings.of(config).stop_timeout)
                 raise
+            finally:
+                worker.abandon()
 
-    def _stop(self, worker: threading.Thread, matches: Waiting[Envelope], limit: float) -> None:
+    def _stop(self, worker: _Worker, matches: Waiting[Envelope], limit: float) -> None:
         """Run the command for what waits, as far as time allows.
 
         Raises:
@@ -142,7 +158,7 @@ class TriggerCommand(BaseCommand):
         matches.end()
         worker.join(0.8 * limit)
         left, at = matches.rest(), None
-        if worker.is_alive():
+        if worker.alive:
             at = self._at
             self._shell.close()
             worker.join(0.1 * limit)

@@ -82,8 +82,7 @@ class Connections(Closeable):
         socket: The socket.
         config: The configuration.
         rejections: Where connections are counted that ended because of what came by them.
-        setting: The setting that has the addresses, for errors.
-        curve_servers: Whether ``curve_servers`` applies to them.
+        key: Where the only address is configured, for errors; by default ``endpoints`` and the name.
 
     Attributes:
         by_descriptor: The endpoint of each connection, by its descriptor.
@@ -96,15 +95,13 @@ class Connections(Closeable):
         config: Mapping[str, Any],
         rejections: RejectionLog,
         *,
-        setting: str = "endpoints",
-        curve_servers: bool = True,
+        key: str = "",
     ) -> None:
         self.by_descriptor: dict[int, Endpoint] = {}
         self._socket = socket
         self._config = config
         self._rejections = rejections
-        self._setting = setting
-        self._curve_servers = curve_servers
+        self._key = key
         self._endpoints: list[Endpoint] = []
         self._by_target: dict[str, Endpoint] = {}
         self._ended: set[Endpoint] = set()
@@ -136,9 +133,8 @@ class Connections(Closeable):
         return endpoint
 
     def _connect(self, endpoint: Endpoint) -> None:
-        if self._curve_servers:
-            curve.as_client(self._socket, self._config, endpoint.name)
-        sockets.attach(self._socket, endpoint.target, f"{self._setting}[{endpoint.name!r}]")
+        curve.as_client(self._socket, self._config, endpoint.name)
+        sockets.attach(self._socket, endpoint.target, self._key or f"endpoints[{endpoint.name!r}]")
 
     @property
     def connected(self) -> list[str]:
@@ -188,9 +184,6 @@ class Connections(Closeable):
 
     def reopen(self, now: float) -> bool:
         """Connect anew where ZeroMQ does not.
-
-        Args:
-            now: The time, of `time.monotonic`.
 
         Returns:
             Whether the socket was used, so that its descriptor may not report what has arrived until now.
