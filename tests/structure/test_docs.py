@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 
 from fedmsg.config import settings
@@ -70,3 +71,14 @@ def test_the_guide_names_modules_that_exist() -> None:
     named = set(re.findall(r"``((?:transport|hub|store|config|replay)/[\w/]+?)/?``", text))
     assert [name for name in sorted(named) if f"fedmsg.{name.replace('/', '.')}" not in source.modules()] == []
     assert named
+
+
+def test_the_reference_names_what_exists() -> None:
+    missing = []
+    for page in PAGES:
+        for name in re.findall(r"^ *\.\. auto\w+:: (fedmsg[\w.]*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            try:
+                pkgutil.resolve_name(name)
+            except (ImportError, AttributeError):
+                missing.append(f"{source.relative(page)}: {name}")
+    assert missing == []
