@@ -328,11 +328,22 @@ _NO_BRACKETS = bytes(sorted({*range(256)} - {*b"[]"}))
 # Of digits that are too many in a row, every 64th byte alone shows this many.
 _STEP = 64
 _MAYBE_TOO_LONG = b"0" * (MAX_DIGITS // _STEP)
+_FEW = 10
+
+
+def _has_few(body: bytes, bracket: bytes) -> bool:
+    """Return whether there are so few of a bracket that a message can't be nested too deeply."""
+    at = -1
+    # In a large message with few of them, `find` passes over the rest ten times as fast as `count`.
+    for _ in range(_FEW):
+        if (at := body.find(bracket, at + 1)) < 0:
+            return True
+    return body.count(bracket) <= MAX_DEPTH // 2
 
 
 def _check_shape(body: bytes) -> None:
     """Reject, before it is parsed, what could harm a parser."""
-    few_levels = body.count(b"[") + body.count(b"{") <= MAX_DEPTH
+    few_levels = _has_few(body, b"[") and _has_few(body, b"{")
     # By find, because `in` tries first whether what it is given is a number.
     if few_levels and body[::_STEP].translate(_SHAPE).find(_MAYBE_TOO_LONG) < 0:
         return

@@ -19,14 +19,13 @@ from requests.adapters import HTTPAdapter
 from fedmsg._util import text
 from fedmsg.exceptions import HttpError
 
-__all__ = ["Limit", "Params", "TooLarge", "fetch", "get_json", "get_text"]
+__all__ = ["Limit", "Params", "TooLarge", "get_json", "get_text"]
 
 #: The query of an address, as requests takes it; of a key with several values there are several pairs.
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _TIMEOUT = 30
 _CONNECT = 10
-_RETRIES = 3
 # A bus with thousands of certificates has a CRL of a few hundred kilobytes; a hundred messages
 # rarely come to one megabyte.
 _LARGEST = 64 * 1024 * 1024
@@ -47,24 +46,6 @@ _BelowRequests: type[Exception] = requests.exceptions.BaseHTTPError  # type: ign
 
 class TooLarge(HttpError):
     """An answer is larger than is read."""
-
-
-def fetch(address: str) -> bytes:
-    """Get what is served at an https address.
-
-    Raises:
-        requests.exceptions.RequestException: It can't be had.
-    """
-    with requests.Session() as session:
-        session.mount("https://", HTTPAdapter(max_retries=_RETRIES))
-        # A redirection to plain http has no adapter of its own that would mind; this is one that refuses.
-        session.adapters.pop("http://")
-        with session.get(address, timeout=_TIMEOUT, stream=True) as response:
-            response.raise_for_status()
-            content: bytes = response.raw.read(_LARGEST + 1, decode_content=True)
-    if len(content) > _LARGEST:
-        raise requests.exceptions.InvalidSchema(f"{address} serves more than {_LARGEST} bytes")
-    return content
 
 
 def get_json(url: str, params: Params | None = None, timeout: float | Limit = _TIMEOUT, largest: int = _LARGEST) -> Any:
