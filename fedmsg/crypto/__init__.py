@@ -28,6 +28,7 @@ __all__ = [
     "Check",
     "Signer",
     "accepts_gnupg",
+    "as_signed",
     "checker",
     "digest",
     "init",
@@ -273,6 +274,23 @@ def validate_signed_by(message: Mapping[str, Any], signer: str, **config: Any) -
     topic = message.get("topic")
     policy = {topic: [signer]} if isinstance(topic, str) else {}
     return validate(message, **{**config, "routing_policy": policy, "routing_nitpicky": True})
+
+
+def as_signed(message: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of a datagrepper as it was signed, or without the additions where it is not valid at all."""
+    cleaned: dict[str, Any] = _submodule("utils").fix_datagrepper_message(message)
+    if cleaned is message:
+        return message
+    # Nearly all are valid without the additions. A publisher may have set the same keys.
+    added = {key: message[key] for key in ("source_name", "source_version")}
+    own_time = {key: cleaned[key] for key in ("timestamp",) if key in cleaned}
+    for one in (cleaned, {**cleaned, **added}, {**message, **own_time}, message):
+        try:
+            _check(one, config, _accepted(config))
+        except Exception:  # noqa: S112 the caller checks what is returned, and reports why it is not valid
+            continue
+        return one
+    return cleaned
 
 
 def checker(config: Mapping[str, Any]) -> Check:

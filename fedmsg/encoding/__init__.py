@@ -30,7 +30,17 @@ from fedmsg._util import plugins
 from fedmsg.encoding import _plain
 from fedmsg.exceptions import MissingExtra
 
-__all__ = ["FedMsgEncoder", "canonical", "decode", "dumps", "encoder", "loads", "pretty_dumps", "pretty_encoder", "quick"]
+__all__ = [
+    "FedMsgEncoder",
+    "canonical",
+    "decode",
+    "dumps",
+    "encoder",
+    "loads",
+    "pretty_dumps",
+    "pretty_encoder",
+    "quick",
+]
 
 log = logging.getLogger(__name__)
 

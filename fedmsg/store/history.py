@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -75,6 +75,7 @@ class Datagrepper:
         retries: How often a page that failed is asked for again.
         delay: Seconds before that; they double each time.
         log: Where rejected messages are logged.
+        clean: Removes from a message what datagrepper has added.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Datagrepper:
         retries: int = _RETRIES,
         delay: float = _RETRY_DELAY,
         log: logging.Logger | None = None,
+        clean: Callable[[Message], Message] = fix_datagrepper_message,
     ) -> None:
+        self._clean = clean
         self.url = _raw(url)
         self._topics = topics
         self._timeout = timeout
@@ -168,7 +171,7 @@ class Datagrepper:
                 raise MessageError("it is no message", "envelope")
             if not self._topics.matches(topic):
                 return None
-            envelope = fix_datagrepper_message(message)
+            envelope = self._clean(message)
             _wire.encode(envelope, topic)
             if not isinstance(envelope.get("msg_id"), str):
                 raise MessageError("it has no msg_id", "envelope")
