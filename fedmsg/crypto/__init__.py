@@ -287,7 +287,7 @@ def as_signed(message: dict[str, Any], config: Mapping[str, Any]) -> dict[str, A
     for one in (cleaned, {**cleaned, **added}, {**message, **own_time}, message):
         try:
             _check(one, config, _accepted(config))
-        except Exception:  # noqa: S112 the caller checks what is returned, and reports why it is not valid
+        except Exception:  # noqa: S112, BLE001 the caller checks what is returned, and reports why it is not valid
             continue
         return one
     return cleaned
