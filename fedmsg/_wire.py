@@ -132,16 +132,8 @@ def encode_signed(
 ) -> bytes:
     """The canonical bytes of a signed envelope: what is signed and what is sent are encoded once.
 
-    Args:
-        i: The number of the message in its context.
-        msg: What the application sends.
-        msg_id: The id; plain ASCII without quotes.
-        timestamp: Seconds since the epoch.
-        topic: The full topic.
-        username: The user that the publisher runs as, as a JSON string.
-        crypto: How it is signed.
-        sign: Takes the canonical envelope without credentials, and the canonical ``msg``; returns
-            the ``signature`` and perhaps the ``certificate``.
+    Args as for `encode_new`. ``sign`` takes the canonical envelope without credentials and the canonical
+    ``msg``, and returns the ``signature`` and perhaps the ``certificate``.
     """
     text = encoding.canonical(msg)
     # The keys of an envelope are sorted: certificate, crypto, i, msg, msg_id, signature, timestamp ...
@@ -157,10 +149,6 @@ def encode_signed(
 
 def encode(envelope: Mapping[str, Any], topic: str) -> bytes:
     """The canonical bytes of any envelope.
-
-    Args:
-        envelope: The envelope, as others may have changed it.
-        topic: The topic of its frame.
 
     Raises:
         MessageError: A receiver would have to reject it.
@@ -199,10 +187,6 @@ def check_topic(frame: bytes) -> None:
 def parse(frame: bytes, body: bytes) -> dict[str, Any]:
     """Turn the two frames of a received message into its envelope.
 
-    Args:
-        frame: The topic frame.
-        body: The envelope as it came.
-
     Raises:
         MessageError: It is not an envelope, or not one for this topic; ``kind`` is the reason.
     """
@@ -219,9 +203,6 @@ def parse(frame: bytes, body: bytes) -> dict[str, Any]:
 
 def parse_stored(body: bytes) -> dict[str, Any]:
     """Turn a message that has no topic frame, as a replay server sends it, into its envelope.
-
-    Args:
-        body: The envelope as it came.
 
     Raises:
         MessageError: It is not an envelope; ``kind`` is the reason.
@@ -241,10 +222,6 @@ def has_duplicate_keys(body: str | bytes, decoded: Any) -> bool:
     """Return whether a dict in a message has a key twice, of which decoders differ in which one they take.
 
     To be asked where a signature was checked of what was decoded, and the body goes on as it came.
-
-    Args:
-        body: The message as it came.
-        decoded: What it was decoded to.
     """
     canonical = encoding.dumps(decoded)
     # Nearly every body is what a publisher wrote.

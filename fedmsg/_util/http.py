@@ -51,12 +51,6 @@ class TooLarge(HttpError):
 def get_json(url: str, params: Params | None = None, timeout: float | Limit = _TIMEOUT, largest: int = _LARGEST) -> Any:
     """Ask a web server for JSON.
 
-    Args:
-        url: An http or https address.
-        params: Its query.
-        timeout: Seconds for all of it, from the connection to the last byte; a limit can be cut short.
-        largest: How many bytes the answer may have.
-
     Returns:
         What the answer says; of any type that JSON has.
 
@@ -74,12 +68,6 @@ def get_json(url: str, params: Params | None = None, timeout: float | Limit = _T
 
 def get_text(url: str, params: Params | None = None, timeout: float = _TIMEOUT, largest: int = _LARGEST_TEXT) -> str:
     """Ask a web server for text.
-
-    Args:
-        url: An http or https address.
-        params: Its query.
-        timeout: Seconds for all of it, from the connection to the last byte.
-        largest: How many bytes the answer may have.
 
     Raises:
         HttpError: There is no answer in time, or it is an error, too large, or not UTF-8.
@@ -179,9 +167,6 @@ class Limit:
 
     Args:
         seconds: How long the whole request may take.
-
-    Attributes:
-        is_over: Whether time is up, or `cut` was called.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -225,11 +210,7 @@ class Limit:
 
 
 class _LimitedAdapter(HTTPAdapter):
-    """Makes connections that a limit watches.
-
-    Args:
-        limit: The limit.
-    """
+    """Makes connections that a limit watches."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit

@@ -21,7 +21,7 @@ from typing import Any
 
 from fedmsg import encoding
 from fedmsg._util.bounded import SeenIds
-from fedmsg.crypto._credentials import Rejected, report, strip
+from fedmsg.crypto._credentials import Rejected, report, signed, strip
 from fedmsg.exceptions import ConfigError, FedmsgError, GpgBinaryError, MissingExtra, MissingKey, RefusedAtStart
 
 __all__ = [
@@ -151,10 +151,6 @@ class Signer:
     def for_publisher(cls, config: Mapping[str, Any], hostname: str) -> Signer:
         """Make the signer of the publisher that the configuration names.
 
-        Args:
-            config: The configuration, with the ``name`` of the publisher.
-            hostname: The short name of this machine.
-
         Raises:
             MissingKey: No key is configured for that name. A KeyError and an IOError.
             RefusedAtStart: The key, its certificate or the library can't be used. An IOError.
@@ -190,7 +186,7 @@ class Signer:
         Args:
             message: The envelope; it stays as it is.
         """
-        return _signed(message, self.form, self._config)
+        return signed(message, self.form, self._config, self._credentials)
 
 
 def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
@@ -208,13 +204,8 @@ def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
         RefusedAtStart: The key or its certificate can't be used. An IOError.
         MessageError: The form can't sign this message. A ValueError.
     """
-    return _signed(message, _form(config), config)
-
-
-def _signed(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    unsigned = {**strip(message), "crypto": form}
-    data = encoding.canonical(unsigned["msg"] if form == "gpg" else unsigned).encode()
-    return {**unsigned, **_backend(form).credentials(form, config, data)}
+    form = _form(config)
+    return signed(message, form, config, _backend(form).credentials)
 
 
 def strip_credentials(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,9 +222,6 @@ def digest(message: Mapping[str, Any]) -> bytes:
 
     It covers everything but the credentials. So a message of another signer, or another message of the
     same ``msg_id``, has another digest, and the same message signed or wrapped anew has the same one.
-
-    Args:
-        message: The envelope, as it was checked.
 
     Raises:
         ValueError: It can't be written as JSON.

@@ -33,13 +33,7 @@ _warned: set[bytes] = set()
 
 
 class Checked(NamedTuple):
-    """A certificate that was found to be trusted, and from when until when it is.
-
-    Attributes:
-        text: The certificate as it came, by which it is cached.
-        size: About how many bytes of memory it takes.
-        is_new: Whether it was not cached.
-    """
+    """A certificate that was found to be trusted, and from when until when it is."""
 
     certificate: Certificate
     start: float
@@ -82,9 +76,6 @@ class Anchors:
     def check(self, certificate: str) -> Checked:
         """Return a certificate, when it is trusted at this moment.
 
-        Args:
-            certificate: The certificate as it came with a message, base64 of PEM.
-
         Raises:
             Rejected: It is not.
         """
@@ -117,13 +108,7 @@ class Anchors:
         return Checked(leaf, start, end, certificate, _CERTIFICATE_BYTES + len(pem) + len(certificate))
 
     def _climb(self, certificate: Certificate, now: float, below: int) -> tuple[float, float]:
-        """Find a way from a certificate up to an anchor; return the time in which all of it is valid.
-
-        Args:
-            certificate: Where we are.
-            now: The time.
-            below: How many certificates are between the message's and the issuer that is looked for.
-        """
+        """Find a way from a certificate up to an anchor; return the time in which all of it is valid."""
         reason: Rejected | None = None
         if certificate.signed_with not in self._hashes:
             hint = " (allow_sha1_certificates accepts it)" if certificate.signed_with == "sha1" else ""

@@ -16,7 +16,7 @@ from fedmsg import encoding
 from fedmsg._util import plugins
 from fedmsg.config import settings
 from fedmsg.crypto import _chain, _keys, utils
-from fedmsg.crypto._credentials import Rejected, canonical, covered, report, strip, text_of, unwrapped, wrapped
+from fedmsg.crypto._credentials import Rejected, canonical, covered, report, signed, strip, text_of, unwrapped, wrapped
 from fedmsg.exceptions import ConfigError, RefusedAtStart
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def sign(
     """
     form = config.get("crypto_backend")
     form = form if form in DIGESTS else "x509"
-    unsigned = {**strip(message), "crypto": form}
-    data = encoding.canonical(unsigned).encode()
-    return {**unsigned, **credentials(form, {"ssldir": ssldir, "certname": certname}, data)}
+    return signed(message, form, {"ssldir": ssldir, "certname": certname}, credentials)
 
 
 def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, str]:
@@ -102,14 +100,6 @@ def validate(message: Mapping[str, Any], **config: Any) -> bool:
 
 def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> bytes:
     """Check a message's signature, its certificate and whether the policy allows it.
-
-    Args:
-        message: The envelope.
-        form: ``x509``, ``x509-sha256`` or ``ed25519``.
-        config: The configuration.
-
-    Returns:
-        The canonical JSON of what was signed.
 
     Raises:
         Rejected: It is not valid.

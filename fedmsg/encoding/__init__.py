@@ -138,9 +138,6 @@ def canonical(o: Any) -> str:
     That is what `dumps` writes, but for dicts with keys that are not text: they are sorted as the text
     that they become on the wire, ``{"10": 1, "9": 2}``, and not as the numbers that they are here.
 
-    Args:
-        o: The object.
-
     Raises:
         TypeError: As for `dumps`.
         ValueError: As for `dumps`.

@@ -34,16 +34,7 @@ _SAVE_EVERY = 100
 
 
 class CatchUp:
-    """What one consumer catches up with after its start; the ledger of its history and its live messages.
-
-    Args:
-        name: The name of the consumer, for the log.
-        status: Its status file.
-        history: Where messages are read; None where there is no datagrepper, which leaves the
-            message that was in work.
-        skip_last: Whether the message that was in work at a crash is left out.
-        log: Where it logs what it does.
-    """
+    """What one consumer catches up with after its start; the ledger of its history and its live messages."""
 
     def __init__(
         self,
@@ -234,13 +225,6 @@ def _written(status: StatusFile) -> float | None:
 
 class Memory:
     """What a consumer remembers from one start to the next: its status file, and its catch-up.
-
-    Args:
-        config: The configuration: ``status_directory``, ``datagrepper_url``, ``skip_last_message``.
-        name: The class name of the consumer.
-        topics: What it subscribes to.
-        log: Where it logs what it does.
-        signed: Whether it checks signatures.
 
     Attributes:
         status: The status file; None where none is kept.

@@ -36,12 +36,7 @@ class Stopped(HttpError):
 
 
 class Topics(TopicFilter):
-    """The topics that a consumer subscribes to.
-
-    Args:
-        topics: Beginnings of topics; a ``*`` in one is dropped.
-        strict: Whether only the exact topic matches.
-    """
+    """The topics that a consumer subscribes to."""
 
     def __init__(self, topics: str | Iterable[str], *, strict: bool = False) -> None:
         several = [topics] if isinstance(topics, str) else list(topics)
@@ -66,17 +61,7 @@ class Topics(TopicFilter):
 
 
 class Datagrepper:
-    """Asks a datagrepper for everything of a time, page by page.
-
-    Args:
-        url: Its address, with or without ``/raw``.
-        topics: What is wanted.
-        timeout: Seconds for one page.
-        retries: How often a page that failed is asked for again.
-        delay: Seconds before that; they double each time.
-        log: Where rejected messages are logged.
-        clean: Removes from a message what datagrepper has added.
-    """
+    """Asks a datagrepper for everything of a time, page by page."""
 
     def __init__(
         self,
@@ -103,10 +88,6 @@ class Datagrepper:
 
     def read(self, first: float, last: float) -> Iterator[Message]:
         """Yield what was published in a time, the oldest first, one page in memory at once.
-
-        Args:
-            first: The first second, since the epoch.
-            last: The last second.
 
         Raises:
             HttpError: A page can't be had, or it was stopped.
