@@ -147,7 +147,9 @@ class BusHooks(RunnerHooks):
 
     def __init__(self, consumer: FedmsgConsumer) -> None:
         config = consumer.hub.config
-        self.memory = Memory(config, type(consumer).__name__, consumer.topic, consumer.log)
+        self.memory = Memory(
+            config, type(consumer).__name__, consumer.topic, consumer.log, signed=bool(consumer.validate_signatures)
+        )
         self._consumer = consumer
         self._config = config
         self._seen: SeenIds[bytes] | None = None

@@ -54,12 +54,6 @@ def recover(
 ) -> Generator[Message, None, FedmsgError | None]:
     """Read an interval of history, and yield the messages that were not passed on before.
 
-    Args:
-        history: Where the messages are read.
-        first: The beginning of the interval.
-        last: Its end, included.
-        ledger: Decides which of them are passed on.
-
     Yields:
         Messages, the oldest first.
 
@@ -93,12 +87,7 @@ def message_key(message: Mapping[str, Any]) -> str:
 
 
 def is_time(value: object, latest: float = _TIME_MAX) -> TypeGuard[float]:
-    """Return whether a value is a time in seconds since the epoch.
-
-    Args:
-        value: What a message has as its ``timestamp``.
-        latest: The latest time that is accepted.
-    """
+    """Return whether a value is a time in seconds since the epoch."""
     # NaN is neither smaller nor greater.
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= latest
 
