@@ -10,7 +10,6 @@ read while live messages arrive, and it does not matter where the two meet.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -76,6 +75,9 @@ def message_key(message: Mapping[str, Any]) -> str:
     another key. What history adds to a message (a name of its source, empty values, a fraction of
     a second) makes no difference.
     """
+    # Here, because it loads OpenSSL: 4 MiB that a program which recovers nothing does without.
+    import hashlib
+
     own = {key: value for key, value in message.items() if value is not None and key not in _NOT_OF_PUBLISHER}
     when = message.get("timestamp")
     own["timestamp"] = int(when) if is_time(when) else repr(when)
