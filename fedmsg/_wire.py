@@ -132,16 +132,8 @@ def encode_signed(
 ) -> bytes:
     """The canonical bytes of a signed envelope: what is signed and what is sent are encoded once.
 
-    Args:
-        i: The number of the message in its context.
-        msg: What the application sends.
-        msg_id: The id; plain ASCII without quotes.
-        timestamp: Seconds since the epoch.
-        topic: The full topic.
-        username: The user that the publisher runs as, as a JSON string.
-        crypto: How it is signed.
-        sign: Takes the canonical envelope without credentials, and the canonical ``msg``; returns
-            the ``signature`` and perhaps the ``certificate``.
+    Args as for `encode_new`. ``sign`` takes the canonical envelope without credentials and the canonical
+    ``msg``, and returns the ``signature`` and perhaps the ``certificate``.
     """
     text = encoding.canonical(msg)
     # The keys of an envelope are sorted: certificate, crypto, i, msg, msg_id, signature, timestamp ...
@@ -157,10 +149,6 @@ def encode_signed(
 
 def encode(envelope: Mapping[str, Any], topic: str) -> bytes:
     """The canonical bytes of any envelope.
-
-    Args:
-        envelope: The envelope, as others may have changed it.
-        topic: The topic of its frame.
 
     Raises:
         MessageError: A receiver would have to reject it.
@@ -199,10 +187,6 @@ def check_topic(frame: bytes) -> None:
 def parse(frame: bytes, body: bytes) -> dict[str, Any]:
     """Turn the two frames of a received message into its envelope.
 
-    Args:
-        frame: The topic frame.
-        body: The envelope as it came.
-
     Raises:
         MessageError: It is not an envelope, or not one for this topic; ``kind`` is the reason.
     """
@@ -219,9 +203,6 @@ def parse(frame: bytes, body: bytes) -> dict[str, Any]:
 
 def parse_stored(body: bytes) -> dict[str, Any]:
     """Turn a message that has no topic frame, as a replay server sends it, into its envelope.
-
-    Args:
-        body: The envelope as it came.
 
     Raises:
         MessageError: It is not an envelope; ``kind`` is the reason.
@@ -241,10 +222,6 @@ def has_duplicate_keys(body: str | bytes, decoded: Any) -> bool:
     """Return whether a dict in a message has a key twice, of which decoders differ in which one they take.
 
     To be asked where a signature was checked of what was decoded, and the body goes on as it came.
-
-    Args:
-        body: The message as it came.
-        decoded: What it was decoded to.
     """
     canonical = encoding.dumps(decoded)
     # Nearly every body is what a publisher wrote.
@@ -328,11 +305,22 @@ _NO_BRACKETS = bytes(sorted({*range(256)} - {*b"[]"}))
 # Of digits that are too many in a row, every 64th byte alone shows this many.
 _STEP = 64
 _MAYBE_TOO_LONG = b"0" * (MAX_DIGITS // _STEP)
+_FEW = 10
+
+
+def _has_few(body: bytes, bracket: bytes) -> bool:
+    """Return whether there are so few of a bracket that a message can't be nested too deeply."""
+    at = -1
+    # In a large message with few of them, `find` passes over the rest ten times as fast as `count`.
+    for _ in range(_FEW):
+        if (at := body.find(bracket, at + 1)) < 0:
+            return True
+    return body.count(bracket) <= MAX_DEPTH // 2
 
 
 def _check_shape(body: bytes) -> None:
     """Reject, before it is parsed, what could harm a parser."""
-    few_levels = body.count(b"[") + body.count(b"{") <= MAX_DEPTH
+    few_levels = _has_few(body, b"[") and _has_few(body, b"{")
     # By find, because `in` tries first whether what it is given is a number.
     if few_levels and body[::_STEP].translate(_SHAPE).find(_MAYBE_TOO_LONG) < 0:
         return

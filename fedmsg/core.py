@@ -5,25 +5,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 from fedmsg import crypto, utils
-from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.exceptions import ValidationError
 from fedmsg.replay import gaps
-from fedmsg.session import Hook, Session
+from fedmsg.session import BaseContext, Hook, Session
 from fedmsg.transport.zmq import contexts, sockets
 from fedmsg.transport.zmq.source import Received, Source, tail
 
 __all__ = ["FedMsgContext", "ValidationError"]
 
 
-class FedMsgContext:
+class FedMsgContext(BaseContext):
     """One user of the bus: publishes under a name, and listens.
 
     What it sends through is opened at once and shared by the threads of a process; a child
@@ -54,40 +51,7 @@ class FedMsgContext:
         self._session = Session(config)
         self._session.open()
 
-    @property
-    def c(self) -> dict[str, Any]:
-        """The context's own copy of the configuration, with the resolved ``name``."""
-        return self._session.config
-
-    @property
-    def hostname(self) -> str:
-        """The short name of this machine."""
-        return self._session.hostname
-
-    @property
-    def log(self) -> logging.Logger:
-        """Its logger."""
-        return self._session.log
-
-    @property
-    def rejections(self) -> RejectionLog:
-        """How many received messages were rejected, by reason: ``rejections.counts``."""
-        return self._session.rejections
-
-    @property
-    def gaps(self) -> Counter[str]:
-        """What was missed of services in ``replay_endpoints``, see `fedmsg.replay.gaps.GapFiller`."""
-        return self._session.gaps
-
-    @property
-    def _i(self) -> int:
-        return self._session.number
-
     # ---------------------------------------------------------------- opening and closing
-
-    def closes_by_itself(self) -> None:
-        """Do not warn when it is forgotten: it is closed at the end of its thread."""
-        self._session.closes_by_itself = True
 
     def destroy(self) -> None:
         """Close the context; bounded by ``zmq_linger``. A second call does nothing."""
@@ -106,18 +70,6 @@ class FedMsgContext:
         """The ZeroMQ context, one for the whole process."""
         self._session.follow_fork()
         return self._session.context
-
-    @property
-    def publisher(self) -> sockets.Socket | None:
-        """The socket that messages are published on; None where there is none."""
-        self._session.follow_fork()
-        publisher = self._session.publisher
-        return publisher.socket if publisher is not None else None
-
-    @property
-    def lost(self) -> int:
-        """About how many messages may be lost, because a connection broke under them."""
-        return self._session.lost
 
     # ---------------------------------------------------------------- publishing
 

@@ -336,14 +336,14 @@ class MessageFilter:
     """Decides which messages are wanted, see the table of this module.
 
     Args:
-        topics: Beginnings or globs of topics.
+        topics: Beginnings or globs of topics; this and the next parts are described at the top of this module.
         users: Names of users.
         packages: Names of packages.
         where: Conditions, see `Term`.
-        not_topics: The opposite of ``topics``; so for the others.
-        not_users: See ``not_topics``.
-        not_packages: See ``not_topics``.
-        not_where: Messages that meet one of these conditions are excluded.
+        not_topics: Excluded topics.
+        not_users: Excluded users.
+        not_packages: Excluded packages.
+        not_where: Conditions, none of which may be met.
         strict: Whether a topic has to match as a whole.
         users_of: Returns the users of a message; needed for ``users`` and ``not_users``.
         packages_of: Returns the packages of a message.

@@ -27,10 +27,10 @@ from fedmsg.exceptions import ConfigError, MessageError, NotListening
 from fedmsg.replay import client, writer
 from fedmsg.transport.zmq import addresses, contexts, curve, publisher
 from fedmsg.transport.zmq.sink import RELAY, open_sink
-from fedmsg.transport.zmq.sockets import Context
+from fedmsg.transport.zmq.sockets import Context, Socket
 from fedmsg.transport.zmq.source import Source
 
-__all__ = ["Hook", "Session"]
+__all__ = ["BaseContext", "Hook", "Session"]
 
 Hook = Callable[[dict[str, Any]], object]
 
@@ -42,9 +42,6 @@ _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 class Session:
     """One user of the bus. It is made at once, and opened by `open`, which may block.
-
-    Args:
-        config: The configuration.
 
     Attributes:
         config: Its own copy of the configuration, with the resolved ``name``.
@@ -189,13 +186,6 @@ class Session:
     ) -> tuple[bytes, bytes]:
         """Return the two frames of a message: its topic and its envelope.
 
-        Args:
-            number: The number of the message.
-            topic: What happened.
-            msg: The content.
-            modname: The application.
-            pre_fire_hook: Called with the finished envelope.
-
         Raises:
             MessageError: A receiver would have to reject it.
         """
@@ -231,10 +221,6 @@ class Session:
 
     def topic_and_frame(self, modname: str, topic: str | None) -> tuple[str, bytes]:
         """Return a full topic as text and as a frame.
-
-        Args:
-            modname: The application.
-            topic: What happened.
 
         Raises:
             MessageError: It can't be written in UTF-8, or is too long.
@@ -359,6 +345,57 @@ class Session:
     def source(self, endpoints: list[tuple[str, str]], topic: str, passive: bool, whole: set[str]) -> Source:
         """Open what messages are received through."""
         return Source(self.config, endpoints, [topic], whole=whole, passive=passive, rejections=self.rejections)
+
+
+class BaseContext:
+    """What the contexts of `fedmsg.core` and `fedmsg.aio` show of their session."""
+
+    _session: Session
+
+    @property
+    def c(self) -> dict[str, Any]:
+        """The context's own copy of the configuration, with the resolved ``name``."""
+        return self._session.config
+
+    @property
+    def hostname(self) -> str:
+        """The short name of this machine."""
+        return self._session.hostname
+
+    @property
+    def log(self) -> logging.Logger:
+        """Its logger."""
+        return self._session.log
+
+    @property
+    def rejections(self) -> RejectionLog:
+        """How many received messages were rejected, by reason: ``rejections.counts``."""
+        return self._session.rejections
+
+    @property
+    def gaps(self) -> Counter[str]:
+        """What was missed of services in ``replay_endpoints``, see `fedmsg.replay.gaps.GapFiller`."""
+        return self._session.gaps
+
+    @property
+    def publisher(self) -> Socket | None:
+        """The socket that messages are published on; None where there is none."""
+        self._session.follow_fork()
+        publisher_ = self._session.publisher
+        return publisher_.socket if publisher_ is not None else None
+
+    @property
+    def lost(self) -> int:
+        """About how many messages may be lost, because a connection broke under them."""
+        return self._session.lost
+
+    @property
+    def _i(self) -> int:
+        return self._session.number
+
+    def closes_by_itself(self) -> None:
+        """Do not warn when it is forgotten: it is closed at the end of its thread or loop."""
+        self._session.closes_by_itself = True
 
 
 def _username() -> str:

@@ -28,36 +28,27 @@ __all__ = [
 
 
 def set_high_water_mark(socket: zmq.Socket[Any], config: Mapping[str, Any]) -> None:
-    """Set how many messages a socket may hold for each connection, in both directions.
+    """Set how many messages a socket, not yet bound or connected, may hold for each connection and direction.
 
-    Args:
-        socket: A socket that is not yet bound or connected.
-        config: The configuration. ``high_water_mark`` 0 means without limit, and is
-            set: left alone, ZeroMQ would drop what goes beyond 1,000.
+    ``high_water_mark`` 0 means without limit, and is set: left alone, ZeroMQ would drop what goes beyond 1,000.
     """
     _set(socket, config, {"high_water_mark": ("SNDHWM", "RCVHWM")})
 
 
 def set_tcp_keepalive(socket: zmq.Socket[Any], config: Mapping[str, Any]) -> None:
-    """Set when an idle connection is probed.
+    """Set when an idle connection of a socket, not yet bound or connected, is probed.
 
-    Args:
-        socket: A socket that is not yet bound or connected.
-        config: The configuration; of ``zmq_tcp_keepalive``, ``zmq_tcp_keepalive_cnt``,
-            ``zmq_tcp_keepalive_idle`` and ``zmq_tcp_keepalive_intvl`` those that are there
-            are set.
+    Of ``zmq_tcp_keepalive``, ``zmq_tcp_keepalive_cnt``, ``zmq_tcp_keepalive_idle`` and ``zmq_tcp_keepalive_intvl``
+    those that are configured are set.
     """
     suffixes = ("", "_cnt", "_idle", "_intvl")
     _set(socket, config, {f"zmq_tcp_keepalive{end}": (f"TCP_KEEPALIVE{end.upper()}",) for end in suffixes})
 
 
 def set_tcp_reconnect(socket: zmq.Socket[Any], config: Mapping[str, Any]) -> None:
-    """Set how long a lost connection waits before it is tried again.
+    """Set how long a socket, not yet connected, waits before a lost connection is tried again.
 
-    Args:
-        socket: A socket that is not yet connected.
-        config: The configuration; of ``zmq_reconnect_ivl`` and ``zmq_reconnect_ivl_max``
-            (both in milliseconds) those that are there are set.
+    Of ``zmq_reconnect_ivl`` and ``zmq_reconnect_ivl_max``, in milliseconds, those that are configured are set.
     """
     _set(socket, config, {f"zmq_reconnect_ivl{end}": (f"RECONNECT_IVL{end.upper()}",) for end in ("", "_max")})
 
@@ -75,14 +66,7 @@ def _set(socket: zmq.Socket[Any], config: Mapping[str, Any], options: Mapping[st
 
 
 def guess_calling_module(default: str | None = None) -> str | None:
-    """Name the application that is calling.
-
-    Args:
-        default: What to return when only fedmsg itself is on the call stack.
-
-    Returns:
-        The top-level name of the first module up the call stack that is not part of fedmsg.
-    """
+    """Return the top-level name of the first module up the call stack that is not part of fedmsg, or the default."""
     # Frame by frame, and no further than needed: a web application is 100 frames deep,
     # and the inspect module reads the source of each.
     frame: FrameType | None = sys._getframe(1)
@@ -116,13 +100,7 @@ def _top_level(name: object) -> str:
 
 
 def load_class(location: str) -> Any:
-    """Import what a configuration names.
-
-    Args:
-        location: ``package.module:Class``.
-
-    Returns:
-        The class, or whatever else has that name in that module.
+    """Import and return the class, or whatever else, that a configuration names as ``package.module:Class``.
 
     Raises:
         ImportError: There is no such module, or it has no such class.
@@ -139,14 +117,10 @@ def load_class(location: str) -> Any:
 
 
 def dict_query(dic: Mapping[str, Any], query: str) -> OrderedDict[str, Any]:
-    """Look up dotted paths in nested dicts.
-
-    Args:
-        dic: The dict, for example an envelope.
-        query: Paths separated by commas: ``"msg.user,msg.update.title"``.
+    """Look up dotted paths, separated by commas as in ``"msg.user,msg.update.title"``, in nested dicts.
 
     Returns:
-        Each path with the value that stands there, or None; in the order of the query.
+        Each path with its value, or None; in the order of the query.
 
     Raises:
         UsageError: The query is not text.
@@ -163,19 +137,12 @@ def dict_query(dic: Mapping[str, Any], query: str) -> OrderedDict[str, Any]:
 
 
 def cowsay_output(message: str) -> tuple[bytes, bytes]:
-    """Draw a cow that says a message.
+    """Return the picture of a cow that says a message, and the errors of ``cowsay``.
 
-    The cow gets the message on its standard input. On its command line a message that
-    begins with ``-f`` would choose the file that draws the cow, which is a program.
-
-    Args:
-        message: The text, as it is, with any control characters.
-
-    Returns:
-        What ``cowsay`` wrote: the picture, and its errors. When there is no such
-        program the picture is empty and the second part is the reason.
+    When there is no such program the picture is empty and the second part is the reason.
     """
-    # Costs 5 ms, for the sake of few.
+    # On the command line of cowsay a message that begins with -f would choose the file that draws the cow, which
+    # is a program: so it gets the message on its standard input. The import costs 5 ms.
     import subprocess
 
     try:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
@@ -211,3 +212,22 @@ class Bench:
             "routing_policy": {},
             "routing_nitpicky": False,
         }
+
+
+def encoded(pem: str) -> str:
+    """Return a certificate in the form on the wire."""
+    return base64.encodebytes(pem.encode()).decode()
+
+
+def with_version(pem: str, version: int) -> str:
+    """Return a certificate with another version in it."""
+    der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(serialization.Encoding.DER)
+    changed = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01" + bytes([version]), 1)
+    assert changed != der
+    return f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(changed).decode()}-----END CERTIFICATE-----\n"
+
+
+def many_names(count: int) -> str:
+    """Return a certificate with so many alternative names."""
+    names = x509.SubjectAlternativeName([x509.DNSName(f"{number}.example.org") for number in range(count)])
+    return Holder("names", extensions=[(names, False)]).pem

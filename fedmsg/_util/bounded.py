@@ -69,12 +69,7 @@ def _one(_value: object) -> int:
 
 
 class LRU(Generic[Key, Value]):
-    """Caches values up to a total size, and evicts those that were not used for longest; any thread may use it.
-
-    Args:
-        limit: The total size of all values.
-        size: Measures a value; without it each value counts as 1.
-    """
+    """Caches values up to a total size, and evicts those that were not used for longest; any thread may use it."""
 
     def __init__(self, limit: int, size: Callable[[Value], int] = _one) -> None:
         self.limit = limit

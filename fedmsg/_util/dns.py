@@ -16,13 +16,7 @@ class LookupFailed(Exception):
 
 
 def service_addresses(domain: str) -> list[str]:
-    """Look up where a domain's messages come from.
-
-    Args:
-        domain: The domain. Its SRV records of ``_fedmsg._tcp`` are asked for.
-
-    Returns:
-        The addresses, those with the best priority first.
+    """Return the addresses in the SRV records of ``_fedmsg._tcp`` of a domain, those with the best priority first.
 
     Raises:
         LookupFailed: No answer, or nothing in it.

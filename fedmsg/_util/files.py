@@ -41,10 +41,6 @@ def is_trusted(status: os.stat_result) -> bool:
 def read_trusted(path: str | Path, most: int) -> bytes:
     """Read a file that only root and the user of this process can have written.
 
-    Args:
-        path: The file.
-        most: How many bytes it may have.
-
     Raises:
         PermissionError: Others can write it.
         OSError: It can't be read, is not a regular file, or is larger.
@@ -135,9 +131,6 @@ class ExchangedFile:
     A spare file is kept beside it, and the two change places. Renaming a new file over an old one
     does the same, but makes some file systems write to the disk at once: a millisecond each time.
     It is not forced to the disk: a reader sees a whole file whenever this process ends.
-
-    Args:
-        path: The file.
     """
 
     def __init__(self, path: Path) -> None:

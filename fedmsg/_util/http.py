@@ -19,14 +19,13 @@ from requests.adapters import HTTPAdapter
 from fedmsg._util import text
 from fedmsg.exceptions import HttpError
 
-__all__ = ["Limit", "Params", "TooLarge", "fetch", "get_json", "get_text"]
+__all__ = ["Limit", "Params", "TooLarge", "get_json", "get_text"]
 
 #: The query of an address, as requests takes it; of a key with several values there are several pairs.
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 _TIMEOUT = 30
 _CONNECT = 10
-_RETRIES = 3
 # A bus with thousands of certificates has a CRL of a few hundred kilobytes; a hundred messages
 # rarely come to one megabyte.
 _LARGEST = 64 * 1024 * 1024
@@ -49,32 +48,8 @@ class TooLarge(HttpError):
     """An answer is larger than is read."""
 
 
-def fetch(address: str) -> bytes:
-    """Get what is served at an https address.
-
-    Raises:
-        requests.exceptions.RequestException: It can't be had.
-    """
-    with requests.Session() as session:
-        session.mount("https://", HTTPAdapter(max_retries=_RETRIES))
-        # A redirection to plain http has no adapter of its own that would mind; this is one that refuses.
-        session.adapters.pop("http://")
-        with session.get(address, timeout=_TIMEOUT, stream=True) as response:
-            response.raise_for_status()
-            content: bytes = response.raw.read(_LARGEST + 1, decode_content=True)
-    if len(content) > _LARGEST:
-        raise requests.exceptions.InvalidSchema(f"{address} serves more than {_LARGEST} bytes")
-    return content
-
-
 def get_json(url: str, params: Params | None = None, timeout: float | Limit = _TIMEOUT, largest: int = _LARGEST) -> Any:
     """Ask a web server for JSON.
-
-    Args:
-        url: An http or https address.
-        params: Its query.
-        timeout: Seconds for all of it, from the connection to the last byte; a limit can be cut short.
-        largest: How many bytes the answer may have.
 
     Returns:
         What the answer says; of any type that JSON has.
@@ -93,12 +68,6 @@ def get_json(url: str, params: Params | None = None, timeout: float | Limit = _T
 
 def get_text(url: str, params: Params | None = None, timeout: float = _TIMEOUT, largest: int = _LARGEST_TEXT) -> str:
     """Ask a web server for text.
-
-    Args:
-        url: An http or https address.
-        params: Its query.
-        timeout: Seconds for all of it, from the connection to the last byte.
-        largest: How many bytes the answer may have.
 
     Raises:
         HttpError: There is no answer in time, or it is an error, too large, or not UTF-8.
@@ -198,9 +167,6 @@ class Limit:
 
     Args:
         seconds: How long the whole request may take.
-
-    Attributes:
-        is_over: Whether time is up, or `cut` was called.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -244,11 +210,7 @@ class Limit:
 
 
 class _LimitedAdapter(HTTPAdapter):
-    """Makes connections that a limit watches.
-
-    Args:
-        limit: The limit.
-    """
+    """Makes connections that a limit watches."""
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit

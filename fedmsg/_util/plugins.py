@@ -50,7 +50,7 @@ _TABLE = {
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
     "fetch": _Lazy("fedmsg._util.http", "certificates at an https address", "crypto"),
     "http": _Lazy("fedmsg._util.http", "asking a web server", "consumers"),
-    "irc": _Lazy("fedmsg.irc.library", "the IRC bot", "irc"),
+    "irc": _Lazy("fedmsg.irc.session", "the IRC bot", "irc"),
     "metrics": _Lazy("fedmsg.monitoring.prometheus", "metrics for Prometheus", "metrics"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
     "websocket": _Lazy("fedmsg.websocket.server", "the WebSocket server", "consumers"),
@@ -59,12 +59,6 @@ _TABLE = {
 
 def lazy(name: str) -> ModuleType:
     """Import the module behind a feature, the first time that the feature is used.
-
-    Args:
-        name: A name of the table of features, for example ``"yaml"``.
-
-    Returns:
-        The module.
 
     Raises:
         MissingExtra: The library that the module wraps is not installed.
@@ -81,17 +75,10 @@ def lazy(name: str) -> ModuleType:
 
 
 def load(group: str, failed: list[str] | None = None) -> list[tuple[str, Any]]:
-    """Load the plugins that installed distributions declare for a group of entry points.
+    """Return the names and objects that installed distributions declare for a group of entry points.
 
-    A plugin that can't be loaded is named in the log and left out.
-
-    Args:
-        group: The group, for example ``"fedmsg.meta"``.
-        failed: Gets a line for each that can't be loaded.
-
-    Returns:
-        Pairs of entry point name and loaded object, in the order of the names, which
-        unlike the order of directories on disk is the same on every machine.
+    They are in the order of their names, which unlike that of folders on disk is the same everywhere. A plugin
+    that can't be loaded is left out: logged, and a line for it is added to ``failed``.
     """
     loaded = []
     for entry in sorted(_entries(group), key=lambda entry: (entry.name, entry.value)):
@@ -138,12 +125,9 @@ class _Provider:
 
 
 def provide(package: str, module: str, function: str) -> None:
-    """Have a package registered by a function when it is first imported, installed or not.
+    """Register a package by a function of a module, imported when the package is first imported, installed or not.
 
-    Args:
-        package: The name of the package.
-        module: The module with the function, imported only then.
-        function: The function, which puts the package into ``sys.modules``.
+    The function puts the package into ``sys.modules``.
     """
     if not any(isinstance(one, _Provider) and one.package == package for one in sys.meta_path):
         sys.meta_path.insert(0, _Provider(package, module, function))

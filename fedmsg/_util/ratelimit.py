@@ -26,16 +26,13 @@ _SOURCES = 1000
 
 
 class RateLimitedLog:
-    """Counts events by kind and logs some of them; any thread may use it.
+    """Counts events by kind, in ``counts``, and logs some of them; any thread may use it.
 
     Args:
         log: The logger.
         every: Seconds between two lines about the same kind from the same source.
         burst: How many lines there may be in that time altogether.
         level: The level of the lines.
-
-    Attributes:
-        counts: How many events there were, by kind.
     """
 
     def __init__(
@@ -54,15 +51,9 @@ class RateLimitedLog:
         self._lines = 0
 
     def report(self, kind: str, message: str, source: str = "") -> bool:
-        """Count an event, and log it unless there were too many like it.
+        """Count an event, and return whether it was logged: unless there were too many like it.
 
-        Args:
-            kind: A short fixed word.
-            message: What happened; it may quote anything: what it quotes is made harmless.
-            source: Where the event came from.
-
-        Returns:
-            Whether it was logged.
+        The message may quote anything: it is made harmless. The kind is a short fixed word.
         """
         more = self._admit(kind, source)
         if more < 0:
@@ -93,12 +84,7 @@ class RejectionLog(RateLimitedLog):
     """Counts rejected messages by reason and logs some of them."""
 
     def add(self, endpoint: str, error: MessageError) -> None:
-        """Count one rejected message, and perhaps log it.
-
-        Args:
-            endpoint: Where it came from, a configured address.
-            error: Why it was rejected.
-        """
+        """Count one rejected message, and perhaps log it."""
         if isinstance(error, ValidationError):
             self.report(error.kind, f"!! invalid message received: from {endpoint}: {error}", endpoint)
         else:

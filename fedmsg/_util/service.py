@@ -142,9 +142,6 @@ class Waker(Closeable):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for a wake-up, and clear it.
 
-        Args:
-            timeout: Seconds to wait at most; None waits for ever.
-
         Returns:
             Whether there was one.
         """
@@ -152,11 +149,7 @@ class Waker(Closeable):
         return self.clear()
 
     def poll(self, timeout: float | None = None) -> bool:
-        """Wait for a wake-up, and leave it for others; whether there was one.
-
-        Args:
-            timeout: Seconds to wait at most; None waits for ever.
-        """
+        """Wait for a wake-up, and leave it for others; whether there was one."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
@@ -190,12 +183,15 @@ class SafeCondition:
                 waiter = condition.expect()
         condition.wait(waiter, 0.05)
 
+    Args:
+        lock: Where several conditions share a lock, that lock.
+
     Attributes:
         lock: Held by the thread that uses what it protects.
     """
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
+    def __init__(self, lock: threading.RLock | None = None) -> None:
+        self.lock = threading.RLock() if lock is None else lock
         self._waiters: list[Waiter] = []
 
     def expect(self) -> threading.Lock:
@@ -215,15 +211,33 @@ class SafeCondition:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def wait(self, waiter: threading.Lock, timeout: float) -> None:
+    def wait(self, waiter: threading.Lock, timeout: float | None) -> None:
         """Wait until something changes, without the lock.
 
         Args:
             waiter: What `expect` has returned.
-            timeout: Seconds to wait at most.
+            timeout: Seconds to wait at most; None waits for ever.
         """
-        if not waiter.acquire(timeout=timeout):
+        if not waiter.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             self.discard(waiter)
+
+    def wait_for(self, condition: Callable[[], object], timeout: float | None = None) -> bool:
+        """Wait until a condition is true, which is looked at with the lock held; whether it is.
+
+        Args:
+            condition: Looked at after each change.
+            timeout: Seconds to wait at most; None waits for ever.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            with self.lock:
+                if condition():
+                    return True
+                if left is not None and left <= 0:
+                    return False
+                waiter = self.expect()
+            self.wait(waiter, left)
 
     def notify_all(self) -> None:
         """Release all waiters, with the lock held."""
@@ -338,11 +352,7 @@ class ServiceThread(Closeable):
             self._waker.wake()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the thread to end; whether it has.
-
-        Args:
-            timeout: Seconds to wait at most.
-        """
+        """Wait for the thread to end; whether it has."""
         deadline = time.monotonic() + timeout
         if self.alive and not self.is_current and self._end_lock.acquire(timeout=max(0.0, timeout)):
             self._end_lock.release()

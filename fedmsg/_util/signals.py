@@ -44,14 +44,7 @@ class StopSignals:
         self._before: dict[signal.Signals, Any] = {}
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for a stop signal.
-
-        Args:
-            timeout: Seconds; None waits for ever.
-
-        Returns:
-            Whether one has come.
-        """
+        """Wait some seconds, or for ever, for a stop signal; whether one has come."""
         if not self.requested and self._waker is not None:
             self._waker.wait(timeout)
         return self.requested

@@ -4,11 +4,23 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 import warnings
 from typing import Any, NamedTuple
 
-__all__ = ["as_list", "as_utf8", "one_line", "quoted", "safe_block", "safe_line", "to_bytes", "to_text"]
+__all__ = [
+    "SafeFormatter",
+    "as_list",
+    "as_utf8",
+    "one_line",
+    "protect_handlers",
+    "quoted",
+    "safe_block",
+    "safe_line",
+    "to_bytes",
+    "to_text",
+]
 
 
 class _Kitchen(NamedTuple):
@@ -40,38 +52,21 @@ def _kitchen() -> _Kitchen:
 
 
 def to_text(value: Any) -> str:
-    """Make text of anything.
-
-    Args:
-        value: Text is returned as it is; bytes are taken as UTF-8, with U+FFFD for what is
-            none; of any other object it is ``str(value)``.
-    """
+    """Return anything as text: bytes are UTF-8, with U+FFFD for what is none; other objects are ``str(value)``."""
     if isinstance(value, (str, bytes)):
         return str(_six().ensure_text(value, errors="replace"))
     return str(_kitchen().to_unicode(value))
 
 
 def to_bytes(value: Any) -> bytes:
-    r"""Make UTF-8 of anything.
-
-    Args:
-        value: Bytes are returned as they are; text is encoded, with ``\ud800`` spelt out for
-            a lone surrogate, which has no encoding; any other object is first made text.
-    """
+    r"""Return anything as UTF-8; a lone surrogate, which has no encoding, is spelt out as in ``\ud800``."""
     if isinstance(value, (str, bytes)):
         return bytes(_six().ensure_binary(value, errors="backslashreplace"))
     return bytes(_kitchen().to_bytes(value, errors="backslashreplace"))
 
 
 def as_list(value: Any) -> list[str]:
-    """Make a list of texts of a setting that may be one or several.
-
-    Args:
-        value: Text, or anything to iterate over, or a single other object, or None.
-
-    Returns:
-        One text per item; no item for None.
-    """
+    """Return a setting that may be one text, several, or None, as a list of texts."""
     if value is None:
         return []
     # What nearly every configuration has needs no help.
@@ -94,24 +89,12 @@ _IN_BLOCK = _BLOCK + _BLOCK + "*"
 
 
 def safe_line(text: str) -> str:
-    r"""Make one line of text that is harmless on a terminal.
-
-    Args:
-        text: Text from anywhere.
-
-    Returns:
-        The text, with what is not harmless spelt out as Python writes it: ``\x1b``, ``\n``,
-        ``\u202e``. It can be printed to a UTF-8 output.
-    """
+    r"""Return one line of text that is harmless on a terminal: what is not is spelt out, as in ``\x1b`` and ``\n``."""
     return text if text.isprintable() else re.sub(_IN_LINE, _spelt_out, text)
 
 
 def safe_block(text: str) -> str:
-    """Make text of several lines harmless on a terminal: like a line, but tab and newline stay.
-
-    Args:
-        text: Text from anywhere.
-    """
+    """Make text of several lines harmless on a terminal: like a line, but tab and newline stay."""
     return text if text.isprintable() else re.sub(_IN_BLOCK, _spelt_out, text)
 
 
@@ -121,12 +104,7 @@ def one_line(text: str) -> str:
 
 
 def quoted(text: str, limit: int = 300) -> str:
-    """Make text from a stranger fit for a log line: ASCII, one line, cut to a length.
-
-    Args:
-        text: Text from anywhere.
-        limit: How many characters are kept.
-    """
+    """Make text from a stranger fit for a log line: ASCII, one line, cut to a length."""
     return ascii(text[: limit + 1])[1:-1][:limit]
 
 
@@ -152,3 +130,39 @@ def as_utf8(text: str) -> str:
 
 def _decoded(match: re.Match[str]) -> str:
     return match[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+# Of a longer record the middle is left out.
+_MAX_RECORD_CHARACTERS = 32_000
+
+
+class SafeFormatter(logging.Formatter):
+    r"""Formats with another formatter, and makes the result safe.
+
+    An exception may quote what a stranger has sent. Control characters are spelt out, as ``\x1b``; all lines
+    but the first are indented, so that none looks like a record of its own; and the length is bounded.
+
+    Args:
+        inner: The formatter.
+    """
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as text."""
+        text = self.inner.format(record)
+        if len(text) > _MAX_RECORD_CHARACTERS:
+            half = _MAX_RECORD_CHARACTERS // 2
+            text = f"{text[:half]}\n... {len(text) - _MAX_RECORD_CHARACTERS} characters left out ...\n{text[-half:]}"
+        return safe_block(text).replace("\n", "\n    ")
+
+
+def protect_handlers() -> None:
+    """Make all handlers of the logging configuration format safely."""
+    loggers = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", ()):
+            if not isinstance(handler.formatter, SafeFormatter):
+                handler.setFormatter(SafeFormatter(handler.formatter or logging.Formatter()))

@@ -16,12 +16,7 @@ MOST_REPEATED_NODES = 100_000
 
 
 class NotYaml(ValueError):
-    """A text that is not YAML, or not plain data.
-
-    Args:
-        what: What is wrong.
-        line: In which line, counted from 1.
-    """
+    """A text that is not YAML, or not plain data."""
 
     def __init__(self, what: str, line: int) -> None:
         super().__init__(what)
@@ -60,12 +55,6 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
 def load(text: str) -> Any:
     """Read one YAML document.
 
-    Args:
-        text: The document.
-
-    Returns:
-        What it holds: dicts, lists, text, numbers, dates, None.
-
     Raises:
         NotYaml: The text is not one document of plain data.
     """
@@ -94,14 +83,7 @@ def load(text: str) -> Any:
 
 
 def dump(value: Any) -> str:
-    """Write plain data as a YAML document.
-
-    Args:
-        value: Dicts, lists, text, numbers, booleans and None.
-
-    Returns:
-        The document, with the keys in their own order.
-    """
+    """Write plain data as a YAML document."""
     # In ASCII, because pyyaml can't read back every other letter that it writes as it is.
     document: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=False, default_flow_style=False)
     return document

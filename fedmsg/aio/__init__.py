@@ -24,8 +24,7 @@ from typing import Any
 
 from fedmsg import config as configuration
 from fedmsg import utils
-from fedmsg.aio._context import FedMsgContext
-from fedmsg.aio._coroutines import like_a_coroutine_function
+from fedmsg.aio._context import FedMsgContext, like_a_coroutine_function
 from fedmsg.session import Hook
 from fedmsg.transport.zmq.source import Received
 

@@ -3,33 +3,30 @@
 
 from __future__ import annotations
 
-import asyncio
+import asyncio.coroutines
 import inspect
 import time
 import warnings
 from asyncio import get_running_loop
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from fedmsg import crypto, utils
-from fedmsg._util.ratelimit import RejectionLog
-from fedmsg.aio._coroutines import like_a_coroutine_function
-from fedmsg.aio._listening import Checking, tail
-from fedmsg.aio._replay import fill_gaps
-from fedmsg.aio._threads import Work, call_in_loop, in_thread
-from fedmsg.aio._waiting import Waiter
+from fedmsg.aio._listening import Checking, fill_gaps, tail
+from fedmsg.aio._threads import Waiter, Work, call_in_loop, in_thread
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, UsageError
-from fedmsg.session import Hook, Session
+from fedmsg.session import BaseContext, Hook, Session
 from fedmsg.transport.zmq import contexts, sockets
 from fedmsg.transport.zmq.publisher import Hindrance, Publisher
 from fedmsg.transport.zmq.source import Received
 
-__all__ = ["FedMsgContext"]
+__all__ = ["FedMsgContext", "like_a_coroutine_function"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # What may be in the way of a message: a wait, and for how many seconds at most; or worse.
 _Obstacle = tuple[Waiter, float] | Hindrance
@@ -37,6 +34,20 @@ _Obstacle = tuple[Waiter, float] | Hindrance
 _SLICE = 0.005
 # What takes longer than so many seconds to sign is signed in a thread.
 _LONG = 0.001
+
+
+def like_a_coroutine_function(function: F) -> F:
+    """Mark a plain function that returns a coroutine, so that it counts as a coroutine function.
+
+    It does something at the call, such as to find the caller. Web frameworks run in a thread what is no
+    coroutine function.
+    """
+    if hasattr(inspect, "markcoroutinefunction"):
+        marked: F = inspect.markcoroutinefunction(function)
+        return marked
+    # Python 3.10 and 3.11 know but asyncio's own mark.
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]
+    return function
 
 
 class _Turn:
@@ -61,7 +72,7 @@ class _Turn:
             self.waiting -= 1
 
 
-class FedMsgContext:
+class FedMsgContext(BaseContext):
     """The twin of `fedmsg.core.FedMsgContext` for asyncio.
 
     It belongs to the event loop that it is first used in. Use it by ``async with``, or open
@@ -85,7 +96,6 @@ class FedMsgContext:
     def __init__(self, **config: Any) -> None:
         self.arguments = config
         self._session = Session(config)
-        self.log = self._session.log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: Work[None] | None = None
         self._closing: Work[None] | None = None
@@ -164,10 +174,6 @@ class FedMsgContext:
             self._under_way.wait(settings.get(self._session.config, "zmq_linger") / 1000)
         self._session.close()
 
-    def closes_by_itself(self) -> None:
-        """Do not complain when it is forgotten: it is closed with its loop, or with the interpreter."""
-        self._session.closes_by_itself = True
-
     async def close_with_loop(self) -> None:
         """Have it closed at the end of the running loop."""
         if self._companion is None:
@@ -200,45 +206,9 @@ class FedMsgContext:
         await self.destroy()
 
     @property
-    def c(self) -> dict[str, Any]:
-        """The context's own copy of the configuration, with the resolved ``name``."""
-        return self._session.config
-
-    @property
-    def hostname(self) -> str:
-        """The short name of this machine."""
-        return self._session.hostname
-
-    @property
     def context(self) -> sockets.Context | None:
         """The ZeroMQ context, one for the whole process; None before it is opened."""
         return self._session.context if self.is_open else None
-
-    @property
-    def publisher(self) -> sockets.Socket | None:
-        """The socket that messages are published on; None where there is none."""
-        self._session.follow_fork()
-        publisher = self._session.publisher
-        return publisher.socket if publisher is not None else None
-
-    @property
-    def lost(self) -> int:
-        """About how many messages may be lost, because a connection broke under them."""
-        return self._session.lost
-
-    @property
-    def rejections(self) -> RejectionLog:
-        """How many received messages were rejected, by reason: ``rejections.counts``."""
-        return self._session.rejections
-
-    @property
-    def gaps(self) -> Counter[str]:
-        """What was missed by those that listen to services in ``replay_endpoints``, see `fedmsg.replay.gaps`."""
-        return self._session.gaps
-
-    @property
-    def _i(self) -> int:
-        return self._session.number
 
     # ---------------------------------------------------------------- publishing
 

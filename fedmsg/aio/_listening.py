@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from fedmsg import crypto
-from fedmsg.aio._threads import in_thread
-from fedmsg.aio._waiting import readable
+from fedmsg.aio._threads import in_thread, readable
 from fedmsg.config import settings
+from fedmsg.replay.gaps import GapFiller, Message
+from fedmsg.session import Session
 from fedmsg.transport.base import Delivery
 from fedmsg.transport.zmq.source import Received, Source, accepted
 
-__all__ = ["Checking", "tail"]
+__all__ = ["Checking", "fill_gaps", "tail"]
 
 # After so many seconds of messages without a break, other tasks have their turn.
 _SLICE = 0.005
@@ -28,10 +32,6 @@ class Checking:
     """Checks the messages of one listener, in a thread where that may block.
 
     GnuPG is a program, and a CA may be far away.
-
-    Args:
-        config: The configuration.
-        make: Returns what checks; None where nothing is checked.
 
     Attributes:
         may_block: Whether checking may take longer than an event loop should stand still.
@@ -59,12 +59,7 @@ class Checking:
 
 
 async def tail(open_source: Callable[[], Source], checking: Checking) -> AsyncGenerator[Received, None]:
-    """Yield what arrives and is valid.
-
-    Args:
-        open_source: Opens the source; it is closed with the generator.
-        checking: How messages are checked.
-    """
+    """Yield what arrives and is valid."""
     clock = time.monotonic
     check = await checking.check()
     with open_source() as source:
@@ -91,3 +86,42 @@ async def tail(open_source: Callable[[], Source], checking: Checking) -> AsyncGe
             if not batch and source.idle:
                 await readable(source.fileno(), source.recheck)
                 pause = clock() + _SLICE
+
+
+async def fill_gaps(
+    session: Session,
+    names: set[str],
+    topic: str,
+    messages: AsyncGenerator[Received, None],
+    checking: Checking,
+) -> AsyncGenerator[Received, None]:
+    """Yield what arrives, and before it what is missing."""
+    check = await checking.check()
+    filler = GapFiller(session.config, names, validate=check, rejections=session.rejections, counts=session.gaps)
+    pause = time.monotonic() + _SLICE
+    async with aclosing(messages):
+        async for received in messages:
+            name, address, _, message = received
+            if name not in names:
+                yield received
+                continue
+            due = filler.fill(name, message)
+            if isinstance(due, tuple):
+                batch: list[Message] = list(due)
+                rest: Iterator[Message] = iter(())
+            else:
+                rest = iter(due)
+                batch = await in_thread(partial(_take, rest), daemon=True)
+            while batch:
+                for envelope in batch:
+                    if envelope["topic"].startswith(topic):
+                        yield name, address, envelope["topic"], envelope
+                batch = [] if isinstance(due, tuple) else await in_thread(partial(_take, rest), daemon=True)
+            if time.monotonic() > pause:
+                await asyncio.sleep(0)
+                pause = time.monotonic() + _SLICE
+
+
+def _take(messages: Iterator[Message]) -> list[Message]:
+    """Return the next messages, which may have to be asked for."""
+    return list(islice(messages, _BATCH_IN_THREAD))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What would block an event loop, done in a thread: reading keys, GnuPG, closing sockets.
+"""How a task waits, and what would block an event loop, done in a thread: reading keys, GnuPG, closing sockets.
 
 Not in the threads of the loop's own executor: where an application has all of them wait for
 a message to be published, there would be none left to publish it by.
@@ -17,23 +17,59 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from fedmsg._util.service import start_thread
-from fedmsg.aio._waiting import Waiter
+from fedmsg._util.service import SafeCondition, start_thread
 from fedmsg.exceptions import TransportError
 
-__all__ = ["Work", "call_in_loop", "in_thread"]
+__all__ = ["Waiter", "Work", "call_in_loop", "in_thread", "readable"]
 
 T = TypeVar("T")
 A = TypeVar("A")
 _LOOP_CHECK_INTERVAL = 0.1
 
 
+class Waiter:
+    """One task that waits in an event loop until any thread releases it."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    def release(self) -> None:
+        """End the wait, from any thread."""
+        # A closed loop runs no task.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.wake)
+
+    def wake(self) -> None:
+        """End the wait, from the loop."""
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, timeout: float | None) -> None:
+        """Wait."""
+        timer = None if timeout is None else self._loop.call_later(timeout, self.wake)
+        try:
+            await self._future
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+async def readable(descriptor: int, timeout: float | None) -> None:
+    """Wait until there is something to read."""
+    loop = asyncio.get_running_loop()
+    waiter = Waiter(loop)
+    loop.add_reader(descriptor, waiter.wake)
+    try:
+        await waiter.wait(timeout)
+    finally:
+        loop.remove_reader(descriptor)
+
+
 class Work(Generic[T]):
     """Calls a function in a thread of its own, to its end, also when its caller is cancelled.
-
-    Args:
-        function: The function.
-        daemon: Whether the interpreter may end before it does.
 
     Attributes:
         done: Whether it has ended.
@@ -43,11 +79,7 @@ class Work(Generic[T]):
         self.done = False
         self._result: list[T] = []
         self._error: BaseException | None = None
-        self._waiters: list[Waiter] = []
-        self._lock = threading.Lock()
-        # Held until the function has ended.
-        self._end = threading.Lock()
-        self._end.acquire()
+        self._changed = SafeCondition()
         functions = [function]
         start_thread(lambda: self._run(functions), "fedmsg-aio", daemon=daemon, on_failure=self._finish)
 
@@ -62,22 +94,13 @@ class Work(Generic[T]):
 
     def _finish(self, error: BaseException | None) -> None:
         self._error = error
-        with self._lock:
+        with self._changed.lock:
             self.done = True
-            waiters, self._waiters = self._waiters, []
-        self._end.release()
-        for waiter in waiters:
-            waiter.release()
+            self._changed.notify_all()
 
-    def wait(self, timeout: float = -1) -> bool:
-        """Wait in a thread until it has ended; whether it has.
-
-        Args:
-            timeout: Seconds to wait at most; -1 waits for ever.
-        """
-        if not self.done and self._end.acquire(timeout=timeout):
-            self._end.release()
-        return self.done
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait in a thread until it has ended; whether it has."""
+        return self._changed.wait_for(lambda: self.done, timeout)
 
     async def result(self) -> T:
         """Wait in the loop until it has ended.
@@ -86,12 +109,11 @@ class Work(Generic[T]):
             What the function has returned; what it has raised is raised.
         """
         waiter = Waiter(asyncio.get_running_loop())
-        with self._lock:
-            done = self.done
-            if not done:
-                self._waiters.append(waiter)
-        if done:
-            waiter.release()  # in the next round of the loop, in which this can still be cancelled
+        with self._changed.lock:
+            if self.done:
+                waiter.release()  # in the next round of the loop, in which this can still be cancelled
+            else:
+                self._changed.add(waiter)
         await waiter.wait(None)
         if self._error is not None:
             raise self._error

@@ -31,7 +31,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import fedmsg.config
-from fedmsg._util import plugins, safelog
+from fedmsg._util import plugins, text
 from fedmsg.commands import _options, _process, _shared
 from fedmsg.commands._options import Declaration
 from fedmsg.config import settings
@@ -45,16 +45,12 @@ plugins.provide("moksha", "fedmsg.hub", "provide_moksha")
 
 
 def dictConfig(config: dict[str, Any]) -> None:  # noqa: N802 the name of logging's own, and the one that is looked up
-    """Set up logging, as :func:`logging.config.dictConfig` does.
-
-    Args:
-        config: The configured value of ``logging``.
-    """
+    """Set up logging, as :func:`logging.config.dictConfig` does."""
     # Costs 8 ms, which a command that only shows its help need not pay.
     from logging import config as logging_config
 
     logging_config.dictConfig(config)
-    safelog.protect_handlers()
+    text.protect_handlers()
 
 
 @contextmanager
@@ -120,10 +116,7 @@ class BaseCommand:
         return self.name or os.path.basename(sys.argv[0])
 
     def get_config(self) -> dict[str, Any]:
-        """Read the command line and load the configuration.
-
-        Returns:
-            The configuration with all flags in it, also those that have only their default.
+        """Read the command line and load the configuration, with all flags in it.
 
         Raises:
             SystemExit: The command line asked for something else, such as ``--help``.
@@ -158,18 +151,11 @@ class BaseCommand:
         return {**config, "handlers": handlers, "loggers": loggers}
 
     def run(self) -> Any:
-        """Do the work; every command has its own.
-
-        Returns:
-            The exit status, where the function for the entry point returns it; None is 0.
-        """
+        """Do the work; every command has its own. The result is the exit status, None is 0."""
         raise NotImplementedError(f"{type(self).__name__} has no run()")
 
     def execute(self) -> Any:
-        """Run the command to its end, or until it is stopped.
-
-        Returns:
-            What `run` returns; 0 when Ctrl-C or SIGTERM ended it.
+        """Run the command to its end, or until it is stopped; return what `run` returns, or 0 when it was stopped.
 
         Raises:
             SystemExit: It failed, with the status for the failure.

@@ -28,9 +28,6 @@ def detach(pidfile: str | None) -> None:
     The process that was started ends with status 0; this call returns in its grandchild.
     The working folder stays the same, since paths in the configuration may be relative.
 
-    Args:
-        pidfile: A file that holds the number of the process for as long as it runs.
-
     Raises:
         AddressInUse: The pidfile is that of a process which still runs.
         ConfigError: The pidfile can't be written, or the system doesn't let the process go.

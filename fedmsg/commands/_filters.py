@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import fedmsg
-from fedmsg.commands._options import Declaration
+from fedmsg.commands._options import Declaration, flag
 from fedmsg.exceptions import UsageError
 from fedmsg.filters import MessageFilter
 
@@ -22,42 +22,33 @@ _REPEAT = {"action": "append", "default": None}
 
 #: The flags, for the ``extra_args`` of a command.
 FLAGS: list[Declaration] = [
-    (
-        ["--topic"],
-        {"dest": "topic", "default": "", "help": "The beginning of topics; * stands for any text. Default: all."},
+    flag("--topic", dest="topic", default="", help="The beginning of topics; * stands for any text. Default: all."),
+    flag("--users", metavar="NAMES", help="Only messages about one of these users: a,b,c."),
+    flag("--packages", metavar="NAMES", help="Only messages about one of these packages: a,b,c."),
+    flag(
+        "--where",
+        **_REPEAT,
+        metavar="TERM",
+        help="Only messages with such a field: PATH=VALUE, or with !=, ~ (regular expression), >, <, or "
+        "'PATH exists'; as in msg.update.status=testing. Several: all must hold.",
     ),
-    (["--users"], {"metavar": "NAMES", "help": "Only messages about one of these users: a,b,c."}),
-    (["--packages"], {"metavar": "NAMES", "help": "Only messages about one of these packages: a,b,c."}),
-    (
-        ["--where"],
-        {
-            **_REPEAT,
-            "metavar": "TERM",
-            "help": "Only messages with such a field: PATH=VALUE, or with !=, ~ (regular expression), >, <, or "
-            "'PATH exists'; as in msg.update.status=testing. Several: all must hold.",
-        },
+    flag("--not-topic", **_REPEAT, metavar="TOPIC", help="Leave out these topics; may be repeated."),
+    flag("--not-users", metavar="NAMES", help="Leave out messages about one of these users."),
+    flag("--not-packages", metavar="NAMES", help="Leave out messages about one of these packages."),
+    flag("--not-where", **_REPEAT, metavar="TERM", help="Leave out messages with such a field; see --where."),
+    flag(
+        "--exclude",
+        dest="exclusive_regexp",
+        metavar="REGEXP",
+        default="_heartbeat",
+        help="Leave out topics in which this is found; default: %(default)s.",
     ),
-    (["--not-topic"], {**_REPEAT, "metavar": "TOPIC", "help": "Leave out these topics; may be repeated."}),
-    (["--not-users"], {"metavar": "NAMES", "help": "Leave out messages about one of these users."}),
-    (["--not-packages"], {"metavar": "NAMES", "help": "Leave out messages about one of these packages."}),
-    (["--not-where"], {**_REPEAT, "metavar": "TERM", "help": "Leave out messages with such a field; see --where."}),
-    (
-        ["--exclude"],
-        {
-            "dest": "exclusive_regexp",
-            "metavar": "REGEXP",
-            "default": "_heartbeat",
-            "help": "Leave out topics in which this is found; default: %(default)s.",
-        },
-    ),
-    (
-        ["--include"],
-        {
-            "dest": "inclusive_regexp",
-            "metavar": "REGEXP",
-            "default": _INCLUDE,
-            "help": "Only topics in which this is found.",
-        },
+    flag(
+        "--include",
+        dest="inclusive_regexp",
+        metavar="REGEXP",
+        default=_INCLUDE,
+        help="Only topics in which this is found.",
     ),
 ]
 
@@ -66,12 +57,6 @@ _KEYS = ("topic", "users", "packages", "where", "not_topic", "not_users", "not_p
 
 class Selection:
     """Which messages the flags of a command select.
-
-    Args:
-        config: The configuration with the flags in it.
-
-    Attributes:
-        prefix: What to subscribe to.
 
     Raises:
         UsageError: A flag makes no sense.
@@ -92,11 +77,7 @@ class Selection:
         self._include = _compile("--include", config.get("inclusive_regexp"))
 
     def matches(self, envelope: Mapping[str, Any]) -> bool:
-        """Return whether a message is selected.
-
-        Args:
-            envelope: The message.
-        """
+        """Return whether a message is selected."""
         topic = envelope["topic"]
         return len(topic) <= _LONGEST_TOPIC and self._matches_expressions(topic) and self._filter.matches(envelope)
 

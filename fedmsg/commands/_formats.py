@@ -36,14 +36,7 @@ _TITLE, _LINK, _END = "\x1b[36m", "\x1b[34m", "\x1b[39m"
 
 
 def choose(config: Mapping[str, Any]) -> Formatter:
-    """Return the format that the flags of a command ask for.
-
-    Args:
-        config: The configuration with ``json``, ``pretty``, ``really_pretty``, ``query``,
-            ``terse``, ``cowsay`` and ``color`` in it.
-
-    Returns:
-        A function that makes a message's text. An empty text is not to be shown.
+    """Return the function that makes a message's text, by the flags of a command; an empty text is not shown.
 
     Raises:
         UsageError: The format can't be had.
@@ -160,13 +153,7 @@ def _cowsay(config: Mapping[str, Any]) -> Formatter:
 
 
 def _terse(config: Mapping[str, Any], colour: str, for_terminal: bool | None = None) -> Callable[[Envelope], str]:
-    """Return the format of ``--terse``: plain as in fedmsg 1.x, or in columns on a terminal.
-
-    Args:
-        config: The configuration.
-        colour: ``auto``, ``always`` or ``never``.
-        for_terminal: Whether it is for a terminal; as standard output is by default.
-    """
+    """Return the format of ``--terse``: plain as in fedmsg 1.x, or in columns on a terminal."""
     fedmsg.meta.make_processors(**config)
     if for_terminal is None:
         for_terminal = colour == "always" or (sys.stdout is not None and sys.stdout.isatty())
@@ -186,12 +173,7 @@ def _short(text: str) -> str:
 
 
 class _Columns:
-    """Lines whose texts begin at the same place, as far as titles are not too different.
-
-    Args:
-        config: The configuration.
-        painted: Whether they are in colour.
-    """
+    """Lines whose texts begin at the same place, as far as titles are not too different."""
 
     def __init__(self, config: Mapping[str, Any], painted: bool) -> None:
         self._config = config

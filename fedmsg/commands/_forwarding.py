@@ -91,10 +91,6 @@ class ForwardingCommand(BaseCommand):
     def configured(key: str, value: Any) -> list[str]:
         """Return the addresses that are configured.
 
-        Args:
-            key: Where, for the error.
-            value: What is configured there.
-
         Raises:
             ConfigError: There is none.
         """

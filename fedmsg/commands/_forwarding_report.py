@@ -22,12 +22,7 @@ _SHOWN = 20
 
 
 class Report:
-    """Makes the report and the metrics of a forwarder.
-
-    Args:
-        command: The command that runs it.
-        forwarder: The forwarder.
-    """
+    """Makes the report and the metrics of a forwarder."""
 
     def __init__(self, command: ForwardingCommand, forwarder: Forwarder) -> None:
         self._command = command
@@ -72,8 +67,8 @@ class Report:
             "headcount_in": now.messages_in - before.messages_in,
             "headcount_out": now.messages_out - before.messages_out,
             "times": [],
-            "totals": {"received": now.messages_in, "passed_on": now.messages_out, "refused": now.rejected},
-            "refused": dict(forwarder.rejections.counts),
+            "totals": {"received": now.messages_in, "passed_on": now.messages_out, "rejected": now.rejected},
+            "rejected": dict(forwarder.rejections.counts),
             "subscribers": subscribers,
             "stuck": [one._asdict() for one in stuck[:_SHOWN]],
             "stuck_count": len(stuck),

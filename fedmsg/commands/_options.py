@@ -19,7 +19,7 @@ from click.core import ParameterSource
 
 from fedmsg.exceptions import UsageError
 
-__all__ = ["CommandLine", "Declaration", "Flag", "Given"]
+__all__ = ["CommandLine", "Declaration", "Flag", "Given", "flag"]
 
 Declaration = tuple[Sequence[str], Mapping[str, Any]]
 
@@ -46,18 +46,15 @@ _HIDDEN = "==SUPPRESS=="
 _ORDER = "fedmsg.order"
 
 
+def flag(*names: str, **keys: Any) -> Declaration:
+    """Return a declaration, written as a call of argparse's ``add_argument``."""
+    return names, keys
+
+
 class Flag:
-    """One declared flag: how click reads it and what comes of it.
+    """One declared flag, in argparse's words: how click reads it and what comes of it.
 
-    Args:
-        names: Its names, such as ``["-q", "--query"]``.
-        keys: The rest of the declaration, in argparse's words.
-
-    Attributes:
-        names: Its names.
-        dest: The configuration key that it sets.
-        default: Its value when it is neither given nor configured.
-        adds: Whether it adds to what is configured, instead of replacing it.
+    Its ``dest`` is the configuration key that it sets; one that ``adds`` extends what is configured.
 
     Raises:
         UsageError: The declaration asks for something that is not supported.
@@ -95,12 +92,7 @@ class Flag:
         return Flag(self.names, {**self._keys, "help": _HIDDEN})
 
     def option(self, number: int, prog: str) -> click.Option:
-        """Make the option that click parses.
-
-        Args:
-            number: Distinguishes options: several flags may share a dest.
-            prog: The name of the command, for texts that mention it.
-        """
+        """Make the option that click parses."""
         keys = self._keys
         more = dict(self._for_click)
         if self._action in {"store", "append"}:
@@ -136,12 +128,7 @@ class Flag:
             return text
 
     def combine(self, base: Any, given: Any) -> Any:
-        """Return the value that a flag on the command line makes.
-
-        Args:
-            base: What it would be without: the configured value or the default.
-            given: What click read.
-        """
+        """Return the value that a flag makes of what click read and of the configured value or default."""
         if self._action in {"store_true", "store_false", "store_const"}:
             return {"store_true": True, "store_false": False}.get(self._action, self._keys.get("const"))
         if self._action == "count":
@@ -229,19 +216,9 @@ class _Command(click.Command):
 
 
 class CommandLine:
-    """All flags of one command.
+    """All flags of one command: its own, and the shared ones that it has none of the same name for.
 
-    Args:
-        prog: The name of the command.
-        description: Its docstring, shown by ``--help``.
-        own: The flags that it declares.
-        shared: The flags that all commands have. Where the command declares one of the
-            same name, its own counts.
-        unused: The dests of shared flags that make no difference to this command:
-            accepted, so that scripts may always use them, but not shown.
-
-    Attributes:
-        defaults: The default of each flag that the command declares, by its dest.
+    Shared flags whose dests are unused are accepted, so that scripts may always use them, but not shown.
 
     Raises:
         UsageError: A declaration asks for something that is not supported.
@@ -282,9 +259,6 @@ class CommandLine:
     def parse(self, arguments: Sequence[str]) -> Given:
         """Read a command line; ``--help``, ``--version`` and the shell's completion end the process.
 
-        Args:
-            arguments: What follows the name of the command.
-
         Raises:
             UsageError: It makes no sense.
         """
@@ -319,10 +293,6 @@ class Given:
 
     Calling it with a configuration returns one with the flags in it: a flag on the
     command line wins, any other has its configured value, or its default where there is none.
-
-    Args:
-        defaults: The defaults of the flags, by their dests.
-        given: The flags that were given with what click read, in their order.
     """
 
     def __init__(self, defaults: Mapping[str, Any], given: Sequence[tuple[Flag, Any]]) -> None:

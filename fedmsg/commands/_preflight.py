@@ -33,11 +33,7 @@ _ALSO_READ = frozenset({"name", "mute", "certname", "cert_prefix", "gpg_keyrings
 
 
 def problems(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find what would keep programs from starting or from working.
-
-    Args:
-        config: A configuration whose values have the right types.
-    """
+    """Find what would keep programs from starting or working; the values must have the right types."""
     for name, row in settings.TABLE.items():
         for fault in row.kind.faults(config.get(name)):
             yield Problem(name, fault, stops=not row.needed_later)
@@ -50,11 +46,7 @@ def problems(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def logging_problems(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Set up logging as a command does, but open no file that it would log to.
-
-    Args:
-        config: The configuration.
-    """
+    """Set up logging as a command does, but open no file that it would log to."""
     value = config.get("logging")
     if not value:
         return
@@ -79,11 +71,7 @@ def _log_file(key: str, path: str) -> Iterator[Problem]:
 
 
 def unread_keys(config: Mapping[str, Any]) -> Iterator[str]:
-    """Find the keys that neither fedmsg nor an installed consumer or producer is known to read.
-
-    Args:
-        config: The configuration.
-    """
+    """Find the keys that neither fedmsg nor an installed consumer or producer is known to read."""
     unknown = [name for name in config if name not in settings.TABLE]
     if not unknown:
         return

@@ -38,15 +38,10 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def reporting(prog: str, *, debug: bool, log: logging.Logger | None = None) -> Iterator[None]:
-    """Turn a failure into one line on standard error and an exit status; a reader that has left is none.
-
-    Args:
-        prog: The name of the command.
-        debug: Whether to print the traceback first.
-        log: Where the line goes too, for a process that has no standard error.
+    """Turn a failure into one line on standard error, and in a log, and an exit status.
 
     Raises:
-        SystemExit: Something failed, with the status for it; 0 when it was the reader that left.
+        SystemExit: Something failed, with the status for it; 0 when the reader of the output has left.
     """
     try:
         with _flushed():
@@ -145,9 +140,6 @@ def _insisting(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     A signal may come while an object is destroyed. What its handler raises there can't go
     anywhere, so Python reports it and goes on. That is rare elsewhere, but pyzmq spends
     much of its time on freeing frames: of a hundred busy tails two missed their SIGINT.
-
-    Args:
-        stop: The handler.
     """
     main = threading.main_thread().ident
     excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
@@ -211,9 +203,6 @@ def ending_with_output() -> Iterator[None]:
 
 def end_quietly_when_output_is_gone(error: OSError) -> None:
     """End the process silently if the reader of its standard output has left.
-
-    Args:
-        error: What writing, or something else, failed with.
 
     Raises:
         SystemExit: The reader has left. The status is 0: it got all that it wanted.

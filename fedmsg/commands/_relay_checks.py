@@ -18,9 +18,6 @@ __all__ = ["checking", "signing"]
 def checking(config: Mapping[str, Any]) -> Check:
     """Make what lets a message pass when it is well formed and validly signed.
 
-    Args:
-        config: The configuration.
-
     Raises:
         RefusedAtStart: Signatures can't be checked.
     """
@@ -41,10 +38,6 @@ def checking(config: Mapping[str, Any]) -> Check:
 
 def signing(config: Mapping[str, Any], check: Check | None) -> Check:
     """Make what signs a message that is well formed.
-
-    Args:
-        config: The configuration, for ``certnames["signing_relay"]``.
-        check: What it has to pass before; None for nothing.
 
     Raises:
         RefusedAtStart: Messages can't be signed.

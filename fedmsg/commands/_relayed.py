@@ -24,12 +24,6 @@ def publishing(
 ) -> Iterator[Publish]:
     """Open a context that publishes through the relay; at the end, wait until it has sent everything.
 
-    Args:
-        config: The configuration.
-        topic: The topic of all messages.
-        modname: Their modname.
-        hook: Called with each envelope just before it is sent.
-
     Yields:
         A function that publishes one message.
 

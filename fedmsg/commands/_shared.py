@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fedmsg.commands import _options
+from fedmsg.commands._options import flag
 from fedmsg.config import settings
 
 __all__ = ["LateFlags", "declarations", "version"]
@@ -28,25 +29,22 @@ def declarations() -> list[_options.Declaration]:
             flags.append(([row.flag], {"dest": row.name, "type": _reader(row), "metavar": what, "help": row.help}))
     return [
         *flags,
-        (["--config-filename"], {"metavar": "FILE", "help": "Read this file, not those in the usual places."}),
-        (
-            ["--allow-insecure-config"],
-            {"dest": _ALLOW_INSECURE, "action": "store_true", "help": "Read files whatever their owner and mode."},
+        flag("--config-filename", metavar="FILE", help="Read this file, not those in the usual places."),
+        flag(
+            "--allow-insecure-config",
+            dest=_ALLOW_INSECURE,
+            action="store_true",
+            help="Read files whatever their owner and mode.",
         ),
-        (
-            ["--log-level"],
-            {
-                "dest": _LOG_LEVEL,
-                "type": str.upper,
-                "choices": ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
-                "help": "Log what is at least as grave as this.",
-            },
+        flag(
+            "--log-level",
+            dest=_LOG_LEVEL,
+            type=str.upper,
+            choices=["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+            help="Log what is at least as grave as this.",
         ),
-        (
-            ["--debug"],
-            {"dest": _DEBUG, "action": "store_true", "help": "Log everything, and show where a failure comes from."},
-        ),
-        (["--version"], {"action": "version", "version": version, "help": "Show the version and exit."}),
+        flag("--debug", dest=_DEBUG, action="store_true", help="Log everything, and show where a failure comes from."),
+        flag("--version", action="version", version=version, help="Show the version and exit."),
     ]
 
 
@@ -76,15 +74,8 @@ def version() -> str:
 class LateFlags(Mapping[str, Any]):
     """The flags on the command line of the process, which is read when this is first looked at.
 
-    ``load_config`` looks at it, as that of fedmsg 1.x parses the command line itself. So
-    a program, such as a test, that puts a configuration of its own in its place has no
-    command line of ours.
-
-    Args:
-        line: What may stand on the command line.
-
-    Attributes:
-        log_level: From which level on the log is wanted, if that is on it.
+    ``load_config`` looks at it, as that of fedmsg 1.x parses the command line itself. So a program, such as a
+    test, that puts a configuration of its own in its place has no command line of ours.
     """
 
     def __init__(self, line: _options.CommandLine) -> None:
@@ -111,11 +102,6 @@ class LateFlags(Mapping[str, Any]):
         return len(self._values())
 
     def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a configuration with all flags in it.
-
-        Args:
-            config: A loaded configuration. Where this has not been looked at, it is taken
-                as complete, but for the defaults of flags.
-        """
+        """Return a configuration with all flags in it; one that we have not loaded gets the defaults of flags only."""
         given = self._given or _options.Given(self._line.defaults, [])
         return {key: value for key, value in given(config).items() if key not in _PASSING}

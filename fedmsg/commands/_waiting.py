@@ -89,11 +89,7 @@ class Waiting(Closeable, Generic[Item]):
         self._end.wake()
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for the end; return whether it has come.
-
-        Args:
-            seconds: How long to wait at most.
-        """
+        """Wait for the end; return whether it has come."""
         return self._ending or self._end.wait(seconds)
 
     def rest(self) -> list[Item]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fedmsg._util.text import as_utf8
 from fedmsg.commands import BaseCommand, Declaration, _process, _relayed
+from fedmsg.commands._options import flag
 from fedmsg.exceptions import WorkLeft
 
 __all__ = ["AnnounceCommand", "announce"]
@@ -26,7 +27,7 @@ class AnnounceCommand(BaseCommand):
     name = "fedmsg-announce"
     needs_zmq = True
     unused_flags = frozenset({"post_init_sleep"})
-    extra_args: ClassVar[list[Declaration]] = [(["--link"], {"metavar": "URL", "help": "Where there is more to read."})]
+    extra_args: ClassVar[list[Declaration]] = [flag("--link", metavar="URL", help="Where there is more to read.")]
 
     def run(self) -> None:
         """Publish what stands on standard input.

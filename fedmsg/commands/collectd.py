@@ -53,12 +53,7 @@ class CollectdConsumer(FedmsgConsumer):
         sys.stdout.flush()
 
     def formatter(self, key: str, value: int) -> str:
-        """Make the line for a processor.
-
-        Args:
-            key: Its name.
-            value: How many messages there were.
-        """
+        """Return the line for a processor, by its name, and how many messages there were."""
         interval = self.hub.config.get("collectd_interval", _INTERVAL)
         return f"PUTVAL {self.host}/fedmsg/fedmsg_wallboard-{key} interval={interval} {int(time.time())}:{value}"
 
@@ -116,12 +111,7 @@ class CollectdCommand(BaseCommand):
     ]
 
     def run(self) -> None:
-        """Count and print until SIGTERM or SIGINT, or until its reader has gone.
-
-        Raises:
-            ConfigError: The configuration can't work.
-            RefusedAtStart: Messages are to be checked, and can't be.
-        """
+        """Count and print until SIGTERM or SIGINT, or until its reader has gone."""
         # What passed while it did not run is not to be counted now.
         config = {**self.config, "status_directory": None, str(CollectdConsumer.config_key): True}
         meta.make_processors(**config)

@@ -13,7 +13,8 @@ from fedmsg import utils
 from fedmsg._util import plugins
 from fedmsg._util.text import one_line
 from fedmsg.commands import _options, _process, _shared
-from fedmsg.config import _layers, _merge, _words, settings
+from fedmsg.commands._options import flag
+from fedmsg.config import _layers, _words, settings
 from fedmsg.exceptions import ConfigError, UsageError
 
 __all__ = ["config"]
@@ -27,16 +28,16 @@ _PREFLIGHT = "fedmsg.commands._preflight"
 _WOULD_NOT_WORK = 1
 
 _FLAGS: list[_options.Declaration] = [
-    (["--query"], {"dest": "query", "metavar": "KEY", "help": "Print one value: a key, or keys with dots between."}),
-    (["--origin"], {"action": "store_true", "help": "Print which layer and file each value comes from."}),
-    (["--check"], {"action": "store_true", "help": "Print what is wrong, with the file that it stands in."}),
-    (["--explain"], {"action": "store_true", "help": "Print what the settings mean."}),
-    (["--format"], {"dest": "format", "choices": ["json", "yaml"], "help": "How values are written."}),
-    (["--disable-defaults"], {"action": "store_true", "help": "Leave out what is not configured anywhere."}),
-    (["--config-filename"], {"metavar": "FILE", "help": "The file to read instead of those in the usual places."}),
-    (["--allow-insecure-config"], {"action": "store_true", "help": "Read files whatever their owner and mode."}),
-    (["--debug"], {"action": "store_true", "help": "Print the traceback of an error."}),
-    (["--version"], {"action": "version", "version": _shared.version, "help": "Show the version and exit."}),
+    flag("--query", dest="query", metavar="KEY", help="Print one value: a key, or keys with dots between."),
+    flag("--origin", action="store_true", help="Print which layer and file each value comes from."),
+    flag("--check", action="store_true", help="Print what is wrong, with the file that it stands in."),
+    flag("--explain", action="store_true", help="Print what the settings mean."),
+    flag("--format", dest="format", choices=["json", "yaml"], help="How values are written."),
+    flag("--disable-defaults", action="store_true", help="Leave out what is not configured anywhere."),
+    flag("--config-filename", metavar="FILE", help="The file to read instead of those in the usual places."),
+    flag("--allow-insecure-config", action="store_true", help="Read files whatever their owner and mode."),
+    flag("--debug", action="store_true", help="Print the traceback of an error."),
+    flag("--version", action="version", version=_shared.version, help="Show the version and exit."),
 ]
 
 
@@ -149,7 +150,7 @@ def _origins(loaded: _layers.Loaded, query: str | None, format_: str | None) -> 
     """Print where values come from, in the order of the table."""
     # A default that is None is not in the configuration.
     values = dict.fromkeys(name for name in settings.TABLE if name in loaded.origins) | loaded.config
-    rows = dict(_merge.lines({name: loaded.origins[name] for name in values}))
+    rows = dict(_layers.lines({name: loaded.origins[name] for name in values}))
     if query:
         if _look_up(values, query) is _MISSING:
             _missing(query)
@@ -163,7 +164,7 @@ def _origins(loaded: _layers.Loaded, query: str | None, format_: str | None) -> 
         _write(f"{key:{width}}  {origin.layer}{f'  {origin.path}' if origin.path else ''}")
 
 
-def _rows_of(rows: dict[str, _merge.Origin], query: str) -> dict[str, _merge.Origin]:
+def _rows_of(rows: dict[str, _layers.Origin], query: str) -> dict[str, _layers.Origin]:
     """Pick the rows of a key: its own, those inside it, or else that of the dict which it is in."""
     inside = {key: origin for key, origin in rows.items() if key == query or key.startswith(f"{query}.")}
     around = [key for key in rows if query.startswith(f"{key}.")]

@@ -28,14 +28,7 @@ def _port(text: str) -> int:
 
 
 def _load(name: str) -> Any:
-    """Import a consumer that was named, from the current folder too.
-
-    Args:
-        name: ``package.module:Class``, or ``file.py:Class`` for a file of the current folder.
-
-    Raises:
-        UsageError: It can't be imported.
-    """
+    """Import ``package.module:Class``, or ``file.py:Class`` from the current folder."""
     module, colon, kind = name.partition(":")
     here = os.getcwd()
     sys.path.append(here)
@@ -92,13 +85,7 @@ class HubCommand(BaseCommand):
     ]
 
     def run(self) -> None:
-        """Run the hub until SIGTERM or SIGINT.
-
-        Raises:
-            UsageError: A consumer that was asked for can't be imported.
-            RefusedAtStart: Consumers or producers are enabled, and none can be started.
-            WorkLeft: Time was up before everything was handled, and nothing is kept.
-        """
+        """Run the hub until SIGTERM or SIGINT."""
         if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _FILES:
             self.set_rlimit_nofiles()
         consumers = self._named_consumers()
@@ -111,12 +98,7 @@ class HubCommand(BaseCommand):
         )
 
     def _named_consumers(self) -> list[Any] | None:
-        """Return the consumers of ``--with-consumers``, enabled unless the files switch them off; None without it.
-
-        Raises:
-            UsageError: One can't be imported.
-            RefusedAtStart: All of them are switched off.
-        """
+        """Return the consumers of ``--with-consumers``, enabled unless the files switch them off; None without it."""
         names = [part.strip() for part in (self.config["explicit_hub_consumers"] or "").split(",") if part.strip()]
         if not names:
             return None
@@ -135,11 +117,7 @@ class HubCommand(BaseCommand):
         return running
 
     def set_rlimit_nofiles(self, limit: int = _FILES) -> None:
-        """Allow this process so many open files: each endpoint takes some.
-
-        Args:
-            limit: How many.
-        """
+        """Allow this process so many open files: each endpoint takes some."""
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         except (ValueError, OSError) as error:

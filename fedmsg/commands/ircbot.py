@@ -23,13 +23,7 @@ class IRCCommand(BaseCommand):
     unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout"})
 
     def run(self) -> None:
-        """Speak until SIGTERM or SIGINT.
-
-        Raises:
-            ConfigError: There is no channel to speak in, or an entry of ``irc`` can't be used.
-            RefusedAtStart: Messages are to be checked, and can't be.
-            WorkLeft: Time was up before everything was sent.
-        """
+        """Speak until SIGTERM or SIGINT; not everything may have been sent then (`WorkLeft`)."""
         # Here rather than in the hub, which would leave out a consumer with a bad configuration.
         if not read_all(self.config):
             raise ConfigError("there is no channel to speak in: list one in irc, with network, nickname and channel")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from fedmsg._util.text import as_utf8
 from fedmsg.commands import BaseCommand, Declaration, _process, _relayed
+from fedmsg.commands._options import flag
 from fedmsg.exceptions import FedmsgError, UsageError, WorkLeft
 
 __all__ = ["LoggerCommand", "logger"]
@@ -32,36 +33,29 @@ class LoggerCommand(BaseCommand):
     needs_zmq = True
     unused_flags = frozenset({"post_init_sleep"})
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--message"],
-            {
-                "dest": "logger_message",
-                "metavar": "TEXT",
-                "help": "What to publish; without it, standard input is read.",
-            },
+        flag(
+            "--message",
+            dest="logger_message",
+            metavar="TEXT",
+            help="What to publish; without it, standard input is read.",
         ),
-        (
-            ["--json-input"],
-            {
-                "dest": "json_input",
-                "action": "store_true",
-                "default": False,
-                "help": "Take the input as JSON: one document, or one in each line.",
-            },
+        flag(
+            "--json-input",
+            dest="json_input",
+            action="store_true",
+            default=False,
+            help="Take the input as JSON: one document, or one in each line.",
         ),
-        (["--topic"], {"dest": "topic", "default": "log", "help": "The end of the topic; default: %(default)s."}),
-        (
-            ["--modname"],
-            {"dest": "modname", "default": "logger", "help": "The part of the topic before it; default: %(default)s."},
+        flag("--topic", dest="topic", default="log", help="The end of the topic; default: %(default)s."),
+        flag(
+            "--modname", dest="modname", default="logger", help="The part of the topic before it; default: %(default)s."
         ),
-        (
-            ["--cert-prefix"],
-            {
-                "dest": "cert_prefix",
-                "metavar": "PREFIX",
-                "default": "shell",
-                "help": "Which certificate to sign with: that of PREFIX.<this host>; default: %(default)s.",
-            },
+        flag(
+            "--cert-prefix",
+            dest="cert_prefix",
+            metavar="PREFIX",
+            default="shell",
+            help="Which certificate to sign with: that of PREFIX.<this host>; default: %(default)s.",
         ),
     ]
 

@@ -61,7 +61,7 @@ class RelayCommand(ForwardingCommand):
         if self._is_shipped():
             super().run()
             return
-        run_consumer = utils.load_class("fedmsg.commands._relay_hub:run_consumer")
+        run_consumer = utils.load_class("fedmsg.consumers.relay:run_consumer")
         run_consumer(self.config, self.relay_consumer, *self._addresses(), validate=self.config.get("relay_validate"))
 
     def _is_shipped(self) -> bool:

@@ -137,13 +137,7 @@ class ReplayCommand(BaseCommand):
 
 
 def _arrives(source: Source, msg_id: str, timeout: float) -> bool:
-    """Wait for a message; whether it came.
-
-    Args:
-        source: Where it is to arrive.
-        msg_id: Its id.
-        timeout: Seconds to wait at most.
-    """
+    """Wait for a message; whether it came."""
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         for delivery in source.poll(100):

@@ -91,7 +91,7 @@ class ReplayServerCommand(BaseCommand):
         counts = server.counts
         systemd.notify(
             f"STATUS=serving messages of {server.name} at {server.address}, {counts['messages']} in "
-            f"{counts['answered']} answers so far, {counts['refused']} questions refused"
+            f"{counts['answered']} answers so far, {counts['rejected']} questions rejected"
         )
         return True
 

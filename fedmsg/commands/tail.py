@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import fedmsg
 from fedmsg.commands import BaseCommand, Declaration, _filters, _formats
+from fedmsg.commands._options import flag
 from fedmsg.config import settings
 
 __all__ = ["TailCommand", "tail"]
@@ -38,40 +39,33 @@ class TailCommand(BaseCommand):
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
         *_filters.FLAGS[:1],
-        (["--json"], {"action": "store_true", "help": "Print each message as one line of JSON, as it was received."}),
-        (["--pretty"], {"action": "store_true", "help": "Print messages over several lines, without credentials."}),
-        (["--really-pretty"], {"action": "store_true", "help": "Print messages as JSON, indented and in colour."}),
-        (["--query"], {"metavar": "KEYS", "help": "Print only these parts of a message, such as msg.user,topic."}),
-        (["--terse"], {"action": "store_true", "help": "Print what happened, in a line of English."}),
-        (["--cowsay"], {"action": "store_true", "help": "Draw a cow that says it."}),
+        flag("--json", action="store_true", help="Print each message as one line of JSON, as it was received."),
+        flag("--pretty", action="store_true", help="Print messages over several lines, without credentials."),
+        flag("--really-pretty", action="store_true", help="Print messages as JSON, indented and in colour."),
+        flag("--query", metavar="KEYS", help="Print only these parts of a message, such as msg.user,topic."),
+        flag("--terse", action="store_true", help="Print what happened, in a line of English."),
+        flag("--cowsay", action="store_true", help="Draw a cow that says it."),
         *_filters.FLAGS[1:],
-        (["--count"], {"type": _number, "metavar": "N", "help": "End after so many messages."}),
-        (
-            ["--color"],
-            {
-                "choices": ["auto", "always", "never"],
-                "default": "auto",
-                "help": "auto colours --really-pretty, and --terse on a terminal, unless NO_COLOR is set; "
-                "always --json too.",
-            },
+        flag("--count", type=_number, metavar="N", help="End after so many messages."),
+        flag(
+            "--color",
+            choices=["auto", "always", "never"],
+            default="auto",
+            help="auto colours --really-pretty, and --terse on a terminal, unless NO_COLOR is set; always --json too.",
         ),
-        (
-            ["--validate"],
-            {
-                "dest": "validate_signatures",
-                "action": "store_true",
-                "default": False,
-                "help": "Show only validly signed messages, whatever validate_signatures is.",
-            },
+        flag(
+            "--validate",
+            dest="validate_signatures",
+            action="store_true",
+            default=False,
+            help="Show only validly signed messages, whatever validate_signatures is.",
         ),
-        (
-            ["--no-validate"],
-            {
-                "dest": "validate_signatures",
-                "action": "store_false",
-                "default": False,
-                "help": "Show messages unchecked, whatever validate_signatures is.",
-            },
+        flag(
+            "--no-validate",
+            dest="validate_signatures",
+            action="store_false",
+            default=False,
+            help="Show messages unchecked, whatever validate_signatures is.",
         ),
     ]
 

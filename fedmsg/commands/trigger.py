@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import fedmsg
+from fedmsg._util.service import ServiceThread
 from fedmsg._util.text import one_line
 from fedmsg.commands import BaseCommand, Declaration, _filters
+from fedmsg.commands._options import flag
 from fedmsg.commands._waiting import Waiting
 from fedmsg.config import settings
 from fedmsg.exceptions import RefusedAtStart, WorkLeft
@@ -49,6 +51,19 @@ def _number(text: str) -> int:
     return number
 
 
+class _Worker(ServiceThread):
+    """The thread that runs the command."""
+
+    def __init__(self, name: str, work: Callable[[], None]) -> None:
+        super().__init__(name)
+        self._work = work
+
+    def run(self) -> None:
+        """Run it until nothing is left."""
+        self.ready()
+        self._work()
+
+
 class TriggerCommand(BaseCommand):
     """Run a command for each message that matches.
 
@@ -67,26 +82,22 @@ class TriggerCommand(BaseCommand):
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
         *_filters.FLAGS,
-        (["--command"], {"dest": "command", "metavar": "COMMAND", "help": "What to run, a line for bash."}),
-        (
-            ["--wait-for"],
-            {
-                "dest": "wait_for",
-                "type": _seconds,
-                "metavar": "SECONDS",
-                "default": 0,
-                "help": "Wait until so long no other message has matched, then run the command for each of them.",
-            },
+        flag("--command", dest="command", metavar="COMMAND", help="What to run, a line for bash."),
+        flag(
+            "--wait-for",
+            dest="wait_for",
+            type=_seconds,
+            metavar="SECONDS",
+            default=0,
+            help="Wait until so long no other message has matched, then run the command for each of them.",
         ),
-        (
-            ["--max-queue-size"],
-            {
-                "dest": "max_queue_size",
-                "type": _number,
-                "metavar": "N",
-                "default": 0,
-                "help": "Wait no longer when more than so many messages do; 0 sets no limit.",
-            },
+        flag(
+            "--max-queue-size",
+            dest="max_queue_size",
+            type=_number,
+            metavar="N",
+            default=0,
+            help="Wait no longer when more than so many messages do; 0 sets no limit.",
         ),
     ]
 
@@ -121,22 +132,24 @@ class TriggerCommand(BaseCommand):
     def _listen(self, selection: _filters.Selection, matches: Waiting[Envelope]) -> None:
         """Receive messages in this thread, and run the command in another."""
         config = self.config
-        worker = threading.Thread(target=self._work, args=(matches,), name=self.name, daemon=True)
         with fedmsg.core.FedMsgContext(**{**config, "mute": True, "name": "relay_inbound"}) as context:
             messages = context.tail_messages(topic=selection.prefix)
-            worker.start()
+            worker = _Worker(self.name, lambda: self._work(matches))
             try:
+                worker.start()
                 for _, _, _, envelope in messages:
                     if selection.matches(envelope):
                         matches.put(envelope)
                         self.log.debug("%d messages wait for the command", len(matches))
                 matches.end()
-                worker.join()
+                worker.join(threading.TIMEOUT_MAX)
             except BaseException:  # a signal, usually
                 self._stop(worker, matches, settings.of(config).stop_timeout)
                 raise
+            finally:
+                worker.abandon()
 
-    def _stop(self, worker: threading.Thread, matches: Waiting[Envelope], limit: float) -> None:
+    def _stop(self, worker: _Worker, matches: Waiting[Envelope], limit: float) -> None:
         """Run the command for what waits, as far as time allows.
 
         Raises:
@@ -145,7 +158,7 @@ class TriggerCommand(BaseCommand):
         matches.end()
         worker.join(0.8 * limit)
         left, at = matches.rest(), None
-        if worker.is_alive():
+        if worker.alive:
             at = self._at
             self._shell.close()
             worker.join(0.1 * limit)
@@ -174,12 +187,7 @@ class TriggerCommand(BaseCommand):
             self._at = None
 
     def run_command(self, command: str, message: Envelope) -> None:
-        """Run the command for a message.
-
-        Args:
-            command: The command.
-            message: The envelope.
-        """
+        """Run the command for a message."""
         while True:
             try:
                 status = self._shell.run(command, message)
@@ -224,11 +232,9 @@ class _Shell:
             raise RefusedAtStart(f"{_BASH} is needed to run commands, and is not there: install bash")
 
     def run(self, command: str, envelope: Mapping[str, Any]) -> int | None:
-        """Run a command of bash for a message and wait for its end.
+        """Run a command of bash for a message, and return its status, or minus the number of the signal that ended it.
 
-        Returns:
-            Its status, or minus the number of the signal that ended it; None when it was not
-            run because `close` came first.
+        None when it was not run because `close` came first.
 
         Raises:
             OSError: It can't be started.

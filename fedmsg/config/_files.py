@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+from fedmsg._util.text import safe_line
 from fedmsg.config import _parse, _trust, _words
 from fedmsg.exceptions import ConfigError
 
@@ -25,14 +26,7 @@ _FOLDERS = ("fedmsg.d", ".fedmsg.d")
 
 
 class Place(NamedTuple):
-    """A file or folder to look at.
-
-    Attributes:
-        layer: Its name, in reports of where a value came from.
-        path: Where it is.
-        is_folder: Whether the files in it are wanted.
-        is_named: Whether it was asked for by name, so that it has to be there.
-    """
+    """A file or folder to look at; one that was named has to be there. The layer is its name in reports."""
 
     layer: str
     path: str
@@ -41,13 +35,7 @@ class Place(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file that was read.
-
-    Attributes:
-        layer: The layer that it belongs to.
-        path: Where it is.
-        values: What it sets.
-    """
+    """A file that was read."""
 
     layer: str
     path: str
@@ -82,9 +70,6 @@ def named_place() -> Place | None:
 def named_files(names: Sequence[str]) -> list[Place]:
     """Return the places that were named one by one.
 
-    Args:
-        names: The paths, as ``--config-filename`` gets them.
-
     Raises:
         ConfigError: One of them is not a file.
     """
@@ -95,16 +80,7 @@ def named_files(names: Sequence[str]) -> list[Place]:
 
 
 class Reader:
-    """Reads configuration files, and goes on after one that can't be read so that every fault is found.
-
-    Args:
-        insecure_ok: Whether files are read without a look at their owner and mode.
-
-    Attributes:
-        sources: The files that were read, in the order in which they were asked for.
-        problems: What was wrong with the others.
-        notes: What is worth a warning.
-    """
+    """Reads configuration files, and goes on after one that can't be read so that every fault is found."""
 
     def __init__(self, *, insecure_ok: bool) -> None:
         self.sources: list[Source] = []
@@ -135,19 +111,17 @@ class Reader:
         absent = error.errno in {errno.ENOENT, errno.ENOTDIR}
         if absent and place.is_named:
             self.problems.append(
-                ConfigError(
-                    f"{place.layer} names {_words.path_words(place.path)}, which is not there; correct or unset it"
-                )
+                ConfigError(f"{place.layer} names {safe_line(place.path)}, which is not there; correct or unset it")
             )
         elif not absent and not place.is_named and _is_out_of_sight(place.path):
             # The home of another user, after su: whether anything is there can't be known.
-            self.notes.append(f"{_words.path_words(place.path)} can't be looked for: {error.strerror}")
+            self.notes.append(f"{safe_line(place.path)} can't be looked for: {error.strerror}")
         elif not absent:
             self._unreadable(place.path, error)
 
     def _unreadable(self, path: str, error: OSError) -> None:
         user = _words.user_words(os.geteuid())
-        fault = ConfigError(f"{_words.path_words(path)}: {user} can't read it: {error.strerror}")
+        fault = ConfigError(f"{safe_line(path)}: {user} can't read it: {error.strerror}")
         fault.__cause__ = error
         self.problems.append(fault)
 

@@ -4,25 +4,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fedmsg._util import plugins
-from fedmsg.config import _files, _merge, _trust, _words, settings
+from fedmsg._util.text import safe_line
+from fedmsg.config import _files, _trust, _words, settings
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["Loaded", "Request", "gather", "misspelt", "reject", "source_of"]
+__all__ = ["Loaded", "Origin", "Request", "accepted", "gather", "lay_over", "lines", "misspelt", "reject", "source_of"]
+
+
+class Origin(NamedTuple):
+    """Where a value came from."""
+
+    layer: str
+    path: str | None = None
+
+
+DEFAULT = Origin("default")
+DERIVED = Origin("made from topic_prefix")
+COMMAND_LINE = Origin("command line")
+
+#: The origin of each key; of the keys inside it too where a dict has several origins.
+Origins = dict[str, Any]
 
 
 class Request(NamedTuple):
-    """What is to be loaded.
-
-    Attributes:
-        filenames: The files to read instead of those in the usual places; empty means the usual ones.
-        flags: What was given on the command line.
-        disable_defaults: Whether to start from nothing.
-        allow_insecure: Whether files are read without a look at their owner and mode.
-    """
+    """What is to be loaded; without filenames, from the usual places."""
 
     filenames: tuple[str, ...] = ()
     flags: Mapping[str, Any] = {}
@@ -31,19 +40,10 @@ class Request(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A configuration, and all that is known of it.
-
-    Attributes:
-        config: The configuration itself.
-        origins: Where each value came from.
-        files: The files that were read.
-        places: Where files were looked for.
-        problems: What makes it unfit for use.
-        notes: What is worth a warning.
-    """
+    """A configuration, and all that is known of it."""
 
     config: dict[str, Any]
-    origins: _merge.Origins
+    origins: Origins
     files: list[str]
     places: list[str]
     problems: list[ConfigError]
@@ -52,9 +52,6 @@ class Loaded(NamedTuple):
 
 def reject(problems: list[ConfigError]) -> None:
     """Raise what is wrong with a configuration, all of it at once; nothing when it is in order.
-
-    Args:
-        problems: What is wrong.
 
     Raises:
         ConfigError: There are problems.
@@ -68,9 +65,6 @@ def reject(problems: list[ConfigError]) -> None:
 
 def gather(request: Request) -> Loaded:
     """Read the files, lay them over the defaults and each other, and check the values.
-
-    Args:
-        request: What is wanted.
 
     Raises:
         ConfigError: A file that was asked for by name is not there.
@@ -96,27 +90,68 @@ def _places(filenames: tuple[str, ...]) -> list[_files.Place]:
     return [named] if named else _files.usual_places()
 
 
-def _stack(reader: _files.Reader, request: Request) -> tuple[dict[str, Any], _merge.Origins]:
+def _stack(reader: _files.Reader, request: Request) -> tuple[dict[str, Any], Origins]:
     """Lay the files over each other, then the flags over them."""
     config: dict[str, Any] = {}
-    origins: _merge.Origins = {}
+    origins: Origins = {}
     if not request.disable_defaults:
         # The one default that files are merged into; any other dict of theirs replaces it.
-        config["logging"], origins["logging"] = settings.get({}, "logging"), _merge.DEFAULT
+        config["logging"], origins["logging"] = settings.get({}, "logging"), DEFAULT
     for source in reader.sources:
         try:
-            _merge.lay_over(config, origins, source.values, _merge.Origin(source.layer, source.path))
+            lay_over(config, origins, source.values, Origin(source.layer, source.path))
         # Python and YAML can both build a dict that contains itself.
         except RecursionError as error:
-            fault = ConfigError(f"{_words.path_words(source.path)}: its dicts are nested without end")
+            fault = ConfigError(f"{safe_line(source.path)}: its dicts are nested without end")
             fault.__cause__ = error
             reader.problems.append(fault)
     config.update(request.flags)
-    origins.update(dict.fromkeys(request.flags, _merge.COMMAND_LINE))
+    origins.update(dict.fromkeys(request.flags, COMMAND_LINE))
     return config, origins
 
 
-def _check(config: dict[str, Any], origins: _merge.Origins) -> list[ConfigError]:
+def lay_over(below: dict[str, Any], origins: Origins, above: Mapping[str, Any], origin: Origin) -> None:
+    """Lay values over those below, changed in place with their origins: dicts are merged, all else is replaced."""
+    for key, value in above.items():
+        old = below.get(key)
+        if isinstance(value, dict) and isinstance(old, dict):
+            inner = origins[key]
+            if isinstance(inner, Origin):
+                inner = dict.fromkeys(old, inner)
+            lay_over(old, inner, value, origin)
+            # One origin for the whole dict, as long as there is but one.
+            first = next(iter(inner.values()), origin)
+            is_one = isinstance(first, Origin) and all(one == first for one in inner.values())
+            origins[key] = first if is_one else inner
+        else:
+            below[key] = _own(value)
+            origins[key] = origin
+
+
+def _own(value: Any) -> Any:
+    """Copy the dicts in a value, and nothing else: a store or an engine can't be copied."""
+    return {key: _own(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _flat(origins: Any) -> Iterator[Origin]:
+    """Yield every origin of a value."""
+    if isinstance(origins, Origin):
+        yield origins
+    else:
+        for inner in origins.values():
+            yield from _flat(inner)
+
+
+def lines(origins: Origins, prefix: str = "") -> Iterator[tuple[str, Origin]]:
+    """Yield every key with its origin, and the keys inside a dict that has several."""
+    for key, origin in origins.items():
+        if isinstance(origin, Origin):
+            yield f"{prefix}{key}", origin
+        else:
+            yield from lines(origin, f"{prefix}{key}.")
+
+
+def _check(config: dict[str, Any], origins: Origins) -> list[ConfigError]:
     """Turn the values of known keys into what the code works with, and return what is wrong with them."""
     problems = []
     for name, value in config.items():
@@ -131,11 +166,7 @@ def _check(config: dict[str, Any], origins: _merge.Origins) -> list[ConfigError]
 
 
 def accepted(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the values of known keys that can't be used.
-
-    Args:
-        config: The configuration.
-    """
+    """Return a configuration without the values of known keys that can't be used."""
     good = {}
     for name, value in config.items():
         row = settings.TABLE.get(name)
@@ -145,14 +176,10 @@ def accepted(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def source_of(origins: Any) -> str:
-    """Name the files that a value came from; without any, its layers.
-
-    Args:
-        origins: Its origin, or the origins of what is in it.
-    """
-    found = list(_merge.flat(origins))
+    """Name the files that a value came from; without any, its layers."""
+    found = list(_flat(origins))
     named = [origin for origin in found if origin.path] or found
-    sources = (_words.path_words(origin.path) if origin.path else origin.layer for origin in named)
+    sources = (safe_line(origin.path) if origin.path else origin.layer for origin in named)
     return " and ".join(dict.fromkeys(sources))
 
 
@@ -165,38 +192,33 @@ def _bad_value(row: settings.Setting[Any], value: Any, reason: str, source: str)
     return ConfigError(f"{source}: {row.name} is {shown}: {why}; {row.fix}")
 
 
-def _complete(config: dict[str, Any], origins: _merge.Origins, request: Request) -> dict[str, Any]:
+def _complete(config: dict[str, Any], origins: Origins, request: Request) -> dict[str, Any]:
     """Add the defaults, and put known keys into the order of the table."""
     if request.disable_defaults:
         return config
     ordered = settings.defaults()
     for name, row in settings.TABLE.items():
         if not row.derived:
-            origins.setdefault(name, _merge.DEFAULT)
+            origins.setdefault(name, DEFAULT)
     ordered.update(config)
     if ordered.get("topic_prefix_re") is None and isinstance(ordered["topic_prefix"], str):
         ordered["topic_prefix_re"] = settings.derive_topic_prefix_re(ordered["topic_prefix"])
-        origins["topic_prefix_re"] = _merge.DERIVED
+        origins["topic_prefix_re"] = DERIVED
     return ordered
 
 
 def misspelt(values: Mapping[str, Any], path: str) -> list[str]:
-    """Name the keys that look like misspelt ones of ours.
-
-    Args:
-        values: What a file sets.
-        path: Where the file lies.
-    """
+    """Name the keys that look like misspelt ones of ours."""
     found = []
     for name in values:
         near = None if name in settings.TABLE else _words.did_you_mean(name, settings.TABLE)
         if near:
             shown = _words.value_words(name)
-            found.append(f"{_words.path_words(path)}: nothing reads the key {shown}; did you mean {near!r}?")
+            found.append(f"{safe_line(path)}: nothing reads the key {shown}; did you mean {near!r}?")
     return found
 
 
-def _look_up(config: dict[str, Any], origins: _merge.Origins) -> list[str]:
+def _look_up(config: dict[str, Any], origins: Origins) -> list[str]:
     """Add the endpoints that are kept in the DNS, and return which can't be looked up."""
     domains = config.get("srv_endpoints")
     if not domains:
@@ -204,12 +226,12 @@ def _look_up(config: dict[str, Any], origins: _merge.Origins) -> list[str]:
     notes = []
     dns = plugins.lazy("dns")
     for domain in domains:
-        origin = _merge.Origin(f"SRV records of {domain}")
+        origin = Origin(f"SRV records of {domain}")
         try:
             addresses = dns.service_addresses(domain)
         except dns.LookupFailed as error:
             shown, reason = _words.value_words(domain), _words.clip(str(error))
             notes.append(f"srv_endpoints: the endpoints of {shown} can't be looked up: {reason}")
             continue
-        _merge.lay_over(config, origins, {"endpoints": {domain: addresses}}, origin)
+        lay_over(config, origins, {"endpoints": {domain: addresses}}, origin)
     return notes

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from fedmsg._util import plugins
+from fedmsg._util.text import safe_line
 from fedmsg.config import _words
 from fedmsg.exceptions import ConfigError
 
@@ -20,14 +21,7 @@ SUFFIXES = (PYTHON, *_YAML)
 
 
 def parse(data: bytes, path: str) -> dict[str, Any]:
-    """Read a configuration file.
-
-    Args:
-        data: What is in the file.
-        path: Where it lies. YAML when it ends in ``.yaml`` or ``.yml``, else Python.
-
-    Returns:
-        The keys and values that it sets.
+    """Return what a configuration file sets; it is YAML when its path ends in ``.yaml`` or ``.yml``, else Python.
 
     Raises:
         ConfigError: It can't be parsed, fails while it runs, or doesn't define a dict.
@@ -36,7 +30,7 @@ def parse(data: bytes, path: str) -> dict[str, Any]:
 
 
 def _error(path: str, line: int | None, what: str) -> ConfigError:
-    return ConfigError(f"{_words.path_words(path)}:{line or 1}: {_words.clip(what)}")
+    return ConfigError(f"{safe_line(path)}:{line or 1}: {_words.clip(what)}")
 
 
 def _run_python(data: bytes, path: str) -> dict[str, Any]:

@@ -28,15 +28,7 @@ def build(
     *,
     given_only: bool = False,
 ) -> argparse.ArgumentParser:
-    """Make the parser.
-
-    Args:
-        declared: The command's own flags, as names and arguments of ``add_argument``.
-        doc: What the command does.
-        config: Where the defaults come from.
-        prog: The name of the command.
-        given_only: Whether a flag that is not given leaves no trace, not even its default.
-    """
+    """Make the parser; with ``given_only`` a flag that is not given leaves no trace, not even its default."""
     # Costs 10 ms, and our own commands have another command line.
     import argparse
 
@@ -68,12 +60,7 @@ def _common_flags() -> list[Declaration]:
 
 
 def given_flags(declared: Iterable[Declaration], doc: str | None) -> dict[str, Any]:
-    """Parse the command line of the process, and return the flags that are really on it.
-
-    Args:
-        declared: The command's own flags.
-        doc: What the command does.
-    """
+    """Parse the command line of the process, and return the flags that are really on it."""
     if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
         # Shows the defaults, which the parser below has not, and needs no configuration, which may be broken.
         build(declared, doc, {}).parse_args()
@@ -81,13 +68,7 @@ def given_flags(declared: Iterable[Declaration], doc: str | None) -> dict[str, A
 
 
 def all_flags(declared: Iterable[Declaration], doc: str | None, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the command line of the process, and return every flag that belongs into the configuration.
-
-    Args:
-        declared: The command's own flags.
-        doc: What the command does.
-        config: Where the defaults come from.
-    """
+    """Parse the command line of the process, and return every flag that belongs into the configuration."""
     found = vars(build(declared, doc, config).parse_args())
     del found["allow_insecure_config"]
     return found

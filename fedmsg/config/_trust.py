@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fedmsg._util.text import safe_line
 from fedmsg.config import _words
 from fedmsg.exceptions import ConfigError
 
@@ -37,17 +38,13 @@ def insecure_is_allowed() -> bool:
 def require_trusted(descriptor: int, path: str) -> None:
     """Reject a file or folder that others than root and this user can change.
 
-    Args:
-        descriptor: The opened file or folder.
-        path: Its path, for the message.
-
     Raises:
         ConfigError: It belongs to another user, or everybody may write to it.
     """
     status = os.fstat(descriptor)
     _require_owner(status, path)
     if status.st_mode & stat.S_IWOTH and not (_is_read_only(descriptor) or _is_out_of_reach(descriptor)):
-        shown = _words.path_words(path)
+        shown = safe_line(path)
         raise ConfigError(f"{shown}: everybody may write to it; run 'chmod o-w {shown}', {_WAY_OUT}")
 
 
@@ -55,7 +52,7 @@ def _require_owner(status: os.stat_result, path: str) -> None:
     user = os.geteuid()
     if status.st_uid in {0, user}:
         return
-    shown, me, owner = _words.path_words(path), _words.user_words(user), _words.user_words(status.st_uid)
+    shown, me, owner = safe_line(path), _words.user_words(user), _words.user_words(status.st_uid)
     if stat.S_ISLNK(status.st_mode):
         what, command = f"it is a link of {owner}", "chown -h"
     else:
@@ -119,12 +116,8 @@ def _folder_of(descriptor: int) -> int:
 def opened(path: str, *, folder: int | None = None, is_folder: bool = False, check_links: bool = True) -> Iterator[int]:
     """Open a file or folder for reading, and close it again.
 
-    Args:
-        path: Where it is.
-        folder: The opened folder that a relative path begins in; None for the current one.
-        is_folder: Whether it has to be a folder.
-        check_links: Whether each link that the last part of the path leads through must belong
-            to root or to this user.
+    A relative path begins in the opened folder; without one, in the current folder. With ``check_links``, each
+    link that the last part of the path leads through must belong to root or to this user.
 
     Raises:
         ConfigError: A link belongs to another user.

@@ -9,40 +9,22 @@ import pwd
 from collections.abc import Collection
 from typing import Any
 
+from fedmsg._util.text import safe_line
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["clip", "current_folder", "did_you_mean", "path_words", "plain", "to_json", "user_words", "value_words"]
+__all__ = ["clip", "current_folder", "did_you_mean", "plain", "to_json", "user_words", "value_words"]
 
 _LONGEST = 200
 
 
 def clip(text: str, longest: int = _LONGEST) -> str:
-    """Make one line of a text, without control characters, and cut it when it is long.
-
-    Args:
-        text: Any text.
-        longest: How many characters to keep.
-    """
-    line = "".join(one if one.isprintable() else " " for one in text[: longest + 1])
-    return line if len(text) <= longest else line[: longest - 3] + "..."
-
-
-def path_words(path: str) -> str:
-    """Return a path as it is, or escaped when it could confuse the reader of a message.
-
-    Args:
-        path: A path in the file system.
-    """
-    return path if path.isprintable() else ascii(path)
+    """Return one harmless line of a text, cut when it is long."""
+    line = safe_line(text[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
 def value_words(value: Any, longest: int = 60) -> str:
-    """Return a configured value as Python writes it, cut when it is long.
-
-    Args:
-        value: Whatever was configured.
-        longest: How many characters to keep.
-    """
+    """Return a configured value as Python writes it, cut when it is long."""
     try:
         words = repr(value)
     except Exception as error:  # noqa: BLE001 the class is the administrator's own and may fail in any way
@@ -51,11 +33,7 @@ def value_words(value: Any, longest: int = 60) -> str:
 
 
 def user_words(number: int) -> str:
-    """Return the name of a user, or the number when it has no name.
-
-    Args:
-        number: The numeric user id.
-    """
+    """Return the name of a user, or the number when it has no name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -71,10 +49,7 @@ def current_folder() -> str | None:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value of a configuration into what JSON and YAML can hold.
-
-    Args:
-        value: Any value. What is neither data nor a collection becomes the text that Python shows for it.
+    """Return a value as what JSON and YAML can hold; what is no data becomes the text that Python shows for it.
 
     Raises:
         ConfigError: It contains itself.
@@ -98,11 +73,7 @@ def _plain(value: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """Write a value as JSON for people: indented, keys in their own order.
-
-    Args:
-        value: Any value of a configuration.
-    """
+    """Write a value as JSON for people: indented, keys in their own order."""
     return json.dumps(plain(value), indent=2)
 
 
@@ -111,14 +82,9 @@ def did_you_mean(word: str, known: Collection[str]) -> str | None:
 
     Plugins have keys of their own, so that a word has to come quite near: one slip in a
     word of five letters, up to three in a long one.
-
-    Args:
-        word: The word, which is none of the names.
-        known: The names.
-
-    Returns:
-        The nearest name, or None when none is near.
     """
+    # Not by difflib: it rates two swapped letters in a key of six lower than some keys of plugins, which must
+    # not match, so that no cutoff separates them.
     even = _even(word)
     limit = 0 if len(word) < 5 else 1 if len(word) < 9 else 2 if len(word) < 16 else 3
     best, slips = None, limit + 1

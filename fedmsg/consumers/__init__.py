@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The base class of consumers, and the consumers that ship."""
+"""The base class of consumers of a fedmsg bus: checks, duplicates, gaps, status file, catch-up."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import fedmsg.crypto
-from fedmsg import _wire
+from fedmsg import _wire, encoding
+from fedmsg._util.bounded import SeenIds
 from fedmsg.config import settings
-from fedmsg.consumers._bus import BusHooks, decoded
-from fedmsg.hub import Consumer
+from fedmsg.exceptions import MessageError
+from fedmsg.hub import Consumer, ZMQMessage
 from fedmsg.hub.consumer import runner_of
+from fedmsg.hub.hooks import RunnerHooks
+from fedmsg.replay.consumer import Gaps
+from fedmsg.store.catchup import Memory
 from fedmsg.store.cursor import POST, PRE
 
 __all__ = ["FedmsgConsumer"]
@@ -60,7 +68,7 @@ class FedmsgConsumer(Consumer):
         self.skip_last_message: bool = settings.get(config, "skip_last_message")
         self.name_to_seq_id: dict[str, int] = {}
         self.hub = hub
-        self.__hooks = hooks = BusHooks(self, FedmsgConsumer)
+        self.__hooks = hooks = BusHooks(self)
         status = hooks.memory.status
         self.status_filename = str(status.path) if status is not None else None
         self.status_lock = hooks.memory.lock
@@ -108,34 +116,19 @@ class FedmsgConsumer(Consumer):
         self.save_status({"message": message, "status": POST})
 
     def save_status(self, data: dict[str, Any]) -> None:
-        """Replace the status file, where there is one.
-
-        Args:
-            data: ``message`` and ``status``.
-        """
+        """Replace the status file, where there is one, by a ``message`` and its ``status``."""
         self.__hooks.save(data)
 
     def get_datagrepper_results(self, then: float, now: float) -> Iterator[dict[str, Any]]:
-        """Ask the configured datagrepper for the messages of a time.
-
-        Args:
-            then: From when on, in seconds since the epoch.
-            now: Up to when.
+        """Ask the configured datagrepper for the messages between two times, in seconds since the epoch.
 
         Returns:
-            A generator of envelopes, the oldest first.
-
-        Raises:
-            HttpError: In the generator: it does not answer.
+            A generator of envelopes, the oldest first, which raises HttpError where it does not answer.
         """
         return self.__hooks.memory.results(then, now)
 
     def _backlog(self, data: str | bytes) -> None:
-        """Put what has passed since a status was written on the queue.
-
-        Args:
-            data: The text of the status file.
-        """
+        """Put what has passed since a status file was written, whose text this is, on the queue."""
         for envelope in self.__hooks.memory.since(data):
             self.incoming.put({"topic": envelope["topic"], "body": envelope})
 
@@ -143,3 +136,193 @@ class FedmsgConsumer(Consumer):
         """Called when the hub stops, after the last message."""
         if self._initialized:
             self.__hooks.close()
+
+
+class BusHooks(RunnerHooks):
+    """The hooks of a `FedmsgConsumer`, whose ``validate_signatures`` is settled.
+
+    Attributes:
+        memory: The status file, and where the consumer catches up from.
+    """
+
+    def __init__(self, consumer: FedmsgConsumer) -> None:
+        config = consumer.hub.config
+        self.memory = Memory(
+            config, type(consumer).__name__, consumer.topic, consumer.log, signed=bool(consumer.validate_signatures)
+        )
+        self._consumer = consumer
+        self._config = config
+        self._seen: SeenIds[bytes] | None = None
+        self._gaps: Gaps | None = None
+        # When the message came that a thread checks, where it has waited in a file.
+        self._arrived = threading.local()
+        # A subclass with hooks of its own need not know that there is a status.
+        own, base = type(consumer), FedmsgConsumer
+        has_status = self.memory.status is not None
+        self.notes_start = has_status and own.pre_consume is not base.pre_consume
+        self.notes_end = has_status and own.post_consume is not base.post_consume
+        self.selects = has_status
+        if not has_status:
+            self.idle = {base.pre_consume, base.post_consume}
+
+    def watch(self) -> None:
+        """Start to look for duplicates and gaps."""
+        consumer, config = self._consumer, self._config
+        limit = settings.get(config, "max_seen_ids") if consumer.validate_signatures else 0
+        if limit:
+            # Each consumer has one of its own: a hub delivers each message to several.
+            self._seen = SeenIds(limit)
+            self.admits = True
+        name = consumer.replay_name
+        if not name:
+            return
+        who = type(consumer).__name__
+        if not (settings.get(config, "replay_endpoints") or {}).get(name):
+            # Those who wrote it need not be those who run it.
+            consumer.log.warning(
+                "%s does not notice what is missing from %s: replay_endpoints has no address for it", who, name
+            )
+            return
+        if not (settings.get(config, "endpoints") or {}).get(name):
+            consumer.log.warning(
+                "%s does not notice what is missing from %s: it is not in endpoints, and what comes by another address "
+                "may be of any service",
+                who, name,
+            )  # fmt: skip
+        self.service = name
+        consumer.name_to_seq_id[name] = -1
+        self.selects = True
+        self._gaps = Gaps(
+            config, consumer.name_to_seq_id, consumer.topic, self._check_replayed, consumer.hub,
+            signed=consumer.validate_signatures,
+        )  # fmt: skip
+
+    def prepare(self) -> None:
+        """Raise what keeps messages from being checked."""
+        if self._consumer.validate_signatures:
+            fedmsg.crypto.checker(self._config)
+
+    # ---------------------------------------------------------------- checks
+
+    def validate_as_of(self, consumer: Any, message: Any, since: float) -> None:
+        """Check a message that has waited in a file since it came."""
+        # By a thread's own variable, since consumers have a validate() of their own with one argument.
+        self._arrived.since = since
+        try:
+            consumer.validate(message)
+        finally:
+            del self._arrived.since
+
+    def crypto_config(self) -> dict[str, Any]:
+        """Return the configuration to check the message of this thread with."""
+        config: dict[str, Any] = self._config
+        limit = config.get("max_message_age")
+        since = getattr(self._arrived, "since", None)
+        if not limit or since is None:
+            return config
+        return {**config, "max_message_age": limit + max(0.0, time.time() - since)}
+
+    def admit(self, message: Any) -> None:
+        """Reject a message that came before."""
+        if self._seen is None:
+            return
+        body = message["body"] if isinstance(message, dict) else json.loads(message.body)
+        if not self._seen.add(fedmsg.crypto.digest(body)):
+            raise MessageError("the same message came before", "duplicate")
+
+    def _check_replayed(self, envelope: dict[str, Any]) -> bool:
+        """Return True for a replayed message that is valid like any other; raise MessageError for others."""
+        message = self._wrapped(envelope)
+        try:
+            self._consumer.validate(message)
+        except RuntimeWarning as warning:
+            raise MessageError(str(warning), "invalid") from warning
+        except Exception as error:
+            self._consumer.log.exception("validate() failed")
+            raise MessageError(f"validate() failed: {type(error).__name__}", "invalid") from error
+        self.admit(message)
+        return True
+
+    # ---------------------------------------------------------------- messages on their way
+
+    def missed(self) -> Iterator[Any]:
+        """Yield what passed while the consumer was down."""
+        for envelope in self.memory.missed():
+            message = self._wrapped(envelope)
+            try:
+                self._consumer.validate(message)
+            except RuntimeWarning as warning:
+                self._consumer.log.warning("Received invalid message %s", warning)
+                runner_of(self._consumer).handler.count("rejected")
+                # No status: a forger must not decide where the next start goes on.
+                self.memory.forget(envelope)
+            else:
+                yield message
+
+    def due(self, message: Any, item: Any) -> Iterable[Any]:
+        """Return the messages to handle: none when it was handled before, more when there was a gap."""
+        gaps = self._gaps if self._gaps is not None and self._gaps.concern(item) else None
+        if self.memory.status is None and gaps is None:
+            return (message,)
+        return self._due(message, gaps, is_given=message is item)
+
+    def _due(self, message: Any, gaps: Gaps | None, *, is_given: bool) -> Iterator[Any]:
+        envelope = as_dict(message)["body"]
+        if not isinstance(envelope, dict):
+            yield message
+            return
+        # What the catch-up has brought has a number like any other, or the next one would seem to follow a gap.
+        for one in gaps.fill(envelope, wanted=is_given) if gaps is not None else (envelope,):
+            # What a program puts on the queue, as `_backlog` does, is always handled.
+            if (is_given and one is envelope) or not self.memory.has_brought(one):
+                yield message if one is envelope else self._wrapped(one)
+
+    def _wrapped(self, envelope: dict[str, Any]) -> Any:
+        """Return an envelope in the shape that `consume` gets."""
+        if self._consumer.jsonify:
+            return {"topic": envelope["topic"], "body": envelope}
+        return ZMQMessage(envelope["topic"], encoding.dumps(envelope))
+
+    # ---------------------------------------------------------------- status
+
+    def started(self, messages: Sequence[Any]) -> None:
+        """Write the status of the first message, where the consumer's own `pre_consume` does not."""
+        self.save({"message": messages[0], "status": PRE})
+
+    def finished(self, messages: Sequence[Any]) -> None:
+        """Write the status of every message, where the consumer's own `post_consume` does not."""
+        for message in messages:
+            self.save({"message": message, "status": POST})
+
+    def save(self, data: dict[str, Any]) -> None:
+        """Replace the status file, where there is one, by a ``message`` and its ``status``."""
+        if self.memory.status is not None:
+            self.memory.save({**data, "message": as_dict(data["message"])})
+
+    def totals(self) -> dict[str, int]:
+        """Return how many messages were replayed, and how many lost."""
+        return self._gaps.totals() if self._gaps is not None else {}
+
+    def end(self) -> None:
+        """Ask for nothing any more."""
+        self.memory.end()
+
+    def close(self) -> None:
+        """Close the files; a second call does nothing."""
+        self.memory.close()
+
+
+def as_dict(message: Any) -> dict[str, Any]:
+    """Return a message as a dict of ``topic`` and the decoded ``body``."""
+    return decoded(message.__json__()) if hasattr(message, "__json__") else message
+
+
+def decoded(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message with its body decoded, where that is JSON text."""
+    body = message["body"]
+    if not isinstance(body, (str, bytes)):
+        return message
+    if isinstance(body, bytes):
+        warnings.warn("Message body is not unicode", DeprecationWarning, stacklevel=3)
+        body = body.decode("utf-8")
+    return {**message, "body": json.loads(body)}

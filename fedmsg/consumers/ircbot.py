@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import threading
@@ -15,11 +16,10 @@ from fedmsg import meta
 from fedmsg._util import plugins
 from fedmsg.config import settings
 from fedmsg.consumers import FedmsgConsumer
-from fedmsg.exceptions import ConfigError
+from fedmsg.exceptions import FedmsgError
 from fedmsg.hub.consumer import runner_of
-from fedmsg.irc import configuration, forms, links, text
-from fedmsg.irc.client import Client
-from fedmsg.irc.session import Pace, Turnstile
+from fedmsg.irc import configuration, text
+from fedmsg.irc.bot import Bots, Pace
 
 __all__ = ["IRCBotConsumer", "ircprettify", "mirc_colors", "read_all"]
 
@@ -28,25 +28,73 @@ log = logging.getLogger(__name__)
 #: The colours by name, with their numbers in mIRC.
 mirc_colors = text.COLOURS
 
-# What stopping takes besides speaking, in seconds.
+# What stopping takes besides sending, in seconds.
 _SPARE_SECONDS = 0.2
 
+# The service that shortens links, how long it may take, and how long one that failed is not asked, in seconds.
+_SERVICE = "https://da.gd/s"
+_SERVICE_TIMEOUT = 3
+_SERVICE_PAUSE = 60.0
+# What is shortened, and what a service may return.
+_LINK = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
 
-def _default_link_shortener(url: str) -> str:
-    """Return a link that da.gd has shortened, or the link itself when that is not possible."""
-    return links.ask(url)
+
+def _default_link_shortener(url: str, service: str = _SERVICE) -> str:
+    """Return a link that a service has shortened, or the link itself when that fails."""
+    try:
+        answer: str = plugins.lazy("http").get_text(service, {"url": url}, _SERVICE_TIMEOUT).strip()
+    except FedmsgError as error:
+        log.warning("a link is not shortened: %s", error)
+        return url
+    if not _LINK.fullmatch(answer) or len(answer) > max(len(url), 50):
+        log.warning("a link is not shortened: %s answers %a", service, answer[:100])
+        return url
+    return answer
+
+
+class _NotShortened(Exception):
+    """There is no shorter link now; this is not cached."""
+
+
+class _Shortener:
+    """Caches the links that a function has shortened; one that fails is not called for a while.
+
+    Args:
+        shorten: Returns a shorter link. When it raises, that is logged, and the link stays as it is.
+        gives_up: Whether it returns the link itself when it fails.
+    """
+
+    def __init__(self, shorten: Callable[[str], Any], *, gives_up: bool) -> None:
+        self._shorten = shorten
+        self._gives_up = gives_up
+        self._cached = functools.lru_cache(256)(self._asked)
+        self._not_before = 0.0
+
+    def __call__(self, link: str) -> str:
+        """Return a shorter link; what is no link is returned as it is."""
+        if not _LINK.fullmatch(link) or time.monotonic() < self._not_before:
+            return link
+        try:
+            return self._cached(link)
+        except _NotShortened:
+            # Otherwise every message would wait for the timeout.
+            self._not_before = time.monotonic() + _SERVICE_PAUSE
+            return link
+
+    def _asked(self, link: str) -> str:
+        try:
+            shorter = self._shorten(link)
+        except Exception as error:
+            log.warning("a link is not shortened: %r", error)
+            raise _NotShortened from error
+        if not isinstance(shorter, str) or (self._gives_up and shorter == link):
+            raise _NotShortened
+        return text.harmless(shorter)
 
 
 def ircprettify(title: str, subtitle: str, link: str = "", config: Mapping[str, Any] | None = None) -> str:
-    """Return a line with title and link in colour.
-
-    Args:
-        title: The title; its first word decides on its colour.
-        subtitle: What happened.
-        link: Where to read more.
-        config: The configuration, of which ``irc_color_lookup`` and ``irc_default_color`` matter.
-    """
-    return forms.in_colour(title, subtitle, link, config or {})
+    """Return a line with title and link in colour, as ``irc_color_lookup`` and ``irc_default_color`` have it."""
+    return text.in_colour(title, subtitle, link, config or {})
 
 
 class IRCBotConsumer(FedmsgConsumer):
@@ -55,9 +103,6 @@ class IRCBotConsumer(FedmsgConsumer):
     On a running hub it connects to them; elsewhere it speaks to the clients of
     `add_irc_client`: an object with ``notice(channel, text)`` and ``msg(channel, text)``, and
     ``factory`` with ``filters``, ``pretty``, ``terse``, ``short`` and ``channel``.
-
-    Args:
-        hub: The hub.
 
     Attributes:
         irc_clients: The clients that it speaks to.
@@ -82,16 +127,15 @@ class IRCBotConsumer(FedmsgConsumer):
         self.irc_clients: list[Any] = []
         self.die = False
         self.unsaid = 0
-        self._bots: list[configuration.Bot] = []
-        self._own: list[Client] = []
-        self._shorteners: dict[int, links.Shortener] = {}
+        self._bots: Bots | None = None
+        self._shorteners: dict[int, _Shortener] = {}
         # The last signature that was checked, by thread.
         self._checked = threading.local()
         super().__init__(hub)
         if self._initialized:
             meta.make_processors(**hub.config)
-            self._bots = read_all(hub.config)
-            _warn(hub.config, self._bots)
+            self._settings = read_all(hub.config)
+            _warn(hub.config, self._settings)
             runner_of(self).on_start.append(self._connect)
             runner_of(self).more_totals.append(self._backlogs)
 
@@ -101,29 +145,18 @@ class IRCBotConsumer(FedmsgConsumer):
         """Start to connect, now that there is a hub that runs."""
         if settings.get(self.hub.config, "validate_signatures"):
             fedmsg.crypto.checker(self.hub.config)
-        turnstile = Turnstile(self._pace.apart)
-        for bot in self._bots:
-            client = Client(bot, turnstile, self._pace)
-            self._own.append(client)
-            self.add_irc_client(client)
-        for client in self._own:
-            client.start()
+        if self._settings:
+            self._bots = Bots(self._settings, self._pace)
+            for client in self._bots.clients:
+                self.add_irc_client(client)
+            self._bots.start()
 
     def add_irc_client(self, client: Any) -> None:
-        """Speak to a client from now on.
-
-        Args:
-            client: The client.
-        """
+        """Speak to a client from now on."""
         self.irc_clients = [*self.irc_clients, client]
 
     def del_irc_clients(self, client: Any = None, factory: Any = None) -> None:
-        """Speak no more to some clients.
-
-        Args:
-            client: The client.
-            factory: Or the factory of the clients.
-        """
+        """Speak no more to a client, or to the clients of a factory."""
         self.irc_clients = [
             one for one in self.irc_clients if one is not client and (factory is None or one.factory is not factory)
         ]
@@ -131,45 +164,32 @@ class IRCBotConsumer(FedmsgConsumer):
     def stop(self) -> None:
         """Send what waits as far as there is time, and quit."""
         self.die = True
-        until = getattr(self.hub, "stop_by", None)
-        limit = float(settings.get(self.hub.config, "stop_timeout"))
-        until = time.monotonic() + limit if until is None else until
-        for client in self._own:
-            client.stop_within(until - time.monotonic() - _SPARE_SECONDS)
-        for client in self._own:
-            if client.join(max(0.0, until - time.monotonic())):
-                client.close()
-            else:
-                log.warning("%s: stopped while it was connecting", client.factory.name)
-        self.unsaid = sum(client.waiting for client in self._own)
+        if self._bots is not None:
+            until = getattr(self.hub, "stop_by", None)
+            if until is None:
+                until = time.monotonic() + float(settings.get(self.hub.config, "stop_timeout"))
+            self._bots.stop_within(until - time.monotonic() - _SPARE_SECONDS)
+            self._bots.join(max(0.0, until - time.monotonic()))
+            self.unsaid = sum(client.waiting for client in self._bots.clients)
+            self._bots.abandon()
         super().stop()
 
     def _backlogs(self) -> dict[str, int]:
         """Return how many messages wait to be sent, and how many were dropped."""
-        waiting, left_out = (sum(getattr(one, name) for one in self._own) for name in ("waiting", "left_out"))
-        return {"backlog": waiting, "left_out": left_out}
+        clients = self._bots.clients if self._bots is not None else []
+        return {
+            "backlog": sum(client.waiting for client in clients),
+            "left_out": sum(client.left_out for client in clients),
+        }
 
     # ---------------------------------------------------------------- filters
 
     def compile_filters(self, filters: Mapping[str, Any] | None) -> dict[str, list[re.Pattern[str]]]:
-        """Compile the expressions for what is not sent.
-
-        Args:
-            filters: Lists of regular expressions under ``topic`` and ``body``.
-
-        Raises:
-            ConfigError: One is not a regular expression.
-        """
+        """Compile the regular expressions under ``topic`` and ``body`` for what is not sent."""
         return configuration.compile_filters(filters)
 
     def apply_filters(self, filters: Mapping[str, Any] | None, topic: str, msg: Any) -> bool:
-        """Return whether a message is to be shown.
-
-        Args:
-            filters: What `compile_filters` returned.
-            topic: The topic, in which the expressions for it are searched.
-            msg: The body, in whose repr the others are searched.
-        """
+        """Return whether a message passes compiled filters: those for its topic and those for the repr of its body."""
         filters = filters or {}
         if any(expression.search(topic) for expression in filters.get("topic") or ()):
             return False
@@ -182,22 +202,14 @@ class IRCBotConsumer(FedmsgConsumer):
     # ---------------------------------------------------------------- what is sent
 
     def prettify(self, topic: str, msg: Any, pretty: bool = False, terse: bool = False, short: Any = False) -> str:
-        """Return the line for a message.
-
-        Args:
-            topic: The topic that it came under.
-            msg: The envelope.
-            pretty: Whether to use colours.
-            terse: Whether in English.
-            short: Whether to shorten links, or a function that does.
-        """
+        """Return the line for a message: with colours, in English, with a shorter link (True, or a function)."""
         config = self.hub.config
         doubt = self._doubt(topic, msg)
         if doubt:
-            return forms.doubtful(topic, doubt, config, colours=bool(pretty), terse=bool(terse))
+            return text.doubtful(topic, doubt, config, colours=bool(pretty), terse=bool(terse))
         if terse:
-            return forms.in_words(msg, config, colours=bool(pretty), shorten=self._shortener(short))
-        return forms.whole(topic, msg, colours=bool(pretty))
+            return text.in_words(msg, config, colours=bool(pretty), shorten=self._shortener(short))
+        return text.whole(topic, msg, colours=bool(pretty))
 
     def _doubt(self, topic: str, msg: Any) -> str:
         """Return in brackets why a message is not trusted; an empty text when it is, or when nothing is checked."""
@@ -219,14 +231,10 @@ class IRCBotConsumer(FedmsgConsumer):
             return None
         function = short if callable(short) else _default_link_shortener
         # Not by the function itself, which may be of any type.
-        return self._shorteners.setdefault(id(function), links.Shortener(function, gives_up=not callable(short)))
+        return self._shorteners.setdefault(id(function), _Shortener(function, gives_up=not callable(short)))
 
     def consume(self, message: Any) -> None:
-        """Send a message to all clients whose filters let it pass.
-
-        Args:
-            message: The message, with ``topic`` and ``body``.
-        """
+        """Send a message to all clients whose filters let it pass."""
         topic, body = message["topic"], message["body"]
         method = settings.get(self.hub.config, "irc_method")
         lines: dict[tuple[bool, bool, Any], str] = {}
@@ -254,9 +262,6 @@ def _is_wanted(factory: Any, envelope: Any) -> bool:
 def read_all(config: Mapping[str, Any]) -> list[configuration.Bot]:
     """Read the setting ``irc``, leaving out entries without a channel, and load what the bots need.
 
-    Args:
-        config: The configuration.
-
     Raises:
         ConfigError: An entry can't be used, or a library is missing.
     """
@@ -264,25 +269,16 @@ def read_all(config: Mapping[str, Any]) -> list[configuration.Bot]:
         "users_of": lambda envelope: meta.msg2usernames(envelope, **config),
         "packages_of": lambda envelope: meta.msg2packages(envelope, **config),
     }
-    entries = [entry for entry in _entries(config) if entry.get("channel")]
-    bots = [configuration.read(entry, options) for entry in entries]
+    bots = [configuration.read(entry, options) for entry in configuration.entries(config) if entry.get("channel")]
     # At start, not when the first message comes.
     if bots:
         plugins.lazy("irc")
     return bots
 
 
-def _entries(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the entries of ``irc``; an error does not show them, since they may hold passwords."""
-    entries = settings.get(config, "irc") or []
-    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
-        raise ConfigError("irc: it is not a list of dicts; write [{'network': 'irc.libera.chat', 'channel': 'news'}]")
-    return list(entries)
-
-
 def _warn(config: Mapping[str, Any], bots: list[configuration.Bot]) -> None:
     """Warn of what is left out, and of what is dangerous."""
-    for number, entry in enumerate(_entries(config), 1):
+    for number, entry in enumerate(configuration.entries(config), 1):
         if not entry.get("channel"):
             log.error("irc: the entry %d has no channel, and is left out", number)
             continue

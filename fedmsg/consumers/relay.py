@@ -9,14 +9,17 @@ runs a consumer only when a subclass of the command names one of its own, as
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fedmsg import crypto
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import MissingKey
+from fedmsg.hub import Hub, daemon
 from fedmsg.hub.consumer import runner_of
+from fedmsg.hub.endpoints import Inbound
 
-__all__ = ["RelayConsumer", "SigningRelayConsumer"]
+__all__ = ["RelayConsumer", "SigningRelayConsumer", "run_consumer"]
 
 log = logging.getLogger("fedmsg.consumers.relay")
 
@@ -66,3 +69,17 @@ class SigningRelayConsumer(RelayConsumer):
             message: A dict with ``topic`` and ``body``, the envelope; it stays as it is.
         """
         super().consume({**message, "body": crypto.sign(message["body"], **self.hub.config)})
+
+
+def run_consumer(
+    config: Mapping[str, Any], consumer: Any, inbound: list[str], outbound: list[str], *, validate: bool | None
+) -> None:
+    """Run one consumer between the addresses of a relay, until it is stopped; it need not be enabled."""
+    own = {**config, **({consumer.config_key: True} if consumer.config_key else {})}
+    if validate:
+        own["validate_signatures"] = True
+    endpoints = Inbound([("relay_inbound", address) for address in inbound], bound=True)
+    daemon.run_hub(
+        lambda: Hub(own, [consumer], [], inbound=endpoints, outbound=outbound),
+        f"relaying from {', '.join(inbound)} to {outbound[0]}",
+    )

@@ -11,7 +11,6 @@ where they are made when they could not do their work.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import logging
 import time
@@ -21,13 +20,14 @@ from typing import Any
 
 from fedmsg import encoding
 from fedmsg._util.bounded import SeenIds
-from fedmsg.crypto._credentials import Rejected, report, strip
+from fedmsg.crypto._credentials import Rejected, report, signed, strip
 from fedmsg.exceptions import ConfigError, FedmsgError, GpgBinaryError, MissingExtra, MissingKey, RefusedAtStart
 
 __all__ = [
     "Check",
     "Signer",
     "accepts_gnupg",
+    "as_signed",
     "checker",
     "digest",
     "init",
@@ -150,10 +150,6 @@ class Signer:
     def for_publisher(cls, config: Mapping[str, Any], hostname: str) -> Signer:
         """Make the signer of the publisher that the configuration names.
 
-        Args:
-            config: The configuration, with the ``name`` of the publisher.
-            hostname: The short name of this machine.
-
         Raises:
             MissingKey: No key is configured for that name. A KeyError and an IOError.
             RefusedAtStart: The key, its certificate or the library can't be used. An IOError.
@@ -189,7 +185,7 @@ class Signer:
         Args:
             message: The envelope; it stays as it is.
         """
-        return _signed(message, self.form, self._config)
+        return signed(message, self.form, self._config, self._credentials)
 
 
 def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
@@ -207,13 +203,8 @@ def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
         RefusedAtStart: The key or its certificate can't be used. An IOError.
         MessageError: The form can't sign this message. A ValueError.
     """
-    return _signed(message, _form(config), config)
-
-
-def _signed(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    unsigned = {**strip(message), "crypto": form}
-    data = encoding.canonical(unsigned["msg"] if form == "gpg" else unsigned).encode()
-    return {**unsigned, **_backend(form).credentials(form, config, data)}
+    form = _form(config)
+    return signed(message, form, config, _backend(form).credentials)
 
 
 def strip_credentials(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,13 +222,17 @@ def digest(message: Mapping[str, Any]) -> bytes:
     It covers everything but the credentials. So a message of another signer, or another message of the
     same ``msg_id``, has another digest, and the same message signed or wrapped anew has the same one.
 
-    Args:
-        message: The envelope, as it was checked.
-
     Raises:
         ValueError: It can't be written as JSON.
     """
-    return hashlib.sha256(encoding.dumps(strip(message)).encode()).digest()
+    return _sha256(encoding.dumps(strip(message)).encode())
+
+
+def _sha256(data: bytes) -> bytes:
+    # Here, because it loads OpenSSL: 4 MiB that a program which checks nothing does without.
+    import hashlib
+
+    return hashlib.sha256(data).digest()
 
 
 # ---------------------------------------------------------------- checking
@@ -273,6 +268,23 @@ def validate_signed_by(message: Mapping[str, Any], signer: str, **config: Any) -
     topic = message.get("topic")
     policy = {topic: [signer]} if isinstance(topic, str) else {}
     return validate(message, **{**config, "routing_policy": policy, "routing_nitpicky": True})
+
+
+def as_signed(message: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message of a datagrepper as it was signed, or without the additions where it is not valid at all."""
+    cleaned: dict[str, Any] = _submodule("utils").fix_datagrepper_message(message)
+    if cleaned is message:
+        return message
+    # Nearly all are valid without the additions. A publisher may have set the same keys.
+    added = {key: message[key] for key in ("source_name", "source_version")}
+    own_time = {key: cleaned[key] for key in ("timestamp",) if key in cleaned}
+    for one in (cleaned, {**cleaned, **added}, {**message, **own_time}, message):
+        try:
+            _check(one, config, _accepted(config))
+        except Exception:  # noqa: S112, BLE001 the caller checks what is returned, and reports why it is not valid
+            continue
+        return one
+    return cleaned
 
 
 def checker(config: Mapping[str, Any]) -> Check:
@@ -315,7 +327,7 @@ def _is_valid(
     try:
         data = _check(message, config, accepted)
         # Only now: a forged message must not use up the place of a real one.
-        if seen is not None and not seen.add(hashlib.sha256(data).digest()):
+        if seen is not None and not seen.add(_sha256(data)):
             raise Rejected("duplicate", "the same message came before")
     except Rejected as error:
         report(error)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections import defaultdict
@@ -34,18 +33,12 @@ _warned: set[bytes] = set()
 
 
 class Checked(NamedTuple):
-    """A certificate that was found to be trusted, and from when until when it is.
-
-    Attributes:
-        digest: What it is cached by.
-        size: About how many bytes of memory it takes.
-        is_new: Whether it was not cached.
-    """
+    """A certificate that was found to be trusted, and from when until when it is."""
 
     certificate: Certificate
     start: float
     end: float
-    digest: bytes
+    text: str
     size: int
     is_new: bool = True
 
@@ -78,29 +71,25 @@ class Anchors:
             for one in library.load_crls(crl):
                 self._crls[one.issuer].append(one)
         self._hashes = _SOUND_HASHES | {"sha1"} if allow_sha1 else _SOUND_HASHES
-        self._checked: LRU[bytes, Checked] = LRU(_CACHE_BYTES, _size)
+        self._checked: LRU[str, Checked] = LRU(_CACHE_BYTES, _size)
 
     def check(self, certificate: str) -> Checked:
         """Return a certificate, when it is trusted at this moment.
 
-        Args:
-            certificate: The certificate as it came with a message, base64 of PEM.
-
         Raises:
             Rejected: It is not.
         """
-        digest = hashlib.sha256(certificate.encode("utf-8", "surrogatepass")).digest()
-        found, now = self._checked.get(digest), time.time()
+        found, now = self._checked.get(certificate), time.time()
         if found is not None and found.start <= now <= found.end:
             return found
-        return self._check(certificate, digest, now)
+        return self._check(certificate, now)
 
     def remember(self, checked: Checked) -> None:
         """Cache a certificate, once a signature of its key was verified: before that anyone can send it."""
         if checked.is_new:
-            self._checked.put(checked.digest, checked._replace(is_new=False))
+            self._checked.put(checked.text, checked._replace(is_new=False))
 
-    def _check(self, certificate: str, digest: bytes, now: float) -> Checked:
+    def _check(self, certificate: str, now: float) -> Checked:
         pem = unwrapped(certificate, "certificate").decode("ascii", "replace")
         loaded = self._load(pem, strict=True)
         if len(loaded) != 1:
@@ -116,16 +105,10 @@ class Anchors:
         if 0 < leaf.rsa_bits < _SHORT_RSA and leaf.subject not in _warned:
             _warned.add(leaf.subject)
             log.warning("the RSA key of %a has only %d bits: replace it", leaf.name, leaf.rsa_bits)
-        return Checked(leaf, start, end, digest, _CERTIFICATE_BYTES + len(pem))
+        return Checked(leaf, start, end, certificate, _CERTIFICATE_BYTES + len(pem) + len(certificate))
 
     def _climb(self, certificate: Certificate, now: float, below: int) -> tuple[float, float]:
-        """Find a way from a certificate up to an anchor; return the time in which all of it is valid.
-
-        Args:
-            certificate: Where we are.
-            now: The time.
-            below: How many certificates are between the message's and the issuer that is looked for.
-        """
+        """Find a way from a certificate up to an anchor; return the time in which all of it is valid."""
         reason: Rejected | None = None
         if certificate.signed_with not in self._hashes:
             hint = " (allow_sha1_certificates accepts it)" if certificate.signed_with == "sha1" else ""

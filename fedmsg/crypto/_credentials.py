@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import binascii
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedmsg import encoding
 from fedmsg._util.ratelimit import RateLimitedLog
 
-__all__ = ["CREDENTIALS", "Rejected", "canonical", "covered", "rejections", "report", "strip", "text_of", "unwrapped",
-           "wrapped"]  # fmt: skip
+__all__ = ["CREDENTIALS", "Rejected", "canonical", "covered", "rejections", "report", "signed", "strip", "text_of",
+           "unwrapped", "wrapped"]  # fmt: skip
 
 log = logging.getLogger("fedmsg.crypto")
 
@@ -28,15 +28,7 @@ rejections = RateLimitedLog(log, burst=_LOG_LINES)
 
 
 class Rejected(Exception):
-    """A message, certificate or key that is not accepted.
-
-    Args:
-        kind: A short fixed word for the reason.
-        reason: The reason, for a log line.
-
-    Attributes:
-        curable: Whether a newer CA or CRL could change that.
-    """
+    """A message, certificate or key that is not accepted."""
 
     def __init__(self, kind: str, reason: str, *, curable: bool = False) -> None:
         super().__init__(reason)
@@ -60,15 +52,23 @@ def strip(message: Mapping[str, Any]) -> dict[str, Any]:
     return stripped
 
 
+def signed(
+    message: Mapping[str, Any],
+    form: str,
+    config: Mapping[str, Any],
+    credentials: Callable[[str, Mapping[str, Any], bytes], dict[str, str]],
+) -> dict[str, Any]:
+    """Return a copy of a message with ``crypto`` and new credentials."""
+    unsigned = {**strip(message), "crypto": form}
+    data = encoding.canonical(unsigned["msg"] if form == "gpg" else unsigned).encode()
+    return {**unsigned, **credentials(form, config, data)}
+
+
 def covered(form: str, data: bytes) -> bytes:
     """Return what a signature is made over.
 
     The forms of fedmsg 1.1.7 sign JSON alone. The newer ones put their name in front of it, which no
     JSON begins with: so a signature of one form can't be passed off as one of another.
-
-    Args:
-        form: How the message is signed.
-        data: The canonical JSON of what that form covers.
     """
     return data if form in _BARE else f"fedmsg {form}\n".encode() + data
 
@@ -90,11 +90,6 @@ def canonical(what: Any) -> bytes:
 
 def text_of(message: Mapping[str, Any], key: str, complaints: logging.Logger) -> str:
     """Return the signature or certificate of a message as text.
-
-    Args:
-        message: The envelope.
-        key: Which of the two.
-        complaints: Where it is logged that they are bytes.
 
     Raises:
         Rejected: There is none, or it is far too long.
@@ -124,10 +119,6 @@ def unwrapped(text: str, what: str) -> bytes:
 
     There is one way to write them, apart from newlines: what decoders of base64 tolerate (other
     characters, superfluous bits) would let a signature be altered without being broken.
-
-    Args:
-        text: The text.
-        what: What it is, for an error.
 
     Raises:
         Rejected: It is not base64.

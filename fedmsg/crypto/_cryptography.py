@@ -63,9 +63,6 @@ _CANT = (
 class Certificate:
     """The content of a certificate, and what its key can verify.
 
-    Args:
-        loaded: The certificate as the library has it.
-
     Raises:
         Rejected: It is not a sound certificate.
     """
@@ -131,11 +128,6 @@ class Certificate:
     def verify(self, digest: str, signature: bytes, data: bytes) -> bool:
         """Check a signature.
 
-        Args:
-            digest: ``sha1`` or ``sha256`` for RSA, ``""`` for Ed25519.
-            signature: The signature.
-            data: What was signed.
-
         Raises:
             Rejected: The key is of the wrong kind, or this machine can't check such signatures.
         """
@@ -160,9 +152,6 @@ class Certificate:
 
 class RevocationList:
     """What an authority has revoked.
-
-    Args:
-        loaded: The list as the library has it.
 
     Raises:
         Rejected: It is not a sound list.
@@ -285,13 +274,7 @@ def load_crls(text: str) -> list[RevocationList]:
 
 
 class Wanted(NamedTuple):
-    """The content of a certificate to be issued.
-
-    Attributes:
-        name: Its common name.
-        days: How long it is valid.
-        authority: Whether it is an authority's.
-    """
+    """The content of a certificate to be issued."""
 
     name: str
     days: float
@@ -299,11 +282,7 @@ class Wanted(NamedTuple):
 
 
 class Key:
-    """A private key.
-
-    Args:
-        private: The key as the library has it.
-    """
+    """A private key."""
 
     def __init__(self, private: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> None:
         self.private = private
@@ -349,13 +328,7 @@ class Key:
     # ---------------------------------------------------------------- what an authority does
 
     def issue(self, wanted: Wanted, holder: Key, issuer: Certificate | None) -> Certificate:
-        """Issue a certificate for a key.
-
-        Args:
-            wanted: Its content.
-            holder: Whose certificate it will be.
-            issuer: The certificate that goes with this key; None for one that signs itself.
-        """
+        """Issue a certificate for a key."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted.name)])
         start = datetime.now(timezone.utc) - timedelta(minutes=5)  # clocks differ
         end = start + timedelta(days=wanted.days)
@@ -378,13 +351,7 @@ class Key:
         return Certificate(builder.sign(self.private, self._hash()))
 
     def list_revoked(self, issuer: Certificate, revoked: Iterable[tuple[int, float]], days: float) -> str:
-        """Write a list of revoked certificates as PEM.
-
-        Args:
-            issuer: The certificate that goes with this key.
-            revoked: Serial numbers, each with the time of its revocation.
-            days: After how many days the next list is due.
-        """
+        """Write a list of revoked certificates as PEM."""
         now = datetime.now(timezone.utc)
         builder = (
             x509.CertificateRevocationListBuilder()

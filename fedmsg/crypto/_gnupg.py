@@ -189,16 +189,6 @@ def verify(
 def sign(data: bytes, fingerprint: str, homedir: str, keyrings: Sequence[str] = (), *, clear: bool = False) -> bytes:
     """Sign data.
 
-    Args:
-        data: What to sign.
-        fingerprint: Which key to use.
-        homedir: GnuPG's home, which has the key.
-        keyrings: Files with public keys, instead of those in the home.
-        clear: Whether text with the signature around it is wanted, instead of a detached one.
-
-    Returns:
-        The binary detached signature, or the signed text.
-
     Raises:
         Failure: It can't be made, or not in time.
     """

@@ -34,10 +34,6 @@ class KeyPair(NamedTuple):
 class _Watched:
     """A private key with its certificate, from ``<ssldir>/<certname>.key`` and ``.crt``.
 
-    Args:
-        ssldir: The folder.
-        certname: The name of the files.
-
     Raises:
         RefusedAtStart: They can't be used.
     """
@@ -104,10 +100,6 @@ _pairs: dict[tuple[str, str], _Watched] = {}
 
 def key_pair(ssldir: str, certname: str) -> KeyPair:
     """Return a key with its certificate, as the files are now.
-
-    Args:
-        ssldir: The folder with the files.
-        certname: Their name, without ``.key`` and ``.crt``.
 
     Raises:
         RefusedAtStart: They can't be used.

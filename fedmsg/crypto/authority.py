@@ -36,17 +36,7 @@ _DAY = 86400.0
 
 
 class Authority:
-    """A certificate authority, and all that it has issued.
-
-    Args:
-        folder: Where it is, or will be.
-
-    Attributes:
-        folder: The same.
-        ca_path: The file for ``ca_cert_location``.
-        crl_path: The file for ``crl_location``.
-        issued: The folder with the keys and certificates of services.
-    """
+    """A certificate authority, and all that it has issued."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,13 +51,6 @@ class Authority:
 
     def create(self, name: str, *, days: float, kind: str, crl_days: float, force: bool = False) -> None:
         """Make a new authority, with an empty list of what it has revoked.
-
-        Args:
-            name: Its common name.
-            days: How long it is valid.
-            kind: The kind of its key.
-            crl_days: How long the list is current.
-            force: Whether one that is there may be replaced.
 
         Raises:
             UsageError: There is one already, or the folder is used for something else.
@@ -119,13 +102,6 @@ class Authority:
     def revoke(self, name: str, crl_days: float) -> int:
         """Revoke every certificate of a name, and renew the lists.
 
-        Args:
-            name: The common name.
-            crl_days: How long the lists are current.
-
-        Returns:
-            How many there were.
-
         Raises:
             UsageError: There is none that is not revoked already.
         """
@@ -140,11 +116,7 @@ class Authority:
         return len(found)
 
     def write_crl(self, days: float) -> None:
-        """Write the list of revoked certificates of every authority in use.
-
-        Args:
-            days: After how many days the lists are no longer current.
-        """
+        """Write the list of revoked certificates of every authority in use."""
         index = self._index()
         lists = []
         for which in index["authorities"]:
@@ -158,11 +130,7 @@ class Authority:
         files.replace(self.crl_path, "".join(lists).encode(), mode=0o644)
 
     def entries(self, expiring: float | None = None) -> list[Entry]:
-        """Return what was issued and what issued it, the first to expire first.
-
-        Args:
-            expiring: Only what is not revoked and expires within so many days.
-        """
+        """Return what was issued and what issued it, the first to expire first."""
         index = self._index()
         found: list[Entry] = [dict(entry) for entry in index["issued"]]
         for which in index["authorities"]:
@@ -174,23 +142,12 @@ class Authority:
         return sorted(found, key=lambda entry: (entry["expires"], entry["name"]))
 
     def roll_over(self, name: str, *, days: float, kind: str, crl_days: float) -> None:
-        """Make a new authority beside the old one; both are trusted, and the new one issues.
-
-        Args:
-            name: The common name of the new one.
-            days: How long it is valid.
-            kind: The kind of its key.
-            crl_days: How long the lists are current.
-        """
+        """Make a new authority beside the old one; both are trusted, and the new one issues."""
         self._add_authority(name, days, kind)
         self.write_crl(crl_days)
 
     def finish_rollover(self, crl_days: float, *, force: bool = False) -> None:
         """Trust only the newest authority from now on.
-
-        Args:
-            crl_days: How long the lists are current.
-            force: Whether to do it though services have only a certificate of an old one.
 
         Raises:
             UsageError: There is only one, or services would be shut out.
@@ -273,14 +230,6 @@ def _check_name(name: str) -> None:
 
 def write_secret_pair(folder: Path, name: str, *, force: bool) -> tuple[Path, Path]:
     """Write a CURVE key pair, ``<name>.key`` and ``<name>.key_secret``.
-
-    Args:
-        folder: Where to.
-        name: The name of the files.
-        force: Whether files that are there may be replaced.
-
-    Returns:
-        The paths of the public and of the secret key.
 
     Raises:
         UsageError: There are such files, or it is no name.

@@ -16,7 +16,7 @@ from typing import Any
 from fedmsg import encoding
 from fedmsg._util import plugins
 from fedmsg.crypto import utils
-from fedmsg.crypto._credentials import Rejected, canonical, covered, report, strip, text_of, unwrapped
+from fedmsg.crypto._credentials import Rejected, canonical, covered, report, signed, strip, text_of, unwrapped
 from fedmsg.exceptions import ConfigError, GpgBinaryError, MessageError, RefusedAtStart
 
 __all__ = ["Context", "GpgBinaryError", "check", "credentials", "prepare", "sign", "validate"]
@@ -175,10 +175,7 @@ def sign(
     """
     form = config.get("crypto_backend")
     form = form if form in FORMS else "gpg"
-    unsigned = {**strip(message), "crypto": form}
-    data = encoding.canonical(unsigned["msg"] if form == "gpg" else unsigned).encode()
-    keys = {"gpg_home": gpg_home, "gpg_signing_key": gpg_signing_key}
-    return {**unsigned, **credentials(form, keys, data)}
+    return signed(message, form, {"gpg_home": gpg_home, "gpg_signing_key": gpg_signing_key}, credentials)
 
 
 def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, str]:
@@ -231,14 +228,6 @@ def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> b
     """Check a message's signature, and whether the policy allows its key.
 
     A routing policy names keys by their fingerprints.
-
-    Args:
-        message: The envelope.
-        form: ``gpg`` or ``gpg-envelope``.
-        config: The configuration.
-
-    Returns:
-        The canonical JSON of what was signed.
 
     Raises:
         Rejected: It is not valid.

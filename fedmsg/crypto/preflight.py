@@ -18,11 +18,7 @@ __all__ = ["problems"]
 
 
 def problems(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find what is wrong with keys, certificates, authorities and lists of revoked certificates.
-
-    Args:
-        config: The configuration.
-    """
+    """Find what is wrong with keys, certificates, authorities and lists of revoked certificates."""
     view = of(config)
     if view.validate_signatures:
         try:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedmsg import encoding
 from fedmsg._util import plugins
 from fedmsg.config import settings
 from fedmsg.crypto import _chain, _keys, utils
-from fedmsg.crypto._credentials import Rejected, canonical, covered, report, strip, text_of, unwrapped, wrapped
+from fedmsg.crypto._credentials import Rejected, canonical, covered, report, signed, strip, text_of, unwrapped, wrapped
 from fedmsg.exceptions import ConfigError, RefusedAtStart
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def sign(
     """
     form = config.get("crypto_backend")
     form = form if form in DIGESTS else "x509"
-    unsigned = {**strip(message), "crypto": form}
-    data = encoding.canonical(unsigned).encode()
-    return {**unsigned, **credentials(form, {"ssldir": ssldir, "certname": certname}, data)}
+    return signed(message, form, {"ssldir": ssldir, "certname": certname}, credentials)
 
 
 def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, str]:
@@ -103,30 +101,31 @@ def validate(message: Mapping[str, Any], **config: Any) -> bool:
 def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> bytes:
     """Check a message's signature, its certificate and whether the policy allows it.
 
-    Args:
-        message: The envelope.
-        form: ``x509``, ``x509-sha256`` or ``ed25519``.
-        config: The configuration.
-
-    Returns:
-        The canonical JSON of what was signed.
-
     Raises:
         Rejected: It is not valid.
     """
     signature = unwrapped(text_of(message, "signature", _log), "signature")
     anchors, checked = _trusted(text_of(message, "certificate", _log), config)
     certificate = checked.certificate
-    unsigned = strip(message)
-    data = canonical(unsigned)
-    if not certificate.verify(DIGESTS[form], signature, covered(form, data)):
-        # A message that never went over the wire may have keys that are not text.
-        data, first = encoding.canonical(unsigned).encode(), data
-        if data == first or not certificate.verify(DIGESTS[form], signature, covered(form, data)):
-            raise Rejected("signature", "its signature is wrong")
+    tried = None
+    for data in _written(strip(message)):
+        if data != tried and certificate.verify(DIGESTS[form], signature, covered(form, data)):
+            break
+        tried = data
+    else:
+        raise Rejected("signature", "its signature is wrong")
     anchors.remember(checked)
     utils.check_policy(message.get("topic"), (certificate.name,), config)
     return data
+
+
+def _written(unsigned: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the JSON of a message in each way that it may have been signed in, the usual one first."""
+    if (data := encoding.quick(unsigned)) is not None:
+        yield data
+    yield canonical(unsigned)
+    # A message that never went over the wire may have keys that are not text.
+    yield encoding.canonical(unsigned).encode()
 
 
 def prepare(config: Mapping[str, Any]) -> None:

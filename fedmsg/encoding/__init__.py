@@ -30,7 +30,17 @@ from fedmsg._util import plugins
 from fedmsg.encoding import _plain
 from fedmsg.exceptions import MissingExtra
 
-__all__ = ["FedMsgEncoder", "canonical", "decode", "dumps", "encoder", "loads", "pretty_dumps", "pretty_encoder"]
+__all__ = [
+    "FedMsgEncoder",
+    "canonical",
+    "decode",
+    "dumps",
+    "encoder",
+    "loads",
+    "pretty_dumps",
+    "pretty_encoder",
+    "quick",
+]
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +138,6 @@ def canonical(o: Any) -> str:
     That is what `dumps` writes, but for dicts with keys that are not text: they are sorted as the text
     that they become on the wire, ``{"10": 1, "9": 2}``, and not as the numbers that they are here.
 
-    Args:
-        o: The object.
-
     Raises:
         TypeError: As for `dumps`.
         ValueError: As for `dumps`.
@@ -205,19 +212,40 @@ def decode(body: bytes) -> Any:
         raise ValueError(_TOO_DEEP) from error
 
 
-def _decode_first(body: bytes) -> Any:
-    """Decide at the first message how all are decoded: who only publishes never loads orjson."""
-    global _decode
+def quick(o: Any) -> bytes | None:
+    """Return JSON of which `decode` makes that very object again, where that is faster than `dumps`; else None.
+
+    It nearly always is the canonical form. A signature of these bytes is one of the object, without one it
+    has to be checked by `dumps`.
+    """
+    return _quick(o)
+
+
+def _choose() -> None:
+    """Decide at the first message how all are decoded: a program that only publishes never loads orjson."""
+    global _decode, _quick
     try:
-        _decode = plugins.lazy("speed").decode
+        speed = plugins.lazy("speed")
     except ImportError as error:
-        _decode = _plain.decode
+        _decode, _quick = _plain.decode, lambda _object: None
         if not isinstance(error, MissingExtra):  # installed, but not for this Python, or too old
             log.warning("Decoding with Python's json: %s", error)
+    else:
+        _decode, _quick = speed.decode, speed.canonical
+
+
+def _decode_first(body: bytes) -> Any:
+    _choose()
     return _decode(body)
 
 
+def _quick_first(o: Any) -> bytes | None:
+    _choose()
+    return _quick(o)
+
+
 _decode: Callable[[bytes], Any] = _decode_first
+_quick: Callable[[Any], bytes | None] = _quick_first
 
 
 def __getattr__(name: str) -> ModuleType:

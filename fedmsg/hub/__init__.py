@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from fedmsg.hub import daemon
 from fedmsg.hub.consumer import Consumer
-from fedmsg.hub.handling import ZMQMessage
+from fedmsg.hub.hooks import ZMQMessage
 from fedmsg.hub.hub import Hub, Outcome, provide_moksha
 from fedmsg.hub.producer import PollingProducer, Producer
 

@@ -10,9 +10,13 @@ from typing import Any, cast
 from fedmsg import encoding
 from fedmsg.config import settings
 from fedmsg.hub.runner import ConsumerRunner
-from fedmsg.hub.subscriptions import as_topics
 
-__all__ = ["Consumer", "runner_of"]
+__all__ = ["Consumer", "as_topics", "runner_of"]
+
+
+def as_topics(topic: Any) -> list[str]:
+    """Return a list of a consumer's ``topic``, which is text or some collection of texts."""
+    return [topic] if isinstance(topic, str) else [str(one) for one in topic]
 
 
 class Consumer:

@@ -31,8 +31,6 @@ def run_hub(make: Callable[[], Hub], what: str, *, websocket: bool = False) -> N
             same configuration, and only one of them can serve its port.
 
     Raises:
-        RefusedAtStart: Consumers or producers are enabled, and none can be started.
-        AddressInUse: An address is taken.
         WorkLeft: Time was up before everything was handled, and nothing is kept for the next start.
     """
     with StopSignals() as stop:
@@ -57,15 +55,8 @@ def main(
 ) -> None:
     """Run a hub as ``moksha.hub.main`` does, until SIGTERM, SIGINT or ``reactor.stop``.
 
-    Args:
-        argv: Ignored.
-        options: The configuration; None is `fedmsg.config.conf`.
-        consumers: The classes of consumers to run; the installed ones when not given.
-        producers: The same for producers.
-        framework: Ignored.
-
-    Raises:
-        FedmsgError: The hub can't start, or stopped with work left.
+    The options are the configuration, where None is `fedmsg.config.conf`; without classes of consumers and of
+    producers, it runs the installed ones.
     """
     config = conf.copy() if options is None else dict(options)
     run_hub(lambda: Hub({**settings.defaults(), **config}, consumers, producers), "running")

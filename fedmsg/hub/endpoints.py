@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which addresses a hub receives from, and which it publishes at."""
+"""Where a hub receives from, and what it publishes through for its consumers and producers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from fedmsg import _wire, encoding
 from fedmsg.config import settings
-from fedmsg.transport.zmq import addresses
+from fedmsg.exceptions import ConfigError, MessageError
+from fedmsg.transport.zmq import addresses, publisher
 
-__all__ = ["Inbound", "inbound", "outbound"]
+__all__ = ["Inbound", "Outgoing", "inbound", "outbound"]
 
 
 class Inbound(NamedTuple):
@@ -33,9 +36,6 @@ def _split(value: Any) -> list[str]:
 def inbound(config: Mapping[str, Any]) -> Inbound:
     """Return where a hub receives from: all endpoints, or what moksha's own settings name.
 
-    Args:
-        config: The configuration.
-
     Raises:
         ConfigError: Something in it is no address.
     """
@@ -54,13 +54,60 @@ def inbound(config: Mapping[str, Any]) -> Inbound:
 
 
 def outbound(config: Mapping[str, Any]) -> list[str]:
-    """Return where a hub publishes what its consumers send through it; the first free address is bound.
-
-    Args:
-        config: The configuration.
-    """
+    """Return where a hub publishes what its consumers send through it; the first free address is bound."""
     own = _split(config.get("zmq_publish_endpoints"))
     if own:
         return own
     name = config.get("name")
     return addresses.as_list((settings.get(config, "endpoints") or {}).get(name)) if name else []
+
+
+class Outgoing:
+    """A publisher that is bound at the first free address when it is first needed; threads share it."""
+
+    def __init__(self, config: Mapping[str, Any], addresses: list[str]) -> None:
+        self._config = config
+        self._addresses = addresses
+        self._publisher: publisher.Publisher | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def open(self) -> publisher.Publisher:
+        """Open it, or return what is open.
+
+        Raises:
+            ConfigError: There is no address to publish at, or it was closed.
+            AddressInUse: All addresses are taken.
+        """
+        with self._lock:
+            if self._publisher is None:
+                if not self._addresses:
+                    raise ConfigError(
+                        "this hub has no address to publish at: set name to a name in endpoints, or set "
+                        "zmq_publish_endpoints; or publish with fedmsg.publish()"
+                    )
+                if self._closed:
+                    raise ConfigError("this hub has stopped")
+                self._publisher = publisher.open_bound(self._config, "zmq_publish_endpoints", self._addresses)
+            return self._publisher
+
+    def send(self, topics: Iterable[str], message: Any, *, jsonify: bool) -> None:
+        """Publish a message for each of its topics, as `Hub.send_message` does."""
+        text = encoding.dumps(message) if jsonify else message
+        limit = settings.get(self._config, "max_message_size")
+        for topic in topics:
+            try:
+                frame, body = topic.encode(), text if isinstance(text, bytes) else text.encode()
+            except UnicodeEncodeError as error:
+                raise MessageError(f"{error.object[:100]!r} can't be written in UTF-8", "utf-8") from error
+            _wire.check_topic(frame)
+            _wire.check_size(len(frame) + len(body), limit)
+            self.open().send(frame, body)
+
+    def close(self) -> None:
+        """Close it for good; a second call does nothing."""
+        with self._lock:
+            self._closed = True
+            if self._publisher is not None:
+                publisher.close(self._publisher)
+                self._publisher = None

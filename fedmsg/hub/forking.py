@@ -29,11 +29,7 @@ os.register_at_fork(after_in_child=_count_fork)
 
 
 class ForkGuard:
-    """Ends the process in a child that was forked after the guard was made.
-
-    Attributes:
-        forks: What ``forking.forks`` was then.
-    """
+    """Ends the process in a child that was forked after the guard was made."""
 
     __slots__ = ("forks",)
 
@@ -46,11 +42,7 @@ class ForkGuard:
         return self.forks != forks
 
     def check(self, error: BaseException | None = None) -> None:
-        """End the process if it is a forked child.
-
-        Args:
-            error: What the code that has forked raised; None where it returned.
-        """
+        """End the process if it is a forked child, whose code has raised an error or returned."""
         if self.forks != forks:
             _end_process(error)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What happens to one message of a consumer: decode, check, `consume`, retries, dead letter, counts."""
+"""What happens to each message of a consumer: decode, check, `consume`, retries, dead letter, acknowledgement."""
 
 from __future__ import annotations
 
@@ -7,152 +7,37 @@ import copy
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.service import Waker
-from fedmsg._util.text import quoted
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
 from fedmsg.hub import forking
 from fedmsg.hub.forking import ForkGuard
+from fedmsg.hub.hooks import RunnerHooks, ZMQMessage, name_of
 from fedmsg.store.spool import DeadLetters, SpooledMessage
 from fedmsg.transport.base import Delivery
 
-__all__ = ["Interrupted", "MessageHandler", "RunnerHooks", "ZMQMessage", "name_of"]
+if TYPE_CHECKING:
+    from fedmsg.hub.runner import Acknowledgements
+
+__all__ = ["Batch", "MessageHandler"]
 
 MAX_RETRY_DELAY_S = 60.0
 
 
-class ZMQMessage:
-    """A message as text, for consumers that decode it themselves.
-
-    Args:
-        topic: Its topic.
-        body: The envelope as JSON.
-    """
-
-    def __init__(self, topic: str, body: Any) -> None:
-        self.topic = topic
-        self.body = body
-
-    @classmethod
-    def of(cls, delivery: Delivery) -> ZMQMessage:
-        """Return a delivery as text, which the receiver may change."""
-        return cls(delivery.frame.decode("utf-8", "replace"), delivery.data.decode("utf-8", "replace"))
-
-    def __json__(self) -> dict[str, Any]:
-        """Return the topic and the body, as a dict."""
-        return {"topic": self.topic, "body": self.body}
-
-
 class Interrupted(BaseException):
-    """The hub stops before a message has had all its tries; the message is to be spooled.
-
-    Args:
-        first: What else is to be spooled, and comes before it.
-    """
-
-    def __init__(self, *first: Any) -> None:
-        super().__init__(*first)
-        self.first = first
-
-
-class RunnerHooks:
-    """What a base class adds to the handling of its consumers, apart from the names that their authors use.
-
-    Attributes:
-        service: The name in ``endpoints`` of which every message has to be seen, in order, whatever its topic.
-        admits: Whether `admit` is called.
-        selects: Whether `due` is called.
-        notes_start: Whether `started` is called.
-        notes_end: Whether `finished` is called.
-        idle: Methods of base classes that have nothing to do for this consumer; they are not called.
-    """
-
-    service: str | None = None
-    admits: bool = False
-    selects: bool = False
-    notes_start: bool = False
-    notes_end: bool = False
-    idle: AbstractSet[Any] = frozenset()
-
-    def prepare(self) -> None:
-        """Raise what keeps the consumer from working; called when the hub starts."""
-
-    def missed(self) -> Iterator[Any]:
-        """Yield the messages to handle before those that arrive; they are checked already."""
-        return iter(())
-
-    def validate_as_of(self, consumer: Any, message: Any, since: float) -> None:  # noqa: ARG002 - for subclasses
-        """Check a message that arrived some time ago.
-
-        Args:
-            consumer: The consumer.
-            message: The message.
-            since: When it arrived, in seconds since the epoch.
-
-        Raises:
-            RuntimeWarning: It must not be handled.
-        """
-        consumer.validate(message)
-
-    def admit(self, message: Any) -> None:
-        """Check a valid message once more, by what was handled before.
-
-        Raises:
-            MessageError: It must not be handled.
-        """
-
-    def due(self, message: Any, item: Any) -> Iterable[Any]:  # noqa: ARG002 - for subclasses
-        """Return the messages to handle now that one has arrived.
-
-        Args:
-            message: What `consume` gets.
-            item: What it was made from.
-        """
-        return (message,)
-
-    def started(self, message: Any) -> None:
-        """Note that the handling of a message starts."""
-
-    def finished(self, message: Any) -> None:
-        """Note that a message was handled."""
-
-    def started_many(self, messages: list[Any]) -> None:
-        """Note that the handling of a batch starts."""
-
-    def finished_many(self, messages: list[Any]) -> None:
-        """Note that a batch was handled."""
-
-    def totals(self) -> dict[str, int]:
-        """Return further counts of messages, by kind."""
-        return {}
-
-    def end(self) -> None:
-        """Wait for nothing any more: the hub begins to stop."""
-
-    def close(self) -> None:
-        """Close what is open: the hub has stopped."""
+    """The hub stops before a message has had all its tries: it is to be spooled, after those in ``args``."""
 
 
 class MessageHandler:
     """Takes messages of one consumer through `consume`; all its workers share it.
 
-    Args:
-        consumer: The consumer.
-        config: The configuration.
-
     Attributes:
-        hooks: What the base class of the consumer adds.
         own_work: The consumer's own `_do_work`, where it is not that of the base class.
-        dead: Where messages go whose handling failed for good.
-        retries: How often a message is tried again.
         cut: Whether the hub does not wait any more for what is left.
         lock: Held to change a counter.
-        totals: Counts of messages, by kind.
-        times: How long the last messages took, in seconds.
     """
 
     def __init__(self, consumer: Any, config: Mapping[str, Any]) -> None:
@@ -162,7 +47,7 @@ class MessageHandler:
         self.retries: int = settings.get(config, "consume_retries")
         self.cut = False
         self.lock = threading.Lock()
-        self.totals = dict.fromkeys(("handled", "failed", "refused", "retried", "dead"), 0)
+        self.totals = dict.fromkeys(("handled", "failed", "rejected", "retried", "dead"), 0)
         self.times: deque[float] = deque(maxlen=1024)
         self._consumer = consumer
         self._delay: float = settings.get(config, "consume_retry_delay")
@@ -176,11 +61,10 @@ class MessageHandler:
         """Wait between retries for this waker, which is woken when the hub stops."""
         self._stop_waker = stop_waker
         self._fork_guard = ForkGuard()
-        consumer, hooks = self._consumer, self.hooks
-        self._is_plain = not hooks.selects and self.own_work is None
+        self._is_plain = not self.hooks.selects and self.own_work is None
         # Looked up once: a test that replaces a method does that before the start.
-        self._before = self._unless_idle(consumer.pre_consume)
-        self._after = self._unless_idle(consumer.post_consume)
+        self._before = self._unless_idle(self._consumer.pre_consume)
+        self._after = self._unless_idle(self._consumer.post_consume)
 
     def _unless_idle(self, method: Any) -> Any:
         return None if getattr(method, "__func__", None) in self.hooks.idle else method
@@ -193,14 +77,7 @@ class MessageHandler:
     # ---------------------------------------------------------------- before consume
 
     def handle(self, item: Any) -> BaseException | None:
-        """Handle a message from the queue: check it, and process it and those due before it.
-
-        Returns:
-            Why it is not done, None when it was handled or is a dead letter.
-
-        Raises:
-            Interrupted: The hub stops, and the message should be spooled.
-        """
+        """Handle a message from the queue: check it, and process it and those due before it; returns as `process`."""
         try:
             message = self.accept(item)
         except MessageError as error:
@@ -225,17 +102,13 @@ class MessageHandler:
         return self.hooks.due(message, item) if self.hooks.selects else (message,)
 
     def accept(self, item: Any) -> Any:
-        """Check a message from the queue; return what `consume` gets.
-
-        Raises:
-            MessageError: It was rejected, and counted.
-        """
+        """Return what `consume` gets for a message from the queue; one that must not be handled is counted."""
         try:
             message = self.open(item)
             if self.hooks.admits and isinstance(item, Delivery):
                 self.hooks.admit(message)
         except MessageError as error:
-            self.count("refused")
+            self.count("rejected")
             rejections = getattr(self._consumer.hub, "rejections", None)
             if rejections is not None:
                 rejections.add(item.address, error)
@@ -243,11 +116,7 @@ class MessageHandler:
         return message
 
     def open(self, item: Any) -> Any:
-        """Return what `consume` gets for a message from the queue.
-
-        Raises:
-            MessageError: It must not be handled.
-        """
+        """Return what `consume` gets for a message; raise MessageError if it must not be handled."""
         if not isinstance(item, Delivery):
             # It was put there by a program, or by `_consume`, which has checked it.
             return item
@@ -291,14 +160,11 @@ class MessageHandler:
 
         Returns:
             Why it is not done, None when it was handled or is a dead letter.
-
-        Raises:
-            Interrupted: The hub stops, and the message should be spooled.
         """
         start = time.perf_counter()
         consumer = self._consumer
         if self.hooks.notes_start:
-            self.hooks.started(message)
+            self.hooks.started((message,))
         if self._before is not None:
             self._call(self._before, message)
         original = item
@@ -314,7 +180,7 @@ class MessageHandler:
         if self._after is not None:
             self._call(self._after, message)
         if self.hooks.notes_end:
-            self.hooks.finished(message)
+            self.hooks.finished((message,))
         with self.lock:
             consumer.headcount_out += 1
             self.totals["handled" if error is None else "failed"] += 1
@@ -325,10 +191,10 @@ class MessageHandler:
         """Pass valid messages to `consume_many`; whether it has returned."""
         start = time.perf_counter()
         consumer = self._consumer
-        self.hooks.started_many(messages)
+        self.hooks.started(messages)
         if self._call(consumer.consume_many, messages) is not None:
             return False
-        self.hooks.finished_many(messages)
+        self.hooks.finished(messages)
         with self.lock:
             consumer.headcount_out += len(messages)
             self.totals["handled"] += len(messages)
@@ -357,16 +223,16 @@ class MessageHandler:
         return None
 
     def _retry(self, original: Any, error: BaseException) -> tuple[BaseException | None, int]:
-        """Try a message again that has failed once; return what the last try failed with, and how many there were.
-
-        Raises:
-            Interrupted: The hub stops, and the message should be spooled.
-        """
+        """Try a message again that has failed once; return what the last try failed with, and how many there were."""
         last: BaseException | None = error
         tries = 1
         while last is not None and tries <= self.retries:
             # The wait reaches its maximum long before doubling leaves the range of numbers.
-            self._pause(min(self._delay * 2.0 ** min(tries - 1, 30), MAX_RETRY_DELAY_S))
+            seconds = min(self._delay * 2.0 ** min(tries - 1, 30), MAX_RETRY_DELAY_S)
+            if self._stop_waker is None:
+                time.sleep(seconds)
+            elif self._stop_waker.poll(seconds):
+                raise Interrupted
             self.count("retried")
             try:
                 message = self.open(original) if isinstance(original, Delivery) else _copy(original)
@@ -377,12 +243,6 @@ class MessageHandler:
             tries += 1
         return last, tries
 
-    def _pause(self, seconds: float) -> None:
-        if self._stop_waker is None:
-            time.sleep(seconds)
-        elif self._stop_waker.poll(seconds):
-            raise Interrupted
-
 
 def _copy(message: Any) -> Any:
     """Copy a message that a program has put on the queue, which may be anything."""
@@ -392,12 +252,95 @@ def _copy(message: Any) -> Any:
         return message
 
 
-def name_of(message: Any) -> str:
-    """Return the id of a message for the log; the message may be anything."""
-    if isinstance(message, ZMQMessage):
-        return f"with the topic {quoted(str(message.topic))}"
-    if isinstance(message, list):
-        return f"{name_of(message[0])} and {len(message) - 1} more"
-    body = message.get("body") if isinstance(message, dict) else None
-    msg_id = body.get("msg_id") if isinstance(body, dict) else None
-    return quoted(msg_id) if isinstance(msg_id, str) else "without an id"
+class Batch:
+    """The messages that one worker has taken, and how far it is with them.
+
+    Attributes:
+        items: The messages.
+        at: Which of them it handles.
+        since: Since when, on the clock of `time.monotonic`.
+        aside: Messages whose handling was broken off, for the next start.
+    """
+
+    def __init__(self, consumer: Any, handler: MessageHandler, acknowledgements: Acknowledgements) -> None:
+        self.items: list[Any] = []
+        self.at = 0
+        self.since = 0.0
+        self.aside: list[Any] = []
+        self._consumer = consumer
+        self._handler = handler
+        self._acknowledgements = acknowledgements
+        self._fork_guard = ForkGuard()
+
+    def handle_each(self) -> int:
+        """Handle the messages one by one, until the hub does not wait any more; return how many are finished."""
+        handler = self._handler
+        handle = handler.handle
+        for number, item in enumerate(self.items):
+            if handler.cut:
+                return number
+            self.at = number
+            self._guarded(handle, item)
+        return len(self.items)
+
+    def handle_checked(self, message: Any) -> None:
+        """Handle one message that was checked already."""
+        self.items, self.at = [message], 0
+        self._guarded(self._handler.process, message)
+
+    def _guarded(self, handle: Any, item: Any) -> None:
+        """Handle one message, and acknowledge it; whatever happens, the thread goes on."""
+        self.since = time.monotonic()
+        try:
+            error = handle(item)
+        except Interrupted as stop:
+            self.aside += [*stop.args, item]
+            return
+        except BaseException as problem:
+            self._fork_guard.check(problem)
+            # A thread of a hub ends when the hub does. Nothing else ends it.
+            self._consumer.log.exception("handling message %s failed", name_of(item))
+            error = problem
+        if self._acknowledgements.open:
+            self._acknowledgements.finish(item, error)
+
+    def handle_many(self) -> int:
+        """Pass the messages to `consume_many`; where that fails, handle them one by one."""
+        self.since = time.monotonic()
+        pairs: list[tuple[Any, Any]] = []
+        for item in self.items:
+            try:
+                message = self._handler.accept(item)
+            except MessageError as error:
+                self._acknowledgements.finish(item, error)
+            else:
+                own = [(one, item if one is message else None) for one in self._handler.due(message, item)]
+                if all(one is not message for one, _ in own):
+                    self._acknowledgements.finish(item)  # it was handled before
+                pairs += own
+        if pairs and self._handler.process_many([message for message, _ in pairs]):
+            for _, item in pairs:
+                self._acknowledgements.finish(item)
+        else:
+            self._handle_pairs(pairs)
+        return len(self.items)
+
+    def _handle_pairs(self, pairs: list[tuple[Any, Any]]) -> None:
+        for message, item in pairs:
+            if self._handler.cut or self.aside:
+                self.aside.append(message if item is None else item)
+            elif isinstance(item, Delivery):
+                # It was found valid, and consume_many() may have changed it.
+                self._guarded(lambda one: self._handler.process(self._handler.open(one), one), item)
+            else:
+                self._guarded(self._handler.process, message)
+
+    def describe(self) -> str:
+        """Return a line about the message that it handles."""
+        item = self.items[self.at]
+        try:
+            name = f"the message {name_of(item if isinstance(item, dict) else {'body': item.envelope()})}"
+        except Exception:  # noqa: BLE001 - it may be anything, and is only to be named
+            name = "a message"
+        seconds = time.monotonic() - self.since
+        return f"{type(self._consumer).__name__} has worked for {seconds:.1f} s on {name}"

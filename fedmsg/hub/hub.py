@@ -23,12 +23,11 @@ from fedmsg.hub import consumer as consumers_
 from fedmsg.hub import endpoints, moksha
 from fedmsg.hub import producer as producers_
 from fedmsg.hub.consumer import Consumer
+from fedmsg.hub.endpoints import Outgoing
 from fedmsg.hub.forking import ForkGuard
-from fedmsg.hub.loop import Loop
-from fedmsg.hub.outgoing import Outgoing
+from fedmsg.hub.loop import Callback, Loop
 from fedmsg.hub.producer import MonitoringProducer, Producer, ProducerRunner
 from fedmsg.hub.runner import ConsumerRunner
-from fedmsg.hub.subscriptions import Callback, Subscriptions
 from fedmsg.monitoring import metrics
 from fedmsg.transport.base import Delivery
 from fedmsg.transport.zmq import curve
@@ -55,23 +54,14 @@ class Outcome(NamedTuple):
 
 
 class _Plugins:
-    """Makes instances of the classes that a hub runs.
-
-    Attributes:
-        running: The instances that are ready.
-        failed: What could not be imported or constructed, as lines for a person.
-    """
+    """Makes instances of the classes that a hub runs: those that are ready, and a line for each that failed."""
 
     def __init__(self) -> None:
         self.running: list[Any] = []
         self.failed: list[str] = []
 
     def installed(self, *groups: str) -> list[Any]:
-        """Return the classes that installed distributions declare.
-
-        Args:
-            groups: The groups of entry points; an entry may be one class or a collection of them.
-        """
+        """Return the classes that the entry points of some groups name, one or a collection each."""
         found: list[Any] = []
         for group in groups:
             for _, loaded in plugins.load(group, self.failed):
@@ -80,12 +70,7 @@ class _Plugins:
         return list({id(one): one for one in found}.values())
 
     def construct(self, classes: Iterable[Any], make: Any) -> None:
-        """Make an instance of each class, and keep those that are ready to run.
-
-        Args:
-            classes: The classes.
-            make: Makes an instance of one.
-        """
+        """Make an instance of each class, and keep those that are ready to run."""
         for kind in classes:
             name = f"{getattr(kind, '__module__', '?')}:{getattr(kind, '__qualname__', kind)}"
             try:
@@ -134,11 +119,10 @@ class Hub:
         self.rejections = RejectionLog(log)
         self.stop_by: float | None = None
         self.on_stop_request: Callable[[], object] = self.stop
-        self._subscriptions = Subscriptions(strict=settings.get(self.config, "zmq_strict"))
         self._inbound = inbound or endpoints.inbound(self.config)
         self._outbound = endpoints.outbound(self.config) if outbound is None else list(outbound)
         self._outgoing = Outgoing(self.config, self._outbound)
-        self._loop = Loop(self.config, self._inbound, self._subscriptions, self.rejections)
+        self._loop = Loop(self.config, self._inbound, self.rejections)
         self._started = False
         self._stopping = False
         self._outcome: Outcome | None = None
@@ -171,7 +155,7 @@ class Hub:
 
     def _make(self, kind: Any) -> Any:
         """Construct a consumer or producer; one that is not to run leaves no subscriptions behind."""
-        before, one = len(self._subscriptions), None
+        before, one = self._loop.subscriptions.members, None
         try:
             one = kind(self)
         except Exception as error:
@@ -182,8 +166,8 @@ class Hub:
             log.debug("%s is disabled, and its constructor failed: %r", kind, error)
         finally:
             if not getattr(one, "_initialized", False):
-                for callback in self._subscriptions.cut(before):
-                    self._loop.runners.pop(callback, None)
+                for callback in set(self._loop.subscriptions.members) - set(before):
+                    self.unsubscribe(callback)
         return one
 
     # ---------------------------------------------------------------- for consumers and producers
@@ -191,7 +175,7 @@ class Hub:
     @property
     def topics(self) -> dict[str, list[Callback]]:
         """The callbacks of each topic that is subscribed to."""
-        return self._subscriptions.topics
+        return self._loop.subscriptions.topics
 
     @property
     def num_consumers(self) -> int:
@@ -216,12 +200,12 @@ class Hub:
             runner = consumers_.runner_of(owner)
             runner.queue.on_room = self._loop.wake
             self._loop.runners[callback] = runner
-        self._subscriptions.add(topic, callback)
+        self._loop.subscriptions.add(callback, topic)
         self._loop.wake()
 
     def unsubscribe(self, callback: Callback) -> None:
         """Call a callback no more."""
-        self._subscriptions.remove(callback)
+        self._loop.subscriptions.remove(callback)
         self._loop.runners.pop(callback, None)
         self._loop.wake()
 
@@ -235,16 +219,14 @@ class Hub:
 
         Raises:
             ConfigError: The hub has no address to publish at.
-            MessageError: The message is too large, or its topic is no text.
+            MessageError: A receiver would have to reject it.
         """
         self._outgoing.send([topic] if isinstance(topic, str) else topic, message, jsonify=jsonify)
 
     def inject(self, topic: str, body: Any) -> None:
         """Deliver a message that did not come over the bus to the consumers of its topic, as if it had.
 
-        Args:
-            topic: The full topic.
-            body: The envelope; anything else is put into one.
+        A body that is not the envelope of the topic is put into one.
 
         Raises:
             MessageError: It would be rejected from any publisher, or there is no room for it.
@@ -282,9 +264,6 @@ class Hub:
         folder = settings.get(self.config, "state_directory") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         for runner in self._consumer_runners:
             runner.load(folder or None, retry_dead_letters=self._retry_dead_letters)
-        for callback, runner in self._loop.runners.items():
-            if runner.hooks.service is not None:
-                self._subscriptions.add_service(runner.hooks.service, callback)
         self._started = True
         self._loop.start()
         for runner in self._consumer_runners:
@@ -340,18 +319,13 @@ class Hub:
     # ---------------------------------------------------------------- stopping
 
     def stop(self, timeout: float | None = None) -> Outcome:
-        """Receive no more, let the consumers work on for a while, keep what is left. A second call does nothing.
+        """Receive no more, let the consumers work on for a while, keep what is left; return what became of it.
 
-        In a forked child it does nothing: the hub is its parent's.
+        A second call does nothing, nor does one in a forked child: the hub is its parent's. What the hub has ended
+        with before is raised.
 
         Args:
             timeout: Seconds for all of it; ``stop_timeout`` when not given.
-
-        Returns:
-            What became of the messages.
-
-        Raises:
-            Exception: The hub had ended with it before.
         """
         limit = float(settings.get(self.config, "stop_timeout") if timeout is None else timeout)
         if self._fork_guard.is_child:
@@ -454,13 +428,7 @@ def _is_queued(consumer: Consumer, callback: Any) -> bool:
 
 
 class RunningHub(Hub):
-    """A hub that runs as soon as it is made.
-
-    Args:
-        config: The configuration.
-        consumers: The classes of consumers to run; the installed ones when not given.
-        producers: The same for producers.
-    """
+    """A hub that runs as soon as it is made."""
 
     def __init__(self, config: Mapping[str, Any], consumers: Any = None, producers: Any = None) -> None:
         super().__init__(config, consumers, producers)

@@ -13,18 +13,21 @@ from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
+from fedmsg.filters import SubscriptionIndex
 from fedmsg.hub.consumer import Consumer
 from fedmsg.hub.endpoints import Inbound
 from fedmsg.hub.forking import ForkGuard
-from fedmsg.hub.handling import ZMQMessage
+from fedmsg.hub.hooks import ZMQMessage
 from fedmsg.hub.runner import ConsumerRunner
-from fedmsg.hub.subscriptions import Callback, Subscriptions
 from fedmsg.transport.base import Delivery
 from fedmsg.transport.zmq.source import Source
 
-__all__ = ["INJECTED", "Loop"]
+__all__ = ["INJECTED", "Callback", "Loop"]
 
 log = logging.getLogger("fedmsg.hub")
+
+#: Takes a message.
+Callback = Callable[[Any], object]
 
 # How many messages are received before they are offered to consumers.
 _BATCH = 1000
@@ -42,33 +45,25 @@ def _ignore(_count: int) -> None:
 class Loop(ServiceThread):
     """Receives, and offers each message to the consumers that have subscribed to its topic.
 
-    Args:
-        config: The configuration.
-        inbound: Where to receive from.
-        subscriptions: The callbacks of each topic.
-        rejections: Where rejected messages are counted and logged.
-
     Attributes:
+        subscriptions: The callbacks of each topic.
         runners: The runners of the callbacks whose messages go to a queue; other callbacks are called.
         injected: What did not come by the sockets and waits for its turn.
-        failure: What the loop ended with, if not as it should.
         on_dispatch: Called with the number of messages each time that some have been dispatched.
     """
 
-    def __init__(
-        self, config: Mapping[str, Any], inbound: Inbound, subscriptions: Subscriptions, rejections: RejectionLog
-    ) -> None:
+    def __init__(self, config: Mapping[str, Any], inbound: Inbound, rejections: RejectionLog) -> None:
         super().__init__("fedmsg-hub")
+        self.subscriptions: SubscriptionIndex[Callback] = SubscriptionIndex(strict=settings.get(config, "zmq_strict"))
         self.runners: dict[Callback, ConsumerRunner] = {}
         self.injected: deque[Delivery] = deque()
         self.on_dispatch: Callable[[int], object] = _ignore
         self._config = config
         self._inbound = inbound
-        self._subscriptions = subscriptions
         self._rejections = rejections
         self._blocking = bool(settings.get(config, "moksha.blocking_mode"))
         self._source: Source | None = None
-        self._subscribed: set[bytes] = set()
+        self._subscribed: tuple[str, ...] = ()
         # Callbacks that get all that comes by an address, whatever its topic.
         self._whole: dict[str, tuple[Callback, ...]] = {}
         self._calling: Callback | None = None
@@ -88,11 +83,7 @@ class Loop(ServiceThread):
             source.wake()
 
     def inject(self, delivery: Delivery) -> None:
-        """Dispatch a message that did not come by the sockets.
-
-        Raises:
-            MessageError: There is no room for it.
-        """
+        """Dispatch a message that did not come by the sockets; raise MessageError where there is no room for it."""
         if len(self.injected) >= INJECTED:
             raise MessageError("too many messages wait to be handled", "full")
         self.injected.append(delivery)
@@ -104,11 +95,7 @@ class Loop(ServiceThread):
         self.wake()
 
     def wait(self, deadline: float) -> list[str]:
-        """Wait for its end; return what keeps it, as lines for a person.
-
-        Args:
-            deadline: Until when, on the clock of `time.monotonic`.
-        """
+        """Wait for its end, until a time on the clock of `time.monotonic`; return what keeps it, as lines."""
         if self.is_current or self.join(deadline - time.monotonic()):
             return []
         # It may have a batch that it is about to put on the queues. Only a callback can keep it for long.
@@ -133,7 +120,12 @@ class Loop(ServiceThread):
                 self._source = None
 
     def _open(self) -> Source:
-        endpoints, services = self._inbound.endpoints, self._subscriptions.services
+        endpoints = self._inbound.endpoints
+        services: dict[str, tuple[Callback, ...]] = {}
+        for callback, runner in self.runners.items():
+            name = runner.hooks.service
+            if name is not None:
+                services[name] = (*services.get(name, ()), callback)
         # Of an address under two names it is the first that counts, as for the source.
         names = {address: name for name, address in reversed(endpoints)}
         self._whole = {address: services[name] for address, name in names.items() if name in services}
@@ -162,17 +154,20 @@ class Loop(ServiceThread):
         return not any(queue.unfinished if self._blocking else queue.full for queue in queues)
 
     def _follow_subscriptions(self, source: Source) -> None:
-        wanted = self._subscriptions.prefixes
-        if wanted != self._subscribed:
-            source.subscribe(wanted - self._subscribed)
-            source.unsubscribe(self._subscribed - wanted)
+        wanted, before = self.subscriptions.prefixes, self._subscribed
+        if wanted != before:
+            source.subscribe({*wanted} - {*before})
+            source.unsubscribe({*before} - {*wanted})
             self._subscribed = wanted
 
     def _dispatch(self, batch: list[Delivery]) -> None:
-        subscribers = self._subscriptions.subscribers
+        matching = self.subscriptions.matching
+        of_topic: dict[bytes, tuple[Callback, ...]] = {}
         groups: dict[Callback, list[Delivery]] = defaultdict(list)
         for message in batch:
-            takers = subscribers(message.frame)
+            takers = of_topic.get(message.frame)
+            if takers is None:
+                takers = of_topic[message.frame] = matching(message.frame.decode(errors="replace"))
             if message.address in self._whole:
                 takers = tuple(dict.fromkeys((*takers, *self._whole[message.address])))
             message.takers = len(takers)
@@ -188,7 +183,7 @@ class Loop(ServiceThread):
         # After the queues: a callback may do anything, and may even stop the hub.
         for taker, message in calls:
             # A callback before it may have withdrawn it.
-            if taker in subscribers(message.frame):
+            if taker in self.subscriptions.members:
                 self._calling = taker
                 self._call(taker, message)
         self._calling = None

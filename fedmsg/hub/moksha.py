@@ -1,31 +1,142 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The names of moksha that plugins of 1.x import. In a hub's process they are always ours."""
+"""The names of moksha that plugins of 1.x import, and of Twisted's reactor. In a hub's process they are always ours."""
 
 from __future__ import annotations
 
+import heapq
 import importlib.machinery
+import itertools
+import logging
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+from fedmsg._util.service import ServiceThread, start_thread
 from fedmsg.hub.consumer import Consumer
-from fedmsg.hub.handling import ZMQMessage
+from fedmsg.hub.forking import ForkGuard
+from fedmsg.hub.hooks import ZMQMessage
 from fedmsg.hub.producer import MonitoringProducer, PollingProducer, Producer
-from fedmsg.hub.reactor import Reactor
 
-__all__ = ["MODULES", "REACTOR", "clear_running", "register", "set_running"]
+__all__ = ["MODULES", "REACTOR", "Reactor", "clear_running", "register", "set_running"]
+
+log = logging.getLogger("fedmsg.hub")
+
+
+class _Call:
+    """A call that is made at its time, unless it is cancelled before."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function: Callable[[], object] | None = function
+
+    def cancel(self) -> None:
+        """Don't make it."""
+        self._function = None
+
+    def active(self) -> bool:
+        """Whether it is still to be made."""
+        return self._function is not None
+
+    def make(self) -> None:
+        """Make it."""
+        function, self._function = self._function, None
+        if function is not None:
+            function()
+
+
+class _CallThread(ServiceThread):
+    """Makes calls one after the other, each at its time."""
+
+    def __init__(self) -> None:
+        super().__init__("fedmsg-calls")
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        # Those due at the same time stay in their order.
+        self._calls: list[tuple[float, int, _Call]] = []
+
+    def add(self, due: float, call: _Call) -> None:
+        """Make a call at a time on the clock of `time.monotonic`."""
+        with self._lock:
+            heapq.heappush(self._calls, (due, next(self._numbers), call))
+        self.waker.wake()
+
+    def run(self) -> None:
+        """Make calls until the end."""
+        self.ready()
+        while not self.stopping:
+            self.waker.clear()
+            now, due = time.monotonic(), []
+            with self._lock:
+                while self._calls and self._calls[0][0] <= now:
+                    due.append(heapq.heappop(self._calls)[2])
+                pause = self._calls[0][0] - now if self._calls else None
+            for call in due:
+                call.make()
+            if not due:
+                self.waker.poll(pause)
+
+
+class Reactor:
+    """What plugins use of Twisted's reactor: calls that are made later or in threads; what they raise is logged."""
+
+    def __init__(self) -> None:
+        self.hubs: list[Any] = []
+        self._lock = threading.Lock()
+        self._thread: _CallThread | None = None
+
+    def callInThread(self, function: Callable[..., object], *args: Any, **kw: Any) -> None:  # noqa: N802 - Twisted's name
+        """Call a function in a thread of its own."""
+        start_thread(_guarded(function, args, kw), "fedmsg-call")
+
+    def callFromThread(self, function: Callable[..., object], *args: Any, **kw: Any) -> None:  # noqa: N802 - Twisted's name
+        """Call a function in the one thread that makes all such calls, one after the other."""
+        self.callLater(0.0, function, *args, **kw)
+
+    def callLater(self, delay: float, function: Callable[..., object], *args: Any, **kw: Any) -> _Call:  # noqa: N802 - Twisted's name
+        """Call a function in so many seconds, in that thread; return something with ``cancel()`` and ``active()``."""
+        call = _Call(_guarded(function, args, kw))
+        with self._lock:
+            if self._thread is None:
+                thread = _CallThread()
+                thread.start()
+                self._thread = thread
+        self._thread.add(time.monotonic() + float(delay), call)
+        return call
+
+    def stop(self) -> None:
+        """Stop the hubs of this process; a daemon ends with its hub."""
+        for hub in list(self.hubs):
+            hub.on_stop_request()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"reactor.{name} is Twisted's, and this hub runs without it: it has callInThread, callLater, "
+            "callFromThread, stop"
+        )
+
+
+def _guarded(function: Callable[..., object], args: tuple[Any, ...], kw: dict[str, Any]) -> Callable[[], None]:
+    def call() -> None:
+        guard = ForkGuard()
+        try:
+            function(*args, **kw)
+        except BaseException as error:
+            guard.check(error)
+            # The thread that makes the calls goes on, whatever one of them does.
+            log.exception("a call of %r failed", function)
+        guard.check()
+
+    return call
+
 
 #: The one reactor of the process.
 REACTOR = Reactor()
 
 
 def asbool(value: Any) -> bool:
-    """Read a switch as moksha's configuration files write it.
-
-    Raises:
-        ValueError: It is none.
-    """
+    """Read a switch as moksha's configuration files write it; a ValueError where it is none."""
     if not isinstance(value, str):
         return bool(value)
     word = value.strip().lower()
@@ -72,12 +183,7 @@ class _OtherNames:
 
 
 def register(hub: type, running_hub: type) -> None:
-    """Put the modules where ``import`` finds them; a second call does nothing.
-
-    Args:
-        hub: The class of hubs.
-        running_hub: The class of hubs that run as soon as they are made, as moksha's does.
-    """
+    """Put the modules where ``import`` finds them, with the class of hubs and that of hubs that run when made."""
     if _OtherNames in sys.meta_path:
         return
     for name in [name for name in sys.modules if name.partition(".")[0] == "moksha"]:

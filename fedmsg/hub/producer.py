@@ -21,19 +21,17 @@ _PAUSE_AFTER_FAILURE_S = 1.0
 
 
 class ProducerRunner:
-    """What a hub keeps of one producer.
-
-    Args:
-        producer: The producer.
+    """What a hub keeps of one producer: for one that is polled, the thread, and how often it was polled.
 
     Attributes:
-        producer: The producer.
         on_start: Called when the hub starts; what they raise keeps it from starting.
     """
 
     def __init__(self, producer: Any) -> None:
         self.producer = producer
         self.on_start: list[Callable[[], object]] = []
+        self.polls = self.failures = 0
+        self._thread = _PollingThread(self) if isinstance(producer, PollingProducer) else None
 
     def prepare(self) -> None:
         """Raise what keeps the producer from working."""
@@ -42,66 +40,33 @@ class ProducerRunner:
 
     def start(self) -> None:
         """Start to work."""
-
-    def stop(self) -> None:
-        """Begin to stop, without waiting."""
-
-    def wait(self, deadline: float) -> bool:  # noqa: ARG002 - for subclasses
-        """Wait for its work to end; whether it has.
-
-        Args:
-            deadline: Until when, on the clock of `time.monotonic`.
-        """
-        return True
-
-    def is_current(self) -> bool:
-        """Return whether the caller runs in its thread."""
-        return False
-
-    def totals(self) -> dict[str, int]:
-        """Return what it has done since it started, by kind."""
-        return {}
-
-
-class _PollingRunner(ProducerRunner):
-    """Polls a producer again and again, in a thread."""
-
-    def __init__(self, producer: PollingProducer) -> None:
-        super().__init__(producer)
-        self.polls = 0
-        self.failures = 0
-        self._thread: _PollingThread | None = None
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread = _PollingThread(self)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Let the thread end after the poll that it is in."""
-        self.producer.die = True
         if self._thread is not None:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Begin to stop, without waiting: the thread ends after the poll that it is in."""
+        if self._thread is not None:
+            self.producer.die = True
             self._thread.stop()
 
     def wait(self, deadline: float) -> bool:
-        """Wait for the last poll to end; whether it has."""
+        """Wait for the last poll to end, until a time on the clock of `time.monotonic`; whether it has."""
         if self._thread is None:
             return True
-        ended = self._thread.join(deadline - time.monotonic())
-        is_current = self._thread.is_current
+        ended = self._thread.join(deadline - time.monotonic()) or self._thread.is_current
         self._thread.abandon()
-        return ended or is_current
+        return ended
 
     def is_current(self) -> bool:
         """Return whether the caller runs in its thread."""
         return self._thread is not None and self._thread.is_current
 
     def totals(self) -> dict[str, int]:
-        """Return how often it was polled, and how often that failed."""
-        return {"polls": self.polls, "failures": self.failures}
+        """Return what it has done since it started, by kind."""
+        return {} if self._thread is None else {"polls": self.polls, "failures": self.failures}
 
     @property
-    def pause(self) -> float:
+    def pause_s(self) -> float:
         """Seconds between two polls."""
         frequency = self.producer.frequency
         return frequency.total_seconds() if isinstance(frequency, timedelta) else float(frequency or 0)
@@ -128,35 +93,25 @@ class _PollingRunner(ProducerRunner):
 
 
 class _PollingThread(ServiceThread):
-    def __init__(self, runner: _PollingRunner) -> None:
+    """Polls a producer again and again."""
+
+    def __init__(self, runner: ProducerRunner) -> None:
         super().__init__(f"fedmsg-{type(runner.producer).__name__}")
         self._runner = runner
-        self._guard = ForkGuard()
 
     def run(self) -> None:
         """Poll until the end."""
         self.ready()
-        runner, producer = self._runner, self._runner.producer
-        if producer.now and not producer.die:
-            self._poll()
-        while not (producer.die or self.stopping or self.waker.poll(runner.pause)):
-            self._poll()
-
-    def _poll(self) -> None:
-        if not self._runner.poll(self._guard) and not self._runner.pause:
-            self.waker.poll(_PAUSE_AFTER_FAILURE_S)
+        guard, runner, producer = ForkGuard(), self._runner, self._runner.producer
+        is_due = producer.now
+        while not (producer.die or self.stopping):
+            if is_due and not runner.poll(guard) and not runner.pause_s:
+                self.waker.poll(_PAUSE_AFTER_FAILURE_S)
+            is_due = not self.waker.poll(runner.pause_s)
 
 
 class Producer:
-    """Something that a hub keeps for as long as it runs.
-
-    Args:
-        hub: The hub; something that has only ``config`` will do for tests.
-
-    Attributes:
-        hub: The hub.
-        log: Its logger.
-    """
+    """Something that a hub keeps for as long as it runs; a hub for tests needs only ``config``."""
 
     log: Any = logging.getLogger("fedmsg.hub")
 
@@ -167,7 +122,7 @@ class Producer:
         self.DBSession: Any = None
         self.engine: Any = None
         self._exception_count = 0
-        self.__runner = _PollingRunner(self) if isinstance(self, PollingProducer) else ProducerRunner(self)
+        self.__runner = ProducerRunner(self)
         self._initialized = True
 
     def send_message(self, topic: Any, message: Any) -> None:
@@ -219,7 +174,7 @@ class PollingProducer(Producer):
 
     def _poll(self) -> None:
         """Poll once; what that raises is logged and counted."""
-        cast("_PollingRunner", runner_of(self)).poll()
+        runner_of(self).poll()
 
     def stop(self) -> None:
         """Poll no more; the hub waits for a poll that runs until its ``stop_timeout``."""
@@ -227,21 +182,16 @@ class PollingProducer(Producer):
 
     def __json__(self) -> dict[str, Any]:
         """Return the producer's row of the status report."""
-        runner = cast("_PollingRunner", runner_of(self))
         return {
             **super().__json__(),
-            "frequency": runner.pause if isinstance(self.frequency, timedelta) else self.frequency,
+            "frequency": runner_of(self).pause_s if isinstance(self.frequency, timedelta) else self.frequency,
             "now": self.now,
             "last_ran": self._last_ran,
         }
 
 
 class MonitoringProducer(PollingProducer):
-    """Sends the status reports of its hub; without ``moksha.monitoring.socket`` it is disabled.
-
-    Args:
-        hub: The hub.
-    """
+    """Sends the status reports of its hub; without ``moksha.monitoring.socket`` it is disabled."""
 
     frequency = report.INTERVAL_S
 

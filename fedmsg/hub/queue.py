@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from fedmsg._util.service import SafeCondition
+
 __all__ = ["Inbox"]
 
 
@@ -28,26 +30,30 @@ class Inbox:
     Attributes:
         received: How many items were put in.
         dropped: How many of them were dropped.
-        unfinished: How many were put in and neither finished nor dropped.
         on_room: Called when a full queue has room again, and when nothing is unfinished any more.
     """
 
     def __init__(self, limit: int, *, drop: bool = False) -> None:
         self.limit = limit
-        self.received = 0
-        self.dropped = 0
-        self.unfinished = 0
+        self.received = self.dropped = 0
         self.on_room: Callable[[], None] = _nothing
         self._drop = drop
         self._items: deque[Any] = deque()
+        # How many were taken and are not finished. What waits is not counted: an interrupt of a thread that puts
+        # something in can't make a count of it wrong.
+        self._taken = 0
         # Re-entrant, so that a thread that was interrupted inside can still stop the hub.
         self._lock = threading.RLock()
-        self._filled = threading.Condition(self._lock)
-        self._room = threading.Condition(self._lock)
-        self._idle = threading.Condition(self._lock)
-        self._waiting = 0
+        self._filled = SafeCondition(self._lock)
+        # There is room, or nothing is unfinished.
+        self._emptied = SafeCondition(self._lock)
 
     # ---------------------------------------------------------------- in batches
+
+    @property
+    def unfinished(self) -> int:
+        """How many items were put in and neither finished nor dropped."""
+        return len(self._items) + self._taken
 
     @property
     def full(self) -> bool:
@@ -55,69 +61,56 @@ class Inbox:
         return not self._drop and len(self._items) >= self.limit
 
     def put_many(self, items: Iterable[Any]) -> list[Any]:
-        """Put items in without ever waiting.
-
-        Where dropping is the policy, the oldest are dropped when there are too many. Otherwise all
-        are taken, and `full` asks the thread that fills it to wait.
-
-        Returns:
-            The dropped items.
-        """
+        """Put items in without ever waiting; return those that are dropped for them."""
         dropped: list[Any] = []
         with self._lock:
             before = len(self._items)
             self._items.extend(items)
-            more = len(self._items) - before
-            self.received += more
-            self.unfinished += more
+            self.received += len(self._items) - before
             if self._drop and len(self._items) > self.limit:
                 dropped = [self._items.popleft() for _ in range(len(self._items) - self.limit)]
                 self.dropped += len(dropped)
-                self.unfinished -= len(dropped)
-            if self._waiting:
-                self._filled.notify(1 if more == 1 else self._waiting)
+            self._filled.notify_all()
         return dropped
 
     def take(self, most: int, timeout: float | None = None) -> list[Any]:
-        """Take items out, waiting until there is one.
+        """Take items out, waiting until there is one; return none when the wait has ended without one.
 
         Args:
             most: How many at most.
             timeout: Seconds to wait at most; None waits until there is one or `wake` is called.
-
-        Returns:
-            The items, none when the wait has ended without one.
         """
+        if timeout != 0.0:
+            with self._lock:
+                waiter = None if self._items else self._filled.expect()
+            if waiter is not None:
+                self._filled.wait(waiter, timeout)
         with self._lock:
-            if not self._items:
-                self._waiting += 1
-                self._filled.wait(timeout)
-                self._waiting -= 1
             before = len(self._items)
             if before <= most:
                 items = list(self._items)
                 self._items.clear()
             else:
                 items = [self._items.popleft() for _ in range(most)]
+            self._taken += len(items)
             if items:
-                self._room.notify_all()
-            ring = before >= self.limit > len(self._items)
-        if ring:
+                self._emptied.notify_all()
+            has_room_again = before >= self.limit > len(self._items)
+        if has_room_again:
             self.on_room()
         return items
 
     def give_back(self, items: Iterable[Any]) -> None:
         """Put items that were taken, and not worked on, back to the front."""
         with self._lock:
-            self._items.extendleft(reversed(list(items)))
-            self._filled.notify_all()
+            before = len(self._items)
+            self.put_first(items)
+            self._taken -= len(self._items) - before
 
     def put_first(self, items: Iterable[Any]) -> None:
         """Put items in that come before all that wait."""
         with self._lock:
-            before = len(self._items)
             self._items.extendleft(reversed(list(items)))
-            self.unfinished += len(self._items) - before
             self._filled.notify_all()
 
     def rest(self) -> list[Any]:
@@ -125,7 +118,6 @@ class Inbox:
         with self._lock:
             items = list(self._items)
             self._items.clear()
-            self.unfinished -= len(items)
             return items
 
     def wake(self) -> None:
@@ -141,13 +133,9 @@ class Inbox:
         Raises:
             queue.Full: There was no room in time.
         """
-        with self._lock:
-            if not self._drop and not self._room.wait_for(self._has_room, timeout if block else 0.0):
-                raise queue.Full
+        if not self._emptied.wait_for(lambda: not self.full, timeout if block else 0.0):
+            raise queue.Full
         self.put_many((item,))
-
-    def _has_room(self) -> bool:
-        return len(self._items) < self.limit
 
     def put_nowait(self, item: Any) -> None:
         """Put an item in, if there is room.
@@ -184,29 +172,21 @@ class Inbox:
         """Count items that were taken as finished.
 
         Raises:
-            ValueError: More than were ever put in.
+            ValueError: More than were taken.
         """
         with self._lock:
-            if count > self.unfinished:
+            if count > self._taken:
                 raise ValueError("task_done() called too many times")
-            self.unfinished -= count
-            idle = self.unfinished == 0
-            if idle:
-                self._idle.notify_all()
-        if idle:
+            self._taken -= count
+            is_idle = self.unfinished == 0
+            if is_idle:
+                self._emptied.notify_all()
+        if is_idle:
             self.on_room()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until everything that was put in is finished.
-
-        Args:
-            timeout: Seconds to wait at most; None waits as long as it takes.
-
-        Returns:
-            Whether it is.
-        """
-        with self._lock:
-            return self._idle.wait_for(lambda: self.unfinished == 0, timeout)
+        """Wait until everything that was put in is finished; whether it is."""
+        return self._emptied.wait_for(lambda: self.unfinished == 0, timeout)
 
     def qsize(self) -> int:
         """Return how many items wait."""

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fedmsg._util.service import Waker
+from fedmsg._util.service import ServiceThread, Waker
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
-from fedmsg.hub.handling import MessageHandler, RunnerHooks
+from fedmsg.hub.handling import Batch, MessageHandler
+from fedmsg.hub.hooks import RunnerHooks
 from fedmsg.hub.queue import Inbox
-from fedmsg.hub.workers import Worker
 from fedmsg.store.spool import Spool, SpooledMessage
 from fedmsg.transport.base import Delivery
 
@@ -23,31 +23,31 @@ __all__ = ["ConsumerRunner", "RunOutcome"]
 
 log = logging.getLogger("fedmsg.hub")
 
+# How many messages a worker takes at a time, at most: enough for the taking to cost little.
+_BATCH_OF_ONE_WORKER = 1000
+_BATCH_AMONG_SEVERAL = 32
+# But no more than it handles in so many seconds: what it has taken, no other worker can take.
+_BATCH_S = 0.01
+# A consumer that stores is faster with large batches.
+_STORING_BATCH_S = 0.1
+_IDLE_CHECK_S = 0.5
+
 
 class RunOutcome(NamedTuple):
-    """What a runner leaves at its end.
-
-    Attributes:
-        left: How many messages were not handled.
-        lost: How many of them are not kept for the next start.
-        stuck: Which messages are still being handled, as lines for a person.
-    """
+    """How many messages a runner leaves, how many of them are lost, and lines about those still being handled."""
 
     left: int = 0
     lost: int = 0
     stuck: Sequence[str] = ()
 
 
-class _Acknowledgements:
-    """Acknowledges deliveries in their order, in whatever order workers finish them.
-
-    Attributes:
-        open: Those that are not acknowledged yet, by their ids.
-    """
+class Acknowledgements:
+    """Acknowledges deliveries in their order, in whatever order workers finish them."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._order: deque[int] = deque()
+        # Those that are not acknowledged yet, by their ids.
         self.open: dict[int, Delivery] = {}
         self._finished: dict[int, BaseException | None] = {}
 
@@ -98,24 +98,134 @@ class _Acknowledgements:
             log.exception("a message from %s can't be acknowledged", item.address)
 
 
+class _Worker(ServiceThread):
+    """A thread that takes messages from the queue of a consumer and has them handled.
+
+    The one with the number 0 handles what comes before all that arrives, while the others wait for the waker.
+    """
+
+    def __init__(self, runner: ConsumerRunner, first_waker: Waker, number: int, count: int) -> None:
+        consumer = runner.consumer
+        super().__init__(f"fedmsg-{type(consumer).__name__}-{number}")
+        self._runner = runner
+        self._handler = runner.handler
+        self._first_waker = first_waker
+        self._number = number
+        self._count = count
+        self._stores = callable(getattr(consumer, "consume_many", None))
+        self._batch_s = _STORING_BATCH_S if self._stores else _BATCH_S
+        largest = _BATCH_OF_ONE_WORKER if count == 1 else _BATCH_AMONG_SEVERAL
+        self._largest = 1 if consumer.blocking_mode else largest
+        # Held where the messages of the batch change owners.
+        self._leaving = threading.Lock()
+        self._is_left_behind = False
+        self._batch = Batch(consumer, runner.handler, runner.acknowledgements)
+
+    # ---------------------------------------------------------------- in the thread
+
+    def run(self) -> None:
+        """Handle messages until the runner finishes and none is left."""
+        self.ready()
+        runner, batch = self._runner, self._batch
+        if self._number == 0:
+            if not self._handle_first():
+                return
+        else:
+            self._first_waker.poll()
+        most = 1
+        while not self._handler.cut:
+            # Read first, so that what arrives before the end is not left.
+            finishing = runner.finishing
+            batch.at = 0
+            batch.items = runner.queue.take(self._share(most), 0.0 if finishing else _IDLE_CHECK_S)
+            if not batch.items:
+                if finishing:
+                    return
+                continue
+            start = time.monotonic()
+            if not self._finish_batch():
+                return
+            is_quick = time.monotonic() - start < self._batch_s
+            most = min(2 * most, self._largest) if is_quick else max(most // 2, 1)
+
+    def _share(self, most: int) -> int:
+        """Return how many messages it may take without leaving another worker idle."""
+        return most if self._count == 1 else max(1, min(most, -(-self._runner.queue.qsize() // self._count)))
+
+    def _handle_first(self) -> bool:
+        """Handle the spool, dead letters and what was missed; whether the thread goes on."""
+        runner = self._runner
+        try:
+            if runner.first_count:
+                self._batch.items = runner.queue.take(runner.first_count, 0.0)
+                if self._batch.items and not self._finish_batch():
+                    return False
+            self._handle_missed()
+        finally:
+            self._first_waker.wake()
+        return True
+
+    def _handle_missed(self) -> None:
+        consumer = self._runner.consumer
+        try:
+            for message in self._handler.hooks.missed():
+                if self._runner.finishing:
+                    return
+                self._batch.handle_checked(message)
+                if self._batch.aside or self._handler.cut:
+                    return
+        except Exception:
+            consumer.log.exception("what %s missed can't be made up for", type(consumer).__name__)
+        finally:
+            self._batch.items = []
+
+    def _finish_batch(self) -> bool:
+        """Handle a batch, and return to the queue what the stop cuts off; False when the hub has left it behind."""
+        batch, queue = self._batch, self._runner.queue
+        done = batch.handle_many() if self._stores and len(batch.items) > 1 else batch.handle_each()
+        with self._leaving:
+            if self._is_left_behind:
+                return False
+            rest, batch.items = batch.items[done:], []
+            queue.task_done(done)
+            if rest:
+                queue.give_back(rest)
+        return True
+
+    # ---------------------------------------------------------------- for the runner
+
+    def is_thread(self, thread: threading.Thread) -> bool:
+        """Return whether this is its thread."""
+        return thread is self._thread
+
+    def describe_stuck(self) -> list[str]:
+        """Return a line about the message that it still handles; from now on, what it holds is the runner's."""
+        with self._leaving:
+            self._is_left_behind = True
+        return [self._batch.describe()] if self.alive and not self.is_current and self._batch.items else []
+
+    def rest(self) -> list[Any]:
+        """Return what it has not finished: what was broken off, and what it holds if it was left behind."""
+        batch = self._batch
+        # The hub may be stopped from within a message, which then is all but finished.
+        first = batch.at + self.is_current
+        rest = batch.aside + batch.items[first:]
+        batch.aside = []
+        del batch.items[first:]
+        return rest
+
+
 class ConsumerRunner:
     """Takes every message of a consumer on the one way to its `consume`.
 
     A message that is offered waits on the queue. A worker decodes and checks it, has it handled, tries it again
     if that fails, and files it as a dead letter if it fails for good. Then it is acknowledged.
 
-    Args:
-        consumer: The consumer.
-        config: The configuration.
-
     Attributes:
-        consumer: The consumer.
-        queue: What waits to be handled.
-        handler: What happens to one message.
         on_start: Called when the hub starts; what they raise keeps it from starting.
         more_totals: Return further counts of messages, by kind.
         finishing: Whether the workers end when nothing is left to do.
-        acknowledgements: What is still to be acknowledged.
+        first_count: How many messages in the queue come before those that were missed.
     """
 
     def __init__(self, consumer: Any, config: Mapping[str, Any]) -> None:
@@ -127,14 +237,12 @@ class ConsumerRunner:
         self.on_start: list[Callable[[], object]] = []
         self.more_totals: list[Callable[[], Mapping[str, int]]] = []
         self.finishing = False
-        self.acknowledgements = _Acknowledgements()
+        self.acknowledgements = Acknowledgements()
+        self.first_count = 0
         self._spool = Spool(None, type(consumer))
-        self._first_count = 0
         self._reported = 0
-        self._stop_waker: Waker | None = None
-        # Woken when nothing is left to handle before what arrives.
-        self._first_waker: Waker | None = None
-        self._workers: list[Worker] = []
+        self._wakers: list[Waker] = []
+        self._workers: list[_Worker] = []
 
     @property
     def hooks(self) -> RunnerHooks:
@@ -144,11 +252,7 @@ class ConsumerRunner:
     # ---------------------------------------------------------------- messages in
 
     def offer(self, batch: Sequence[Any]) -> None:
-        """Put messages on the queue, without waiting.
-
-        Args:
-            batch: Deliveries.
-        """
+        """Put deliveries on the queue, without waiting."""
         if any(kind is not Delivery for kind in set(map(type, batch))):
             self.acknowledgements.add(batch)
         for dropped in self.queue.put_many(batch):
@@ -182,15 +286,7 @@ class ConsumerRunner:
             function()
 
     def load(self, state_directory: str | None, *, retry_dead_letters: bool) -> None:
-        """Put what is left from the last run in front of the queue.
-
-        Args:
-            state_directory: The folder of the spool; None where there is none.
-            retry_dead_letters: Whether dead letters are tried again.
-
-        Raises:
-            ConfigError: A file can't be read.
-        """
+        """Put what is left from the last run in front of the queue; a file that can't be read is a ConfigError."""
         name = type(self.consumer).__name__
         self._spool = Spool(state_directory, type(self.consumer))
         first = self._spool.load()
@@ -200,20 +296,17 @@ class ConsumerRunner:
         if dead:
             log.info("%s tries %d messages again that could not be handled", name, len(dead))
         first += dead
-        self._first_count = len(first)
+        self.first_count = len(first)
         self.acknowledgements.add(first)
         self.queue.put_first(first)
 
     def start(self, workers: int = 1) -> None:
-        """Start the worker threads.
-
-        Args:
-            workers: How many.
-        """
-        self._stop_waker, self._first_waker = Waker(), Waker()
-        self.handler.start(self._stop_waker)
+        """Start so many worker threads."""
+        # Woken at the stop, and when nothing is left to handle before what arrives.
+        self._wakers = [stop_waker, first_waker] = [Waker(), Waker()]
+        self.handler.start(stop_waker)
         count = 1 if self.consumer.blocking_mode or self.hooks.service is not None else workers
-        self._workers = [Worker(self, self._first_waker, number, count) for number in range(count)]
+        self._workers = [_Worker(self, first_waker, number, count) for number in range(count)]
         for worker in self._workers:
             worker.start()
 
@@ -229,17 +322,12 @@ class ConsumerRunner:
             return
         self.finishing = True
         self.hooks.end()
-        for waker in (self._stop_waker, self._first_waker):
-            if waker is not None:
-                waker.wake()
+        for waker in self._wakers:
+            waker.wake()
         self.queue.wake()
 
     def wait(self, deadline: float) -> bool:
-        """Wait for the workers to end; whether they have.
-
-        Args:
-            deadline: Until when, on the clock of `time.monotonic`.
-        """
+        """Wait for the workers to end, until a time on the clock of `time.monotonic`; whether they have."""
         others = [worker for worker in self._workers if not worker.is_current]
         ended = [worker.join(deadline - time.monotonic()) for worker in others]
         return all(ended)
@@ -249,11 +337,7 @@ class ConsumerRunner:
         self.handler.cut = True
 
     def stop(self, deadline: float) -> RunOutcome:
-        """Let the workers end, and spool what is left.
-
-        Args:
-            deadline: Until when, on the clock of `time.monotonic`.
-        """
+        """Let the workers end, until a time on the clock of `time.monotonic`, and spool what is left."""
         self.finish()
         self.cut()
         stuck = [] if self.wait(deadline) else [line for worker in self._workers for line in worker.describe_stuck()]
@@ -262,9 +346,8 @@ class ConsumerRunner:
         self.acknowledgements.close()
         for worker in self._workers:
             worker.abandon()
-        for waker in (self._stop_waker, self._first_waker):
-            if waker is not None:
-                waker.close()
+        for waker in self._wakers:
+            waker.close()
         return RunOutcome(len(rest), lost, stuck)
 
     def _keep(self, rest: list[Any]) -> int:
@@ -322,10 +405,3 @@ class ConsumerRunner:
             self._reported = received
             self.handler.times.clear()
         return row
-
-    # ---------------------------------------------------------------- for its workers
-
-    @property
-    def first_count(self) -> int:
-        """How many messages in the queue come before those that were missed."""
-        return self._first_count

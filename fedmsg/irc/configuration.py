@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
 from fedmsg.filters import MessageFilter
 
-__all__ = ["Bot", "compile_filters", "read", "unknown"]
+__all__ = ["Bot", "compile_filters", "entries", "problems", "read", "unknown"]
 
 #: A word of the protocol.
 _WORD = re.compile(r"[^\s,:\x00-\x20][^\s,\x00-\x20]*")
@@ -24,45 +25,21 @@ _CHANNEL_SIGNS = "#&+!"
 
 @dataclass(frozen=True)
 class Bot:
-    """One bot in one channel, as configured.
-
-    Programs that go through ``irc_clients`` know it as ``client.factory``.
-
-    Attributes:
-        channel: The channel, with its sign.
-        network: The host of the server.
-        port: Its port.
-        ssl: Whether the connection is encrypted and the server's certificate checked.
-        ssl_ca: The file with the certificates of the authorities to trust instead of the system's.
-        nickname: The name that the bot wants to have.
-        timeout: Seconds until a server that doesn't answer counts as lost.
-        pretty: Whether lines have colours.
-        terse: Whether lines are in English.
-        short: True, or a function from a link to a shorter one.
-        rate: Seconds from one line to the next, at least.
-        backlog: How many messages may wait.
-        filters: What is left out, from `compile_filters`.
-        only: What is shown, in the filter language; None shows everything.
-        channel_key: What the channel asks for when it has a key.
-        sasl_username: The account to log in to.
-        sasl_password: Its password.
-        nickserv_password: The password for NickServ instead.
-        server_password: The password of the server itself.
-    """
+    """One bot in one channel, as configured; programs that go through ``irc_clients`` know it as ``client.factory``."""
 
     channel: str
     network: str = "irc.libera.chat"
     port: int = 6667
     ssl: bool = False
-    ssl_ca: str | None = None
+    ssl_ca: str | None = None  # the file with the authorities to trust instead of the system's
     nickname: str = "fedmsg-bot"
-    timeout: float = 120.0
+    timeout: float = 120.0  # seconds until a server that does not answer counts as lost
     pretty: bool = False
     terse: bool = False
     short: bool | Callable[[str], str] = False
-    rate: float = 1.0
+    rate: float = 1.0  # seconds from one line to the next, at least
     backlog: int = 1000
-    filters: Mapping[str, list[re.Pattern[str]]] = field(default_factory=dict)
+    filters: Mapping[str, list[re.Pattern[str]]] = field(default_factory=dict)  # from `compile_filters`
     only: MessageFilter | None = None
     channel_key: str | None = field(default=None, repr=False)
     sasl_username: str | None = None
@@ -87,13 +64,7 @@ _SECRETS = ("channel_key", "sasl_password", "nickserv_password", "server_passwor
 
 
 def compile_filters(filters: Mapping[str, Any] | None) -> dict[str, list[re.Pattern[str]]]:
-    """Compile the expressions of ``filters``.
-
-    Args:
-        filters: Lists of regular expressions under ``topic`` and ``body``; may be empty or None.
-
-    Returns:
-        The compiled ones, under both keys.
+    """Compile the expressions of ``filters``, which may be empty or None; the result has both keys.
 
     Raises:
         ConfigError: One can't be compiled.
@@ -110,21 +81,14 @@ def compile_filters(filters: Mapping[str, Any] | None) -> dict[str, list[re.Patt
 
 
 def unknown(entry: Mapping[str, Any]) -> list[str]:
-    """Return lines about the keys of an entry that are unknown.
-
-    Args:
-        entry: The dict from the configuration.
-    """
-    lines = [
-        f"{key!r} is unknown and ignored; known are: {', '.join(sorted(_READERS))}"
-        for key in entry
-        if _reader_of(key)[1] is None
-    ]
+    """Return lines about the keys of an entry that are unknown."""
+    known = ", ".join(sorted(_READERS))
+    lines = [f"{key!r} is unknown and ignored; known are: {known}" for key in entry if _reader_of(key)[1] is None]
     more = sorted(map(str, set(entry.get("filters") or ()) - {"topic", "body"}))
     return lines + [f"filters: {key!r} is unknown and ignored; write 'topic' or 'body'" for key in more]
 
 
-def read(entry: Mapping[str, Any], filter_options: Mapping[str, Any] | None = None) -> Bot:
+def read(entry: Mapping[str, Any], filter_options: Mapping[str, Any] = MappingProxyType({})) -> Bot:
     """Return the bot of an entry that has a channel. Unknown keys are left to `unknown`, as 1.x let them pass.
 
     Args:
@@ -138,19 +102,43 @@ def read(entry: Mapping[str, Any], filter_options: Mapping[str, Any] | None = No
     values: dict[str, Any] = {}
     for key, value in entry.items():
         name, reader = _reader_of(key)
-        if reader is None:
+        if reader is None or value is None:
             continue
         try:
-            if value is not None:
-                values[name] = reader(value) if key != "only" else _only(value, filter_options or {})
+            values[name] = _only(value, **filter_options) if key == "only" else reader(value)
         except ValueError as error:
             faults.append(f"{key}: {error}")
     if values.get("ssl"):
         values.setdefault("port", 6697)
-    faults += _contradictions(values)
+    if ("sasl_username" in values) != ("sasl_password" in values):
+        faults.append("sasl_username and sasl_password go together")
     if faults:
         raise ConfigError(f"the entry of 'irc' for {entry.get('channel')!r} can't be used: {'; '.join(faults)}")
     return Bot(**values)
+
+
+def entries(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the entries of ``irc``; an error does not show them, since they may hold passwords."""
+    found = settings.get(config, "irc") or []
+    if not isinstance(found, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in found):
+        raise ConfigError("irc: it is not a list of dicts; write [{'network': 'irc.libera.chat', 'channel': 'news'}]")
+    return list(found)
+
+
+def problems(config: Mapping[str, Any]) -> Iterator[settings.Problem]:
+    """Find entries that can't be used, and keys in them that nothing reads; for ``fedmsg-config --check``."""
+    for number, entry in enumerate(entries(config)):
+        key = f"irc[{number}]"
+        if not entry.get("channel"):
+            text = "it has no channel, so that it is left out; write 'channel': '#name'"
+            yield settings.Problem(key, text, stops=False)
+            continue
+        try:
+            read(entry)
+        except ConfigError as error:
+            yield settings.Problem(key, str(error))
+            continue
+        yield from (settings.Problem(key, text, stops=False) for text in unknown(entry))
 
 
 def _reader_of(key: str) -> tuple[str, Callable[[Any], Any] | None]:
@@ -161,19 +149,10 @@ def _reader_of(key: str) -> tuple[str, Callable[[Any], Any] | None]:
     return _NAMES.get(key, key), _READERS.get(key)
 
 
-def _contradictions(values: Mapping[str, Any]) -> list[str]:
-    found = []
-    if ("sasl_username" in values) != ("sasl_password" in values):
-        found.append("sasl_username and sasl_password go together")
-    if "sasl_password" in values and "server_password" in values:
-        found.append("sasl_password and server_password can't both be used")
-    return found
-
-
 # ------------------------------------------------------------ readers of values
 
 
-def _only(value: Any, options: Mapping[str, Any] = MappingProxyType({})) -> MessageFilter:
+def _only(value: Any, **options: Any) -> MessageFilter:
     return MessageFilter.from_config(value, "only", **options)
 
 
@@ -220,14 +199,11 @@ def _positive(value: Any) -> float:
     return float(value)
 
 
-def _whole(lowest: int, highest: int) -> Callable[[Any], int]:
-    def read_whole(value: Any) -> int:
-        text = str(value)
-        if isinstance(value, bool) or not text.isdecimal() or not lowest <= int(text) <= highest:
-            raise ValueError(f"{value!r} is not a whole number from {lowest} to {highest}")
-        return int(text)
-
-    return read_whole
+def _whole(value: Any, lowest: int, highest: int) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not text.isdecimal() or not lowest <= int(text) <= highest:
+        raise ValueError(f"{value!r} is not a whole number from {lowest} to {highest}")
+    return int(text)
 
 
 def _flag(value: Any) -> bool:
@@ -236,15 +212,11 @@ def _flag(value: Any) -> bool:
     return bool(value)
 
 
-def _short(value: Any) -> Any:
-    return value if callable(value) else _flag(value)
-
-
 def _secret(value: Any) -> str:
-    text = _text(value)
-    if not text.isprintable():
+    """Return a password; the error does not show it."""
+    if not _text(value).isprintable():
         raise ValueError("it has a character that can't be in it")
-    return text
+    return str(value)
 
 
 def _secret_word(value: Any) -> str:
@@ -261,9 +233,9 @@ def _secret_in_file(value: Any) -> str:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "network": _word, "port": _whole(1, 65535), "ssl": _flag, "ssl_ca": _authorities, "nickname": _nickname,
-    "channel": _channel, "channel_key": _secret_word, "timeout": _positive, "line_rate": _number,
-    "backlog": _whole(1, 10**6),
-    "make_pretty": _flag, "make_terse": _flag, "make_short": _short, "filters": compile_filters, "only": _only,
+    "network": _word, "port": lambda value: _whole(value, 1, 65535), "ssl": _flag, "ssl_ca": _authorities,
+    "nickname": _nickname, "channel": _channel, "channel_key": _secret_word, "timeout": _positive,
+    "line_rate": _number, "backlog": lambda value: _whole(value, 1, 10**6), "make_pretty": _flag, "make_terse": _flag,
+    "make_short": lambda value: value if callable(value) else _flag(value), "filters": compile_filters, "only": _only,
     "sasl_username": _word, "sasl_password": _secret, "nickserv_password": _secret, "server_password": _secret_word,
 }  # fmt: skip

@@ -111,13 +111,7 @@ _found = _index.Index([])
 
 
 def make_processors(**config: Any) -> None:
-    """Load the processors, unless there are some.
-
-    One that can't be loaded is named in the log and left out.
-
-    Args:
-        config: The configuration.
-    """
+    """Load the processors, unless there are some; one that can't be loaded is named in the log and left out."""
     global processors
     with _making:
         if processors:
@@ -158,10 +152,6 @@ def _processor_of(msg: Any, config: Mapping[str, Any]) -> Any:
 
 def msg2processor(msg: Any, **config: Any) -> Any:
     """Return the processor that knows a message.
-
-    Args:
-        msg: The message, an envelope.
-        config: The configuration.
 
     Raises:
         ProcessorsNotInitialized: There are no processors yet.
@@ -231,11 +221,7 @@ def msg2title(msg: Any, processor: Any = None, **config: Any) -> str | None:
 
 
 def msg2subtitle(msg: Any, processor: Any = None, **config: Any) -> str | None:
-    """Return in a line what happened, without a heading.
-
-    Returns:
-        The line; empty or None where the processor has none: `msg2summary` always has one.
-    """
+    """Return in a line what happened; empty or None where the processor has none: `msg2summary` always has one."""
     return _ask_text("subtitle", msg, processor, config)
 
 
@@ -245,17 +231,7 @@ def msg2long_form(msg: Any, processor: Any = None, **config: Any) -> str | None:
 
 
 def msg2subjective(msg: Any, subject: str | None = None, processor: Any = None, **config: Any) -> str | None:
-    """Return what happened, as said to a user who may take part in it: "you ordered a lamp".
-
-    Args:
-        msg: The message.
-        subject: The user who is spoken to.
-        processor: The processor of the message, where that is known.
-        config: The configuration.
-
-    Returns:
-        The line; the subtitle where there is none for this user.
-    """
+    """Return what happened, for a user who may take part in it ("you ordered a lamp"), or else the subtitle."""
     return _long_or_subtitle("subjective", (msg, subject), processor, config)
 
 
@@ -300,11 +276,7 @@ def msg2usernames(msg: Any, processor: Any = None, **config: Any) -> set[str]:
 
 
 def msg2agent(msg: Any, processor: Any = None, **config: Any) -> str | None:
-    """Return the user who did it; ``config`` may have ``legacy``, as old programs pass it.
-
-    Returns:
-        The agent of the processor, else one of its usernames, else None.
-    """
+    """Return the user who did it, else one of the usernames, else None; ``config`` may have ``legacy``, as above."""
     return _agent(msg, _processor_of(msg, config) if processor is None else processor, config)
 
 
@@ -343,9 +315,7 @@ def msg2avatars(msg: Any, processor: Any = None, **config: Any) -> dict[str, str
 def msg2summary(msg: Any, processor: Any = None, **config: Any) -> str:
     """Return in one readable, harmless line what happened, also where no processor knows.
 
-    Returns:
-        The subtitle; where there is none, the words of the topic, who did it, and the
-        first values of the message.
+    Without a subtitle it is made of the words of the topic, who did it, and the first values of the message.
     """
     if processor is None:
         processor = _processor_of(msg, config)
@@ -360,10 +330,7 @@ def _summarize(msg: Any, processor: Any, config: Mapping[str, Any]) -> str:
 def parts(msg: Any, config: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return the parts of a line about a message, for programs that show very many.
 
-    Args:
-        msg: The message.
-        config: The configuration, as a whole: to pass it as keywords, once for each
-            part, takes longer than all the rest.
+    The configuration is passed as a whole: as keywords, once for each part, it would take longer than all the rest.
 
     Returns:
         The title; what happened, a summary where the processor has no subtitle; and the link,

@@ -37,7 +37,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "received": "Messages that came in for the consumer",
         "handled": "Messages that the consumer handled",
         "failed": "Messages whose handling raised an exception, after all tries",
-        "refused": "Messages that were malformed or not valid",
+        "rejected": "Messages that were rejected: malformed or not valid",
         "dropped": "Messages dropped because the queue was full",
         "retried": "Further tries of messages whose handling had failed",
         "dead": "Messages that went to the dead letters",
@@ -54,13 +54,7 @@ _GAUGES = frozenset({"waiting", "backlog"})
 
 
 def of_totals(role: Literal["consumer", "producer"], kind: type, totals: Mapping[str, int]) -> Iterator[Sample]:
-    """Yield the samples of one consumer or producer.
-
-    Args:
-        role: Which of them it is.
-        kind: Its class.
-        totals: Its counts, by kind.
-    """
+    """Yield the samples of one consumer or producer, of its class and its totals."""
     labels = {role: kind.__name__, "module": kind.__module__}
     for name, value in totals.items():
         text = _TEXTS[role].get(name, f"The total of {name}")
@@ -68,10 +62,6 @@ def of_totals(role: Literal["consumer", "producer"], kind: type, totals: Mapping
 
 
 def of_rejections(counts: Mapping[str, int]) -> Iterator[Sample]:
-    """Yield the samples of rejected messages.
-
-    Args:
-        counts: How many were rejected, by reason.
-    """
+    """Yield the samples of rejected messages, which are counted by reason."""
     for kind, value in list(counts.items()):
-        yield Sample("refused", "Messages that were refused, by reason", value, {"reason": kind})
+        yield Sample("rejected", "Messages that were rejected, by reason", value, {"reason": kind})

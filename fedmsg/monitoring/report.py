@@ -19,7 +19,7 @@ from typing import Any
 import zmq
 
 from fedmsg import encoding
-from fedmsg._util.service import Closeable, ServiceThread
+from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError, FedmsgError
 from fedmsg.transport.zmq import contexts, ipc, sockets
@@ -45,9 +45,6 @@ class ReportSocket:
 
     Several daemons may have one address configured, which 1.x let pass: one of them has it, and
     the others do their work all the same.
-
-    Args:
-        config: The configuration.
 
     Attributes:
         address: Its address while it is open; None when it is closed, and while another process has the address.
@@ -135,8 +132,8 @@ def _mode(config: Mapping[str, Any]) -> int | None:
     return mode
 
 
-class Monitor(Closeable):
-    """A thread that sends reports; without ``moksha.monitoring.socket`` there is none.
+class Monitor(ServiceThread):
+    """A thread that sends reports; without ``moksha.monitoring.socket`` it is not started.
 
     Args:
         config: The configuration.
@@ -145,47 +142,44 @@ class Monitor(Closeable):
 
     Attributes:
         failures: How many reports could not be made.
-        every: Seconds between two reports.
     """
 
     def __init__(self, config: Mapping[str, Any], report: Report, *, every: float = INTERVAL_S) -> None:
+        super().__init__("fedmsg-monitor")
         self.failures = 0
         self.every = every
         self._report = report
         self._socket = ReportSocket(config)
         self._wanted = bool(config.get(KEY))
         self._last_ran: float | None = None
-        self._thread: _MonitorThread | None = None
 
     @property
     def address(self) -> str | None:
         """Where reports are sent; None where nothing is configured, and after the end."""
         return self._socket.address
 
-    def start(self) -> Monitor:
+    def start(self) -> None:
         """Bind the address, if no other process has it, and begin; returns when that is done.
 
         Raises:
             ConfigError: It is no address, or not one to bind.
         """
-        if self._wanted and self._thread is None:
-            thread = _MonitorThread(self, self._socket)
-            thread.start()
-            self._thread, self._closed = thread, False
-        return self
-
-    def _close(self) -> None:
-        """End the thread and close the socket."""
-        if self._thread is not None:
-            self._thread.close()
+        if self._wanted and not self.alive:
+            super().start()
 
     def __enter__(self) -> Monitor:
-        return self.start()
+        self.start()
+        return self
 
-    def __del__(self) -> None:
-        # Without a thread there is nothing to close.
-        if getattr(self, "_thread", None) is not None:
-            super().__del__()
+    def run(self) -> None:
+        """Send reports until the end."""
+        self._socket.open()
+        try:
+            self.ready()
+            while not self.waker.poll(self.every):
+                self.send()
+        finally:
+            self._socket.close()
 
     def send(self) -> None:
         """Send a report now; called in the thread."""
@@ -213,20 +207,3 @@ class Monitor(Closeable):
             "now": False,
             "last_ran": self._last_ran,
         }
-
-
-class _MonitorThread(ServiceThread):
-    def __init__(self, monitor: Monitor, socket: ReportSocket) -> None:
-        super().__init__("fedmsg-monitor")
-        self._monitor = monitor
-        self._socket = socket
-
-    def run(self) -> None:
-        """Send reports until the end."""
-        self._socket.open()
-        try:
-            self.ready()
-            while not self.waker.poll(self._monitor.every):
-                self._monitor.send()
-        finally:
-            self._socket.close()

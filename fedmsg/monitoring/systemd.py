@@ -24,15 +24,9 @@ _unwritable: set[str] = set()
 
 
 def notify(state: str) -> bool:
-    """Send the service manager a notification.
+    """Send the service manager assignments, one a line, such as ``READY=1``; whether they were sent.
 
     A socket that can't be written to is logged once.
-
-    Args:
-        state: Assignments, one a line, such as ``READY=1`` or ``STATUS=...``.
-
-    Returns:
-        Whether it was sent.
     """
     where = os.environ.get("NOTIFY_SOCKET")
     if not where:
@@ -57,11 +51,7 @@ def notify(state: str) -> bool:
 
 
 def watchdog_interval() -> float | None:
-    """Return how often to send ``WATCHDOG=1``, in seconds: twice as often as systemd demands it.
-
-    Returns:
-        None where no watchdog is set for this process.
-    """
+    """Return how often to send ``WATCHDOG=1``, in seconds: twice as often as systemd demands it; None for never."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     try:
@@ -76,8 +66,7 @@ def wait_and_watch(wait: Callable[[float], bool], is_running: Callable[[], bool]
     Args:
         wait: Waits so many seconds for the stop; whether it has come.
         is_running: Whether there is anything to wait for; without it, this returns.
-        is_well: Whether the work goes on. While it does not, the watchdog is not notified, and decides
-            by itself when that is too long.
+        is_well: Whether the work goes on; while it does not, the watchdog is not notified.
     """
     interval = watchdog_interval()
     while not wait(min(interval or _CHECK_S, _CHECK_S)):

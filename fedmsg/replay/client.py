@@ -50,13 +50,6 @@ class Client(rpc.Client):
     def ask(self, query: Mapping[str, Any], timeout: float) -> list[bytes]:
         """Send a query and wait for the answer.
 
-        Args:
-            query: The query.
-            timeout: Seconds to wait at most. A server that is busy is asked again until then.
-
-        Returns:
-            The frames of the answer: messages or an error.
-
         Raises:
             TransportError: There is no answer in time.
         """
@@ -94,11 +87,16 @@ def get_replay(
     timeout = float(settings.get(config, "timeout"))
     parts = _in_parts(query)
     with Client(name, config, context) as client:
-        if parts is not None:
-            yield from _walk(client, *parts, timeout)
+        if parts is None:
+            yield from map(_decode, protocol.check(client.ask(query, timeout)))
             return
-        for frame in protocol.check(client.ask(query, timeout)):
-            yield _decode(frame)
+        walk, make = parts
+        found = False
+        for _, frames in walk.answers(lambda first, last: client.ask(make(first, last), timeout)):
+            found = True
+            yield from map(_decode, frames)
+        if not found:
+            raise QueryError(protocol.error_frame(protocol.NO_MATCH).decode())
 
 
 #: Makes the query for a part of a longer one: from which number or index to which.
@@ -119,27 +117,6 @@ def _in_parts(query: Mapping[str, Any]) -> tuple[protocol.Walk, _Part] | None:
         walk = protocol.Walk(0, len(numbers) - 1, grows=False)
         return walk, lambda first, last: {"seq_ids": numbers[first : last + 1]}
     return None
-
-
-def _walk(client: Client, walk: protocol.Walk, make: _Part, timeout: float) -> Iterator[dict[str, Any]]:
-    """Ask for one part after the other; only when none has anything is that an error."""
-    found, nothing = False, None
-    while (part := walk.part) is not None:
-        try:
-            frames = protocol.check(client.ask(make(*part), timeout))
-        except QueryError as error:
-            if protocol.NO_MATCH in str(error):
-                nothing = error
-                walk.step(found=False)
-            elif protocol.ASK_FOR_LESS not in str(error) or not walk.narrow():
-                raise
-            continue
-        found = True
-        for frame in frames:
-            yield _decode(frame)
-        walk.step(found=True)
-    if nothing is not None and not found:
-        raise nothing
 
 
 def _decode(frame: bytes) -> dict[str, Any]:

@@ -71,12 +71,7 @@ class Gaps:
         return not isinstance(item, Delivery) or item.address in self._addresses
 
     def fill(self, envelope: dict[str, Any], *, wanted: bool) -> Iterator[dict[str, Any]]:
-        """Yield the envelopes to handle now, in order: those that were missing, and this one unless it came before.
-
-        Args:
-            envelope: What was received.
-            wanted: Whether it is to be handled whatever its topic.
-        """
+        """Yield the envelopes to handle now, in order: those that were missing, and this one unless it came before."""
         with self._lock:
             try:
                 for one in self._filler.fill(self._name, envelope):

@@ -76,16 +76,7 @@ class GapFiller:
         self._services: dict[str, ServiceNumbers] = {}
 
     def fill(self, name: str, message: Message) -> Iterable[Message]:
-        """Take a received message and return what is to be passed on now.
-
-        Args:
-            name: The service that it came from.
-            message: The message: an envelope, or a dict of ``topic`` and ``body``.
-
-        Returns:
-            The messages that were missing, and the message itself unless it is a duplicate: a
-            tuple when nothing has to be asked for, otherwise an iterator that asks, and waits.
-        """
+        """Take a received message and return what is to be passed on now."""
         last = self.numbers.get(name)
         number = number_of(message)
         if number is None or last is None:
@@ -103,12 +94,7 @@ class GapFiller:
         return service.take(number, message)
 
     def _open_history(self, name: str, is_received: Callable[[Message], bool]) -> ReplayHistory:
-        """Return the history of a service.
-
-        Args:
-            name: The service.
-            is_received: Returns whether a message was received before.
-        """
+        """Return the history of a service."""
         return ReplayHistory(
             name, self._config, is_received, read=self._read, validate=self._validate, rejections=self._rejections,
             counts=self.counts, context=self._context, ask=self._ask,

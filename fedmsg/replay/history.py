@@ -95,28 +95,26 @@ class ReplayHistory:
         Raises:
             FedmsgError: The server does not answer, or refuses.
         """
-        walk, listed = protocol.Walk(first, last), False
         deadline = time.monotonic() + self._timeout
-        while (part := walk.part) is not None:
-            query = {"seq_ids": [*range(part[0], part[1] + 1)]} if listed else {"seq_id_range": [*part]}
+
+        def ask(start: int, end: int) -> list[bytes]:
+            query = {"seq_ids": [*range(start, end + 1)]} if listed else {"seq_id_range": [start, end]}
+            return self._ask(query, deadline - time.monotonic())
+
+        for listed in (False, True):
+            walk = protocol.Walk(first, last, grows=not listed)
             try:
-                frames = protocol.check(self._ask(query, deadline - time.monotonic()))
+                for part, frames in walk.answers(ask):
+                    yield from self._accept(part, frames)
+                    # Only time in which nothing was passed on counts.
+                    deadline = time.monotonic() + self._timeout
             except QueryError as error:
-                if protocol.NO_MATCH in str(error):
-                    walk.step(found=False)
-                elif protocol.ASK_FOR_LESS in str(error):
-                    if not walk.narrow():
-                        raise
-                elif listed:
+                if listed or protocol.ASK_FOR_LESS in str(error):
                     raise
-                else:
-                    # fedmsg 1.x refuses ranges, and answers the same as a list.
-                    walk, listed = protocol.Walk(walk.first, last, grows=False), True
-                continue
-            yield from self._accept(part, frames)
-            # Only time in which nothing was passed on counts.
-            deadline = time.monotonic() + self._timeout
-            walk.step(found=True)
+                # fedmsg 1.x refuses ranges, and answers the same as a list.
+                first = walk.first
+            else:
+                return
 
     def _accept(self, part: tuple[int, int], frames: Iterable[bytes]) -> Iterator[Message]:
         validate, before = self._validate, part[0] - 1

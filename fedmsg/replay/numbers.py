@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import closing
 
 from fedmsg._util.bounded import SeenIds
@@ -38,20 +38,7 @@ _Interval = tuple[int, int]
 
 
 class ServiceNumbers:
-    """The numbers of one service: what was passed on, what is missing, and whose messages they are.
-
-    Args:
-        name: The service.
-        numbers: The last number of each service; kept up to date.
-        signed: Whether signatures are checked, so that numbers belong to signers.
-        counts: Where to count, see `fedmsg.replay.gaps.GapFiller`.
-        events: Where messages that do not count are logged.
-        open_history: Returns the history of a service; its second argument returns whether a
-            message was received before.
-
-    Attributes:
-        ahead_start: The lowest number beyond the last one that was passed on already.
-    """
+    """The numbers of one service: what was passed on, what is missing, and whose messages they are."""
 
     def __init__(
         self,
@@ -113,17 +100,22 @@ class ServiceNumbers:
         """Yield what is to be passed on now that a message has come."""
         self._live, self._live_number, self._is_confirmed = _envelope(message), number, False
         with closing(self._history):
-            if self.is_unknown(message) and not self._confirm_signer():
-                yield self._pass_uncounted(message)
-                return
-            self._move_back(number)
-            self._move_on()
-            if self._last >= 0 and number > self._last + 1 and not _find(self._ahead, number):
-                yield from self._fill_gap(number, message)
-            elif self._is_new(number):
-                yield message
-            else:
-                self._counts["repeated"] += 1
+            for one in self._due(number, message):
+                is_replayed = one is not message
+                yield {"topic": one.get("topic"), "body": one} if is_replayed and _is_wrapped(message) else one
+
+    def _due(self, number: int, message: Message) -> Iterator[Message]:
+        if self.is_unknown(message) and not self._confirm_signer():
+            yield self._pass_uncounted(message)
+            return
+        self._move_back(number)
+        self._move_on()
+        if self._last >= 0 and number > self._last + 1 and not _find(self._ahead, number):
+            yield from self._fill_gap(number, message)
+        elif self._is_new(number):
+            yield message
+        else:
+            self._counts["repeated"] += 1
 
     def _is_new(self, number: int) -> bool:
         """Return whether a message is to be passed on that is not behind a gap, and count its number."""
@@ -174,9 +166,7 @@ class ServiceNumbers:
         if error is None:
             # Without knowing whether the message is of the service, it is asked for as well.
             end = number - 1 if known else number
-            for envelope in (replayed := _Returning(recover(self._history, first, end, self))):
-                yield {"topic": envelope.get("topic"), "body": envelope} if _is_wrapped(message) else envelope
-            error = replayed.value
+            error = yield from recover(self._history, first, end, self)
         is_counted = error is not None or self._is_confirmed or self._last == number - 1
         if is_counted:
             self._skip_to(number, is_doubtful=error is not None and not self._is_confirmed)
@@ -297,21 +287,6 @@ class ServiceNumbers:
             "message number %d of %s has come after number %d: left out as a repetition", number, self._name, last
         )
         return False
-
-
-class _Returning(Iterator[Message]):
-    """Iterates over a generator, and has what it returns."""
-
-    def __init__(self, generator: Generator[Message, None, FedmsgError | None]) -> None:
-        self._generator = generator
-        self.value: FedmsgError | None = None
-
-    def __next__(self) -> Message:
-        try:
-            return next(self._generator)
-        except StopIteration as stop:
-            self.value = stop.value
-            raise StopIteration from None
 
 
 def _find(intervals: Iterable[_Interval], number: int) -> _Interval | None:

@@ -7,7 +7,7 @@ that begins with ``error:``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fedmsg import encoding
@@ -68,11 +68,6 @@ class Walk:
 
     A part has at most `AT_ONCE` numbers, or fewer once the server finds that too many. Where
     there is nothing the parts grow, so that a hole of any size takes a few queries.
-
-    Args:
-        first: The first number.
-        last: The last one, included.
-        grows: Whether the parts grow; they can't where each number has to be listed.
     """
 
     def __init__(self, first: int, last: int, *, grows: bool = True) -> None:
@@ -80,6 +75,27 @@ class Walk:
         self.last = last
         self._grows = grows
         self._width = AT_ONCE
+
+    def answers(self, ask: Callable[[int, int], Sequence[bytes]]) -> Iterator[tuple[tuple[int, int], Sequence[bytes]]]:
+        """Yield each part that has messages, with the frames of its answer.
+
+        Args:
+            ask: Asks for a part, from the first number of it to the last.
+
+        Raises:
+            QueryError: The answer to a part is another error than that it is empty or too large.
+        """
+        while (part := self.part) is not None:
+            try:
+                frames = check(ask(*part))
+            except QueryError as error:
+                if NO_MATCH in str(error):
+                    self.step(found=False)
+                elif ASK_FOR_LESS not in str(error) or not self.narrow():
+                    raise
+            else:
+                yield part, frames
+                self.step(found=True)
 
     @property
     def part(self) -> tuple[int, int] | None:
@@ -89,11 +105,7 @@ class Walk:
         return self.first, min(self.first + self._width - 1, self.last)
 
     def step(self, *, found: bool) -> None:
-        """Go on behind this part.
-
-        Args:
-            found: Whether there were messages in it.
-        """
+        """Go on behind this part."""
         assert self.part is not None
         self.first = self.part[1] + 1
         if found:
@@ -102,11 +114,7 @@ class Walk:
             self._width *= 10
 
     def narrow(self) -> bool:
-        """Take a smaller part, because this one was too large.
-
-        Returns:
-            Whether there is one.
-        """
+        """Take a smaller part, because this one was too large."""
         assert self.part is not None
         width = self.part[1] - self.part[0] + 1
         self._width = max(1, width // (2 if width <= AT_ONCE else 10))

@@ -46,7 +46,7 @@ class ReplayContext(Closeable):
         hostname: The short name of this machine.
         context: The ZeroMQ context.
         publisher: The socket that queries are received on.
-        counts: ``answered`` queries and the ``messages`` in the answers; ``refused`` queries,
+        counts: ``answered`` queries and the ``messages`` in the answers; ``rejected`` queries,
             which got an error; ``malformed`` ones, which could not be answered at all;
             ``dropped`` answers, whose client had gone or did not read.
         address: What was bound.
@@ -181,7 +181,7 @@ class ReplayContext(Closeable):
             yield encoding.dumps(message)
 
     def _reject(self, reason: str) -> list[bytes]:
-        self.counts["refused"] += 1
+        self.counts["rejected"] += 1
         return [protocol.error_frame(reason)]
 
     # ---------------------------------------------------------------- closing

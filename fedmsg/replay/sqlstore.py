@@ -20,8 +20,7 @@ from sqlalchemy import exc, orm
 from fedmsg import encoding
 from fedmsg.exceptions import QueryError
 from fedmsg.replay import protocol
-from fedmsg.store import database
-from fedmsg.store.base import Finish, Position
+from fedmsg.store import Finish, Position, database
 
 __all__ = ["SqlMessage", "SqlStore", "connect"]
 
@@ -208,13 +207,6 @@ class SqlStore:
     def add_many(self, messages: Iterable[Mapping[str, Any]], finish: Finish | None = None) -> list[dict[str, Any]]:
         """Number and store several messages in one transaction: all of them or none.
 
-        Args:
-            messages: The envelopes; they stay as they are.
-            finish: Called for each of them, see `add`.
-
-        Returns:
-            The stored messages, numbered in their order.
-
         Raises:
             StoreError: They could not be stored. An IOError.
         """
@@ -249,9 +241,6 @@ class SqlStore:
 
     def trim(self, until: Position) -> int:
         """Remove the messages up to a number, included; their numbers are not assigned again.
-
-        Returns:
-            How many were removed.
 
         Raises:
             StoreError: The database could not be written. An IOError.
@@ -305,12 +294,6 @@ class SqlStore:
         limit: int | None = None,
     ) -> Iterator[tuple[Position, str]]:
         """Yield messages as JSON with their numbers, in order.
-
-        Args:
-            after: The number before the first one.
-            until: The last number; the newest when not given.
-            prefixes: Beginnings of the wanted topics; all topics when there are none.
-            limit: How many messages at most.
 
         Raises:
             StoreError: The database could not be read. An IOError.

@@ -156,10 +156,6 @@ def open_store(config: Mapping[str, Any]) -> Any:
 def open_writer(config: Mapping[str, Any], *, signed: bool) -> Writer:
     """Open the configured store for a publisher, or share what this process has opened.
 
-    Args:
-        config: The configuration, for ``persistent_store``.
-        signed: Whether its messages are signed.
-
     Raises:
         ConfigError: The store can't be used.
         RefusedAtStart: It can't be used for signed messages.

@@ -13,10 +13,13 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
+from fedmsg import crypto
 from fedmsg._util.bounded import SeenIds
 from fedmsg.config import settings
+from fedmsg.crypto.utils import fix_datagrepper_message
 from fedmsg.store.cursor import POST, PRE, Status, StatusFile
 from fedmsg.store.history import Datagrepper, Stopped, Topics
 from fedmsg.store.ranges import PendingRanges, Range
@@ -31,16 +34,7 @@ _SAVE_EVERY = 100
 
 
 class CatchUp:
-    """What one consumer catches up with after its start; the ledger of its history and its live messages.
-
-    Args:
-        name: The name of the consumer, for the log.
-        status: Its status file.
-        history: Where messages are read; None where there is no datagrepper, which leaves the
-            message that was in work.
-        skip_last: Whether the message that was in work at a crash is left out.
-        log: Where it logs what it does.
-    """
+    """What one consumer catches up with after its start; the ledger of its history and its live messages."""
 
     def __init__(
         self,
@@ -232,12 +226,6 @@ def _written(status: StatusFile) -> float | None:
 class Memory:
     """What a consumer remembers from one start to the next: its status file, and its catch-up.
 
-    Args:
-        config: The configuration: ``status_directory``, ``datagrepper_url``, ``skip_last_message``.
-        name: The class name of the consumer.
-        topics: What it subscribes to.
-        log: Where it logs what it does.
-
     Attributes:
         status: The status file; None where none is kept.
 
@@ -245,11 +233,20 @@ class Memory:
         ConfigError: There can't be files in ``status_directory``.
     """
 
-    def __init__(self, config: Mapping[str, Any], name: str, topics: str | Iterable[str], log: logging.Logger) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        name: str,
+        topics: str | Iterable[str],
+        log: logging.Logger,
+        *,
+        signed: bool = False,
+    ) -> None:
         directory, url = settings.get(config, "status_directory"), settings.get(config, "datagrepper_url")
         matching = Topics(topics, strict=settings.get(config, "zmq_strict"))
         self.status = StatusFile(directory, name, log, remember=bool(url)) if directory else None
-        self._datagrepper = Datagrepper(url, matching, log=log) if url else None
+        clean = partial(crypto.as_signed, config=config) if signed else fix_datagrepper_message
+        self._datagrepper = Datagrepper(url, matching, log=log, clean=clean) if url else None
         # Before the first message replaces it.
         self._text = self.status.read_text() if self.status is not None else None
         self._catch_up: CatchUp | None = None

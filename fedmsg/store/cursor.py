@@ -78,9 +78,6 @@ class Status(NamedTuple):
 def parse(text: str | bytes) -> Status:
     """Parse the content of a status file.
 
-    Args:
-        text: The content.
-
     Raises:
         MessageError: It is not a status.
     """
@@ -108,17 +105,6 @@ class StatusFile:
 
     With several workers there may be several messages in work: the file then has the one that was
     begun first, so that a crash is caught up with from there.
-
-    Args:
-        directory: The configured ``status_directory``.
-        consumer: The class name of the consumer.
-        log: Where trouble is logged.
-        remember: Whether to keep which messages were handled; a catch-up needs that.
-
-    Attributes:
-        path: The file.
-        lock: Held while it is written.
-        handled: The keys of messages that were handled; None when they are not kept.
 
     Raises:
         ConfigError: There can't be files in that directory.
@@ -185,9 +171,6 @@ class StatusFile:
 
         Args:
             data: ``message`` and ``status``, as in the file.
-
-        Returns:
-            The key of the message when it has been handled.
         """
         message, status = data["message"], data.get("status", POST)
         body = message["body"] if isinstance(message["body"], Mapping) else {}
@@ -246,14 +229,7 @@ class StatusFile:
 
 
 class _InWork(NamedTuple):
-    """A message that a worker has begun.
-
-    Attributes:
-        msg_id: Its id.
-        text: It as JSON.
-        key: Its key, where keys are kept.
-        received: What is written beside it when its time can't be right.
-    """
+    """A message that a worker has begun."""
 
     msg_id: object
     text: bytes
@@ -279,11 +255,6 @@ class Handled:
     """The keys of the last messages that were handled, a line for each in a file that is appended to.
 
     Not safe for several threads at once.
-
-    Args:
-        path: The file.
-        log: Where trouble is logged.
-        limit: How many keys are remembered.
 
     Raises:
         OSError: The file can't be opened.

@@ -33,11 +33,6 @@ _inherited: list[object] = []
 def open_engine(url: str, setting: str) -> sa.Engine:
     """Make an engine for a database; nothing is connected yet.
 
-    Args:
-        url: A SQLAlchemy URL, such as ``sqlite:////var/lib/fedmsg/store.db`` or
-            ``postgresql+psycopg://user@host/name``.
-        setting: Where it is configured, for errors.
-
     Raises:
         ConfigError: It is no such URL, or its driver is not installed.
     """
@@ -80,12 +75,7 @@ def _set_up_postgresql(connection: Any, _record: object) -> None:
 
 @contextmanager
 def errors_mapped(engine: sa.Engine, what: str) -> Iterator[None]:
-    """Turn the errors of a database into StoreError.
-
-    Args:
-        engine: The engine, whose URL the error names.
-        what: What could not be done, for example ``can't be read``.
-    """
+    """Turn the errors of a database into StoreError."""
     try:
         yield
     except exc.SQLAlchemyError as error:

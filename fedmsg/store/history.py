@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -36,12 +36,7 @@ class Stopped(HttpError):
 
 
 class Topics(TopicFilter):
-    """The topics that a consumer subscribes to.
-
-    Args:
-        topics: Beginnings of topics; a ``*`` in one is dropped.
-        strict: Whether only the exact topic matches.
-    """
+    """The topics that a consumer subscribes to."""
 
     def __init__(self, topics: str | Iterable[str], *, strict: bool = False) -> None:
         several = [topics] if isinstance(topics, str) else list(topics)
@@ -66,16 +61,7 @@ class Topics(TopicFilter):
 
 
 class Datagrepper:
-    """Asks a datagrepper for everything of a time, page by page.
-
-    Args:
-        url: Its address, with or without ``/raw``.
-        topics: What is wanted.
-        timeout: Seconds for one page.
-        retries: How often a page that failed is asked for again.
-        delay: Seconds before that; they double each time.
-        log: Where rejected messages are logged.
-    """
+    """Asks a datagrepper for everything of a time, page by page."""
 
     def __init__(
         self,
@@ -86,7 +72,9 @@ class Datagrepper:
         retries: int = _RETRIES,
         delay: float = _RETRY_DELAY,
         log: logging.Logger | None = None,
+        clean: Callable[[Message], Message] = fix_datagrepper_message,
     ) -> None:
+        self._clean = clean
         self.url = _raw(url)
         self._topics = topics
         self._timeout = timeout
@@ -100,10 +88,6 @@ class Datagrepper:
 
     def read(self, first: float, last: float) -> Iterator[Message]:
         """Yield what was published in a time, the oldest first, one page in memory at once.
-
-        Args:
-            first: The first second, since the epoch.
-            last: The last second.
 
         Raises:
             HttpError: A page can't be had, or it was stopped.
@@ -168,7 +152,7 @@ class Datagrepper:
                 raise MessageError("it is no message", "envelope")
             if not self._topics.matches(topic):
                 return None
-            envelope = fix_datagrepper_message(message)
+            envelope = self._clean(message)
             _wire.encode(envelope, topic)
             if not isinstance(envelope.get("msg_id"), str):
                 raise MessageError("it has no msg_id", "envelope")

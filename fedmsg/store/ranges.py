@@ -25,15 +25,7 @@ _FILE_MAX_BYTES = 128 * 1024 * 1024
 
 @dataclass(eq=False)
 class Range:
-    """A time, what of it was handled, and what is in flight.
-
-    Attributes:
-        start: Its first second, since the epoch.
-        end: Its last.
-        done: The keys and times of messages in it that were handled.
-        in_flight: Those of messages that were passed on and are not yet handled.
-        is_fetched: Whether all of it was passed on.
-    """
+    """A time, what of it was handled, and what is in flight."""
 
     start: float
     end: float
@@ -52,14 +44,7 @@ class Range:
             del self.done[key]
 
     def advance(self, when: object) -> float:
-        """Count a message that was fetched.
-
-        Args:
-            when: What it has as its time. A time outside of the range moves nothing.
-
-        Returns:
-            Where in the range it belongs.
-        """
+        """Count a message that was fetched."""
         if not is_time(when, self.end) or when < self.start:
             return max(self._position, self.start)
         if when < self._position:
@@ -84,12 +69,7 @@ class Range:
 
 
 class PendingRanges:
-    """The ranges that are missing, sorted, and the file that lists them.
-
-    Args:
-        path: The file; it exists while something is missing.
-        log: Where trouble is logged.
-    """
+    """The ranges that are missing, sorted, and the file that lists them."""
 
     def __init__(self, path: Path, log: logging.Logger) -> None:
         self._path = path

@@ -10,7 +10,6 @@ read while live messages arrive, and it does not matter where the two meet.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Generator, Iterable, Mapping
@@ -54,12 +53,6 @@ def recover(
 ) -> Generator[Message, None, FedmsgError | None]:
     """Read an interval of history, and yield the messages that were not passed on before.
 
-    Args:
-        history: Where the messages are read.
-        first: The beginning of the interval.
-        last: Its end, included.
-        ledger: Decides which of them are passed on.
-
     Yields:
         Messages, the oldest first.
 
@@ -82,6 +75,9 @@ def message_key(message: Mapping[str, Any]) -> str:
     another key. What history adds to a message (a name of its source, empty values, a fraction of
     a second) makes no difference.
     """
+    # Here, because it loads OpenSSL: 4 MiB that a program which recovers nothing does without.
+    import hashlib
+
     own = {key: value for key, value in message.items() if value is not None and key not in _NOT_OF_PUBLISHER}
     when = message.get("timestamp")
     own["timestamp"] = int(when) if is_time(when) else repr(when)
@@ -93,12 +89,7 @@ def message_key(message: Mapping[str, Any]) -> str:
 
 
 def is_time(value: object, latest: float = _TIME_MAX) -> TypeGuard[float]:
-    """Return whether a value is a time in seconds since the epoch.
-
-    Args:
-        value: What a message has as its ``timestamp``.
-        latest: The latest time that is accepted.
-    """
+    """Return whether a value is a time in seconds since the epoch."""
     # NaN is neither smaller nor greater.
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= latest
 

@@ -34,16 +34,7 @@ class Origin(Protocol):
 
 
 class SpooledMessage(Delivery):
-    """A message from a file, handled like any other.
-
-    Args:
-        path: The file.
-        frame: Its topic, not decoded.
-        data: Its body, not decoded.
-        origin: The file, which is removed when all its messages are finished.
-        checked: Whether it was found valid when it arrived, or did not come from outside.
-        since: When it was written, in seconds since the epoch.
-    """
+    """A message from a file, handled like any other."""
 
     __slots__ = ("checked", "origin", "since")
 
@@ -100,12 +91,7 @@ def _record(item: Any, *, checked: bool = False, **more: Any) -> str:
 
 
 class _MessageFile:
-    """A file of messages of one consumer.
-
-    Args:
-        folder: The folder of such files; None keeps none.
-        kind: The class of the consumer.
-    """
+    """A file of messages of one consumer."""
 
     def __init__(self, folder: str | None, kind: type) -> None:
         name = f"{kind.__module__}.{kind.__qualname__}.jsonl".replace("/", "-").replace("<", "").replace(">", "")
@@ -183,9 +169,6 @@ class Spool(_MessageFile):
 
     def save(self, items: Iterable[Any]) -> int:
         """Write what is to be handled after the next start.
-
-        Returns:
-            How many messages could not be written.
 
         Raises:
             OSError: The file can't be written.

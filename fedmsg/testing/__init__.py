@@ -30,11 +30,11 @@ For plugins of `fedmsg.meta` there are `Base` and `ConglomerateBase`, to write t
 from __future__ import annotations
 
 from fedmsg.testing.bus import Bus, envelopes
-from fedmsg.testing.failures import Failure
 from fedmsg.testing.hub import HubRunner
 from fedmsg.testing.meta import Base, ConglomerateBase, Unspecified, skip_on
 from fedmsg.testing.ports import free_address, free_port
 from fedmsg.testing.processes import Process, command_path, run, wait_until
+from fedmsg.testing.recording import Failure
 
 __all__ = [
     "Base",

@@ -53,11 +53,7 @@ class Bus:
             raise
 
     def stop_relay(self, number: int = signal.SIGTERM) -> int:
-        """Stop the relay.
-
-        Returns:
-            Its exit status.
-        """
+        """Stop the relay; return its exit status."""
         assert self.relay is not None, "there is no relay to stop"
         status = self.relay.stop(number)
         self.relay.close()

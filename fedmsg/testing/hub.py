@@ -17,13 +17,12 @@ from typing import Any
 import zmq
 
 from fedmsg import _wire, crypto, encoding
+from fedmsg._util.service import SafeCondition
 from fedmsg.config import settings
 from fedmsg.exceptions import RefusedAtStart, WorkLeft
 from fedmsg.hub import Consumer, Hub, Outcome, PollingProducer, Producer
 from fedmsg.hub.endpoints import Inbound
-from fedmsg.hub.subscriptions import prefix
-from fedmsg.testing.catcher import Catcher
-from fedmsg.testing.failures import Failure, Failures
+from fedmsg.testing.recording import Catcher, Failure, Failures
 from fedmsg.testing.surroundings import configured, credentials
 from fedmsg.transport.zmq import publisher
 
@@ -36,21 +35,21 @@ _CERTIFICATE = "fedmsg.testing"
 # What follows everything that was published before it.
 _MARK = b"\x00fedmsg.testing"
 
-# In seconds; what is waited for notifies, but for an end before its time.
-_LOOK = 0.5
+# What is waited for notifies, but for an end before its time.
+_LOOK_S = 0.5
 
 
 class _CountingHub(Hub):
     """A hub that counts what it has dispatched."""
 
-    def __init__(self, changed: threading.Condition, *args: Any, **kw: Any) -> None:
+    def __init__(self, changed: SafeCondition, *args: Any, **kw: Any) -> None:
         self.arrived = 0
         self._changed = changed
         super().__init__(*args, **kw)
         self._loop.on_dispatch = self._count
 
     def _count(self, messages: int) -> None:
-        with self._changed:
+        with self._changed.lock:
             self.arrived += messages
             self._changed.notify_all()
 
@@ -104,7 +103,7 @@ class HubRunner:
         self._certificate = sign if isinstance(sign, str) else _CERTIFICATE if sign else ""
         self._reraise = reraise
         self._timeout = timeout
-        self._changed = threading.Condition()
+        self._changed = SafeCondition()
         self._failures = Failures(self._changed)
         self._numbers = itertools.count(1)
         self._marks = itertools.count(1)
@@ -149,23 +148,12 @@ class HubRunner:
         return envelope
 
     def publish_envelope(self, envelope: Mapping[str, Any]) -> None:
-        """Publish a whole envelope, such as one that was recorded on a real bus.
-
-        Args:
-            envelope: The envelope; the topic is in it.
-
-        Raises:
-            MessageError: It is no envelope.
-        """
+        """Publish a whole envelope, such as one that was recorded on a real bus."""
         topic = envelope["topic"]
         self.publish_raw(topic, _wire.encode(envelope, topic))
 
     def publish_raw(self, topic: str | bytes, body: str | bytes) -> None:
-        """Publish anything, in the form of a message or not.
-
-        Args:
-            topic: The first frame.
-            body: The second one.
+        """Publish the frames of a topic and a body, in the form of a message or not.
 
         Raises:
             TimeoutError: The consumers have not subscribed.
@@ -199,14 +187,7 @@ class HubRunner:
         self._raise_failure()
 
     def wait_until_published(self, count: int = 1, timeout: float | None = None) -> list[dict[str, Any]]:
-        """Wait until so many messages have been published by what runs in the hub.
-
-        Args:
-            count: How many, since the start.
-            timeout: Seconds; the runner's own when not given.
-
-        Returns:
-            Their envelopes.
+        """Wait until so many messages have been published since the start by what runs in the hub; return them.
 
         Raises:
             TimeoutError: They have not been.
@@ -222,11 +203,7 @@ class HubRunner:
         return self.published
 
     def wait_until_polled(self, count: int = 1, timeout: float | None = None) -> None:
-        """Wait until each producer has polled so often, and `published` is complete.
-
-        Args:
-            count: How often, since the start.
-            timeout: Seconds; the runner's own when not given.
+        """Wait until each producer has polled so often since the start, and `published` is complete.
 
         Raises:
             TimeoutError: One has not.
@@ -292,7 +269,7 @@ class HubRunner:
         return self.hub.handled
 
     @property
-    def refused(self) -> dict[str, int]:
+    def rejected(self) -> dict[str, int]:
         """How many messages were rejected, by kind: ``{"invalid": 1}`` for one that is not validly signed."""
         return dict(self.hub.rejections.counts)
 
@@ -364,7 +341,7 @@ class HubRunner:
     def _await_subscriptions(self, until: float) -> None:
         """Wait until everything that the hub wants has been asked for."""
         while True:
-            wanted = {prefix(topic).encode() for topic in self.hub.topics}
+            wanted = {prefix.encode() for prefix in self.hub._loop.subscriptions.prefixes}
             left = 0.0 if wanted <= self._subscribed else until - time.monotonic()
             if not self._socket.poll(max(0, int(left * 1000))):
                 if wanted <= self._subscribed:
@@ -389,15 +366,15 @@ class HubRunner:
         self._wait_for(lambda: self.hub.arrived >= self._expected, until, "what was published has not been received")
 
     def _wait_for(self, condition: Callable[[], object], until: float, what: str) -> None:
-        with self._changed:
-            while not condition():
-                if self._catcher.failure is not None:
-                    raise self._catcher.failure
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"{what} in time{self._stacks()}")
-                # Now and then, to see whether there is anything left to wait for.
-                self._changed.wait(min(left, _LOOK))
+        while True:
+            left = until - time.monotonic()
+            # Now and then it returns, to see whether there is anything left to wait for.
+            if self._changed.wait_for(condition, min(left, _LOOK_S)):
+                return
+            if self._catcher.failure is not None:
+                raise self._catcher.failure
+            if left <= 0:
+                raise TimeoutError(f"{what} in time{self._stacks()}")
 
     def _failure_is_due(self) -> bool:
         return self._reraise and self._failures.due

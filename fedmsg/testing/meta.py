@@ -26,16 +26,12 @@ class UnspecifiedType:
         return False
 
 
-#: What a class has not said; a test that needs it is skipped.
+#: What a class has not set; a test that needs it is skipped.
 Unspecified: Any = UnspecifiedType()
 
 
 def skip_on(attributes: Iterable[str]) -> Callable[[_Test], _Test]:
-    """Make a decorator for a test that is skipped where its class leaves something unsaid.
-
-    Args:
-        attributes: The attributes that it needs.
-    """
+    """Return a decorator for a test that is skipped where its class does not set one of these attributes."""
 
     def decorate(test: _Test) -> _Test:
         @functools.wraps(test)
@@ -51,11 +47,7 @@ def skip_on(attributes: Iterable[str]) -> Callable[[_Test], _Test]:
 
 
 class _WithProcessors(unittest.TestCase):
-    """Loads the processors that are installed.
-
-    Attributes:
-        config: The configuration that they are given.
-    """
+    """Loads the processors that are installed."""
 
     maxDiff = None
 
@@ -67,6 +59,19 @@ class _WithProcessors(unittest.TestCase):
             "topic_prefix_re": r"^org\.fedoraproject\.(dev|stg|prod)",
         }
         meta.make_processors(**self.config)
+
+
+def _compares(what: str, attribute: str = "") -> Callable[[Any], None]:
+    """Return a test that compares what a function of fedmsg.meta returns with an attribute of the class."""
+    attribute = attribute or f"expected_{what}"
+
+    @skip_on(["msg", attribute])
+    def test(self: Any) -> None:
+        found = getattr(meta, f"msg2{what}")(self.msg, **self.config)
+        self.assertEqual(found, getattr(self, attribute))
+
+    test.__doc__ = f"Check that fedmsg.meta returns the {attribute.replace('_', ' ')}."
+    return test
 
 
 class Base(_WithProcessors):
@@ -103,72 +108,25 @@ class Base(_WithProcessors):
     expected_emails: Any = Unspecified
     expected_avatars: Any = Unspecified
 
-    @skip_on(["msg", "expected_title"])
-    def test_title(self) -> None:
-        """Check that fedmsg.meta returns the expected title."""
-        self.assertEqual(meta.msg2title(self.msg, **self.config), self.expected_title)
-
-    @skip_on(["msg", "expected_subti"])
-    def test_subtitle(self) -> None:
-        """Check that fedmsg.meta returns the expected subtitle."""
-        self.assertEqual(meta.msg2subtitle(self.msg, **self.config), self.expected_subti)
+    test_title = _compares("title")
+    test_subtitle = _compares("subtitle", "expected_subti")
+    test_long_form = _compares("long_form")
+    test_link = _compares("link")
+    test_icon = _compares("icon")
+    test_secondary_icon = _compares("secondary_icon")
+    test_usernames = _compares("usernames")
+    test_agent = _compares("agent")
+    test_packages = _compares("packages")
+    test_objects = _compares("objects")
+    test_emails = _compares("emails")
+    test_avatars = _compares("avatars")
 
     @skip_on(["msg", "expected_subjective"])
     def test_subjective(self) -> None:
-        """Does fedmsg.meta say the expected to each subject."""
+        """Check that fedmsg.meta returns the expected text for each subject."""
         for subject, expected in self.expected_subjective.items():
             with self.subTest(subject=subject):
                 self.assertEqual(meta.msg2subjective(self.msg, subject=subject, **self.config), expected)
-
-    @skip_on(["msg", "expected_long_form"])
-    def test_long_form(self) -> None:
-        """Check that fedmsg.meta returns the expected long form."""
-        self.assertEqual(meta.msg2long_form(self.msg, **self.config), self.expected_long_form)
-
-    @skip_on(["msg", "expected_link"])
-    def test_link(self) -> None:
-        """Check that fedmsg.meta returns the expected link."""
-        self.assertEqual(meta.msg2link(self.msg, **self.config), self.expected_link)
-
-    @skip_on(["msg", "expected_icon"])
-    def test_icon(self) -> None:
-        """Check that fedmsg.meta returns the expected icon."""
-        self.assertEqual(meta.msg2icon(self.msg, **self.config), self.expected_icon)
-
-    @skip_on(["msg", "expected_secondary_icon"])
-    def test_secondary_icon(self) -> None:
-        """Check that fedmsg.meta returns the expected second icon."""
-        self.assertEqual(meta.msg2secondary_icon(self.msg, **self.config), self.expected_secondary_icon)
-
-    @skip_on(["msg", "expected_usernames"])
-    def test_usernames(self) -> None:
-        """Check that fedmsg.meta returns the expected users."""
-        self.assertEqual(meta.msg2usernames(self.msg, **self.config), self.expected_usernames)
-
-    @skip_on(["msg", "expected_agent"])
-    def test_agent(self) -> None:
-        """Does fedmsg.meta name the expected agent."""
-        self.assertEqual(meta.msg2agent(self.msg, **self.config), self.expected_agent)
-
-    @skip_on(["msg", "expected_packages"])
-    def test_packages(self) -> None:
-        """Check that fedmsg.meta returns the expected packages."""
-        self.assertEqual(meta.msg2packages(self.msg, **self.config), self.expected_packages)
-
-    @skip_on(["msg", "expected_objects"])
-    def test_objects(self) -> None:
-        """Check that fedmsg.meta returns the expected objects."""
-        self.assertEqual(meta.msg2objects(self.msg, **self.config), self.expected_objects)
-
-    @skip_on(["msg", "expected_emails"])
-    def test_emails(self) -> None:
-        """Check that fedmsg.meta returns the expected mail addresses."""
-        self.assertEqual(meta.msg2emails(self.msg, **self.config), self.expected_emails)
-
-    @skip_on(["msg", "expected_avatars"])
-    def test_avatars(self) -> None:
-        """Check that fedmsg.meta returns the expected avatars."""
-        self.assertEqual(meta.msg2avatars(self.msg, **self.config), self.expected_avatars)
 
 
 class ConglomerateBase(_WithProcessors):
@@ -186,7 +144,7 @@ class ConglomerateBase(_WithProcessors):
 
     @skip_on(["originals", "expected"])
     def test_conglomerate(self) -> None:
-        """Does fedmsg.meta make the expected groups."""
+        """Check that fedmsg.meta makes the expected groups."""
         groups = meta.conglomerate(list(self.originals), self.subject, **self.config)
         self.assertEqual(*([_without_ids(group) for group in one] for one in (groups, self.expected)))
 

@@ -18,11 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from fedmsg._util.service import SafeCondition
+
 __all__ = ["Process", "command_path", "run", "wait_until"]
 
 _T = TypeVar("_T")
 
-_POLL_INTERVAL = 0.01  # seconds
+_POLL_INTERVAL_S = 0.01
 
 
 def wait_until(
@@ -46,7 +48,7 @@ def wait_until(
     Raises:
         TimeoutError: It is still not true after ``timeout`` seconds.
     """
-    never, deadline = threading.Event(), time.monotonic() + timeout
+    deadline = time.monotonic() + timeout
     while True:
         if meanwhile is not None:
             meanwhile()
@@ -56,7 +58,7 @@ def wait_until(
         if time.monotonic() > deadline:
             described = what() if callable(what) else what
             raise TimeoutError(f"not true after {timeout} s: {described or condition}")
-        never.wait(_POLL_INTERVAL)
+        time.sleep(_POLL_INTERVAL_S)
 
 
 def command_path(name: str) -> str:
@@ -80,7 +82,7 @@ def run(
     cwd: str | Path | None = None,
     timeout: float = 30.0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end.
+    """Run a command to its end; return its status, and its output as text.
 
     Args:
         argv: The command and its arguments; a bare name is looked up by `command_path`.
@@ -88,9 +90,6 @@ def run(
         env: Additions to this process's environment.
         cwd: The folder to run it in.
         timeout: Seconds until it is killed and `subprocess.TimeoutExpired` raised.
-
-    Returns:
-        Its status, and its output as text.
     """
     ended = subprocess.run(
         _resolved(argv),
@@ -139,7 +138,7 @@ class Process:
     ) -> None:
         self.out: list[str] = []
         self.err: list[str] = []
-        self._news = threading.Condition()
+        self._news = SafeCondition()
         self._folder = tempfile.TemporaryDirectory(prefix="fedmsg-notify-")
         path = str(Path(self._folder.name) / "socket")
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -163,10 +162,10 @@ class Process:
         assert not isinstance(stream, int)
         assert stream is not None
         for line in stream:
-            with self._news:
+            with self._news.lock:
                 lines.append(line.decode(errors="replace").rstrip("\n"))
                 self._news.notify_all()
-        with self._news:
+        with self._news.lock:
             self._news.notify_all()
 
     def wait_ready(self, timeout: float = 20.0) -> Process:
@@ -205,12 +204,12 @@ class Process:
         stream: str = "out",
         meanwhile: Callable[[], object] | None = None,
     ) -> str:
-        """Wait for a line of output.
+        """Wait for a line of output, of ``out`` or ``err``.
 
         Args:
             what: Text that the line contains, or a predicate of the line.
             timeout: Seconds.
-            stream: ``out`` or ``err``.
+            stream: The stream.
             meanwhile: Called every 50 ms while there is no such line, to provoke it.
 
         Raises:
@@ -221,13 +220,14 @@ class Process:
         fits = (lambda line: what in line) if isinstance(what, str) else what
         deadline, seen = time.monotonic() + timeout, 0
         while True:
-            with self._news:
+            with self._news.lock:
+                waiter = self._news.expect()
                 found = next((line for line in lines[seen:] if fits(line)), None)
                 seen = len(lines)
-                if found is None:
-                    self._news.wait(0.05)
             if found is not None:
+                self._news.discard(waiter)
                 return found
+            self._news.wait(waiter, 0.05)
             if len(lines) > seen:
                 continue
             if self.popen.poll() is not None and not any(reader.is_alive() for reader in self._readers):
@@ -242,23 +242,13 @@ class Process:
         return f"out={self.out[-5:]} err={self.err[-20:]}"
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
-        """Send a signal and wait for the end.
-
-        Returns:
-            The exit status.
-
-        Raises:
-            subprocess.TimeoutExpired: It goes on; it is killed.
-        """
+        """Send a signal, and wait for the end as `wait` does."""
         if self.popen.poll() is None:
             self.popen.send_signal(number)
         return self.wait(timeout)
 
     def wait(self, timeout: float = 20.0) -> int:
-        """Wait for the end, and for the rest of the output.
-
-        Returns:
-            The exit status.
+        """Wait for the end, and for the rest of the output; return the exit status.
 
         Raises:
             subprocess.TimeoutExpired: It goes on; it is killed.

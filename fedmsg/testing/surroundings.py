@@ -24,11 +24,9 @@ _DAYS = 2.0
 
 @contextlib.contextmanager
 def configured(config: Mapping[str, Any], changed: Mapping[str, Any]) -> Iterator[None]:
-    """Let everything in this process find a configuration, for as long as the block lasts.
+    """Let ``load_config`` and `fedmsg.publish` find a configuration, for as long as the block lasts.
 
-    Args:
-        config: What ``load_config`` and `fedmsg.publish` find.
-        changed: What differs from the defaults; `fedmsg.config.conf` has defaults of its own.
+    `fedmsg.config.conf` has defaults of its own, and gets what was changed.
     """
     names, conf = vars(fedmsg.config), fedmsg.config.conf
     loaded, values, was_loaded = names["__cache"], dict(conf), conf._is_loaded
@@ -49,12 +47,7 @@ def configured(config: Mapping[str, Any], changed: Mapping[str, Any]) -> Iterato
 
 
 def credentials(name: str, publisher: str) -> dict[str, Any]:
-    """Return the settings to sign with a certificate, and to check what is signed with it.
-
-    Args:
-        name: The name of the certificate: a service and its host.
-        publisher: Under which name programs publish.
-    """
+    """Return the settings to sign with a certificate of this name, for a publisher, and to check its signatures."""
     hostname = socket.gethostname().split(".", 1)[0]
     authority = _authority()
     if not (authority.issued / f"{name}.crt").exists():

@@ -127,12 +127,7 @@ class Client(ServerConnection):
 
 
 class Clients:
-    """All connections of a server, and the limits of how many there are and what waits for them.
-
-    Args:
-        limits: The limits.
-        log: Where rejected connections and slow clients are counted and logged.
-    """
+    """All connections of a server, and the limits of how many there are and what waits for them."""
 
     def __init__(self, limits: Limits, log: RateLimitedLog) -> None:
         self._limits = limits

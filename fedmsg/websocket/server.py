@@ -119,12 +119,7 @@ class Server(ServiceThread):
         return self._log.counts
 
     def deliver(self, topic: str, body: str | bytes) -> None:
-        """Queue a message for the clients that have subscribed to it; called by one thread, never waits.
-
-        Args:
-            topic: The topic.
-            body: The envelope, as it came.
-        """
+        """Queue a message, as it came, for the clients that have subscribed; called by one thread, never waits."""
         if not topic.startswith(self._index.prefixes) or self.closed:
             return
         limits = self._limits

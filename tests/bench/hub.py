@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fedmsg import crypto
+from fedmsg import crypto, encoding
 from tests.bench.harness import Bench, BenchError, Program, expect, progress
 from tests.bench.programs import payload
 from tests.bench.table import Goal, Row
@@ -151,7 +151,7 @@ def _signed(folder: Path) -> dict[str, Any]:
     signed = [crypto.sign(body, ssldir=str(folder), certname=name) for body in bodies]
     greeting = crypto.sign(json.loads(payload.GREETING[1]), ssldir=str(folder), certname=name)
     (folder / "greeting.json").write_text(json.dumps(greeting))
-    (folder / "signed.jsonl").write_text("".join(json.dumps(one) + "\n" for one in signed))
+    (folder / "signed.jsonl").write_text("".join(encoding.dumps(one) + "\n" for one in signed))
     return {
         "validate_signatures": True,
         "ca_cert_location": str(folder / "ca.crt"),

@@ -19,6 +19,7 @@ import pytest
 
 from fedmsg import exceptions
 from fedmsg.testing import Process, command_path, run
+from tests.unit.configs import folder_open_to_all
 
 # The way that a plugin for fedmsg 1.x looks.
 GREET = '''
@@ -170,12 +171,13 @@ def test_print_config_does_nothing_else() -> None:
 
 
 def test_a_configuration_of_others_is_refused_and_can_be_allowed() -> None:
-    env = configure(whom="us")
-    Path(env["FEDMSG_CONFIG"]).chmod(0o666)
-    refused = greet(env=env)
-    assert refused.returncode == 5
-    assert env["FEDMSG_CONFIG"] in one_line(refused.stderr)
-    assert greet("--allow-insecure-config", env=env).stdout == "Hello us False\n"
+    with folder_open_to_all():
+        env = configure(whom="us")
+        Path(env["FEDMSG_CONFIG"]).chmod(0o666)
+        refused = greet(env=env)
+        assert refused.returncode == 5
+        assert env["FEDMSG_CONFIG"] in one_line(refused.stderr)
+        assert greet("--allow-insecure-config", env=env).stdout == "Hello us False\n"
 
 
 @pytest.mark.parametrize("argument", ["--help", "-h"])

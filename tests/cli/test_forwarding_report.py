@@ -89,7 +89,7 @@ def test_counters_begin_again_and_who_is_stuck_is_shown(make: Make) -> None:
             assert row["totals"]["received"] == row["totals"]["passed_on"] >= 1000
 
 
-def test_what_is_refused_counts_as_exceptions(make: Make, tmp_path: Path) -> None:
+def test_what_is_rejected_counts_as_exceptions(make: Make, tmp_path: Path) -> None:
     with Bus(Bench(tmp_path).config) as bus:
         command = make(RelayCommand, bus, "--validate")
         with command.forwarder() as forwarder, bus.context(sign_messages=False) as context:
@@ -98,11 +98,11 @@ def test_what_is_refused_counts_as_exceptions(make: Make, tmp_path: Path) -> Non
                 context.publish("t", modname="m")
             wait_until(lambda: forwarder.statistics().rejected == 3)
             row = report.row()
-            assert (row["exceptions"], row["refused"]) == (3, {"invalid": 3})
-            assert row["totals"] == {"received": 3, "passed_on": 0, "refused": 3}
-            assert (report.row()["exceptions"], report.row()["refused"]) == (0, {"invalid": 3})
+            assert (row["exceptions"], row["rejected"]) == (3, {"invalid": 3})
+            assert row["totals"] == {"received": 3, "passed_on": 0, "rejected": 3}
+            assert (report.row()["exceptions"], report.row()["rejected"]) == (0, {"invalid": 3})
             figures = {figure.name: figure.value for figure in report.metrics()}
-            assert (figures["refused"], figures["forwarded_in"], figures["forwarded_out"]) == (3, 3, 0)
+            assert (figures["rejected"], figures["forwarded_in"], figures["forwarded_out"]) == (3, 3, 0)
 
 
 def test_a_gateway_tells_fedmsg_check_and_prometheus() -> None:

@@ -297,7 +297,10 @@ def test_what_is_not_validly_signed_is_left_out_and_leaves_no_trace(tmp_path: Pa
         "certname": "shell.test",
     }
     with Scene(tmp_path / "scene", validate_signatures=True, **keys) as scene:
-        signed = [crypto.sign(message(number, BEGIN + number), **keys) for number in range(5)]
+        signed = [crypto.sign(message(number, BEGIN + number), **keys) for number in range(4)]
+        # With the keys that datagrepper adds to others.
+        more = {"source_name": "datanommer", "source_version": "1.5.0"}
+        signed.append(crypto.sign({**message(4, BEGIN + 4), **more}, **keys))
         forged = {**crypto.sign(message(9, BEGIN + 9), **keys), "msg": {"number": "forged"}}
         with scene.hub() as hub:
             scene.feed.wait("shop.")

@@ -151,6 +151,7 @@ def test_what_is_given_is_never_changed(address: str) -> None:
         ({"msg": {"a": b"bytes"}}, TypeError, "bytes"),
         ({"msg": {1: 2, "a": 3}}, TypeError, "<"),
         ({"topic": "\ud800"}, MessageError, "UTF-8"),
+        ({"topic": "t" * 5000}, MessageError, "more than the 4096"),
         ({"msg": {"a": "x" * 1000}}, MessageError, r"max_message_size allows \(1000\)"),
     ],
 )

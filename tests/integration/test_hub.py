@@ -18,7 +18,7 @@ from fedmsg import encoding
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import ConfigError
 from fedmsg.hub import Consumer, Hub, Outcome, PollingProducer, ZMQMessage
-from fedmsg.hub.subscriptions import as_topics
+from fedmsg.hub.consumer import as_topics
 from fedmsg.testing import wait_until
 from tests.hubs import PREFIX, Feed, Taker, envelope, taker
 
@@ -273,7 +273,7 @@ def test_a_validate_of_its_own_may_refuse_and_may_fail(feed: Feed, caplog: pytes
             feed.send("shop", word)
         wait_until(lambda: hub.consumers[0].taken)
         assert hub.consumers[0].said == ["good"]
-        assert hub.consumers[0].totals()["refused"] == 2
+        assert hub.consumers[0].totals()["rejected"] == 2
         assert hub.rejections.counts["invalid"] == 2
     assert "I don't like it" in caplog.text
 
@@ -479,7 +479,7 @@ def test_what_is_malformed_is_refused_and_counted(feed: Feed, caplog: pytest.Log
         wait_until(lambda: all(consumer.taken for consumer in hub.consumers))
         assert [len(consumer.taken) for consumer in hub.consumers] == [1, 1, 1]
         # The first four are told apart when each consumer decodes them.
-        assert [consumer.totals()["refused"] for consumer in hub.consumers] == [4, 4, 4]
+        assert [consumer.totals()["rejected"] for consumer in hub.consumers] == [4, 4, 4]
         assert hub.rejections.counts == {"frames": 2, "json": 6, "utf-8": 3, "topic": 3}
     warnings = [record for record in caplog.records if "rejected a message" in record.getMessage()]
     assert len(warnings) == 4

@@ -250,8 +250,10 @@ def test_a_hub_without_an_address_says_so() -> None:
 
 def test_what_is_too_big_is_not_sent(address: str) -> None:
     with Hub({"zmq_publish_endpoints": address, "max_message_size": 100, "post_init_sleep": 0}, [], []) as hub:
-        with pytest.raises(MessageError, match="more than 100 bytes"):
+        with pytest.raises(MessageError, match=r"more than max_message_size allows \(100\)"):
             hub.send_message("a.b", {"text": "x" * 100})
+        with pytest.raises(MessageError, match="its topic has 5000 bytes"):
+            hub.send_message("a" * 5000, {})
         with pytest.raises(MessageError, match="UTF-8"):
             hub.send_message("a.\ud800", {})
 

@@ -84,7 +84,7 @@ def consumer_of(feed: Feed, settings: Mapping[str, Any] = {}, **members: Any) ->
 def counts(consumer: Any) -> dict[str, int]:
     """Give what became of its messages, as the monitoring tells it."""
     totals = consumer.__json__()["totals"]
-    return {kind: totals[kind] for kind in ("handled", "refused", "replayed", "lost")}
+    return {kind: totals[kind] for kind in ("handled", "rejected", "replayed", "lost")}
 
 
 # ---------------------------------------------------------------- gaps
@@ -109,7 +109,7 @@ def test_what_was_missed_comes_first(shop: Shop, jsonify: bool, workers: int) ->
         shop.sell(102)
         wait_until(lambda: len(got) >= 102)
         wait_until(lambda: consumer.incoming.unfinished == 0)
-        assert counts(consumer) == {"handled": 102, "refused": 0, "replayed": 90, "lost": 0}
+        assert counts(consumer) == {"handled": 102, "rejected": 0, "replayed": 90, "lost": 0}
     assert {topic for topic, _ in got} == {f"{PREFIX}.shop"}
     if jsonify:
         assert [said for _, said in got] == [*range(1, 103)]
@@ -129,7 +129,7 @@ def test_all_numbers_count_and_some_topics_are_handled(shop: Shop) -> None:
         wait_until(lambda: len(consumer.taken) >= 4)
         assert consumer.said == [1, 2, 3, 4]
         # But for the one gap there was nothing to ask.
-        assert counts(consumer) == {"handled": 4, "refused": 0, "replayed": 2, "lost": 0}
+        assert counts(consumer) == {"handled": 4, "rejected": 0, "replayed": 2, "lost": 0}
 
 
 def test_what_is_put_in_by_hand_is_wanted_whatever_its_topic(shop: Shop) -> None:
@@ -187,7 +187,7 @@ def test_other_services_have_numbers_of_their_own(shop: Shop) -> None:
             shop.sell(5)
             wait_until(lambda: len(consumer.taken) >= 9)
             assert [one for one in consumer.said if isinstance(one, int)] == [1, 2, 3, 4, 5]
-            assert counts(consumer) == {"handled": 9, "refused": 0, "replayed": 1, "lost": 0}
+            assert counts(consumer) == {"handled": 9, "rejected": 0, "replayed": 1, "lost": 0}
 
 
 # ---------------------------------------------------------------- what can't be had
@@ -228,7 +228,7 @@ def test_a_gap_that_stays_is_told_of_and_the_stream_goes_on(
             shop.sell(10, 11)
             wait_until(lambda: len(consumer.taken) >= 3)
             assert consumer.said == [1, 10, 11]
-            assert counts(consumer) == {"handled": 3, "refused": 0, "replayed": 0, "lost": 8}
+            assert counts(consumer) == {"handled": 3, "rejected": 0, "replayed": 0, "lost": 8}
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(lines) == 1
     assert "8 messages of feed are lost, of the numbers 2 to 9" in lines[0]
@@ -248,7 +248,7 @@ def test_hub_passes_on_messages_that_the_server_does_not_know(caplog: pytest.Log
         shop.sell(10, 11)
         wait_until(lambda: len(consumer.taken) >= 3)
         assert consumer.said == [1, 10, 11]
-        assert counts(consumer) == {"handled": 3, "refused": 0, "replayed": 0, "lost": 0}
+        assert counts(consumer) == {"handled": 3, "rejected": 0, "replayed": 0, "lost": 0}
     assert "its number does not count" in caplog.text
 
 
@@ -260,7 +260,7 @@ def test_a_part_of_a_gap_that_is_gone_is_told_of(shop: Shop, caplog: pytest.LogC
         shop.publish({**envelope("shop", 8), "seq_id": 8})
         wait_until(lambda: len(consumer.taken) >= 6)
         assert consumer.said == [1, 2, 5, 6, 7, 8]
-        assert counts(consumer) == {"handled": 6, "refused": 0, "replayed": 4, "lost": 2}
+        assert counts(consumer) == {"handled": 6, "rejected": 0, "replayed": 4, "lost": 2}
     assert "2 messages of feed are lost, of the numbers 2 to 7" in caplog.text
 
 

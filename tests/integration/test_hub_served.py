@@ -181,7 +181,7 @@ def test_clients_of_a_hub_hear_what_it_receives() -> None:
         assert "" not in runner.hub.topics
         with client(server, f"{TOPIC}.order") as listener:
             assert "" in runner.hub.topics
-            wait_until(lambda: runner.hub._loop._subscribed >= {b""})
+            wait_until(lambda: runner.hub._loop._subscribed == ("",))
             sent = runner.publish(f"{TOPIC}.order", {"id": 1})
             runner.publish(f"{TOPIC}.other", {"id": 2})
             runner.publish(f"{TOPIC}.order", {"id": 3})
@@ -193,7 +193,7 @@ def test_clients_of_a_hub_hear_what_it_receives() -> None:
 def test_clients_get_only_what_is_validly_signed() -> None:
     with HubRunner(Shop, config={f"{WEBSOCKET}.port": 0}, sign=True) as runner, for_hub(runner.hub) as server:
         with client(server, "") as listener:
-            wait_until(lambda: runner.hub._loop._subscribed >= {b""})
+            wait_until(lambda: runner.hub._loop._subscribed == ("",))
             runner.publish(TOPIC, {"id": 1}, sign=False)
             runner.publish(TOPIC, {"id": 2}, sign=True)
             assert listener.hear()["body"]["msg"] == {"id": 2}

@@ -358,7 +358,7 @@ def test_where_that_is_the_policy_the_oldest_are_dropped_and_counted(feed: Feed,
         totals = slow.totals()
     assert slow.said == [0, *range(total - 100, total)]
     assert totals == {
-        "received": total, "dropped": total - 101, "waiting": 0, "handled": 101, "failed": 0, "refused": 0,
+        "received": total, "dropped": total - 101, "waiting": 0, "handled": 101, "failed": 0, "rejected": 0,
         "retried": 0, "dead": 0,
     }  # fmt: skip
 

@@ -59,7 +59,7 @@ def test_the_signed_are_handled_and_the_others_refused(
         wait_until(lambda: all(len(consumer.taken) == 5 for consumer in hub.consumers))
         assert [message["body"] for message in hub.consumers[0].taken] == good
         assert [json.loads(message.body) for message in hub.consumers[1].taken] == good
-        assert [consumer.totals()["refused"] for consumer in hub.consumers] == [4, 4]
+        assert [consumer.totals()["rejected"] for consumer in hub.consumers] == [4, 4]
         assert hub.rejections.counts == {"invalid": 8}
     assert "Failed to authn message." in caplog.text
 
@@ -183,7 +183,7 @@ def test_each_consumer_gets_a_message_once(feed: Feed, bench: Bench, caplog: pyt
         expected = [0, 1, 2, 3, 0, "last"]
         assert hub.consumers[0].said == hub.consumers[2].said == expected
         assert [json.loads(message.body)["msg"] for message in hub.consumers[1].taken] == expected
-        assert [consumer.totals()["refused"] for consumer in hub.consumers] == [3, 3, 3, 0]
+        assert [consumer.totals()["rejected"] for consumer in hub.consumers] == [3, 3, 3, 0]
         assert hub.rejections.counts == {"duplicate": 6, "invalid": 3}
     assert "came before" in caplog.text
 
@@ -247,7 +247,7 @@ def test_time_in_a_file_makes_no_message_too_old(feed: Feed, bench: Bench, tmp_p
         row["body"] = json.dumps(message)
     path.write_text("".join(json.dumps(row) + "\n" for row in hour))
     with Hub({**settings, "stop_timeout": 5}, [taker()], []) as hub:
-        wait_until(lambda: hub.consumers[0].taken and hub.consumers[0].totals()["refused"] == 1)
+        wait_until(lambda: hub.consumers[0].taken and hub.consumers[0].totals()["rejected"] == 1)
         assert hub.consumers[0].said == ["a"]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from fedmsg.irc.client import Client
+from fedmsg.irc.bot import Bots, Client, Pace
 from fedmsg.irc.configuration import read
-from fedmsg.irc.session import QUIT_MESSAGE, Pace, Turnstile
+from fedmsg.irc.session import QUIT_MESSAGE
 from fedmsg.testing import free_port, wait_until
 from tests.ircd import Ircd, User, Wiretap
 
@@ -53,19 +53,19 @@ def _log_all(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "fedmsg.consumers.ircbot")
 
 
+def entry(server: int | Ircd, channel: str, nick: str, **more: Any) -> dict[str, Any]:
+    port = server.port if isinstance(server, Ircd) else server
+    return {"network": "127.0.0.1", "port": port, "channel": channel, "nickname": nick, "line_rate": 0, **more}
+
+
 @contextmanager
 def speaking(server: int | Ircd, channel: str, nick: str, **more: Any) -> Iterator[Client]:
     """Run a bot."""
-    port = server.port if isinstance(server, Ircd) else server
-    entry = {"network": "127.0.0.1", "port": port, "channel": channel, "nickname": nick, "line_rate": 0, **more}
-    client = Client(read(entry), Turnstile(0), SOON)
-    client.start()
-    try:
-        yield client
-    finally:
-        client.stop_within(3)
-        assert client.join(10)
-        client.close()
+    with Bots([read(entry(server, channel, nick, **more))], SOON) as bots:
+        bots.start()
+        yield bots.clients[0]
+        bots.stop_within(3)
+        assert bots.join(10)
 
 
 def logged(caplog: pytest.LogCaptureFixture, text: str) -> Callable[[], bool]:
@@ -276,13 +276,14 @@ def test_too_much_to_say(ircd: Ircd, ann: User, channel: str, nick: str, caplog:
 def test_stopped_with_a_backlog_it_says_what_it_can_and_counts_the_rest(
     ircd: Ircd, ann: User, channel: str, nick: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with speaking(ircd, channel, nick, line_rate=0.4) as client:
+    with Bots([read(entry(ircd, channel, nick, line_rate=0.4))], SOON) as bots:
+        bots.start()
+        client = bots.clients[0]
         for number in range(15):
             client.notice(channel, f"message {number}")
         ann.wait_for(f"NOTICE {channel} :message 0")
-        client.stop_within(3)
-        assert client.join(10)
-        client.close()
+        bots.stop_within(3)
+        assert bots.join(10)
         said = len(texts(ann, channel, nick))
         ann.wait_for(lambda line: line.startswith(f":{nick}!") and " QUIT :" in line)
     assert 1 < said < 15
@@ -298,8 +299,5 @@ def test_stopped_while_it_waits_for_the_next_try(nick: str, caplog: pytest.LogCa
 
 
 def test_it_speaks_in_no_other_channel(nick: str) -> None:
-    client = Client(read({"channel": "news"}), Turnstile(0), SOON)
-    with pytest.raises(ValueError, match="#other"):
-        client.notice("#other", "hello")
-    assert client.join(0)
-    client.close()
+    with Bots([read({"channel": "news", "nickname": nick})]) as bots, pytest.raises(ValueError, match="#other"):
+        bots.clients[0].notice("#other", "hello")

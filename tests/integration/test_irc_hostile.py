@@ -18,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmsg.consumers.ircbot import IRCBotConsumer
-from fedmsg.irc.client import Client
+from fedmsg.irc.bot import Bots, Client, Pace
 from fedmsg.irc.configuration import read
-from fedmsg.irc.session import Pace, Turnstile
 from fedmsg.testing import wait_until
 from tests.ircd import Ircd, User, Wiretap
 
@@ -62,16 +61,16 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     ):
         entry = {"network": "127.0.0.1", "port": wire.port, "channel": "news", "nickname": "bot", "line_rate": 0}
         # Neither side asks the other whether it is still there.
-        client = Client(read({**entry, "timeout": 3600}), Turnstile(0), SOON)
-        client.start()
-        consumer = IRCBotConsumer(StandIn())
-        consumer.add_irc_client(client)
-        client.notice("#news", "hello")
-        ann.wait_for_said("hello")
-        yield Ground(client, consumer, ann, wire)
-        client.stop_within(3)
-        assert client.join(10)
-        client.close()
+        with Bots([read({**entry, "timeout": 3600})], SOON) as bots:
+            bots.start()
+            client = bots.clients[0]
+            consumer = IRCBotConsumer(StandIn())
+            consumer.add_irc_client(client)
+            client.notice("#news", "hello")
+            ann.wait_for_said("hello")
+            yield Ground(client, consumer, ann, wire)
+            bots.stop_within(3)
+            assert bots.join(10)
 
 
 def everything_since(ground: Ground, lines: int, heard: int) -> list[str]:
@@ -175,14 +174,11 @@ def serving(*answers: bytes, endless: bytes = b"", close: bool = False) -> Itera
 @contextmanager
 def visiting(port: int, **more: Any) -> Iterator[Client]:
     entry = {"network": "127.0.0.1", "port": port, "channel": "news", "nickname": "bot", "timeout": 0.4, **more}
-    client = Client(read(entry), Turnstile(0), SOON)
-    client.start()
-    try:
-        yield client
-    finally:
-        client.stop_within(2)
-        assert client.join(10)
-        client.close()
+    with Bots([read(entry)], SOON) as bots:
+        bots.start()
+        yield bots.clients[0]
+        bots.stop_within(2)
+        assert bots.join(10)
 
 
 WELCOME = b":s 001 bot :Welcome\r\n:bot!bot@host JOIN #news\r\n:s 324 bot #news +n\r\n"

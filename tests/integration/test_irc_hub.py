@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from fedmsg.consumers.ircbot import IRCBotConsumer
-from fedmsg.irc.session import Pace
+from fedmsg.irc.bot import Pace
 from fedmsg.testing import HubRunner, free_port, wait_until
 from tests.ircd import Ircd, User
 
@@ -44,6 +44,27 @@ def test_each_channel_in_its_own_form(tmp_path: Path) -> None:
             assert "'msg': {'log': 'goodbye'}" in line
         assert sum(" QUIT :fedmsg-irc is stopped" in heard.line for heard in ann.heard) == 2
         assert not any("#two" in heard.line and "hello" in heard.line for heard in ann.heard)
+
+
+def test_a_channel_with_only_shows_nothing_else(tmp_path: Path) -> None:
+    only = {"topics": ["org.*.logger"], "where": ["msg.level=error"], "not_users": ["bob"]}
+    messages = [
+        ("logger.log", {"log": "wrong level", "level": "info"}, "ann"),
+        ("announce.announcement", {"message": "wrong topic", "level": "error"}, "ann"),
+        ("logger.log", {"log": "wrong user", "level": "error"}, "bob"),
+        ("logger.log", {"log": "the one", "level": "error"}, "ann"),
+    ]
+    with Ircd(tmp_path / "ircd") as server, User(server.port, "ann", "#one") as ann:
+        ann.join("#all")
+        entries = [entry(server.port, "one", only=only, make_terse=True), entry(server.port, "all", make_terse=True)]
+        with HubRunner(QuickBot, config={"irc": entries}) as hub:
+            for topic, msg, username in messages:
+                hub.publish(f"org.fedoraproject.dev.{topic}", msg, username=username)
+            ann.wait_for("NOTICE #one :logger.log -- the one")
+            ann.wait_for("NOTICE #all :logger.log -- the one")
+        # The control: without `only` everything is shown.
+        assert sum("NOTICE #all :" in heard.line for heard in ann.heard) == 4
+        assert sum("NOTICE #one :" in heard.line for heard in ann.heard) == 1
 
 
 def test_connections_are_started_apart() -> None:

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from fedmsg.irc.client import Client
+from fedmsg.irc.bot import Bots, Client, Pace
 from fedmsg.irc.configuration import read
-from fedmsg.irc.session import Pace, Turnstile
 from fedmsg.testing import wait_until
 from tests.certificates import Holder, authority, key, put, usage
 from tests.irc_services import ACCOUNT, PASSWORD, server_with_services
@@ -33,14 +32,11 @@ def _log_all(caplog: pytest.LogCaptureFixture) -> None:
 def speaking(port: int, **more: Any) -> Iterator[Client]:
     """Run a bot."""
     entry = {"network": "127.0.0.1", "port": port, "channel": "news", "nickname": ACCOUNT, "line_rate": 0, **more}
-    client = Client(read(entry), Turnstile(0), SOON)
-    client.start()
-    try:
-        yield client
-    finally:
-        client.stop_within(3)
-        assert client.join(10)
-        client.close()
+    with Bots([read(entry)], SOON) as bots:
+        bots.start()
+        yield bots.clients[0]
+        bots.stop_within(3)
+        assert bots.join(10)
 
 
 # ---------------------------------------------------------------- the server
@@ -134,7 +130,7 @@ def test_it_logs_in_before_it_joins(
     assert "can't join" not in caplog.text
     assert "TO SERVER: NICK" in caplog.text
     assert PASSWORD not in caplog.text
-    assert "AUTHENTICATE" not in caplog.text
+    assert "TO SERVER: AUTHENTICATE" not in caplog.text
 
 
 def test_a_login_that_fails(served: Ircd, caplog: pytest.LogCaptureFixture) -> None:

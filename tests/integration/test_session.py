@@ -27,7 +27,7 @@ def run_pytest(
     outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     environ = {**outer, "PYTHONPATH": str(repository), "FEDMSG_TESTS_EXIT_TIMEOUT": str(timeout)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.session", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=50)
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False, timeout=110)
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

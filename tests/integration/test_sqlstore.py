@@ -19,7 +19,7 @@ from fedmsg import encoding
 from fedmsg.exceptions import ConfigError, QueryError, StoreError
 from fedmsg.replay import sqlstore
 from fedmsg.replay.sqlstore import SqlMessage, SqlStore
-from fedmsg.store.base import MessageLog
+from fedmsg.store import MessageLog
 from tests.unit.replay.stores import TOPIC, envelope, opened
 
 

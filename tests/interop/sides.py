@@ -120,14 +120,14 @@ class Side:
         return Process(self._argv(command, arguments), env=self._environ(folder), cwd=folder, stdin=stdin)
 
     def run(
-        self, folder: Path, command: str, *arguments: str, stdin: str | bytes = b""
+        self, folder: Path, command: str, *arguments: str, stdin: str | bytes = b"", timeout: float = 30.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a command or a program to its end, in a folder with a configuration."""
-        return run(self._argv(command, arguments), env=self._environ(folder), cwd=folder, stdin=stdin)
+        return run(self._argv(command, arguments), env=self._environ(folder), cwd=folder, stdin=stdin, timeout=timeout)
 
     def ask(self, folder: Path, program: str, *arguments: str) -> list[str]:
         """Run a program that can't fail, and give the lines that it printed."""
-        ended = self.run(folder, program, *arguments)
+        ended = self.run(folder, program, *arguments, timeout=100.0)  # some read thousands of messages
         assert ended.returncode == 0, ended.stderr
         return ended.stdout.splitlines()
 

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 
 from fedmsg.config import settings
 from fedmsg.hub import moksha
 from tests.structure import source
 from tests.structure.pages import COMMANDS, DOCS, PAGES, blocks
+from tests.structure.test_floors import FLOORS
 
 # Groups of entry points and modules, whose names look like settings.
 NO_SETTINGS = {"moksha.consumer", "moksha.producer", "moksha.stream", "moksha.hub", "moksha.common"}
@@ -50,3 +52,33 @@ def test_readme_names_files_that_exist() -> None:
 def test_every_module_of_moksha_is_in_the_howto() -> None:
     text = (DOCS / "howto" / "moving-consumers.rst").read_text(encoding="utf-8")
     assert [name for name in moksha.MODULES if name != "moksha" and f"``{name}``" not in text] == []
+
+
+# Other names of rooms, and the roof over them, need no line of their own.
+NOT_ON_THE_MAP = {"fedmsg", "fedmsg.text", "fedmsg.utils", "fedmsg.tests"}
+
+
+def test_the_map_shows_the_rooms_that_are_there() -> None:
+    text = (DOCS / "contributing.rst").read_text(encoding="utf-8")
+    rows = re.split(r"\n   \* - ", text[text.index("   * - Room\n") : text.index("\nHow a message travels\n")])[1:]
+    rooms = [f"fedmsg.{name}" for row in rows for name in re.findall(r"``(\w+)``", row.partition("\n")[0])]
+    there = {room for room in FLOORS if room in source.modules()} - NOT_ON_THE_MAP
+    assert (there - set(rooms), set(rooms) - there) == (set(), set())
+
+
+def test_the_guide_names_modules_that_exist() -> None:
+    text = (DOCS / "contributing.rst").read_text(encoding="utf-8")
+    named = set(re.findall(r"``((?:transport|hub|store|config|replay)/[\w/]+?)/?``", text))
+    assert [name for name in sorted(named) if f"fedmsg.{name.replace('/', '.')}" not in source.modules()] == []
+    assert named
+
+
+def test_the_reference_names_what_exists() -> None:
+    missing = []
+    for page in PAGES:
+        for name in re.findall(r"^ *\.\. auto\w+:: (fedmsg[\w.]*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            try:
+                pkgutil.resolve_name(name)
+            except (ImportError, AttributeError):
+                missing.append(f"{source.relative(page)}: {name}")
+    assert missing == []

@@ -62,11 +62,11 @@ WRAPPERS = {
     "daemon": {"fedmsg.commands._daemon"},
     "dns": {"fedmsg._util.dns"},
     "gnupg": {"fedmsg.crypto._gnupg"},
-    "irc": {"fedmsg.irc.library"},
+    "irc": {"fedmsg.irc.session"},
     "kitchen": {"fedmsg._util.text"},
     "orjson": {"fedmsg.encoding._speed"},
     "prometheus_client": {"fedmsg.monitoring.prometheus"},
-    "pygments": {"fedmsg.commands._formats", "fedmsg.irc.forms"},
+    "pygments": {"fedmsg.commands._formats", "fedmsg.irc.text"},
     "requests": {"fedmsg._util.http"},
     "six": {"fedmsg._util.text"},
     "sqlalchemy": {

@@ -51,6 +51,12 @@ def test_a_command_does_not_load_what_it_may_not_need(command: str) -> None:
     assert (loaded_by(f"import fedmsg.commands.{command}") - loaded_by("")) & unneeded == set()
 
 
+@pytest.mark.parametrize("command", ["announce", "config", "logger", "tail", "trigger"])
+def test_a_command_loads_the_bus_only_when_it_runs(command: str) -> None:
+    # So --help is quick, and what only prints its flags needs no ZeroMQ.
+    assert loaded_by(f"import fedmsg.commands.{command}") & {"zmq", "fedmsg.core", "fedmsg.meta"} == set()
+
+
 # A hub whose one consumer stops it, so that it has gone its whole way and handled nothing.
 IDLE_HUB = """
 import os, signal

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from fedmsg.aio._coroutines import like_a_coroutine_function
-from fedmsg.aio._threads import Work, call_in_loop, in_thread
-from fedmsg.aio._waiting import Waiter, readable
+from fedmsg.aio._context import like_a_coroutine_function
+from fedmsg.aio._threads import Waiter, Work, call_in_loop, in_thread, readable
 from fedmsg.exceptions import TransportError
 
 

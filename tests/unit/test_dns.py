@@ -22,7 +22,7 @@ import pytest
 from fedmsg._util import dns as own_dns
 from fedmsg._util import plugins
 from fedmsg.config import _layers
-from fedmsg.config._merge import Origin, lines
+from fedmsg.config._layers import Origin, lines
 from tests.unit.configs import forget, load, write
 
 RECORDS = {

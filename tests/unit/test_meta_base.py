@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedmsg.meta
-from fedmsg.meta import _times
+from fedmsg.meta import _groups
 from fedmsg.meta.announce import AnnounceProcessor
 from fedmsg.meta.base import BaseConglomerator, BaseProcessor, add_metaclass
 from fedmsg.meta.logger import LoggerProcessor
@@ -247,12 +247,12 @@ def test_messages_without_time_or_id(timestamp: Any, msg_id: Any) -> None:
 )  # fmt: skip
 def test_how_long_ago(seconds: float, words: str) -> None:
     now = 1_700_000_000.0
-    assert _times.ago(now - seconds, now) == words
+    assert _groups.ago(now - seconds, now) == words
 
 
 @given(st.floats(-1e11, 1e11), st.floats(0, 4e9))
 def test_there_are_words_for_any_time(timestamp: float, now: float) -> None:
-    assert isinstance(_times.ago(timestamp, now), str)
+    assert isinstance(_groups.ago(timestamp, now), str)
 
 
 def test_add_metaclass() -> None:

@@ -78,7 +78,7 @@ def test_a_consumer_and_what_it_publishes() -> None:
         assert hub.sent == [(BILL, {"order": 1017})]
         (bill,) = hub.published
         assert {"i", "msg", "msg_id", "timestamp", "topic", "username"} == set(bill) == set(envelope)
-        assert (hub.handled, hub.refused, hub.failures) == (1, {}, [])
+        assert (hub.handled, hub.rejected, hub.failures) == (1, {}, [])
         assert type(hub.consumer) is Biller
     assert hub.outcome == ({}, True, [])
 
@@ -210,7 +210,7 @@ def test_signed_messages() -> None:
         hub.publish(ORDER, {"id": 2}, sign=False)
         hub.wait_until_handled()
         assert hub.sent == [(BILL, {"order": 1})]
-        assert (hub.handled, hub.refused) == (1, {"invalid": 1})
+        assert (hub.handled, hub.rejected) == (1, {"invalid": 1})
         assert fedmsg.crypto.validate(hub.published[0], **hub.config)
 
 
@@ -218,7 +218,7 @@ def test_a_certificate_that_may_not_say_this() -> None:
     with HubRunner(Biller, sign=True, config={"routing_policy": {ORDER: ["shop.app1"]}}) as hub:
         hub.publish(ORDER, {"id": 1})
         hub.wait_until_handled()
-        assert (hub.handled, hub.refused) == (0, {"invalid": 1})
+        assert (hub.handled, hub.rejected) == (0, {"invalid": 1})
 
 
 def test_a_consumer_that_checks_nothing_hears_unsigned_messages() -> None:
@@ -239,7 +239,7 @@ def test_malformed_messages() -> None:
         hub.publish_raw(b"\xff", b"{}")
         hub.publish_envelope({"topic": ORDER, "msg": {}})
         hub.wait_until_handled()
-        assert (hub.handled, hub.refused) == (1, {"json": 1, "utf-8": 1})
+        assert (hub.handled, hub.rejected) == (1, {"json": 1, "utf-8": 1})
         with pytest.raises(MessageError):
             hub.publish_envelope({"topic": ORDER})
         with pytest.raises(MessageError):

@@ -181,7 +181,7 @@ class WordsSettings(View):
         "Folders and YAML files that declare what messages say in words.", "meta", in_conf=False)
     irc = setting(RECORDS, [], "The channels that the IRC bot speaks in, a dict for each.", "irc",
         # It has passwords in it.
-        secret=True, check="fedmsg.irc.preflight:problems",
+        secret=True, check="fedmsg.irc.configuration:problems",
         own_conf_default=[_SAMPLE_BOT])
     irc_color_lookup = setting(MAPPING, {}, "The colour of a title, by its first word.", "irc",
         own_conf_default=_SAMPLE_COLOURS)

@@ -32,11 +32,7 @@ class Problem(NamedTuple):
 
 
 class View:
-    """A configuration with its settings as typed attributes; what it lacks has its default.
-
-    Args:
-        config: The configuration.
-    """
+    """A configuration with its settings as typed attributes; what it lacks has its default."""
 
     __slots__ = ("config",)
 
@@ -132,22 +128,12 @@ class Setting(Generic[T]):
         return not self.in_conf and self.name.endswith(".enabled")
 
     def fresh_default(self, *, for_conf: bool = False) -> Any:
-        """Return a default that the caller may change without changing the table.
-
-        Args:
-            for_conf: Whether the one of ``conf`` is wanted.
-        """
+        """Return a default that the caller may change without changing the table."""
         value = self.conf_default if for_conf else self.default
         return copy.deepcopy(value) if isinstance(value, (dict, list)) else value
 
     def accept(self, value: Any) -> Any:
-        """Read a configured value for ``load_config``.
-
-        Args:
-            value: What stands in the configuration.
-
-        Returns:
-            The value to work with.
+        """Return what ``load_config`` makes of a configured value.
 
         Raises:
             ValueError: The value can't work; the text is the reason.
@@ -191,13 +177,5 @@ def setting(
 @overload
 def setting(kind: kinds.Kind[T], default: T, help: str, section: str, **more: Any) -> Setting[T]: ...
 def setting(kind: kinds.Kind[T], default: Any, help: str, section: str, **more: Any) -> Setting[Any]:  # noqa: A002
-    """Make a row: its value is of the kind, and may be None only where the default is.
-
-    Args:
-        kind: The kind of its value.
-        default: The value when nothing is configured.
-        help: What it is for, in one line.
-        section: The part of the reference that it stands in.
-        more: See `Setting`.
-    """
+    """Make a row: its value is of the kind, and may be None only where the default is."""
     return Setting(kind, default, help, section, **more)

@@ -82,8 +82,7 @@ class Connections(Closeable):
         socket: The socket.
         config: The configuration.
         rejections: Where connections are counted that ended because of what came by them.
-        setting: The setting that has the addresses, for errors.
-        curve_servers: Whether ``curve_servers`` applies to them.
+        key: Where the only address is configured, for errors; by default ``endpoints`` and the name.
 
     Attributes:
         by_descriptor: The endpoint of each connection, by its descriptor.
@@ -96,15 +95,13 @@ class Connections(Closeable):
         config: Mapping[str, Any],
         rejections: RejectionLog,
         *,
-        setting: str = "endpoints",
-        curve_servers: bool = True,
+        key: str = "",
     ) -> None:
         self.by_descriptor: dict[int, Endpoint] = {}
         self._socket = socket
         self._config = config
         self._rejections = rejections
-        self._setting = setting
-        self._curve_servers = curve_servers
+        self._key = key
         self._endpoints: list[Endpoint] = []
         self._by_target: dict[str, Endpoint] = {}
         self._ended: set[Endpoint] = set()
@@ -124,17 +121,20 @@ class Connections(Closeable):
         self._endpoints.append(endpoint)
         for alias in (resolved.target, *resolved.aliases):
             self._by_target.setdefault(alias, endpoint)
+        ended = self._disconnect_ended()
         try:
             self._connect(endpoint)
         except BaseException:
             self._endpoints.remove(endpoint)
             raise
+        finally:
+            for one in ended:
+                self._reconnect(one, time.monotonic())
         return endpoint
 
     def _connect(self, endpoint: Endpoint) -> None:
-        if self._curve_servers:
-            curve.as_client(self._socket, self._config, endpoint.name)
-        sockets.attach(self._socket, endpoint.target, f"{self._setting}[{endpoint.name!r}]")
+        curve.as_client(self._socket, self._config, endpoint.name)
+        sockets.attach(self._socket, endpoint.target, self._key or f"endpoints[{endpoint.name!r}]")
 
     @property
     def connected(self) -> list[str]:
@@ -185,29 +185,38 @@ class Connections(Closeable):
     def reopen(self, now: float) -> bool:
         """Connect anew where ZeroMQ does not.
 
-        Args:
-            now: The time, of `time.monotonic`.
-
         Returns:
             Whether the socket was used, so that its descriptor may not report what has arrived until now.
         """
-        due = [endpoint for endpoint in list(self._ended) if endpoint.reopen_at <= now]
-        for endpoint in due:
-            # Where ZeroMQ still tries by itself, unread messages would go with the old connection.
-            if endpoint.failed or not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
-                self._ended.discard(endpoint)
-                self._reopen(endpoint, now)
-        return bool(due)
+        if not self.has_due(now):
+            return False
+        ended = self._disconnect_ended()
+        for endpoint in ended:
+            self._reconnect(endpoint, now)
+        return True
 
-    def _reopen(self, endpoint: Endpoint, now: float) -> None:
+    def _disconnect_ended(self) -> list[Endpoint]:
+        """Disconnect what has ended, all of it, before anything is connected; return it.
+
+        ZeroMQ keeps the address of a connection's object after it has given that connection up. A new
+        object can get the same address, and would be closed by the disconnect that is meant for the old one.
+        """
+        # Where ZeroMQ still tries by itself, unread messages would go with the old connection.
+        unread = bool(self._ended) and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN
+        ended = [endpoint for endpoint in list(self._ended) if endpoint.failed or not unread]
+        for endpoint in ended:
+            self._ended.discard(endpoint)
+            # One that has ended for good may be unknown to ZeroMQ by now.
+            with contextlib.suppress(zmq.ZMQError):
+                self._socket.disconnect(endpoint.target)
+        return ended
+
+    def _reconnect(self, endpoint: Endpoint, now: float) -> None:
         if endpoint.failed:
             self._rejections.add(endpoint.address, MessageError(_REASON, "connection"))
             endpoint.failed = False
-        else:
+        elif endpoint.reopen_at <= now:
             endpoint.reopened = now
-        # One that has ended for good may be unknown to ZeroMQ by now.
-        with contextlib.suppress(zmq.ZMQError):
-            self._socket.disconnect(endpoint.target)
         try:
             self._connect(endpoint)
         except FedmsgError as error:

@@ -48,9 +48,6 @@ _after_fork: list[Callable[[], None]] = []
 def acquire(io_threads: int = 1) -> zmq.Context[zmq.Socket[bytes]]:
     """Open the context of this process, or count one more user of it.
 
-    Args:
-        io_threads: ZeroMQ's own threads; the first user decides.
-
     Returns:
         The context; every call needs one `release` after its sockets are closed.
     """
@@ -102,10 +99,6 @@ def terminate(context: zmq.Context[zmq.Socket[bytes]]) -> None:
 
 def allow_open_files(more: int, purpose: str) -> None:
     """Raise the soft limit of open files as far as needed, up to the hard one.
-
-    Args:
-        more: How many descriptors will be opened.
-        purpose: What they are for, for the error.
 
     Raises:
         ConfigError: The hard limit is too low.

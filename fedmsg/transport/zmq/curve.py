@@ -82,11 +82,6 @@ def _read_key_file(path: str) -> tuple[bytes, bytes | None, int]:
 def _load(path: str, setting: str, *, secret: bool) -> tuple[bytes, bytes]:
     """Return the keys in a key file.
 
-    Args:
-        path: The file.
-        setting: Where it is configured.
-        secret: Whether the secret key has to be in it.
-
     Raises:
         RefusedAtStart: They can't be read.
     """
@@ -121,11 +116,6 @@ def identity(config: Mapping[str, Any], name: str) -> tuple[object, ...]:
 
 def as_client(socket: Socket, config: Mapping[str, Any], name: str) -> None:
     """Make a socket connect only to the server whose key is configured, if one is.
-
-    Args:
-        socket: The socket, before it connects.
-        config: The configuration, for ``curve_servers`` and ``curve_key``.
-        name: The name of the server: a key of ``endpoints``, or ``relay_inbound``.
 
     Raises:
         RefusedAtStart: A key can't be read.
@@ -212,13 +202,7 @@ class Guard(ServiceThread):
         self._known: dict[bytes, tuple[float, frozenset[bytes]]] = {}
 
     def open(self, context: Context, inbound: Socket, outbound: Socket) -> None:
-        """Guard both sockets, which are not bound yet.
-
-        Args:
-            context: Their context; the guard has to be closed before it ends.
-            inbound: The socket to publish into.
-            outbound: The socket to subscribe to.
-        """
+        """Guard both sockets, which are not bound yet."""
         for socket, domain in ((inbound, b"publish"), (outbound, b"subscribe")):
             if domain in self._folders:
                 # Without this libzmq admits every client while no guard answers.

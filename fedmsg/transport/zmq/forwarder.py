@@ -171,11 +171,7 @@ class Forwarder:
         return self._loop.subscribers.count()
 
     def stuck(self, least: float = 5.0) -> list[Stuck]:
-        """Return the subscribers that have taken nothing of what waits for them, as far as `look` has seen.
-
-        Args:
-            least: For how many seconds at least.
-        """
+        """Return the subscribers that have taken nothing of what waits for them, as far as `look` has seen."""
         return [] if self._loop is None else self._loop.subscribers.stuck(least)
 
     def stop(self, timeout: float | None = None) -> Outcome:
@@ -260,10 +256,6 @@ class Forwarder:
 
 class _Loop(ServiceThread):
     """The thread of a forwarder, which owns both sockets.
-
-    Args:
-        forwarder: The forwarder.
-        context: Its context.
 
     Attributes:
         control: The owner's end of the control.

@@ -116,20 +116,13 @@ class Monitor(Closeable):
         return self._descriptor
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until there is an event to read; whether there is.
-
-        Args:
-            timeout: Seconds to wait at most; None waits for ever.
-        """
+        """Wait until there is an event to read; whether there is."""
         return bool(self._reader.poll(None if timeout is None else int(timeout * 1000)))
 
     def read(self, limit: int = READ_LIMIT) -> list[Event]:
         """Return the events that have come, without waiting; none after `close`.
 
         An exception of a signal handler in the middle loses one event at most.
-
-        Args:
-            limit: How many at most.
         """
         found: list[Event] = []
         if self._closed:

@@ -26,11 +26,7 @@ _GREETING_TIMEOUT_S = 1.0
 
 
 def problems(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Find addresses that a listener can't connect to, and CURVE keys that can't be used.
-
-    Args:
-        config: The configuration.
-    """
+    """Find addresses that a listener can't connect to, and CURVE keys that can't be used."""
     view = of(config)
     listed = [(name, address) for name, found in view.endpoints.items() for address in found]
     # A listener leaves them out, and does not start when none is left.

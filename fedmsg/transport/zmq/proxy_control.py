@@ -34,9 +34,6 @@ Counts = list[int]
 class ProxyControl:
     """The end of the owner of the loop; any thread may use it.
 
-    Args:
-        context: The context of the sockets that the loop works between.
-
     Attributes:
         stopping: Whether the loop has to end for good.
     """
@@ -92,11 +89,7 @@ class ProxyControl:
             self._socket.close(0)
 
     def _ask(self, *before: bytes) -> Counts:
-        """Return the counts of the present loop.
-
-        Args:
-            before: Commands to send first.
-        """
+        """Return the counts of the present loop."""
         if self._socket.closed:
             raise TransportError("the forwarder is not running")
         try:
@@ -119,9 +112,6 @@ class ProxyControl:
 
 class LoopEnd:
     """The loop's end: a socket for libzmq's proxy, and what our own loop does with it.
-
-    Args:
-        context: The same context.
 
     Attributes:
         socket: The socket.

@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 from fedmsg._util.service import SafeCondition
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, FedmsgError, NotListening
-from fedmsg.transport.zmq import addresses, contexts, curve, sockets, watcher
-from fedmsg.transport.zmq.publishing_socket import PublishingSocket
+from fedmsg.transport.zmq import addresses, contexts, curve, sockets
+from fedmsg.transport.zmq.publishing_socket import PublishingSocket, forget, watch
+from fedmsg.transport.zmq.resolver import resolve
 from fedmsg.transport.zmq.sockets import Socket
 
 __all__ = ["BoundPublisher", "ConnectedPublisher", "Hindrance", "Publisher", "close", "open_bound", "open_connected"]
@@ -78,10 +79,6 @@ _Obstacle = tuple[threading.Lock, float] | Hindrance
 class Publisher:
     """What bound and connected publishers have in common.
 
-    Args:
-        config: The configuration.
-        names: The addresses it is for, for log lines.
-
     Attributes:
         users: How many have opened it and not closed it yet.
         sockets: One per address.
@@ -123,11 +120,6 @@ class Publisher:
 
         Called by a signal handler or finalizer in the middle of another `send` of its thread, it
         leaves the message to that one.
-
-        Args:
-            topic: The frame of the topic.
-            body: The frame of the envelope.
-            timeout: Seconds to wait at most; as configured by default.
 
         Raises:
             NotListening: No relay listened within ``timeout``.
@@ -295,7 +287,7 @@ class Publisher:
             one.close_monitor()
             raise
         self.sockets.append(one)
-        watcher.watch(one.descriptors(), functools.partial(self._visit, one))
+        watch(one.descriptors(), functools.partial(self._visit, one))
 
     def _look(self, now: float) -> None:
         self._next_look = now + _LOOK_INTERVAL
@@ -305,7 +297,7 @@ class Publisher:
     def _drop(self, one: PublishingSocket, linger: int) -> None:
         """Close a socket and wait, at most for its linger time, until it has sent what it held."""
         descriptors = one.descriptors()
-        watcher.forget(descriptors)
+        forget(descriptors)
         one.close(linger)
         start = time.monotonic()
         # A little more than the linger time: its end is reported by a thread of ZeroMQ's.
@@ -357,10 +349,7 @@ class BoundPublisher(Publisher):
 
     def _bind(self) -> None:
         address = self.names[0]
-        target = addresses.bindable(address)
-        host = addresses.host_to_resolve(address)
-        if host is not None and sockets.has_only_ipv6(host):
-            target = target.replace("*", "[::]")
+        target = addresses.bindable(resolve(address, log_failure=False).target)
         self._add(address, lambda socket: sockets.bind(socket, target, "endpoints"), bound=True)
 
     def _ready(self, topic: bytes) -> PublishingSocket | None:  # noqa: ARG002 - it serves every topic
@@ -465,11 +454,6 @@ class ConnectedPublisher(Publisher):
 def open_bound(config: Mapping[str, Any], name: str, candidates: list[str]) -> BoundPublisher:
     """Bind the first free address of a list, or share the one that this process has bound.
 
-    Args:
-        config: The configuration.
-        name: The name of the publisher, for the error.
-        candidates: The addresses.
-
     Raises:
         AddressInUse: All of them are taken by other processes.
         ConfigError: One of them is no address.
@@ -496,11 +480,6 @@ def open_bound(config: Mapping[str, Any], name: str, candidates: list[str]) -> B
 
 def open_connected(config: Mapping[str, Any], key: str, relays: list[str]) -> ConnectedPublisher:
     """Connect to a relay, or share the connection that this process has.
-
-    Args:
-        config: The configuration.
-        key: The key under which the addresses are configured, for errors.
-        relays: The addresses, the preferred one first.
 
     Raises:
         ConfigError: One of them is no address.

@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A publishing socket with its monitor: who subscribes, whether the connection stands.
 
-It is used by any thread that holds its lock; `fedmsg.transport.zmq.watcher` looks at it
-when no other thread does, so that an idle publisher notices what happens to it too.
+It is used by any thread that holds its lock. The thread of `watch` looks at it when no other thread
+does, so that an idle publisher notices what happens to it too.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
+import selectors
+import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 import zmq
 
-from fedmsg._util.service import SafeCondition
+from fedmsg._util.service import SafeCondition, start_thread
+from fedmsg.transport.zmq import contexts
 from fedmsg.transport.zmq.monitor import DISCONNECTED, HANDSHAKE_SUCCEEDED, READ_LIMIT, Monitor
 from fedmsg.transport.zmq.sockets import Context, Socket
 
-__all__ = ["HandoverLog", "PublishingSocket"]
+__all__ = ["HandoverLog", "PublishingSocket", "forget", "watch"]
 
 log = logging.getLogger("fedmsg.transport")
 
@@ -32,9 +38,6 @@ class HandoverLog:
     """Counts the messages sent on a socket, and how many of them are recent.
 
     So many are lost with a connection that breaks: those sent lately.
-
-    Args:
-        window: What counts as recent, in seconds.
 
     Attributes:
         count: How many there were since the start, or since they were last forgotten.
@@ -214,21 +217,13 @@ class PublishingSocket:
         self.everything = b"" in topics
 
     def close(self, linger: int) -> None:
-        """Stop taking messages; what was sent before goes out in the background.
-
-        Args:
-            linger: For how many milliseconds.
-        """
+        """Stop taking messages; what was sent before goes out in the background."""
         if not self._closing:
             self._closing = True
             self.socket.close(linger)
 
     def wait(self, timeout: float) -> None:
-        """Wait until there is an event of a closed socket to read.
-
-        Args:
-            timeout: Seconds to wait at most.
-        """
+        """Wait until there is an event of a closed socket to read."""
         self._monitor.wait(timeout)
 
     @property
@@ -241,12 +236,7 @@ class PublishingSocket:
         self._monitor.close()
 
     def settle(self, now: float, *, in_time: bool) -> None:
-        """Count what could not be delivered before it was closed.
-
-        Args:
-            now: `time.monotonic`.
-            in_time: Whether it was flushed before its linger time was up.
-        """
+        """Count what could not be delivered before it was closed."""
         if not self._manual or (self.connections and in_time):
             return
         left = self.handed.recent(now) if self.connections else self.handed.count
@@ -254,3 +244,54 @@ class PublishingSocket:
         if left:
             log.warning("about %d messages may be lost: %s did not take them in time", left, self.address)
             self.lost += left
+
+
+# ---------------------------------------------------------------- sockets that no thread uses
+
+# A process has at most one thread that reads the events of publishing sockets while no other thread does.
+# Without it a broken connection would be reported at the next publish, and the subscriptions that strangers
+# send to an idle publisher would pile up in memory.
+
+# Re-entrant, because a garbage collection under it may close a forgotten publisher.
+_lock = threading.RLock()
+_selector: selectors.BaseSelector | None = None
+_inherited: list[object] = []
+
+
+def watch(descriptors: list[int], visit: Callable[[], bool]) -> None:
+    """Call a function from now on, whenever there is something to read."""
+    global _selector
+    with _lock:
+        if _selector is None:
+            selector = selectors.DefaultSelector()
+            start_thread(functools.partial(_run, selector), "fedmsg-watcher")
+            _selector = selector
+        for descriptor in descriptors:
+            _selector.register(descriptor, selectors.EVENT_READ, visit)
+
+
+def forget(descriptors: list[int]) -> None:
+    """Stop watching, before these descriptors are closed."""
+    with _lock:
+        if _selector is not None:
+            for descriptor in descriptors:
+                # A signal may have interrupted the opening before it got to `watch`.
+                if descriptor in _selector.get_map():
+                    _selector.unregister(descriptor)
+
+
+def _run(selector: selectors.BaseSelector) -> None:
+    while True:
+        for key, _ in selector.select():
+            while key.data():
+                # Subscribers can keep this up; publishing threads must get the lock in between.
+                time.sleep(0.001)
+
+
+def _forget_parent() -> None:
+    global _lock, _selector
+    _inherited.append(_selector)
+    _lock, _selector = threading.RLock(), None
+
+
+contexts.after_fork(_forget_parent)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 import queue
 import socket
-import threading
 import time
 from collections import deque
 from typing import NamedTuple
 
+from fedmsg._util.service import start_thread
 from fedmsg.transport.zmq import addresses
 
 __all__ = ["Resolved", "Resolver", "resolve"]
@@ -72,15 +72,12 @@ class Resolver:
             self._hosts.put(host)
         self._threads = min(len(self._waiting), _MAX_THREADS)
         for _ in range(self._threads):
-            threading.Thread(target=self._run, name="fedmsg-resolver", daemon=True).start()
+            start_thread(self._run, "fedmsg-resolver")
 
     def ready(self, timeout: float = 0.0) -> list[Resolved]:
         """Return the addresses that have become ready since the last call.
 
         Names that could not be found are tried again as long as this is called now and then.
-
-        Args:
-            timeout: Seconds to wait for one if there is none yet.
         """
         now = time.monotonic()
         while self._failed and self._failed[0][0] <= now:
@@ -118,17 +115,29 @@ class Resolver:
                     self._ready.put(_target(address, found))
 
 
-def resolve(address: str, timeout: float = 1.0) -> Resolved:
-    """Return what to connect to for one address.
+def resolve(address: str, timeout: float = 1.0, *, log_failure: bool = True) -> Resolved:
+    """Return what one address stands for: itself where its host is not found in time, which is left to ZeroMQ."""
+    host = addresses.host_to_resolve(address)
+    if host is None:
+        return Resolved(address, address, (addresses.canonical(address),))
+    outcome: queue.SimpleQueue[Resolved | Exception] = queue.SimpleQueue()
 
-    Args:
-        address: The address.
-        timeout: Seconds to wait at most; a host that is not found by then is left to ZeroMQ.
-    """
-    resolver = Resolver([address])
-    found = resolver.ready(timeout)
-    resolver.stop()
-    return found[0] if found else Resolved(address, address)
+    def find() -> None:
+        try:
+            outcome.put(_target(address, _look_up(host)))
+        except (OSError, UnicodeError) as error:
+            outcome.put(error)
+
+    start_thread(find, "fedmsg-resolver")
+    try:
+        found = outcome.get(timeout=timeout)
+    except queue.Empty:
+        found = TimeoutError(f"no answer within {timeout:g} s")
+    if isinstance(found, Resolved):
+        return found
+    if log_failure:
+        log.warning("%s: host %r can't be found (%s), trying again", address, host, found)
+    return Resolved(address, address)
 
 
 def _look_up(host: str) -> dict[int, list[str]]:

@@ -21,11 +21,13 @@ from typing import Any
 
 import zmq
 
-from fedmsg._util.ratelimit import RateLimitedLog
+from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
 from fedmsg._util.service import Closeable, Waker
 from fedmsg.config import settings
 from fedmsg.exceptions import FedmsgError, TransportError
 from fedmsg.transport.zmq import addresses, contexts, curve, sockets
+from fedmsg.transport.zmq.connections import Connections
+from fedmsg.transport.zmq.resolver import resolve
 
 __all__ = ["Client", "Request", "Server"]
 
@@ -38,13 +40,8 @@ _PENDING_REPLIES_MAX = 8
 # Time before a client connects again, and before it repeats a request to a busy server: it doubles each time.
 _RETRY_DELAY_MIN = 0.1
 _RETRY_DELAY_MAX = 1.0
-# After one of these libzmq may never connect again by itself, and what was under way is lost.
-_BROKEN = (
-    zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+# Seconds between two looks while the connection is to be made anew.
+_RECHECK = 0.1
 
 _ids = itertools.count(1)
 # Two processes may share a connection to the server; an id of one must mean nothing to the other.
@@ -121,9 +118,6 @@ class Server(Closeable):
 
     def serve(self, timeout: float) -> bool:
         """Wait for one request and reply to it.
-
-        Args:
-            timeout: Seconds to wait at most.
 
         Returns:
             Whether there was one.
@@ -265,9 +259,6 @@ class Server(Closeable):
 class Request:
     """One request as frames for a DEALER socket, which may be sent again, on a new connection too.
 
-    Args:
-        body: The request.
-
     Attributes:
         frames: What to send.
     """
@@ -286,8 +277,7 @@ class Request:
 class Client(Closeable):
     """Sends requests to one server, for the thread that opens it.
 
-    A connection that breaks, or whose other end does not speak ZeroMQ, is replaced by a new one,
-    and the request is sent again.
+    A connection that ends is made anew, and the request is sent again.
 
     Args:
         config: The configuration, for the options of the socket and for CURVE.
@@ -310,37 +300,19 @@ class Client(Closeable):
         context: sockets.Context | None = None,
     ) -> None:
         self._closed = True  # until there is something to close
+        addresses.check(address, key)
         self.address = address
-        self._config = config
-        self._key = key
-        self._curve_name = curve_name
         self._owns_context = context is None
         self._generation = contexts.generation
         self._context = context if context is not None else contexts.acquire(settings.get(config, "io_threads"))
-        self._socket: sockets.Socket | None = None
-        self._monitor: sockets.Socket | None = None
+        self._socket = sockets.asker(self._context, config)
+        self._connections = Connections(self._context, self._socket, config, RejectionLog(log), key=key)
         self._closed = False
         try:
-            self._connect()
+            self._connections.add(curve_name, resolve(address))
         except BaseException:
             self.close()
             raise
-
-    def _connect(self) -> None:
-        """Replace the connection by a new one."""
-        self._disconnect()
-        self._socket = sockets.asker(self._context, self._config)
-        self._monitor = self._socket.get_monitor_socket(_BROKEN)
-        curve.as_client(self._socket, self._config, self._curve_name)
-        sockets.connect(self._socket, self.address, self._key)
-
-    def _disconnect(self) -> None:
-        if self._socket is not None:
-            self._socket.disable_monitor()
-            self._socket.close(0)
-        if self._monitor is not None:
-            self._monitor.close(0)
-        self._socket = self._monitor = None
 
     def request(
         self, body: bytes, timeout: float, is_busy: Callable[[list[bytes]], bool] = lambda _: False
@@ -360,52 +332,60 @@ class Client(Closeable):
         """
         request = Request(body)
         deadline, delay = time.monotonic() + timeout, _RETRY_DELAY_MIN
-        retry_at: float | None = 0.0
-        busy, connected = None, True
+        send_at: float | None = 0.0
+        busy = None
         while (now := time.monotonic()) < deadline:
-            if retry_at is not None and now >= retry_at:
-                if not connected:
-                    self._connect()
-                    connected = True
-                self._send(request)
-                retry_at = None
-            frames, is_broken = self._wait((deadline if retry_at is None else min(deadline, retry_at)) - now)
-            reply = request.reply(frames) if frames is not None else None
+            self._connections.reopen(now)
+            is_due = send_at is not None and now >= send_at
+            if is_due and self._send(request):
+                send_at, is_due = None, False
+            has_ended = self._wait((deadline if send_at is None or is_due else min(deadline, send_at)) - now, is_due)
+            reply = self._receive(request)
             if reply is not None:
                 if not is_busy(reply):
                     return reply
                 busy = reply
-            connected = connected and not is_broken
-            if retry_at is None and (reply is not None or is_broken):
-                retry_at = time.monotonic() + delay
+            if send_at is None and (reply is not None or has_ended):
+                send_at = time.monotonic() + delay
                 delay = min(2 * delay, _RETRY_DELAY_MAX)
         if busy is not None:
             return busy
         raise TransportError(f"{self.address} did not answer within {timeout:g} s")
 
-    def _wait(self, timeout: float) -> tuple[list[bytes] | None, bool]:
-        """Wait for a reply or for the end of the connection; returns the frames, and whether it has ended."""
-        assert self._socket is not None
-        assert self._monitor is not None
-        ready = dict(
-            zmq.zmq_poll([(self._socket, zmq.POLLIN), (self._monitor, zmq.POLLIN)], int(max(0.0, timeout) * 1000) + 1)
-        )
-        if self._socket in ready:
-            return self._socket.recv_multipart(), False
-        if self._monitor in ready:
-            self._monitor.recv_multipart()
-            return None, True
-        return None, False
+    def _wait(self, timeout: float, unsent: bool) -> bool:
+        """Wait for a reply, or for an event of the connection; whether the connection has ended.
 
-    def _send(self, request: Request) -> None:
-        assert self._socket is not None
-        # Where enough requests wait for a connection already, one of them is this one.
-        with contextlib.suppress(zmq.Again):
+        Args:
+            timeout: Seconds to wait at most.
+            unsent: Whether to wait, too, until a request can be sent.
+        """
+        if self._connections.unsettled:
+            timeout = min(timeout, _RECHECK)
+        wanted = zmq.POLLIN | zmq.POLLOUT if unsent else zmq.POLLIN
+        descriptor = self._connections.monitor.fileno()
+        zmq.zmq_poll([(self._socket, wanted), (descriptor, zmq.POLLIN)], int(max(0.0, timeout) * 1000) + 1)
+        return self._connections.observe()
+
+    def _receive(self, request: Request) -> list[bytes] | None:
+        """Return the reply to a request if it has come; drop late replies to others."""
+        while self._socket.poll(0):
+            reply = request.reply(self._socket.recv_multipart())
+            if reply is not None:
+                return reply
+        return None
+
+    def _send(self, request: Request) -> bool:
+        """Send a request; False as long as no connection stands."""
+        try:
             self._socket.send_multipart(request.frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
 
     def _close(self) -> None:
         if self._generation != contexts.generation:
             return
-        self._disconnect()
+        self._connections.close()
+        self._socket.close(0)
         if self._owns_context:
             contexts.release(self._generation)

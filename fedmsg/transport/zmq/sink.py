@@ -20,9 +20,6 @@ RELAY = "relay_inbound"
 def open_sink(config: Mapping[str, Any]) -> publisher.Publisher | None:
     """Open what a configuration publishes through; close it with its `close`.
 
-    Args:
-        config: The configuration, with ``name`` and ``endpoints``.
-
     Returns:
         A `fedmsg.transport.base.Sink`, which threads share; None where nothing is published.
 

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import _thread
 import errno
-import queue
-import socket as plain
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +24,6 @@ __all__ = [
     "bind",
     "connect",
     "forwarder_pair",
-    "has_only_ipv6",
     "monitor",
     "publisher",
     "subscriber",
@@ -57,7 +53,6 @@ _ANSWERS_AT_ONCE = 2
 _ANSWERS_IN_KERNEL = 512 * 1024
 # Milliseconds.
 _STUCK_FOR = 30_000
-_LOOKUP_TIMEOUT = 1.0
 
 
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
@@ -66,11 +61,6 @@ def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> So
     On the wire an XPUB is a PUB. A connected one is told of each subscription by hand
     (``ZMQ_XPUB_MANUAL``), so that one that a stopping relay withdraws stays in force until
     we have read of it: what is sent in between still reaches the relay, which reads on.
-
-    Args:
-        context: The process's context.
-        config: The configuration.
-        bound: Whether it will be bound (many subscribers) or connected (one relay).
     """
     socket = context.socket(zmq.XPUB)
     limit = settings.get(config, "high_water_mark")
@@ -124,12 +114,7 @@ def forwarder_pair(context: Context, config: Mapping[str, Any], limit: int) -> t
 
 
 def monitor(context: Context, config: Mapping[str, Any]) -> Socket:
-    """Make the PUB socket on which a daemon reports how it is.
-
-    Args:
-        context: The process's context.
-        config: The configuration.
-    """
+    """Make the PUB socket on which a daemon reports how it is."""
     socket = context.socket(zmq.PUB)
     _common(socket, config, _REPORTS)
     socket.setsockopt(zmq.LINGER, 0)
@@ -142,10 +127,6 @@ def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
 
     A REP would wait with its answer for one who asks and never reads, or forget whom it is
     talking to. This one knows of each answer whether it could be handed over.
-
-    Args:
-        context: The process's context.
-        config: The configuration.
     """
     socket = context.socket(zmq.ROUTER)
     _common(socket, config, _ANSWERS_AT_ONCE)
@@ -159,16 +140,13 @@ def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
 
 
 def asker(context: Context, config: Mapping[str, Any]) -> Socket:
-    """Make the socket that questions are asked on: a DEALER, which can ask again while it waits.
-
-    Args:
-        context: The process's context.
-        config: The configuration.
-    """
+    """Make the socket that questions are asked on: a DEALER, which can ask again while it waits."""
     socket = context.socket(zmq.DEALER)
     _common(socket, config, _ANSWERS_AT_ONCE)
     socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
     socket.setsockopt(zmq.LINGER, 0)
+    # A request that nothing waits for any more must not be sent once there is a connection.
+    socket.setsockopt(zmq.IMMEDIATE, 1)
     return socket
 
 
@@ -188,11 +166,6 @@ def _bound_what_subscribers_say(socket: Socket) -> None:
 def connect(socket: Socket, address: str, key: str) -> None:
     """Connect, with the options that this kind of address needs.
 
-    Args:
-        socket: The socket.
-        address: Where to; a host with IPv6 addresses only is looked up first, within a second.
-        key: Under which the address is configured, for errors.
-
     Raises:
         ConfigError: It is no address, or not one to connect to.
     """
@@ -202,11 +175,6 @@ def connect(socket: Socket, address: str, key: str) -> None:
 
 def attach(socket: Socket, target: str, key: str) -> None:
     """Connect to what an address was resolved to.
-
-    Args:
-        socket: The socket.
-        target: What to connect to, see `fedmsg.transport.zmq.resolver`.
-        key: Under which the address is configured, for errors.
 
     Raises:
         ConfigError: It is not an address to connect to.
@@ -221,11 +189,6 @@ def attach(socket: Socket, target: str, key: str) -> None:
 def bind(socket: Socket, address: str, key: str) -> str:
     """Bind, with the options that this kind of address needs.
 
-    Args:
-        socket: The socket.
-        address: What to bind; of a host name its IPv4 address, or its IPv6 address where it has no other.
-        key: Under which the address is configured, for errors.
-
     Returns:
         The address that was really bound: the port is filled in where it was ``*`` or 0.
 
@@ -235,7 +198,8 @@ def bind(socket: Socket, address: str, key: str) -> str:
     """
     addresses.check(address, key)
     host = addresses.host_to_resolve(address)
-    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(address) or (host is not None and has_only_ipv6(host))))
+    # A name that is not found may be that of a network interface.
+    socket.setsockopt(zmq.IPV6, int(addresses.is_ipv6(resolve(address, log_failure=False).target)))
     try:
         if address.startswith("ipc://") and socket.getsockopt(zmq.USE_FD) == -1:
             with ipc.reserved(address.removeprefix("ipc://"), key):
@@ -249,24 +213,3 @@ def bind(socket: Socket, address: str, key: str) -> str:
             reason = f"the host {host!r} can't be found, and no network interface has that name"
         raise kind(f"{key}: {address} can't be bound: {reason}") from error
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT))
-
-
-def has_only_ipv6(host: str) -> bool:
-    """Return whether a host has IPv6 addresses and no others; False when that can't be found out in a second.
-
-    Args:
-        host: The name of the host.
-    """
-    families: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
-
-    def look_up() -> None:
-        try:
-            families.put({family for family, *_ in plain.getaddrinfo(host, None, type=plain.SOCK_STREAM)})
-        except (OSError, UnicodeError):
-            families.put(set())  # not found: ZeroMQ takes it for the name of a network interface
-
-    _thread.start_new_thread(look_up, ())
-    try:
-        return families.get(timeout=_LOOKUP_TIMEOUT) == {plain.AF_INET6}
-    except queue.Empty:
-        return False

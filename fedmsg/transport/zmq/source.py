@@ -56,13 +56,7 @@ _SOURCE_DESCRIPTOR = int(zmq.SRCFD)
 
 
 class _Channel:
-    """A socket with its endpoints.
-
-    Args:
-        socket: The socket.
-        connections: Its connections; None where it is bound.
-        endpoint: Its endpoint, where it has only one.
-    """
+    """A socket with its endpoints."""
 
     __slots__ = ("connections", "endpoint", "socket")
 
@@ -219,11 +213,7 @@ class Source(Closeable):
     # ---------------------------------------------------------------- receiving
 
     def poll(self, limit: int) -> list[Delivery]:
-        """Return what has arrived, without waiting.
-
-        Args:
-            limit: How many at most.
-        """
+        """Return what has arrived, without waiting."""
         now = time.monotonic()
         if now >= self._next_look or not self._hot:
             self._next_look = now + _LOOK_INTERVAL
@@ -268,21 +258,13 @@ class Source(Closeable):
         return True
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until there is something to `poll`, or `wake` is called; it may return earlier.
-
-        Args:
-            timeout: Seconds to wait at most; None waits for ever.
-        """
+        """Wait until there is something to `poll`, or `wake` is called; it may return earlier."""
         if not self._hot:
             recheck = self.recheck
             self._look(timeout if recheck is None else recheck if timeout is None else min(timeout, recheck))
 
     def wait_for_wake(self, timeout: float) -> None:
-        """Wait until `wake` is called, and leave messages where they are.
-
-        Args:
-            timeout: Seconds to wait at most.
-        """
+        """Wait until `wake` is called, and leave messages where they are."""
         self._waker.wait(timeout)
 
     def wake(self) -> None:
@@ -391,13 +373,7 @@ def _miscounted(socket: Socket, second: zmq.Frame | None) -> MessageError:
 
 
 def accepted(delivery: Delivery, validate: Check | None, rejections: RejectionLog) -> Received | None:
-    """Return what was received, decoded and checked; None where it is rejected.
-
-    Args:
-        delivery: What has arrived.
-        validate: Answers whether an envelope may be passed on; None lets all pass.
-        rejections: Where rejected messages are counted and logged.
-    """
+    """Return what was received, decoded and checked; None where it is rejected."""
     try:
         envelope = _wire.parse(delivery.frame, delivery.data)
         if validate is not None and not validate(envelope):
@@ -409,12 +385,7 @@ def accepted(delivery: Delivery, validate: Check | None, rejections: RejectionLo
 
 
 def tail(open_source: Callable[[], Source], validate: Check | None = None) -> Generator[Received, None, None]:
-    """Yield what arrives and is valid, for ever.
-
-    Args:
-        open_source: Opens the source, at the first ``next()``; it is closed with the generator.
-        validate: Answers whether an envelope may be passed on; None lets all pass.
-    """
+    """Yield what arrives and is valid, for ever."""
     with open_source() as source:
         while True:
             for delivery in source.poll(_BATCH):

@@ -29,13 +29,13 @@ import zmq
 
 from fedmsg._util import files
 from fedmsg._util.service import ServiceThread
+from fedmsg.transport.zmq import monitor
+from fedmsg.transport.zmq.monitor import Event, Monitor
 from fedmsg.transport.zmq.sockets import Context, Socket
 
 __all__ = ["Stuck", "Subscribers", "remember", "remembered"]
 
 log = logging.getLogger("fedmsg.transport")
-
-_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_MONITOR_STOPPED
 
 # In the kernel's struct tcp_info: the bytes that the other side has acknowledged.
 _ACKED_FORMAT, _ACKED_OFFSET = "=Q", 120
@@ -116,9 +116,6 @@ class Subscribers(ServiceThread):
     The events must be read as they come: unread, they would pile up for as long as strangers
     come and go.
 
-    Args:
-        context: The context of the socket.
-
     Attributes:
         handshakes: How many connections have been made since the start.
         last_handshake: When the last one was made (`time.monotonic`).
@@ -130,42 +127,36 @@ class Subscribers(ServiceThread):
         self.last_handshake = time.monotonic()
         self._connected: dict[int, _Connection] = {}
         self._context = context
-        self._endpoint = f"inproc://fedmsg-subscribers-{id(self):x}"
 
     def watch(self, socket: Socket) -> None:
-        """Begin to read the events of a socket.
-
-        Args:
-            socket: The socket, before it is bound.
-        """
-        socket.monitor(self._endpoint, _WATCHED)
-        self.start()
+        """Begin to read the events of a socket."""
+        self._monitor = Monitor(
+            self._context, socket, monitor.ACCEPTED | monitor.HANDSHAKE_SUCCEEDED | monitor.DISCONNECTED
+        )
+        try:
+            self.start()
+        except BaseException:
+            self._monitor.close()
+            raise
 
     def run(self) -> None:
         """Read the events until the socket is closed."""
-        with self._context.socket(zmq.PAIR) as monitor:
-            # libzmq's own thread waits where a monitor's queue is full, so it must not be bounded.
-            monitor.setsockopt(zmq.RCVHWM, 0)
-            monitor.setsockopt(zmq.LINGER, 0)
-            monitor.connect(self._endpoint)
-            self.ready()
-            # A socket that could not be bound ends with its context, at once.
-            with contextlib.suppress(zmq.ContextTerminated):
-                self._listen(monitor)
+        self.ready()
+        # A socket that could not be bound ends with its context, at once.
+        with self._monitor, contextlib.suppress(zmq.ContextTerminated):
+            while not self._monitor.stopped:
+                self._monitor.wait()
+                for event in self._monitor.read():
+                    self._note(event)
 
-    def _listen(self, monitor: Socket) -> None:
-        while True:
-            event, descriptor = struct.unpack("=Hi", monitor.recv())
-            monitor.recv()
-            if event == zmq.EVENT_ACCEPTED:
-                self._connected[descriptor] = _Connection(descriptor, time.monotonic())
-            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self.handshakes += 1
-                self.last_handshake = time.monotonic()
-            elif event == zmq.EVENT_DISCONNECTED:
-                self._connected.pop(descriptor, None)
-            else:
-                return
+    def _note(self, event: Event) -> None:
+        if event.kind == monitor.ACCEPTED:
+            self._connected[event.value] = _Connection(event.value, time.monotonic())
+        elif event.kind == monitor.HANDSHAKE_SUCCEEDED:
+            self.handshakes += 1
+            self.last_handshake = time.monotonic()
+        elif event.kind == monitor.DISCONNECTED:
+            self._connected.pop(event.value, None)
 
     def count(self) -> int:
         """Return how many there are."""
@@ -178,11 +169,7 @@ class Subscribers(ServiceThread):
             one.look(now)
 
     def stuck(self, least: float) -> list[Stuck]:
-        """Return those that have taken nothing, the longest first.
-
-        Args:
-            least: For how many seconds at least.
-        """
+        """Return those that have taken nothing, the longest first."""
         now = time.monotonic()
         found = [Stuck(one.address, one.unsent, now - one.moved) for one in list(self._connected.values())]
         return sorted((one for one in found if one.seconds >= least), key=lambda one: -one.seconds)
@@ -193,10 +180,6 @@ class Subscribers(ServiceThread):
 
     def flush(self, socket: Socket, timeout: float) -> int:
         """Close the socket and wait until it has sent everything.
-
-        Args:
-            socket: The socket whose subscribers these are.
-            timeout: Seconds to wait at most.
 
         Returns:
             How many subscribers had not taken everything when time was up.
@@ -226,12 +209,7 @@ def _path(config: Mapping[str, Any], address: str) -> str:
 
 
 def remembered(config: Mapping[str, Any], address: str) -> int:
-    """Return how many subscribers an address had at the last orderly stop; 0 when that is not known.
-
-    Args:
-        config: The configuration, for ``state_directory``.
-        address: The address.
-    """
+    """Return how many subscribers an address had at the last orderly stop; 0 when that is not known."""
     path = _path(config, address)
     if not path:
         return 0
@@ -248,13 +226,7 @@ def remembered(config: Mapping[str, Any], address: str) -> int:
 
 
 def remember(config: Mapping[str, Any], address: str, count: int) -> None:
-    """Write down how many subscribers an address has.
-
-    Args:
-        config: The configuration, for ``state_directory``.
-        address: The address.
-        count: How many.
-    """
+    """Write down how many subscribers an address has."""
     path = _path(config, address)
     if path:
         try:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import queue
 import socket as plain
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import zmq
 
 from fedmsg._util.ratelimit import RejectionLog
+from fedmsg._util.service import start_thread
 from fedmsg.exceptions import ConfigError, FedmsgError
 from fedmsg.transport.zmq import addresses, curve
 from fedmsg.transport.zmq.connections import Connections
@@ -99,9 +99,7 @@ class Upstream:
         except BaseException:
             connections.close()
             raise
-        threading.Thread(
-            target=self._watch, args=(connections, resolver, interrupt), name="fedmsg-upstream", daemon=True
-        ).start()
+        start_thread(lambda: self._watch(connections, resolver, interrupt), "fedmsg-upstream")
 
     def _connect_first(self, connections: Connections, resolver: Resolver) -> None:
         failed: list[ConfigError] = []

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fedmsg import aio
-from fedmsg.consumers import FedmsgConsumer
-from fedmsg.consumers._bus import BusHooks
+from fedmsg.consumers import BusHooks, FedmsgConsumer
 from fedmsg.core import FedMsgContext
 from fedmsg.hub import Hub
 from fedmsg.hub.consumer import runner_of

@@ -211,3 +211,36 @@ def test_replay_client_asks_again_after_a_protocol_error(kind: str) -> None:
         thread.join(20)
     context.term()
     assert answers == [[b"answer"]]
+
+
+def keep_talking_nonsense(port: int, nonsense: bytes, rounds: int) -> None:
+    """Answer so many connections so."""
+    for _ in range(rounds):
+        talk_nonsense(port, nonsense)
+
+
+def test_gateway_hears_all_publishers_after_their_endpoints_failed_together() -> None:
+    ports, outbound, heard = [free_port() for _ in range(6)], free_port(), set[str]()
+    config = {
+        "endpoints": {f"x{port}": [f"tcp://127.0.0.1:{port}"] for port in ports},
+        "fedmsg.consumers.gateway.port": outbound,
+    }
+    threads = [threading.Thread(target=keep_talking_nonsense, args=(port, NONSENSE["wrong type"], 4)) for port in ports]
+    with Bus(config) as bus, zmq.Context() as context, contextlib.ExitStack() as stack:
+        stack.enter_context(Process(["fedmsg-gateway"], env=bus.environ))
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        listener = stack.enter_context(context.socket(zmq.SUB))
+        listener.subscribe(b"")
+        listener.connect(f"tcp://127.0.0.1:{outbound}")
+        senders = {str(port): stack.enter_context(publisher(port)) for port in ports}
+
+        def send_all() -> None:
+            for word, send in senders.items():
+                send(word)
+            while listener.poll(20):
+                heard.add(json.loads(listener.recv_multipart()[1])["msg"]["word"])
+
+        wait_until(lambda: heard == {*senders}, meanwhile=send_all)

@@ -35,7 +35,7 @@ def test_a_cut_hub(signing: dict[str, Any], sqlite_url: str, tmp_path: Path, fig
         arrived = check_all(made.got, made.finish())
         totals = made.hub.report()["consumers"][0]["totals"]
         assert totals["replayed"] > 0
-        assert totals["lost"] == totals["failed"] == totals["refused"] == 0
+        assert totals["lost"] == totals["failed"] == totals["rejected"] == 0
         assert totals["handled"] == arrived
     figures(
         f"hub cut for {cut_for} messages, {'signed' if signing else 'unsigned'}",

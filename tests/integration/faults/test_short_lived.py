@@ -109,7 +109,7 @@ def test_bound_publishers_that_publish_once_are_heard_by_all_listeners(figures: 
         return sum(envelope["topic"].endswith(topic) for envelope in envelopes(listener.out))
 
     with (
-        Bus({"endpoints": endpoints, "zmq_reconnect_ivl_max": 0}) as bus,
+        Bus({"endpoints": endpoints}) as bus,
         Process(["fedmsg-tail", "--json"], env=bus.environ) as tail,
         Process(["fedmsg-tail", "--json"], env=bus.environ) as other,
     ):

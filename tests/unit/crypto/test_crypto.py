@@ -17,7 +17,7 @@ from fedmsg import _wire, crypto, encoding
 from fedmsg._util import plugins
 from fedmsg.crypto import Signer, utils, x509, x509_ng
 from fedmsg.exceptions import ConfigError, RefusedAtStart
-from tests.certificates import Bench, Holder, authority, put
+from tests.certificates import Bench, Holder, authority, put, with_version
 
 Message = dict[str, Any]
 
@@ -53,6 +53,15 @@ def test_text_around_the_certificate_stays_at_home(bench: Bench, message: Messag
     put(bench.folder / "shell.test.crt", f"Certificate: ü\n{bench.leaf.pem}trailing\n")
     signed = crypto.sign(message, **bench.config)
     assert base64.b64decode(signed["certificate"]).decode() == bench.leaf.pem
+
+
+def test_sign_refuses_a_certificate_of_an_unknown_version(bench: Bench, message: Message) -> None:
+    assert crypto.sign(message, **bench.config)["certificate"]
+    put(bench.folder / "odd.crt", with_version(bench.leaf.pem, 9))
+    (bench.folder / "odd.key").write_bytes((bench.folder / "shell.test.key").read_bytes())
+    for sign in (crypto.sign, lambda _message, **config: Signer(config)):
+        with pytest.raises(RefusedAtStart, match=r"can't sign with .*odd.crt: its certificate can't be read"):
+            sign(message, **{**bench.config, "certname": "odd"})
 
 
 @pytest.mark.parametrize("missing", ["ssldir", "certname"])
@@ -398,6 +407,21 @@ def test_messages_from_datagrepper(bench: Bench, message: Message) -> None:
     assert utils.fix_datagrepper_message(stored) == signed
     assert stored == kept
     assert crypto.validate(utils.fix_datagrepper_message(stored), **bench.config)
+
+
+@pytest.mark.parametrize("whole", [{}, {"headers": {}}, {"headers": {}, "timestamp": 1.5}])
+def test_messages_signed_with_the_keys_that_datagrepper_adds(bench: Bench, message: Message, whole: Message) -> None:
+    more: Message = {"source_name": "mine", "source_version": "2"}
+    signed = crypto.sign({**message, **more, **whole}, **bench.config)
+    stored = {"headers": {}, **signed, "timestamp": float(signed["timestamp"])}
+    assert crypto.as_signed(stored, bench.config) == signed
+    assert not crypto.validate(utils.fix_datagrepper_message(stored), **bench.config)
+    # A control: without the keys, and one that is not valid in any form.
+    plain = crypto.sign(message, **bench.config)
+    assert crypto.as_signed(plain, bench.config) is plain
+    assert crypto.as_signed({**plain, **more, "headers": {}}, bench.config) == plain
+    forged = {**plain, **more, "msg": "forged"}
+    assert crypto.as_signed(forged, bench.config) == {**plain, "msg": "forged"}
 
 
 def test_live_messages_are_checked_as_they_are(bench: Bench, message: Message) -> None:

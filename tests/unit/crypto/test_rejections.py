@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from fedmsg import crypto
 from fedmsg.crypto import _credentials, x509_ng
-from tests.certificates import DAY, Bench, Holder, authority
+from tests.certificates import DAY, Bench, Holder, authority, encoded, many_names, with_version
 from tests.gnupg import Home
 
 Message = dict[str, Any]
@@ -40,25 +38,6 @@ def log() -> Iterator[io.StringIO]:
     yield stream
     root.removeHandler(handler)
     root.setLevel(before)
-
-
-def encoded(pem: str) -> str:
-    return base64.encodebytes(pem.encode()).decode()
-
-
-def with_version(pem: str, version: int) -> str:
-    """The certificate, with another version in it."""
-    der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
-    changed = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01" + bytes([version]), 1)
-    assert changed != der
-    text = base64.encodebytes(changed).decode()
-    return f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
-
-
-def many_names(count: int) -> str:
-    """A certificate with so many alternative names."""
-    names = x509.SubjectAlternativeName([x509.DNSName(f"{number}.example.org") for number in range(count)])
-    return Holder("names", extensions=[(names, False)]).pem
 
 
 def signed_by(bench: Bench, message: Message, holder: Holder) -> Message:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -51,7 +53,7 @@ def test_get_waits_for_what_comes() -> None:
     threads = [threading.Thread(target=lambda: got.put(inbox.get())) for _ in range(5)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: inbox._waiting == 5)
+    wait_until(lambda: len(inbox._filled._waiters) == 5)
     inbox.put_many(range(5))
     for thread in threads:
         thread.join(10)
@@ -141,7 +143,42 @@ def test_a_wait_can_be_ended() -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    wait_until(lambda: inbox._waiting == 1)
+    wait_until(lambda: len(inbox._filled._waiters) == 1)
     inbox.wake()
     thread.join(10)
     assert ended.is_set()
+
+
+def test_inbox_goes_on_after_interrupts_of_a_thread_that_waits() -> None:
+    inbox, stop = Inbox(1), threading.Event()
+
+    def take() -> None:
+        while not stop.is_set():
+            inbox.task_done(len(inbox.take(1, 0.01)))
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    taker = threading.Thread(target=take, daemon=True)
+    taker.start()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for hit in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.000001 * hit, 0.5)
+                while True:
+                    inbox.put(hit)
+                    inbox.join()
+            except KeyboardInterrupt:
+                pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    # An interrupt between two steps of a call loses at most what that call put in; no lock stays held.
+    other = threading.Thread(target=inbox.put, args=("last",), kwargs={"timeout": 10}, daemon=True)
+    other.start()
+    other.join(10)
+    stop.set()
+    taker.join(10)
+    assert not other.is_alive()
+    assert not taker.is_alive()

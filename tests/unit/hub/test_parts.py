@@ -13,86 +13,11 @@ import pytest
 
 from fedmsg.exceptions import ConfigError, MessageError
 from fedmsg.hub import endpoints
-from fedmsg.hub.handling import ZMQMessage
+from fedmsg.hub.hooks import ZMQMessage
 from fedmsg.hub.hub import _Plugins
-from fedmsg.hub.moksha import asbool
-from fedmsg.hub.reactor import Reactor
-from fedmsg.hub.subscriptions import Subscriptions, prefix
+from fedmsg.hub.moksha import Reactor, asbool
 from fedmsg.transport.base import Delivery
 from tests.unit.fresh import python
-
-# ---------------------------------------------------------------- topics
-
-
-def test_a_star_counts_for_nothing() -> None:
-    assert [prefix(topic) for topic in ("a.*", "*", "", "a*b", "*.a*", "a")] == ["a.", "", "", "ab", ".a", "a"]
-
-
-def wanted(subscriptions: Subscriptions, topic: str) -> list[str]:
-    """Give who wants a message, by the word that is its ``__name__``."""
-    return [callback.__name__ for callback in subscriptions.subscribers(topic.encode())]
-
-
-def named(name: str) -> Any:
-    """Make a callback."""
-
-    def callback(_: Any) -> None: ...
-
-    callback.__name__ = name
-    return callback
-
-
-@pytest.mark.parametrize("strict", [False, True])
-def test_who_wants_what(strict: bool) -> None:
-    one, two, every = named("one"), named("two"), named("every")
-    subscriptions = Subscriptions(strict=strict)
-    for topic, callback in (("a.b", one), ("a.*", two), ("a.b", two), ("", every), ("*", every)):
-        subscriptions.add(topic, callback)
-    assert wanted(subscriptions, "a.b") == ["one", "two", "every"]
-    assert wanted(subscriptions, "a.bc") == (["every"] if strict else ["one", "two", "every"])
-    assert wanted(subscriptions, "a.") == ["two", "every"]
-    assert wanted(subscriptions, "b") == ["every"]
-    assert subscriptions.topics == {"a.b": [one, two], "a.*": [two], "": [every], "*": [every]}
-    assert subscriptions.prefixes == {b"a.b", b"a.", b""}
-    subscriptions.remove(two)
-    assert wanted(subscriptions, "a.b") == ["one", "every"]
-    assert len(subscriptions) == 3
-    assert subscriptions.cut(1) == [every, every]
-    assert wanted(subscriptions, "a.b") == ["one"]
-    assert wanted(subscriptions, "b") == []
-
-
-def test_topics_that_somebody_makes_up_do_not_fill_memory() -> None:
-    subscriptions = Subscriptions()
-    subscriptions.add("", named("every"))
-    for number in range(20_000):
-        assert len(subscriptions.subscribers(f"made.up.{number}".encode())) == 1
-    assert len(subscriptions._cache) <= 4096
-
-
-def test_topics_come_and_go_while_others_look() -> None:
-    subscriptions, stop = Subscriptions(), threading.Event()
-    steady = named("steady")
-    subscriptions.add("a", steady)
-    wrong: list[Any] = []
-
-    def look() -> None:
-        while not stop.is_set():
-            if steady not in subscriptions.subscribers(b"a.b"):
-                wrong.append(subscriptions.topics)
-
-    threads = [threading.Thread(target=look) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for number in range(300):
-        passing = named(str(number))
-        subscriptions.add("a.b", passing)
-        subscriptions.remove(passing)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-
 
 # ---------------------------------------------------------------- addresses
 

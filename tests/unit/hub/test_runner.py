@@ -197,7 +197,7 @@ def test_spool_is_believed_only_if_others_can_not_write_it(
     os.chmod(path, mode)
     consumer, runner = make(Checked, tmp_path)
     runner.start()
-    wait_until(lambda: sum(consumer.totals()[kind] for kind in ("handled", "refused")) == 1)
+    wait_until(lambda: sum(consumer.totals()[kind] for kind in ("handled", "rejected")) == 1)
     assert consumer.taken == ([1] if is_believed else [])
     assert ("its messages are checked again" in caplog.text) is not is_believed
 
@@ -213,7 +213,7 @@ def test_spool_of_another_user_is_not_believed(make: Make, tmp_path: Path) -> No
         os.chmod(path, 0o646)
     consumer, runner = make(Base, tmp_path)
     runner.start()
-    wait_until(lambda: consumer.totals()["refused"] == 1)
+    wait_until(lambda: consumer.totals()["rejected"] == 1)
     assert consumer.taken == []
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import threading
 
-from fedmsg.irc.backlog import Backlog
-from fedmsg.irc.session import Backoff, Turnstile
+from fedmsg.irc.bot import Backlog, Backoff, Bots, Pace
 
 
 def filled(limit: int, messages: int) -> Backlog:
@@ -18,7 +17,7 @@ def filled(limit: int, messages: int) -> Backlog:
 
 def lines(backlog: Backlog, room: int = 400) -> list[str]:
     found = []
-    while line := backlog.next_line("NOTICE", room):
+    while line := backlog.next_line(room):
         found.append(line[1])
     return found
 
@@ -34,14 +33,14 @@ def test_commands_are_kept() -> None:
     backlog = Backlog(5)
     backlog.add("PRIVMSG", "a")
     backlog.add("NOTICE", "b")
-    assert backlog.next_line("NOTICE", 400) == ("PRIVMSG", "a")
-    assert backlog.next_line("PRIVMSG", 400) == ("NOTICE", "b")
+    assert backlog.next_line(400) == ("PRIVMSG", "a")
+    assert backlog.next_line(400) == ("NOTICE", "b")
 
 
 def test_a_long_message_is_several_lines() -> None:
     backlog = Backlog(5)
     backlog.add("NOTICE", "one two three four")
-    assert backlog.next_line("NOTICE", 8) == ("NOTICE", "one two")
+    assert backlog.next_line(8) == ("NOTICE", "one two")
     assert len(backlog) == 1
     assert lines(backlog, 8) == ["three", "four"]
 
@@ -57,13 +56,13 @@ def test_growth_is_said_every_twenty() -> None:
 
 def test_growth_is_said_again_when_it_goes_on() -> None:
     backlog = filled(1000, 20)
-    assert backlog.next_line("NOTICE", 400) == ("NOTICE", "* backlogged by 20 messages")
+    assert backlog.next_line(400) == ("NOTICE", "* backlogged by 20 messages")
     for number in range(25):
         backlog.add("NOTICE", f"more {number}")
-    assert backlog.next_line("NOTICE", 400) == ("NOTICE", "* backlogged by 45 messages")
+    assert backlog.next_line(400) == ("NOTICE", "* backlogged by 45 messages")
     # Going up and down around the same height is no growth.
     for _ in range(10):
-        line = backlog.next_line("NOTICE", 400)
+        line = backlog.next_line(400)
         assert line is not None
         assert not line[1].startswith("*")
         backlog.add("NOTICE", "again")
@@ -92,20 +91,10 @@ def test_what_is_left_out_is_not_every_other_line() -> None:
     said = []
     for number in range(100):
         backlog.add("NOTICE", f"more {number}")
-        line = backlog.next_line("NOTICE", 400)
+        line = backlog.next_line(400)
         assert line is not None
         said.append(line[1])
     assert sum(line.startswith("* left out") for line in said) <= 10
-
-
-def test_a_line_that_could_not_be_said_comes_first_again() -> None:
-    backlog = Backlog(5)
-    backlog.add("NOTICE", "one two three")
-    backlog.add("NOTICE", "four")
-    first = backlog.next_line("NOTICE", 7)
-    assert first == ("NOTICE", "one two")
-    backlog.put_back(*first)
-    assert lines(backlog, 7) == ["one two", "three", "four"]
 
 
 def test_threads_may_add() -> None:
@@ -132,8 +121,8 @@ def test_waits_double_up_to_the_longest() -> None:
 
 
 def test_turns_come_one_after_the_other() -> None:
-    turnstile = Turnstile(5)
-    first, second, third = turnstile.turn(), turnstile.turn(), turnstile.turn()
+    with Bots([], Pace(apart=5)) as bots:
+        first, second, third = bots.turn(), bots.turn(), bots.turn()
     assert first == 0
     assert 4 < second <= 5
     assert 9 < third <= 10

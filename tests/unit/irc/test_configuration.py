@@ -66,6 +66,9 @@ def test_the_port_with_tls(more: dict[str, Any], port: int) -> None:
         ("filters", {"topic": [5]}, "5 is no regular expression"),
         ("nickserv_password", "a\r\nQUIT", "can't be in it"),
         ("nickserv_password_file", "/nowhere", "can't read /nowhere: No such file"),
+        ("only", {"topic": ["a"], "colour": ["b"]}, "only: unknown key 'colour'; there are topics, users, "),
+        ("only", {"where": ["=x"]}, "'=x' is not a condition"),
+        ("only", "org.example", "only: it is not a dict; write {'topics': "),
         ("ssl_ca", "/nowhere", "no certificates can be read from /nowhere: No such file"),
         ("ssl_ca", __file__, "no certificates can be read from"),
         ("sasl_username", "x", "go together"),
@@ -96,10 +99,9 @@ def test_all_is_said_at_once() -> None:
     assert str(caught.value).count(";") >= 2
 
 
-def test_two_passwords_that_exclude_each_other() -> None:
-    entry = {"channel": "c", "sasl_username": "a", "sasl_password": "b", "server_password": "c"}
-    with pytest.raises(ConfigError, match="can't both be used"):
-        configuration.read(entry)
+def test_a_server_may_ask_for_a_password_besides_the_login() -> None:
+    bot = configuration.read({"channel": "c", "sasl_username": "a", "sasl_password": "b", "server_password": "c"})
+    assert (bot.sasl_password, bot.server_password) == ("b", "c")
 
 
 def test_none_is_the_default() -> None:

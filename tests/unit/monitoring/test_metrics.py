@@ -108,11 +108,11 @@ def test_they_are_not_those_of_the_report() -> None:
         assert hub.consumers[0].__json__()["headcount_in"] == 1
 
 
-def test_refused_messages_have_their_reasons() -> None:
+def test_rejected_messages_have_their_reasons() -> None:
     with exporter(metrics.of_rejections({"json": 2, 'odd"\n\\': 1})) as running:
         found = samples(running)
-    assert found["fedmsg_refused_total reason=json"] == 2
-    assert found['fedmsg_refused_total reason=odd"\n\\'] == 1
+    assert found["fedmsg_rejected_total reason=json"] == 2
+    assert found['fedmsg_rejected_total reason=odd"\n\\'] == 1
 
 
 def test_the_same_twice_is_a_sum() -> None:

@@ -297,16 +297,16 @@ def test_opening_and_closing_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_second_start_or_close_does_no_harm() -> None:
-    monitor = Monitor({KEY: "tcp://127.0.0.1:*"}, nothing)
-    monitor.close()
-    with monitor:
-        assert monitor.start() is monitor
+    Monitor({KEY: "tcp://127.0.0.1:*"}, nothing).close()
+    with Monitor({KEY: "tcp://127.0.0.1:*"}, nothing) as monitor:
+        monitor.start()
     monitor.close()
     assert monitor.address is None
 
 
 def test_a_forgotten_one_warns() -> None:
-    monitor = Monitor({KEY: "tcp://127.0.0.1:*"}, nothing).start()
+    monitor = Monitor({KEY: "tcp://127.0.0.1:*"}, nothing)
+    monitor.start()
     with pytest.warns(ResourceWarning, match="unclosed Monitor"):
         monitor.__del__()
 

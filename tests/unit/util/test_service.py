@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 import time
@@ -49,6 +50,34 @@ def test_condition_keeps_no_waiter_that_waited_in_vain() -> None:
             waiter = condition.expect()
         condition.wait(waiter, 0.0)
     assert condition._waiters == []
+
+
+def test_condition_waits_for_what_another_thread_changes() -> None:
+    condition, found = SafeCondition(), []
+
+    def change() -> None:
+        for number in range(3):
+            with condition.lock:
+                found.append(number)
+                condition.notify_all()
+
+    assert not condition.wait_for(lambda: found, 0.01)
+    thread = threading.Thread(target=change)
+    thread.start()
+    assert condition.wait_for(lambda: len(found) == 3, 1000.0)
+    assert condition.wait_for(lambda: found)
+    thread.join()
+    assert condition._waiters == []
+
+
+def test_conditions_can_share_a_lock() -> None:
+    lock = threading.RLock()
+    first, second = SafeCondition(lock), SafeCondition(lock)
+    with lock:
+        waiters = first.expect(), second.expect()
+        second.notify_all()
+    assert waiters[0].locked()
+    assert not waiters[1].locked()
 
 
 class Echo(ServiceThread):
@@ -109,9 +138,12 @@ def test_service_thread_that_was_not_started_closes_at_once() -> None:
 
 
 def test_service_thread_warns_when_it_is_leaked() -> None:
+    echoes = [Echo()]
+    assert not echoes[0].waker.closed
+    vars(echoes[0])["self"] = echoes[0]  # a cycle, so that only the collection below can free it
+    echoes.clear()
     with pytest.warns(ResourceWarning, match="unclosed Echo"):
-        del (echo := [Echo()])[0]
-    assert echo == []
+        gc.collect()
 
 
 def test_start_thread_names_the_thread() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from fedmsg.irc import links
+from fedmsg.consumers import ircbot
 from fedmsg.testing import free_port
 
 LINK = "https://example.org/a/page?with=this&and=that"
@@ -48,7 +48,7 @@ def service() -> Iterator[str]:
 
 def test_a_link_is_shortened(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Service, "answer", (200, b"https://da.gd/abc\n"))
-    assert links.ask(LINK, service) == "https://da.gd/abc"
+    assert ircbot._default_link_shortener(LINK, service) == "https://da.gd/abc"
     assert Service.asked == [{"url": [LINK]}]
 
 
@@ -70,12 +70,12 @@ def test_what_is_no_shorter_link(
     service: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int, content: bytes
 ) -> None:
     monkeypatch.setattr(Service, "answer", (status, content))
-    assert links.ask(LINK, service) == LINK
+    assert ircbot._default_link_shortener(LINK, service) == LINK
     assert "a link is not shortened" in caplog.text
 
 
 def test_a_service_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
-    assert links.ask(LINK, f"http://127.0.0.1:{free_port()}/s") == LINK
+    assert ircbot._default_link_shortener(LINK, f"http://127.0.0.1:{free_port()}/s") == LINK
     assert "a link is not shortened" in caplog.text
 
 
@@ -86,7 +86,7 @@ def test_one_that_is_away_is_left_alone_for_a_while() -> None:
         asked.append(link)
         return link
 
-    shorten = links.Shortener(away, gives_up=True)
+    shorten = ircbot._Shortener(away, gives_up=True)
     assert [shorten(f"{LINK}{number}") for number in range(3)] == [f"{LINK}{number}" for number in range(3)]
     assert asked == [f"{LINK}0"]
 
@@ -98,6 +98,6 @@ def test_a_link_that_is_short_enough_is_remembered_too() -> None:
         asked.append(link)
         return link
 
-    shorten = links.Shortener(same, gives_up=False)
+    shorten = ircbot._Shortener(same, gives_up=False)
     assert [shorten(LINK) for _ in range(3)] == [LINK] * 3
     assert asked == [LINK]

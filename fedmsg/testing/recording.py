@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Notes which methods of consumers and producers have failed, which a hub logs and survives."""
+"""Records what a hub under test does: what it publishes, and which methods of its consumers and producers fail."""
 
 from __future__ import annotations
 
@@ -10,9 +10,53 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import zmq
+
+from fedmsg._util.service import SafeCondition, ServiceThread
 from fedmsg.hub import Consumer, PollingProducer
 
-__all__ = ["Failure", "Failures"]
+__all__ = ["Catcher", "Failure", "Failures"]
+
+# How soon it connects when the address is bound.
+_RECONNECT_MS = 5
+
+
+class Catcher(ServiceThread):
+    """Listens at an address that publishers bind and one that they connect to; keeps what arrives, not decoded."""
+
+    def __init__(self, publisher_address: str, relay_address: str, changed: SafeCondition) -> None:
+        super().__init__("fedmsg-testing-catcher")
+        self.caught: list[tuple[bytes, bytes]] = []
+        self._addresses = publisher_address, relay_address
+        self._changed = changed
+
+    def run(self) -> None:
+        """Listen until the end."""
+        publisher_address, relay_address = self._addresses
+        with zmq.Context() as context, context.socket(zmq.SUB) as first, context.socket(zmq.SUB) as second:
+            poller = zmq.Poller()
+            poller.register(self.waker, zmq.POLLIN)
+            for socket in (first, second):
+                socket.setsockopt(zmq.RCVHWM, 0)
+                socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
+                socket.setsockopt(zmq.LINGER, 0)
+                socket.subscribe(b"")
+                poller.register(socket, zmq.POLLIN)
+            first.connect(publisher_address)
+            second.bind(relay_address)
+            self.ready()
+            while not self.stopping:
+                for socket, _ in poller.poll():
+                    if isinstance(socket, zmq.Socket):
+                        frames = socket.recv_multipart()
+                        with self._changed.lock:
+                            self.caught.append((frames[0], frames[-1]))
+                            self._changed.notify_all()
+
+    def take(self, frames: list[tuple[bytes, bytes]]) -> None:
+        """Take some messages out of what was caught."""
+        with self._changed.lock:
+            self.caught = [caught for caught in self.caught if caught not in frames]
 
 
 @dataclass(frozen=True)
@@ -35,15 +79,12 @@ class Failure:
 class Failures:
     """Watches methods, by taking their place on an instance.
 
-    Args:
-        changed: Notified whenever a method has returned or failed.
-
     Attributes:
         found: The failures so far.
         polls: How often each producer has polled, by its id.
     """
 
-    def __init__(self, changed: threading.Condition) -> None:
+    def __init__(self, changed: SafeCondition) -> None:
         self.found: list[Failure] = []
         self.polls: Counter[int] = Counter()
         self._returned = 0
@@ -126,12 +167,12 @@ class Failures:
         return pending
 
     def _add(self, failure: Failure) -> None:
-        with self._changed:
+        with self._changed.lock:
             self.found.append(failure)
             self._changed.notify_all()
 
     def _count(self, one: Any) -> None:
-        with self._changed:
+        with self._changed.lock:
             self.polls[id(one)] += 1
             self._changed.notify_all()
 

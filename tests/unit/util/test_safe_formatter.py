@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import logging
 
-from fedmsg._util.safelog import SafeFormatter
+from fedmsg._util.text import SafeFormatter
 
 
 def logged(message: str, formatter: logging.Formatter) -> str:

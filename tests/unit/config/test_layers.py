@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmsg.config import _layers, settings
-from fedmsg.config._merge import DEFAULT, Origin, Origins, lay_over, lines
+from fedmsg.config._layers import DEFAULT, Origin, Origins, lay_over, lines
 from tests.unit.configs import write
 
 A, B, C = Origin("a"), Origin("b"), Origin("c", "/c.py")

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What `consume` gets, and what base classes of consumers add to its handling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from fedmsg._util.text import quoted
+from fedmsg.transport.base import Delivery
+
+__all__ = ["RunnerHooks", "ZMQMessage", "name_of"]
+
+
+class ZMQMessage:
+    """A message as text, for consumers that decode it themselves.
+
+    Args:
+        topic: Its topic.
+        body: The envelope as JSON.
+    """
+
+    def __init__(self, topic: str, body: Any) -> None:
+        self.topic = topic
+        self.body = body
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> ZMQMessage:
+        """Return a delivery as text, which the receiver may change."""
+        return cls(delivery.frame.decode("utf-8", "replace"), delivery.data.decode("utf-8", "replace"))
+
+    def __json__(self) -> dict[str, Any]:
+        """Return the topic and the body, as a dict."""
+        return {"topic": self.topic, "body": self.body}
+
+
+def name_of(message: Any) -> str:
+    """Return the id of a message for the log; the message may be anything."""
+    if isinstance(message, ZMQMessage):
+        return f"with the topic {quoted(str(message.topic))}"
+    if isinstance(message, list):
+        return f"{name_of(message[0])} and {len(message) - 1} more"
+    body = message.get("body") if isinstance(message, dict) else None
+    msg_id = body.get("msg_id") if isinstance(body, dict) else None
+    return quoted(msg_id) if isinstance(msg_id, str) else "without an id"
+
+
+class RunnerHooks:
+    """What a base class adds to the handling of its consumers, apart from the names that their authors use.
+
+    Attributes:
+        service: The name in ``endpoints`` of which every message has to be seen, in order, whatever its topic.
+        admits: Whether `admit` is called.
+        selects: Whether `due` is called.
+        notes_start: Whether `started` is called.
+        notes_end: Whether `finished` is called.
+        idle: Methods of base classes that have nothing to do for this consumer; they are not called.
+    """
+
+    service: str | None = None
+    admits: bool = False
+    selects: bool = False
+    notes_start: bool = False
+    notes_end: bool = False
+    idle: AbstractSet[Any] = frozenset()
+
+    def prepare(self) -> None:
+        """Raise what keeps the consumer from working; called when the hub starts."""
+
+    def missed(self) -> Iterator[Any]:
+        """Yield the messages to handle before those that arrive; they are checked already."""
+        return iter(())
+
+    def validate_as_of(self, consumer: Any, message: Any, since: float) -> None:  # noqa: ARG002 - for subclasses
+        """Check a message that arrived some time ago, at ``since``; raise RuntimeWarning if it is not valid."""
+        consumer.validate(message)
+
+    def admit(self, message: Any) -> None:
+        """Check a valid message by what was handled before; raise MessageError if it must not be handled."""
+
+    def due(self, message: Any, item: Any) -> Iterable[Any]:  # noqa: ARG002 - for subclasses
+        """Return the messages to handle now that one has arrived, which was made from an item."""
+        return (message,)
+
+    def started(self, messages: Sequence[Any]) -> None:
+        """Note that the handling of messages starts."""
+
+    def finished(self, messages: Sequence[Any]) -> None:
+        """Note that messages were handled."""
+
+    def totals(self) -> dict[str, int]:
+        """Return further counts of messages, by kind."""
+        return {}
+
+    def end(self) -> None:
+        """Wait for nothing any more: the hub begins to stop."""
+
+    def close(self) -> None:
+        """Close what is open: the hub has stopped."""
