@@ -184,7 +184,9 @@ def tail(bus: Bus) -> Iterator[Process]:
 @pytest.mark.parametrize("how", PROGRAMS)
 def test_what_was_published_arrives(how: str, bus: Bus, tail: Process) -> None:
     with Process([sys.executable, "-W", "error", "-X", "dev", "-c", PROGRAMS[how]], env=bus.environ) as program:
-        assert (program.wait(), program.err) == (0, [])
+        status = program.wait()
+        # In development mode asyncio reports what took long, which on a busy machine anything may.
+        assert (status, [line for line in program.err if not line.startswith("Executing <")]) == (0, [])
     tail.wait_for('"n":1')
     assert [envelope["msg"] for envelope in envelopes(tail.out)] == [{"n": 1}]
 
