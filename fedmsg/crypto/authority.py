@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,6 +180,7 @@ class Authority:
             found = self.folder.stat()
             content = os.listdir(self.folder)
         except FileNotFoundError:
+            self._check_parent()
             return
         except OSError as error:
             raise UsageError(f"{self.folder} can't be used for an authority: {error.strerror}") from error
@@ -186,6 +188,18 @@ class Authority:
             raise UsageError(f"{self.folder} belongs to another user: name a folder of your own, or a new one")
         if content and self._index_path.name not in content:
             raise UsageError(f"{self.folder} has other files in it: name an empty folder, or a new one")
+
+    def _check_parent(self) -> None:
+        """Check that no other user can put a folder of theirs in place of a new one.
+
+        Raises:
+            UsageError: Another user can.
+        """
+        parent = next(folder for folder in self.folder.absolute().parents if folder.exists())
+        found = parent.stat()
+        writable = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+        if found.st_uid not in {0, os.geteuid()} or writable:
+            raise UsageError(f"{parent} can be changed by other users: name a folder in one of your own")
 
     def _add_authority(self, name: str, days: float, kind: str) -> None:
         index = self._index()

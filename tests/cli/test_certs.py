@@ -119,9 +119,10 @@ def test_init_leaves_the_folders_of_others_alone(tmp_path: Path) -> None:
         foreign = tmp_path / "foreign"
         foreign.mkdir()
         os.chown(foreign, 65534, 65534)
-        done = Folder(foreign).ask("init")
-        assert (done.returncode, list(foreign.iterdir())) == (2, [])
-        assert "belongs to another user" in done.stderr
+        for folder, reason in ((foreign, "belongs to another user"), (foreign / "new", "changed by other users")):
+            done = Folder(folder).ask("init")
+            assert (done.returncode, list(foreign.iterdir())) == (2, [])
+            assert reason in done.stderr
 
 
 @pytest.mark.parametrize("name", ["foo\n", "\nfoo", "../foo", "foo/bar", "", "-foo", "foo bar", "x" * 64])
