@@ -8,14 +8,15 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import fedmsg.crypto
-from fedmsg import _wire, encoding
+from fedmsg import _wire, encoding, meta
 from fedmsg._util.bounded import SeenIds
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
+from fedmsg.filters import MessageFilter
 from fedmsg.hub import Consumer, ZMQMessage
 from fedmsg.hub.consumer import runner_of
 from fedmsg.hub.hooks import RunnerHooks
@@ -40,6 +41,8 @@ class FedmsgConsumer(Consumer):
         config_key: The setting that has to be true for the consumer to run.
         validate_signatures: Whether messages are checked; None is as configured.
         replay_name: The service in ``replay_endpoints`` that is asked for messages which did not arrive.
+        only: A filter as a dict, see `fedmsg.filters`: other messages are dropped. The setting
+            ``<config_key>.only`` wins.
 
     Raises:
         ValueError: The class has no ``config_key``.
@@ -48,6 +51,7 @@ class FedmsgConsumer(Consumer):
     config_key: str | None = None
     validate_signatures: bool | None = None
     replay_name: str | None = None
+    only: Mapping[str, Any] | None = None
 
     log = log
 
@@ -154,6 +158,7 @@ class BusHooks(RunnerHooks):
         self._config = config
         self._seen: SeenIds[bytes] | None = None
         self._gaps: Gaps | None = None
+        self._only = self._read_filter()
         # When the message came that a thread checks, where it has waited in a file.
         self._arrived = threading.local()
         # A subclass with hooks of its own need not know that there is a status.
@@ -161,9 +166,26 @@ class BusHooks(RunnerHooks):
         has_status = self.memory.status is not None
         self.notes_start = has_status and own.pre_consume is not base.pre_consume
         self.notes_end = has_status and own.post_consume is not base.post_consume
-        self.selects = has_status
+        self.selects = has_status or self._only is not None
         if not has_status:
             self.idle = {base.pre_consume, base.post_consume}
+
+    def _read_filter(self) -> MessageFilter | None:
+        """Return the filter of the consumer's class or configuration."""
+        consumer, config = self._consumer, self._config
+        setting = f"{consumer.config_key}.only"
+        value = config.get(setting, consumer.only)
+        if value is None:
+            return None
+        return MessageFilter.from_config(
+            value,
+            setting,
+            users_of=lambda envelope: meta.msg2usernames(envelope, **config),
+            packages_of=lambda envelope: meta.msg2packages(envelope, **config),
+        )
+
+    def _selects(self, envelope: dict[str, Any]) -> bool:
+        return self._only is None or self._only.matches(envelope)
 
     def watch(self) -> None:
         """Start to look for duplicates and gaps."""
@@ -247,7 +269,7 @@ class BusHooks(RunnerHooks):
 
     def missed(self) -> Iterator[Any]:
         """Yield what passed while the consumer was down."""
-        for envelope in self.memory.missed():
+        for envelope in filter(self._selects, self.memory.missed()):
             message = self._wrapped(envelope)
             try:
                 self._consumer.validate(message)
@@ -262,7 +284,7 @@ class BusHooks(RunnerHooks):
     def due(self, message: Any, item: Any) -> Iterable[Any]:
         """Return the messages to handle: none when it was handled before, more when there was a gap."""
         gaps = self._gaps if self._gaps is not None and self._gaps.concern(item) else None
-        if self.memory.status is None and gaps is None:
+        if self.memory.status is None and gaps is None and self._only is None:
             return (message,)
         return self._due(message, gaps, is_given=message is item)
 
@@ -274,7 +296,7 @@ class BusHooks(RunnerHooks):
         # What the catch-up has brought has a number like any other, or the next one would seem to follow a gap.
         for one in gaps.fill(envelope, wanted=is_given) if gaps is not None else (envelope,):
             # What a program puts on the queue, as `_backlog` does, is always handled.
-            if (is_given and one is envelope) or not self.memory.has_brought(one):
+            if (is_given and one is envelope) or (self._selects(one) and not self.memory.has_brought(one)):
                 yield message if one is envelope else self._wrapped(one)
 
     def _wrapped(self, envelope: dict[str, Any]) -> Any:

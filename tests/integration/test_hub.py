@@ -20,7 +20,7 @@ from fedmsg.exceptions import ConfigError
 from fedmsg.hub import Consumer, Hub, Outcome, PollingProducer, ZMQMessage
 from fedmsg.hub.consumer import as_topics
 from fedmsg.testing import wait_until
-from tests.hubs import PREFIX, Feed, Taker, envelope, taker
+from tests.hubs import ENABLED, PREFIX, Feed, Taker, envelope, taker
 
 
 @pytest.fixture
@@ -79,6 +79,33 @@ def test_topics(feed: Feed, topic: Any, expected: list[str], strict: bool) -> No
         consumer.incoming.join(10)
         # Once each, in order, however many of its topics match.
         assert [message["topic"] for message in consumer.taken] == [f"{PREFIX}.{word}" for word in expected]
+
+
+@pytest.mark.parametrize("jsonify", [True, False], ids=["dict", "text"])
+@pytest.mark.parametrize("configured", [False, True], ids=["class", "setting"])
+def test_consumer_gets_what_its_filter_selects(feed: Feed, jsonify: bool, configured: bool) -> None:
+    wanted = {"topics": [f"{PREFIX}.*.paid"], "where": ["msg.total>10", "msg.by!=bot"]}
+    ignored = {"where": "msg.nothing exists"}
+    kind = taker(topic=f"{PREFIX}.shop", only=ignored if configured else wanted, jsonify=jsonify)
+    every = taker(topic="", config_key="every.enabled")
+    filters = {"test.enabled.only": wanted} if configured else {}
+    with Hub({**feed.config, "every.enabled": True, **filters}, [kind, every], []) as hub:
+        consumer, last = hub.consumers
+        feed.wait()
+        for word, total, by in [
+            ("shop.paid", 20, "ann"), ("shop.paid", 5, "ann"), ("shop.paid", 30, "bot"), ("shop.sent", 20, "ann"),
+            ("shop.b.paid", 11, "ann"),
+        ]:  # fmt: skip
+            feed.send(word, {"total": total, "by": by})
+        wait_until(lambda: len(last.taken) == 5)
+        consumer.incoming.join(10)
+        bodies = [one["body"] if jsonify else json.loads(one.body) for one in consumer.taken]
+        assert [body["msg"]["total"] for body in bodies] == [20, 11]
+
+
+def test_consumer_filter_that_makes_no_sense_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"test\.enabled\.only.*unknown key 'nonsense'"):
+        taker()(SimpleNamespace(config={**ENABLED, "test.enabled.only": {"nonsense": 1}}))
 
 
 # ---------------------------------------------------------------- what a consumer gets
