@@ -227,6 +227,9 @@ class Term:
     Args:
         text: The condition.
 
+    Attributes:
+        is_pattern: Whether it is a regular expression, which can take for ever to search.
+
     Raises:
         UsageError: It is none.
     """
@@ -241,6 +244,7 @@ class Term:
         if not all(self._path):
             raise UsageError(f"{text!r}: the path {path!r} has an empty key; {_FORMS}")
         self._opposite = sign == "!="
+        self.is_pattern = sign == "~"
         self._test = _test(text, sign, (value or "").strip())
 
     def matches(self, envelope: Mapping[str, Any]) -> bool:
@@ -451,6 +455,11 @@ class MessageFilter:
     def needs_body(self) -> bool:
         """Whether the topic alone does not decide."""
         return bool(self._where or self._names)
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether there are regular expressions among the conditions."""
+        return any(term.is_pattern for _, term in self._where)
 
     def prefixes(self) -> tuple[str, ...]:
         """Return what to subscribe to at the transport: topics of wanted messages begin with one of these."""

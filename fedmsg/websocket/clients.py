@@ -16,8 +16,9 @@ from websockets.asyncio.server import ServerConnection, broadcast
 from fedmsg import encoding
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.exceptions import MessageError
+from fedmsg.filters import MessageFilter
 
-__all__ = ["Client", "Clients", "Limits", "read", "write"]
+__all__ = ["Client", "Clients", "Filtered", "Limits", "read", "write"]
 
 # The buffers of all clients are added up again after so many bytes more.
 _TOTAL_CHECK_BYTES = 1024 * 1024
@@ -74,6 +75,13 @@ class _QuietTransport:
         return getattr(self._transport, name)
 
 
+class Filtered(NamedTuple):
+    """A subscription of a client to the messages that a filter selects."""
+
+    client: Client
+    wanted: MessageFilter
+
+
 class Client(ServerConnection):
     """A connection: first in its handshake, then a client.
 
@@ -83,6 +91,7 @@ class Client(ServerConnection):
         name: Address and port, for the log.
         rejected: How many of its frames had to be ignored.
         active: Whether it has sent something of use.
+        filtered: Its subscriptions that have a filter.
         since: When it connected.
     """
 
@@ -91,6 +100,10 @@ class Client(ServerConnection):
     name = "?"
     rejected = 0
     active = False
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self.filtered: list[Filtered] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection."""

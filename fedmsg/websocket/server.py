@@ -2,8 +2,9 @@
 """Lets programs in a browser listen to the bus, over WebSockets.
 
 A client sends ``{"topic": "__topic_subscribe__", "body": "<topic>"}`` and from then on gets
-``{"topic": ..., "body": <envelope>}`` for each match. The server has a thread of its own; the
-hub puts messages into its queue and never waits for it.
+``{"topic": ..., "body": <envelope>}`` for each match. In place of the topic there may be a filter, an
+object with ``topics``, ``where`` and their ``not_`` twins, see `fedmsg.filters`.
+The server has a thread of its own; the hub puts messages into its queue and never waits for it.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
 from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, ValidationError
-from fedmsg.filters import SubscriptionIndex
+from fedmsg.filters import MessageFilter, SubscriptionIndex
 from fedmsg.websocket import clients
-from fedmsg.websocket.clients import Client, Clients, Limits
+from fedmsg.websocket.clients import Client, Clients, Filtered, Limits
 
 __all__ = ["Inject", "Limits", "Server", "Wanted", "for_hub"]
 
@@ -47,6 +48,9 @@ _INTERFACE = "moksha.livesocket.websocket.interface"
 _CLIENT_TO_SERVER = "moksha.livesocket.websocket.client2server"
 _ORIGINS = "moksha.livesocket.websocket.origins"
 _SUBSCRIBE = "__topic_subscribe__"
+
+# Users and packages would be asked of plugins for each message.
+_FILTER_KEYS = ("topics", "where", "not_topics", "not_where")
 
 _POLICY_VIOLATION = 1008
 # How long a client has to answer when the connection is closed, in seconds.
@@ -96,8 +100,9 @@ class Server(ServiceThread):
         self._wanted = wanted
         self._limits = limits
         self._log = RateLimitedLog(log)
-        self._index: SubscriptionIndex[Client] = SubscriptionIndex(
-            strict=settings.get(config, "zmq_strict"), prefixes_max=_PREFIXES_MAX
+        self._strict: bool = settings.get(config, "zmq_strict")
+        self._index: SubscriptionIndex[Client | Filtered] = SubscriptionIndex(
+            strict=self._strict, prefixes_max=_PREFIXES_MAX
         )
         self._clients = Clients(limits, self._log)
         # Each counter is written by one thread: the thread of the hub appends and drops, ours takes.
@@ -246,24 +251,54 @@ class Server(ServiceThread):
             if client.rejected >= self._limits.rejected:
                 await client.close(_POLICY_VIOLATION, "too many frames that have to be ignored")
 
-    def _subscribe(self, client: Client, topic: Any) -> None:
-        if not isinstance(topic, str):
+    def _subscribe(self, client: Client, body: Any) -> None:
+        member: Client | Filtered = client
+        if isinstance(body, dict):
+            member = Filtered(client, self._read_filter(body))
+            topics = member.wanted.prefixes()
+        elif isinstance(body, str):
+            # Without its stars, so that two ways to write a topic count as one.
+            topics = (body.replace("*", ""),)
+        else:
             raise MessageError("the topic of its subscription is not text", "frame")
-        if len(topic) > self._limits.topic:
+        if max(map(len, topics)) > self._limits.topic:
             raise MessageError(f"the topic of its subscription is longer than {self._limits.topic}", "frame")
+        if isinstance(member, Filtered):
+            client.filtered.append(member)
         before = self._index.prefixes
-        # Without its stars, so that two ways to write a topic count as one.
-        if self._index.add(client, topic.replace("*", "")) > self._limits.topics:
+        most = max(self._index.add(member, topic) for topic in topics) + len(client.filtered)
+        if most > self._limits.topics:
             self._unsubscribe(client)
             client.rejected = self._limits.rejected
             raise MessageError(f"it has more than {self._limits.topics} subscriptions", "subscriptions")
-        log.debug("the client %s subscribes to %a", client.name, topic)
+        log.debug("the client %s subscribes to %a", client.name, body)
         if not before:
             self._notify_hub(wanted=True)
+
+    def _read_filter(self, body: dict[str, Any]) -> MessageFilter:
+        """Return the filter of a subscription, which must not cost more than looking at a message once.
+
+        Raises:
+            MessageError: It makes no sense, or is more than a stranger may ask for.
+        """
+        if unknown := body.keys() - _FILTER_KEYS:
+            raise MessageError(f"its filter may have {', '.join(_FILTER_KEYS)}, and not {min(unknown)!r}", "frame")
+        try:
+            wanted = MessageFilter.from_config(body, "its filter", strict=self._strict)
+        except ConfigError as error:
+            raise MessageError(str(error), "frame") from error
+        if wanted.has_patterns:
+            raise MessageError("its filter has a regular expression (~), which a client may not send", "frame")
+        if len(wanted.to_params()) > self._limits.topics:
+            raise MessageError(f"its filter has more than {self._limits.topics} parts", "frame")
+        return wanted
 
     def _unsubscribe(self, client: Client) -> None:
         before = self._index.prefixes
         self._index.remove(client)
+        for member in client.filtered:
+            self._index.remove(member)
+        client.filtered.clear()
         if before and not self._index.prefixes:
             self._notify_hub(wanted=False)
 
@@ -310,12 +345,22 @@ class Server(ServiceThread):
         loop.call_soon(self._send_queued, loop)
 
     def _send(self, topic: str, body: str | bytes) -> None:
-        recipients = self._index.matching(topic)
-        if recipients and (text := self._checked(topic, body)) is not None:
+        members = self._index.matching(topic)
+        envelope = self._checked(topic, body) if members else None
+        if envelope is None:
+            return
+        # Each once, however many of its subscriptions match.
+        recipients = dict.fromkeys(
+            member.client if isinstance(member, Filtered) else member
+            for member in members
+            if not isinstance(member, Filtered) or member.wanted.matches(envelope)
+        )
+        if recipients:
+            text = clients.write(topic, envelope)
             self._clients.send(recipients, text)
 
-    def _checked(self, topic: str, body: str | bytes) -> str | None:
-        """Return a message as clients get it; None for one that is invalid."""
+    def _checked(self, topic: str, body: str | bytes) -> dict[str, Any] | None:
+        """Return the envelope of a message; None for one that is invalid."""
         try:
             envelope = _wire.parse(*(_bytes(part) for part in (topic, body)))
             if self._check is not None and not self._check(envelope):
@@ -323,7 +368,7 @@ class Server(ServiceThread):
         except MessageError as error:
             self.rejections.add("the hub", error)
             return None
-        return clients.write(topic, envelope)
+        return envelope
 
 
 def for_hub(hub: Any) -> Server:

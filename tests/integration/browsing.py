@@ -12,6 +12,7 @@ from typing import Any
 import websocket
 
 from fedmsg.testing import wait_until
+from fedmsg.websocket.clients import Filtered
 from fedmsg.websocket.server import Server
 
 TOPIC = "org.fedoraproject.dev.shop"
@@ -45,17 +46,21 @@ class Client:
         """Send a topic and a body."""
         self.connection.send(json.dumps({"topic": topic, "body": body}))
 
-    def subscribe(self, *topics: str) -> None:
+    def subscribe(self, *topics: str | dict[str, Any]) -> None:
         """Subscribe; returns when the server has read that."""
         for topic in topics:
             self.say("__topic_subscribe__", topic)
         assert self.connection.sock is not None
         name = f":{self.connection.sock.getsockname()[1]}"
-        wanted = {topic.replace("*", "") for topic in topics}
+        wanted = {topic.replace("*", "") for topic in topics if isinstance(topic, str)}
 
         def has_read() -> bool:
             subscribed = list(self._server._index._topics.items())
-            return any(wanted <= set(theirs) for client, theirs in subscribed if client.name.endswith(name))
+            return any(
+                wanted <= set(theirs)
+                for member, theirs in subscribed
+                if (member.client if isinstance(member, Filtered) else member).name.endswith(name)
+            )
 
         wait_until(has_read)
 
@@ -83,7 +88,7 @@ class Client:
 
 
 @contextmanager
-def client(server: Server, *topics: str, **options: Any) -> Iterator[Client]:
+def client(server: Server, *topics: str | dict[str, Any], **options: Any) -> Iterator[Client]:
     """Connect a client that has subscribed to topics."""
     made = Client(server, **options)
     try:

@@ -68,6 +68,44 @@ def test_a_message_that_matches_twice_comes_once() -> None:
         assert listener.numbers(2) == [1, 2]
 
 
+def test_client_gets_what_its_filter_selects() -> None:
+    wanted = {"topics": [f"{TOPIC}.*.paid", f"{TOPIC}.news"], "where": ["msg.total>10"], "not_where": ["msg.by=bot"]}
+    with server() as running, client(running, wanted) as one, client(running, TOPIC) as every:
+        sent = [
+            ("a.paid", 20, "ann"),
+            ("a.paid", 5, "ann"),
+            ("a.paid", 30, "bot"),
+            ("a.sent", 20, "ann"),
+            ("news", 11, ""),
+        ]
+        for number, (word, total, by) in enumerate(sent):
+            give(running, f"{TOPIC}.{word}", i=number, msg={"total": total, "by": by})
+        assert one.numbers(2) == [0, 4]
+        assert every.numbers(5) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ({"where": ["msg.a~(x+x+)+y"]}, "regular expression"),
+        ({"users": ["ann"]}, "users"),
+        ({"where": ["="]}, "not a condition"),
+        ({"where": {"a": 1}}, "neither text nor a list"),
+        ({"where": [f"msg.a={number}" for number in range(101)]}, "more than 100 parts"),
+        ({"topics": ["x" * 5000]}, "longer than"),
+    ],
+    ids=["pattern", "users", "nonsense", "dict", "many", "long"],
+)
+def test_server_rejects_a_filter_that_costs_too_much(
+    wanted: object, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server() as running, connect(f"ws://127.0.0.1:{running.port}") as listener:
+        listener.send(json.dumps({"topic": "__topic_subscribe__", "body": wanted}))
+        wait_until(lambda: running.counts)
+        assert reason in caplog.text
+        assert not running._index.members
+
+
 def test_only_whole_topics_match_with_zmq_strict() -> None:
     with (
         Server({f"{KEY}.port": 0, "zmq_strict": True}) as running,
