@@ -105,7 +105,7 @@ class Scene:
         assert self.publisher.wait() == 0, self.publisher.report()
         count = int(self.publisher.out[-1])
         # One more, so that what is missing at the end is missed.
-        with FedMsgContext(**self.config) as context:
+        with FedMsgContext(**{**self.config, "post_init_sleep": 10}) as context:
             context.publish("last", modname="test")
         self._listener.join(60)
         assert not self._listener.is_alive(), f"{len(self.got)} of {count}, {self.counts}"
