@@ -338,9 +338,11 @@ class BoundPublisher(Publisher):
         self._wait_limit = float(settings.get(config, "post_init_sleep"))
         self._expected = _subscribers.get(address, 1)
         self._wait_until = 0.0
-        # ZeroMQ waits between one and two intervals before it tries again.
-        retry = 0.0 if address in _subscribers else 2 * settings.get(config, "zmq_reconnect_ivl") / 1000
-        self._all_tried_at = time.monotonic() + retry + _HANDSHAKE_TIME
+        self._all_tried_at = 0.0
+        if address not in _subscribers:
+            # ZeroMQ waits between one and two intervals before it tries again.
+            retry = 2 * settings.get(config, "zmq_reconnect_ivl") / 1000
+            self._all_tried_at = time.monotonic() + retry + _HANDSHAKE_TIME
         try:
             self._bind()
         except BaseException:
