@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import html
 import importlib.metadata
 import os
@@ -19,8 +20,8 @@ from fedmsg.testing import run
 from tests.structure import source
 from tests.structure.pages import COMMANDS, DOCS, PAGES, blocks
 
-# The first of these builds the pages, once for all.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("documentation")]
+# The first of these builds the pages.
+pytestmark = pytest.mark.timeout(300)
 
 MAN_PARTS = ["NAME", "SYNOPSIS", "OPTIONS", "FILES"]
 
@@ -33,16 +34,22 @@ def help_of(command: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the pages; a warning is an error."""
-    folder = tmp_path_factory.mktemp("site")
+    """Build the pages, once for all processes that run tests; a warning is an error."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "site"
+    folder.mkdir(exist_ok=True)
+    built = folder / "built"
     sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-n", "-d", str(folder / "doctrees")]
-    for builder in ("html", "man"):
-        done = subprocess.run(
-            [*sphinx, "-b", builder, DOCS, folder / builder], capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, "")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for builder in () if built.exists() else ("html", "man"):
+            done = subprocess.run(
+                [*sphinx, "-b", builder, DOCS, folder / builder], capture_output=True, text=True, check=False
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+        built.touch()
     return folder
 
 
