@@ -255,7 +255,8 @@ class Server(ServiceThread):
         member: Client | Filtered = client
         if isinstance(body, dict):
             member = Filtered(client, self._read_filter(body))
-            topics = member.wanted.prefixes()
+            # A strict index compares whole topics, which the beginning of a glob is not.
+            topics = ("",) if self._strict else member.wanted.prefixes()
         elif isinstance(body, str):
             # Without its stars, so that two ways to write a topic count as one.
             topics = (body.replace("*", ""),)

@@ -84,6 +84,14 @@ def test_client_gets_what_its_filter_selects() -> None:
         assert every.numbers(5) == [0, 1, 2, 3, 4]
 
 
+def test_client_gets_what_its_filter_selects_with_zmq_strict() -> None:
+    wanted: dict[str, Any] = {"topics": [f"{TOPIC}.*.paid", f"{TOPIC}.news"]}
+    with Server({f"{KEY}.port": 0, "zmq_strict": True}) as running, client(running, wanted) as one:
+        for number, word in enumerate(["a.paid", "a.paid.twice", "news", "newspaper", "b.paid"]):
+            give(running, f"{TOPIC}.{word}", i=number)
+        assert one.numbers(3) == [0, 2, 4]
+
+
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
