@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import hypothesis
 import pytest
@@ -28,6 +28,9 @@ _UNSTABLE = re.compile(r"0x[0-9a-f]{6,}|[{}\"\n]|\\n")
 
 # How long a process may go on after its last test.
 EXIT_TIMEOUT_S = float(os.environ.get("FEDMSG_TESTS_EXIT_TIMEOUT", "60"))
+
+# How long a test waits for its turn: longer than the tests of another worker that run alone take together.
+TURN_TIMEOUT_S = 900.0
 
 # Compiled files are kept whatever the environment says: else each process that a test starts compiles fedmsg again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -97,12 +100,39 @@ def _turn(*, alone: bool) -> Iterator[None]:
     with (
         (folder / f"fedmsg-tests-{run}.gate").open("w") as gate,
         (folder / f"fedmsg-tests-{run}.turn").open("w") as turn,
+        _locked(turn, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, gate),
     ):
-        fcntl.flock(gate, fcntl.LOCK_EX)
-        fcntl.flock(turn, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        if not alone:
+        yield
+
+
+@contextlib.contextmanager
+def _locked(turn: IO[str], kind: int, gate: IO[str]) -> Iterator[None]:
+    """Hold a lock on a file, and on the gate to it while waiting and, for an exclusive one, while holding it.
+
+    A process that a test forks has the files open too, and a file that is closed here alone stays locked: so both
+    are unlocked, which holds for all who have them open.
+    """
+    try:
+        _wait_for(gate, fcntl.LOCK_EX)
+        _wait_for(turn, kind)
+        if kind == fcntl.LOCK_SH:
             fcntl.flock(gate, fcntl.LOCK_UN)
         yield
+    finally:
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+
+
+def _wait_for(file: IO[str], kind: int) -> None:
+    """Lock a file; fail where what holds it does not end, since the timeout of a test begins after this."""
+    deadline = time.monotonic() + TURN_TIMEOUT_S
+    while True:
+        try:
+            return fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                pytest.exit(f"no turn within {TURN_TIMEOUT_S} s: another worker holds {file.name}", returncode=1)
+            time.sleep(0.01)
 
 
 # ------------------------------------------------------------------ the end of the process

@@ -31,6 +31,7 @@ __all__ = [
     "checker",
     "digest",
     "init",
+    "is_valid",
     "sign",
     "strip_credentials",
     "uses_gnupg",
@@ -251,6 +252,19 @@ def validate(message: Mapping[str, Any], **config: Any) -> bool:
     Raises:
         ConfigError: ``crypto_validate_backends`` names an unknown form. A ValueError.
     """
+    return is_valid(message, config)
+
+
+def is_valid(message: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Return what `validate` returns, without a copy of the configuration for each message.
+
+    Args:
+        message: The envelope; it stays as it is.
+        config: The configuration.
+
+    Raises:
+        ConfigError: ``crypto_validate_backends`` names an unknown form. A ValueError.
+    """
     return _is_valid(message, config, _accepted(config), None)
 
 
@@ -267,7 +281,7 @@ def validate_signed_by(message: Mapping[str, Any], signer: str, **config: Any) -
     """
     topic = message.get("topic")
     policy = {topic: [signer]} if isinstance(topic, str) else {}
-    return validate(message, **{**config, "routing_policy": policy, "routing_nitpicky": True})
+    return is_valid(message, {**config, "routing_policy": policy, "routing_nitpicky": True})
 
 
 def as_signed(message: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
