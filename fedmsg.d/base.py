@@ -16,14 +16,14 @@ config = {
     #     "environment": "dev",
     #
     # How long anything waits for the other side: a publisher for the relay, a command for a
-    # server. In seconds; 0 never waits, and fails when nobody listens yet.
+    # server. In seconds; 0 never waits, and fails when nothing listens yet.
     #     "timeout": 2,
     #
-    # A publisher that binds an endpoint of its own waits so many seconds for somebody who
-    # listens before it sends its first message, and then sends it anyway.
+    # A publisher that binds an endpoint of its own waits so many seconds for a
+    # subscriber before it sends its first message, and then sends it anyway.
     #     "post_init_sleep": 0.5,
     #
-    # How many seconds a daemon takes to bring its work to an end when it is told to stop.
+    # How many seconds a daemon takes to bring its work to an end when it is stopped.
     #     "stop_timeout": 5,
     #
     # ZeroMQ moves about a gigabyte per second with one thread.

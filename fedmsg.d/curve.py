@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """CURVE: encrypted connections, open to those whose keys are known. Off unless set up.
 
-``fedmsg-certs curve NAME`` makes a key pair: NAME.key may be given to anybody, NAME.key_secret
+``fedmsg-certs curve NAME`` makes a key pair: NAME.key may be public, NAME.key_secret
 stays where it is.
 """
 
@@ -16,7 +16,7 @@ config = {
     #     "curve_servers": {},
     #
     # On the relay: the folder with the public keys of those who may publish, and of those who may
-    # subscribe. A side without a folder is open to everybody who can reach it.
+    # subscribe. A side without a folder is open to every program that can reach it.
     #     "curve_publishers": None,
     #     "curve_subscribers": None,
 }

@@ -11,7 +11,7 @@ config = {
     #
     # "shop.web01": [f"tcp://web01.example.org:{port}" for port in range(3000, 3004)],
     #
-    # "relay_outbound" is what fedmsg-relay binds. With a relay, nobody else needs an entry. An
+    # "relay_outbound" is what fedmsg-relay binds. With a relay, no other program needs an entry. An
     # "endpoints" of yours takes the place of this one as a whole; those of several files are merged.
     #     "endpoints": {
     #         "relay_outbound": ["tcp://127.0.0.1:4001"],

@@ -11,8 +11,8 @@ config = {
     #     "fedmsg.consumers.gateway.enabled": False,
     #     "fedmsg.consumers.ircbot.enabled": False,
     #
-    # A hub receives from all endpoints. It can be told other addresses, separated by commas or
-    # as a list, and whether to "connect" to them, as it does when not told, or to "bind" them.
+    # A hub receives from all endpoints. Other addresses can be set here, separated by commas or
+    # as a list, and whether to "connect" to them, which is the default, or to "bind" them.
     #     "zmq_subscribe_endpoints": None,
     #     "zmq_subscribe_method": None,
     #
@@ -21,8 +21,8 @@ config = {
     #     "zmq_publish_endpoints": None,
     #
     # How many messages may wait for one consumer, and what happens when there are that many:
-    # "block" receives no more until there is room, for all consumers of the hub; "drop" leaves
-    # out the oldest that wait, and counts them. A consumer class may have its own.
+    # "block" receives no more until there is room, for all consumers of the hub; "drop" drops
+    # the oldest that wait, and counts them. A consumer class may have its own.
     #     "consumer_queue_limit": 10000,
     #     "consumer_queue_policy": "block",
     #
@@ -41,23 +41,23 @@ config = {
     # consumer sees messages at the same time and out of order.
     #     "moksha.workers_per_consumer": 1,
     #
-    # True hands over each message before the next one is received, without a queue.
+    # True delivers each message before the next one is received, without a queue.
     #     "moksha.blocking_mode": False,
     #
-    # Where a daemon tells every five seconds how it is, for fedmsg-check, for example
+    # Where a daemon sends its status report every five seconds, for fedmsg-check, for example
     # "ipc:///run/fedmsg/monitoring". Each daemon needs an address of its own.
     #     "moksha.monitoring.socket": None,
     #
     # For ipc:// the mode of the socket's file: "0770" lets the group read.
     #     "moksha.monitoring.socket.mode": None,
     #
-    # The port on which a daemon serves figures for Prometheus, and the address for that. Needs:
+    # The port on which a daemon serves metrics for Prometheus, and the address for that. Needs:
     # pip install 'fedmsg[metrics]'
     #     "metrics_port": None,
     #     "metrics_interface": "127.0.0.1",
     #
     # The port on which programs in a browser can listen to the bus. Without an interface they
-    # have to be on this machine; "0.0.0.0" lets everybody in.
+    # have to be on this machine; "0.0.0.0" accepts every machine.
     #     "moksha.livesocket.websocket.port": None,
     #     "moksha.livesocket.websocket.interface": None,
     #
@@ -66,8 +66,8 @@ config = {
     # for all pages.
     #     "moksha.livesocket.websocket.origins": None,
     #
-    # True hands what those programs send to the consumers of the hub. It is not checked: whoever
-    # can connect can say anything.
+    # True delivers what those programs send to the consumers of the hub. It is not checked: every program
+    # that can connect can send anything.
     #     "moksha.livesocket.websocket.client2server": False,
     #
     # A folder in which each consumer notes the message it is working on ...
@@ -77,7 +77,7 @@ config = {
     # "https://apps.fedoraproject.org/datagrepper/raw".
     #     "datagrepper_url": None,
     #
-    # The message that a consumer was working on when it crashed is handed over once more. True
-    # leaves it out, in case it is the one that crashes the consumer.
+    # The message that a consumer was working on when it crashed is delivered once more. True
+    # skips it, in case it is the one that crashes the consumer.
     #     "skip_last_message": False,
 }

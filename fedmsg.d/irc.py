@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The bot that tells IRC channels what happens on the bus."""
+"""The bot that reports in IRC channels what happens on the bus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ config = {
     #   "make_terse": True,    # in English; False prints the message itself
     #   "make_short": True,    # with shortened links
     #   "line_rate": 1.0,      # seconds between two lines
-    #   "filters": {"topic": ["_heartbeat"], "body": []},   # what matches is left out
+    #   "filters": {"topic": ["_heartbeat"], "body": []},   # what matches is dropped
     #   "sasl_username": "fedmsg-bot", "sasl_password_file": "/etc/fedmsg-irc.password",
     # }
     #

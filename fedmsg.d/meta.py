@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 config = {
-    # Folders and YAML files that declare, without code, what the messages of an application say.
+    # Folders and YAML files that declare, without code, how the messages of an application are put into words.
     # docs/howto/words.yaml is such a file, to be copied and changed.
     #     "meta_processors": ["/etc/fedmsg.meta.d"],
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The relay: programs hand it their messages at one address, listeners fetch them at another."""
+"""The relay: programs send it their messages at one address, listeners receive them at another."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How the sockets behave. The values that are there suit nearly everybody."""
+"""How the sockets behave. The values that are there suit nearly every bus."""
 
 from __future__ import annotations
 

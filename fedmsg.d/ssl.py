@@ -2,8 +2,8 @@
 """Signatures: who sends signs, who listens checks. This file turns both on.
 
 It needs a key, a certificate and the certificate of an authority; ``fedmsg-certs`` makes them,
-and docs/howto/signing.rst says how. What can't be signed or checked is refused, so leave this file
-out until they are there.
+and docs/howto/signing.rst explains it. What can't be signed or checked is rejected, so do not install
+this file before they are there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ config = {
     #     "ca_cert_cache": None,
     #     "ca_cert_cache_expiry": 0,
     #
-    # What these authorities have revoked; None asks nobody.
+    # What these authorities have revoked; None: revocation is not checked.
     #     "crl_location": None,
     #     "crl_cache": None,
     #     "crl_cache_expiry": 3600,
@@ -43,12 +43,12 @@ config = {
     #     "allow_sha1_certificates": False,
     #
     # Who may send under which topic, by the names in their certificates:
-    # {"org.example.prod.bodhi.update": ["bodhi-app1.example.org"]}. True refuses other topics.
+    # {"org.example.prod.bodhi.update": ["bodhi-app1.example.org"]}. True rejects other topics.
     #     "routing_policy": {},
     #     "routing_nitpicky": False,
     #
-    # Refuse what was signed more than so many seconds ago, and what comes a second time among so
-    # many messages. 0 looks at neither.
+    # Reject what was signed more than so many seconds ago, and what comes a second time among so
+    # many messages. 0 checks neither.
     #     "max_message_age": 0,
     #     "max_seen_ids": 0,
     #

@@ -15,7 +15,7 @@ config = {
     #     "stomp_ssl_crt": None,
     #     "stomp_ssl_key": None,
     #
-    # What to read there, and how often both sides give a sign of life, in milliseconds.
+    # What to read there, and how often both sides send a heartbeat, in milliseconds.
     #     "stomp_queue": None,
     #     "stomp_heartbeat": None,
 }

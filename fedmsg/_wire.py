@@ -65,7 +65,7 @@ _year_until = 0.0
 
 
 def message_id(now: float) -> str:
-    """A new ``<year>-<uuid4>``.
+    """Return a new ``<year>-<uuid4>``.
 
     Args:
         now: Seconds since the epoch; the year is that of local time.
@@ -100,7 +100,7 @@ os.register_at_fork(after_in_child=_ids.clear)
 
 
 def encode_new(*, i: int, msg: object, msg_id: str, timestamp: int, topic: str, username: str) -> bytes:
-    """The canonical bytes of a plain envelope, as `encode` would make them but faster.
+    """Return the canonical bytes of an unsigned envelope, as `encode` makes them but faster.
 
     Args:
         i: The number of the message in its context.
@@ -130,7 +130,7 @@ def encode_signed(
     crypto: str,
     sign: Callable[[bytes, bytes], Mapping[str, str]],
 ) -> bytes:
-    """The canonical bytes of a signed envelope: what is signed and what is sent are encoded once.
+    """Return the canonical bytes of a signed envelope; they are encoded once, for signing and for sending.
 
     Args as for `encode_new`. ``sign`` takes the canonical envelope without credentials and the canonical
     ``msg``, and returns the ``signature`` and perhaps the ``certificate``.
@@ -148,7 +148,7 @@ def encode_signed(
 
 
 def encode(envelope: Mapping[str, Any], topic: str) -> bytes:
-    """The canonical bytes of any envelope.
+    """Return the canonical bytes of any envelope.
 
     Raises:
         MessageError: A receiver would have to reject it.

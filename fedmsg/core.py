@@ -21,7 +21,7 @@ __all__ = ["FedMsgContext", "ValidationError"]
 
 
 class FedMsgContext(BaseContext):
-    """One user of the bus: publishes under a name, and listens.
+    """A context on the bus: publishes under a name, and listens.
 
     What it sends through is opened at once and shared by the threads of a process; a child
     of ``fork`` opens its own on first use. Use it as a context manager, or call `destroy`.
@@ -111,7 +111,7 @@ class FedMsgContext(BaseContext):
         session.number = number
 
     def send_message(self, topic: str | None = None, msg: object = None, modname: str | None = None) -> None:
-        """The old name of `publish`."""
+        """Publish a message; the old name of `publish`."""
         warnings.warn(".send_message is deprecated. Use .publish", DeprecationWarning, stacklevel=2)
         self.publish(topic, msg, modname)
 

@@ -41,7 +41,7 @@ _open_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 class Session:
-    """One user of the bus. It is made at once, and opened by `open`, which may block.
+    """A session on the bus: it publishes and listens. Making one does not block; `open`, which comes next, may.
 
     Attributes:
         config: Its own copy of the configuration, with the resolved ``name``.
@@ -56,7 +56,7 @@ class Session:
         writer: What stores its messages; None where they are not stored.
         signer: What signs them; None where they are not signed.
         closed: Whether it is closed, or not open yet.
-        closes_by_itself: Whether it may be forgotten without a warning: it is closed at the end of its thread.
+        closes_by_itself: Whether it needs no `close`, and so no warning: it is closed at the end of its thread.
     """
 
     context: Context
@@ -175,7 +175,7 @@ class Session:
         return self.publisher.lost if self.publisher is not None else self._lost
 
     def follow_fork(self) -> None:
-        """In a child of ``fork``, open sockets of the child's own instead of its parent's."""
+        """Open sockets of its own in a child of ``fork``, instead of using those of the parent."""
         if self.generation != contexts.generation and not self.closed:
             self._open_sockets()
 
@@ -394,7 +394,7 @@ class BaseContext:
         return self._session.number
 
     def closes_by_itself(self) -> None:
-        """Do not warn when it is forgotten: it is closed at the end of its thread or loop."""
+        """Disable the warning about an unclosed context: it is closed at the end of its thread or loop."""
         self._session.closes_by_itself = True
 
 

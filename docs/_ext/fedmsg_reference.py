@@ -36,7 +36,7 @@ EXTRAS = {
     "datagrepper": "The history over HTTP.",
     "datanommer": "The history in a database.",
     "irc": "The IRC bot.",
-    "metrics": "Figures for Prometheus, with ``metrics_port``.",
+    "metrics": "Metrics for Prometheus, with ``metrics_port``.",
     "speed": "Faster decoding of what is received.",
     "sql": "Keeping messages for replay in a database; sending SQLAlchemy models.",
     "srv": "Endpoints from the DNS, with ``srv_endpoints``.",

@@ -18,12 +18,12 @@ from starlette.routing import Route
 import fedmsg.aio
 from fedmsg.exceptions import FedmsgError
 
-# Who is so many messages behind is sent away; a browser comes back by itself.
+# A client that is so many messages behind is disconnected; a browser reconnects by itself.
 MOST_BEHIND = 1000
 
 
 class Watchers:
-    """Hands each message of the bus to everybody who watches; it is received and decoded once."""
+    """Sends each message of the bus to all who watch; it is received and decoded once."""
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[str | None]] = set()
@@ -31,7 +31,7 @@ class Watchers:
     async def run(self) -> None:
         """Listen to the bus."""
         async for name, endpoint, topic, envelope in fedmsg.aio.tail_messages():
-            # As JSON it is one line, whatever it says: a message can not add an event of its own.
+            # As JSON it is one line, whatever it contains: a message can not add an event of its own.
             event = json.dumps({"topic": topic, "msg": envelope["msg"]})
             for queue in list(self._queues):
                 if queue.qsize() < MOST_BEHIND:

@@ -20,7 +20,7 @@ Stamp = tuple[int, int, int, int]
 
 
 def stamp(path: str | Path) -> Stamp:
-    """Return what tells this content of a file from its next.
+    """Return a stamp that changes when the content of a file changes.
 
     Raises:
         OSError: There is no such file.
@@ -30,7 +30,7 @@ def stamp(path: str | Path) -> Stamp:
 
 
 def is_trusted(status: os.stat_result) -> bool:
-    """Whether only root and the user of this process can have written a file or folder.
+    """Return whether only root and the user of this process can have written a file or folder.
 
     Args:
         status: The status of its open descriptor; that of a path may be of another file a moment later.

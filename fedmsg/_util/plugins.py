@@ -78,7 +78,7 @@ def load(group: str, failed: list[str] | None = None) -> list[tuple[str, Any]]:
     """Return the names and objects that installed distributions declare for a group of entry points.
 
     They are in the order of their names, which unlike that of folders on disk is the same everywhere. A plugin
-    that can't be loaded is left out: logged, and a line for it is added to ``failed``.
+    that can't be loaded is logged and skipped, and a line for it is added to ``failed``.
     """
     loaded = []
     for entry in sorted(_entries(group), key=lambda entry: (entry.name, entry.value)):
@@ -106,7 +106,7 @@ class _Provider:
         path: Sequence[str] | None = None,  # noqa: ARG002 - the signature is Python's
         target: ModuleType | None = None,  # noqa: ARG002 - the same
     ) -> importlib.machinery.ModuleSpec | None:
-        """Have the package registered; the module is then there."""
+        """Register the package if it is the one that is imported; the import then finds it in ``sys.modules``."""
         if name.partition(".")[0] != self.package:
             return None
         module, function = self._where

@@ -195,14 +195,14 @@ class SafeCondition:
         self._waiters: list[Waiter] = []
 
     def expect(self) -> threading.Lock:
-        """Begin to wait, with the lock held: no later change is missed."""
+        """Register a waiter, and return it; the lock must be held. No later change is missed."""
         waiter = threading.Lock()
         waiter.acquire()
         self.add(waiter)
         return waiter
 
     def add(self, waiter: Waiter) -> None:
-        """Release this waiter at the next change, with the lock held."""
+        """Register a waiter for the next change; the lock must be held."""
         self._waiters.append(waiter)
 
     def discard(self, waiter: Waiter) -> None:
@@ -240,7 +240,7 @@ class SafeCondition:
             self.wait(waiter, left)
 
     def notify_all(self) -> None:
-        """Release all waiters, with the lock held."""
+        """Release all waiters; the lock must be held."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.release()

@@ -89,7 +89,7 @@ _IN_BLOCK = _BLOCK + _BLOCK + "*"
 
 
 def safe_line(text: str) -> str:
-    r"""Return one line of text that is harmless on a terminal: what is not is spelt out, as in ``\x1b`` and ``\n``."""
+    r"""Return one line of text that is harmless on a terminal: other characters are escaped, as ``\x1b`` or ``\n``."""
     return text if text.isprintable() else re.sub(_IN_LINE, _spelt_out, text)
 
 
@@ -132,7 +132,7 @@ def _decoded(match: re.Match[str]) -> str:
     return match[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-# Of a longer record the middle is left out.
+# Of a longer record the middle is cut out.
 _MAX_RECORD_CHARACTERS = 32_000
 
 

@@ -39,8 +39,8 @@ _LONG = 0.001
 def like_a_coroutine_function(function: F) -> F:
     """Mark a plain function that returns a coroutine, so that it counts as a coroutine function.
 
-    It does something at the call, such as to find the caller. Web frameworks run in a thread what is no
-    coroutine function.
+    Such a function does its first steps at the call itself, for example to find its caller. Without the mark, a web
+    framework would take it for a blocking function and run it in a thread.
     """
     if hasattr(inspect, "markcoroutinefunction"):
         marked: F = inspect.markcoroutinefunction(function)
@@ -175,7 +175,7 @@ class FedMsgContext(BaseContext):
         self._session.close()
 
     async def close_with_loop(self) -> None:
-        """Have it closed at the end of the running loop."""
+        """Arrange that the context is closed at the end of the running loop."""
         if self._companion is None:
             # What closes asynchronous generators, as asyncio.run does, closes this one too.
             self._companion = self._until_the_end()
@@ -297,7 +297,7 @@ class FedMsgContext(BaseContext):
         session.number = number
 
     async def _finish(self, function: Callable[[], None]) -> None:
-        """Do in a thread what is done to its end, and before the next, also when this is cancelled."""
+        """Run a function in a thread, to its end even when this is cancelled, and before the next one starts."""
         if self._under_way is not None and not self._under_way.done:
             # Its caller was cancelled, and its error has no receiver.
             with suppress(Exception):
@@ -343,7 +343,7 @@ class FedMsgContext(BaseContext):
     def send_message(
         self, topic: str | None = None, msg: object = None, modname: str | None = None
     ) -> Coroutine[Any, Any, None]:
-        """The old name of `publish`."""
+        """Publish a message; the old name of `publish`."""
         warnings.warn(".send_message is deprecated. Use .publish", DeprecationWarning, stacklevel=2)
         return self.publish(topic, msg, modname)
 

@@ -37,18 +37,18 @@ class Waiter:
         self._future: asyncio.Future[None] = loop.create_future()
 
     def release(self) -> None:
-        """End the wait, from any thread."""
+        """End the wait; any thread may call it."""
         # A closed loop runs no task.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.wake)
 
     def wake(self) -> None:
-        """End the wait, from the loop."""
+        """End the wait; called in the thread of the loop."""
         if not self._future.done():
             self._future.set_result(None)
 
     async def wait(self, timeout: float | None) -> None:
-        """Wait."""
+        """Wait for the release, at most ``timeout`` seconds."""
         timer = None if timeout is None else self._loop.call_later(timeout, self.wake)
         try:
             await self._future
@@ -124,8 +124,8 @@ async def in_thread(function: Callable[[], T], *, daemon: bool = False) -> T:
     """Call a function in a thread of its own and return what it returns.
 
     Args:
-        function: The function. It goes on to its end, also when this is cancelled.
-        daemon: Whether the interpreter may end before it does.
+        function: The function. It runs to its end even when the caller is cancelled.
+        daemon: Whether the interpreter may exit before the function has ended.
     """
     return await Work(function, daemon=daemon).result()
 

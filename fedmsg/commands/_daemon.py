@@ -77,7 +77,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _umask() -> int:
-    """Return the mask for new files; the library's own default would let everybody write them."""
+    """Return the mask for new files; the library's own default would let all users write them."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

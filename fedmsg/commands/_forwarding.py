@@ -89,10 +89,10 @@ class ForwardingCommand(BaseCommand):
 
     @staticmethod
     def configured(key: str, value: Any) -> list[str]:
-        """Return the addresses that are configured.
+        """Return the addresses in a configured value.
 
         Raises:
-            ConfigError: There is none.
+            ConfigError: It has none; the error names ``key``.
         """
         found = addresses.as_list(value)
         if not found:

@@ -47,7 +47,7 @@ _ORDER = "fedmsg.order"
 
 
 def flag(*names: str, **keys: Any) -> Declaration:
-    """Return a declaration, written as a call of argparse's ``add_argument``."""
+    """Return the declaration of a flag; the arguments are those of argparse's ``add_argument``."""
     return names, keys
 
 

@@ -97,7 +97,7 @@ class _Interrupt(KeyboardInterrupt):
 
 @contextmanager
 def interruptible(prog: str) -> Iterator[None]:
-    """Let SIGTERM interrupt like Ctrl-C does, and SIGHUP be answered; a second signal ends at once.
+    """Make SIGTERM interrupt as Ctrl-C does, and SIGHUP only print a line; a second signal ends the process at once.
 
     A signal that the process was started to ignore, as by nohup, stays ignored. Outside the
     main thread nothing changes: Python has signals there only.
@@ -214,7 +214,7 @@ def end_quietly_when_output_is_gone(error: OSError) -> None:
 
 
 def _discard_output() -> None:
-    """Let go of what is left in the buffer: it would fail again, and loudly, when Python flushes it at exit."""
+    """Drop what is left in the buffer: Python would flush it at exit, fail again and print a traceback."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

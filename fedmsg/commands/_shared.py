@@ -102,6 +102,6 @@ class LateFlags(Mapping[str, Any]):
         return len(self._values())
 
     def complete(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a configuration with all flags in it; one that we have not loaded gets the defaults of flags only."""
+        """Return a configuration with the flags added; only their defaults, where no command line was read."""
         given = self._given or _options.Given(self._line.defaults, [])
         return {key: value for key, value in given(config).items() if key not in _PASSING}

@@ -83,7 +83,7 @@ class Waiting(Closeable, Generic[Item]):
             pass
 
     def end(self) -> None:
-        """Let nothing wait any more, for no more will come."""
+        """Release all items that wait: no more will be added."""
         self._ending = True
         self._incoming.put(None)
         self._end.wake()

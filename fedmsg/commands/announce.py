@@ -30,7 +30,7 @@ class AnnounceCommand(BaseCommand):
     extra_args: ClassVar[list[Declaration]] = [flag("--link", metavar="URL", help="Where there is more to read.")]
 
     def run(self) -> None:
-        """Publish what stands on standard input.
+        """Publish what is read from standard input.
 
         Raises:
             UsageError: It can't be read, or is not fit to be sent.

@@ -55,7 +55,7 @@ def certs(context: click.Context, folder: Path) -> None:
     """Make and revoke the keys and certificates that messages are signed with.
 
     The authority's folder belongs on one well-kept machine. What services need is copied from
-    there: ca.crt and crl.pem to everybody, a key and its certificate to the one who signs.
+    there: ca.crt and crl.pem to every machine, a key and its certificate only to the service that signs.
     """
     context.obj = folder
 

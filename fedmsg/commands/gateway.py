@@ -19,9 +19,9 @@ __all__ = ["GatewayCommand", "gateway"]
 class GatewayCommand(ForwardingCommand):
     """Repeat what all endpoints publish on one port, fedmsg.consumers.gateway.port.
 
-    Listeners outside connect to this port alone, and can't publish through it. Messages go
-    through unread and unchanged. Endpoints that can't be found or reached are tried again and
-    again. The command runs in the foreground until it is told to stop; then it passes on what
+    Listeners outside connect to this port alone, and can't publish through it. Messages are
+    forwarded unread and unchanged. Endpoints that can't be found or reached are tried again and
+    again. The command runs in the foreground until it is stopped; then it passes on what
     has arrived, and ends.
     """
 

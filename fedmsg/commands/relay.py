@@ -26,10 +26,10 @@ class _Shipped:
 
 
 class RelayCommand(ForwardingCommand):
-    """Pass on what is published at relay_inbound to whoever subscribes at endpoints["relay_outbound"].
+    """Pass on what is published at relay_inbound to all that subscribe at endpoints["relay_outbound"].
 
-    Messages go through unread and unchanged. The command runs in the foreground until it is
-    told to stop; then it passes on what has been handed to it, and ends.
+    Messages are forwarded unread and unchanged. The command runs in the foreground until it is
+    stopped; then it passes on what it has received, and ends.
     """
 
     # A subclass may name a consumer of its own; then that gets the messages, and passes on what it likes.
@@ -65,7 +65,7 @@ class RelayCommand(ForwardingCommand):
         run_consumer(self.config, self.relay_consumer, *self._addresses(), validate=self.config.get("relay_validate"))
 
     def _is_shipped(self) -> bool:
-        """Whether the consumer is one whose work a forwarder does."""
+        """Return whether the consumer is one whose work a forwarder does."""
         named = inspect.getattr_static(type(self), "relay_consumer")
         return isinstance(named, _Shipped) or getattr(named, "__module__", None) == "fedmsg.consumers.relay"
 
@@ -94,7 +94,7 @@ class SigningRelayCommand(RelayCommand):
 
     For publishers that have no key of their own: what they send gets the signature of this
     relay, in place of one that it may have. Who may send to it is a matter of its address, of a
-    firewall or of CURVE. What is malformed is refused and counted.
+    firewall or of CURVE. What is malformed is rejected and counted.
     """
 
     relay_consumer: Any = _Shipped("fedmsg.consumers.relay:SigningRelayConsumer")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""``fedmsg-dg-replay``: publishes again what a message of the past had to say."""
+"""``fedmsg-dg-replay``: publishes the content of a past message again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PATIENCE = 30.0
 
 
 class ReplayCommand(BaseCommand):
-    """Fetch a message from datagrepper and publish what it says as a new message.
+    """Fetch a message from datagrepper and publish its content as a new message.
 
     It goes through the relay, with an id, a time and the prefix and environment of this bus. When
     it has come by at endpoints["relay_outbound"], that is OK; otherwise it ends with status 4.
@@ -61,14 +61,14 @@ class ReplayCommand(BaseCommand):
     ]
 
     def run(self) -> None:
-        """Fetch the message, publish it and see it come by.
+        """Fetch the message, publish it, and wait until it comes back over the bus.
 
         Raises:
             HttpError: The datagrepper can't be asked.
             UsageError: The message is not fit to be sent again.
             ConfigError: It is not known where it should come by.
             NotListening: There is no relay.
-            PossiblyLost: It was handed to the relay and did not come by in time.
+            PossiblyLost: It was sent to the relay and did not come back in time.
             WorkLeft: A signal came before it had.
         """
         msg_id = self.config["msg_id"]

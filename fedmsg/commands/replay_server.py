@@ -46,7 +46,7 @@ class ReplayServerCommand(BaseCommand):
         """Serve until SIGTERM or SIGINT.
 
         Raises:
-            AddressInUse: Somebody else has the address.
+            AddressInUse: Another process has the address.
             ConfigError: There is no store, no name or no address.
             StoreError: The database can't be used.
         """

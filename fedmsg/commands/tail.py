@@ -102,7 +102,7 @@ class TailCommand(BaseCommand):
 
 
 def _write_what_can_be_written() -> None:
-    """Let an output whose encoding lacks a character show it as an escape, instead of ending the command."""
+    """Write a character that the encoding of the output lacks as an escape, instead of ending the command."""
     reconfigure: Any = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="backslashreplace")

@@ -59,7 +59,7 @@ class _Worker(ServiceThread):
         self._work = work
 
     def run(self) -> None:
-        """Run it until nothing is left."""
+        """Run the command until no matching message waits any more."""
         self.ready()
         self._work()
 

@@ -91,7 +91,7 @@ def _places(filenames: tuple[str, ...]) -> list[_files.Place]:
 
 
 def _stack(reader: _files.Reader, request: Request) -> tuple[dict[str, Any], Origins]:
-    """Lay the files over each other, then the flags over them."""
+    """Merge the files in their order, then the flags over them."""
     config: dict[str, Any] = {}
     origins: Origins = {}
     if not request.disable_defaults:
@@ -111,7 +111,7 @@ def _stack(reader: _files.Reader, request: Request) -> tuple[dict[str, Any], Ori
 
 
 def lay_over(below: dict[str, Any], origins: Origins, above: Mapping[str, Any], origin: Origin) -> None:
-    """Lay values over those below, changed in place with their origins: dicts are merged, all else is replaced."""
+    """Merge values into those below, in place and with their origins: dicts are merged, all else is replaced."""
     for key, value in above.items():
         old = below.get(key)
         if isinstance(value, dict) and isinstance(old, dict):

@@ -28,7 +28,7 @@ def build(
     *,
     given_only: bool = False,
 ) -> argparse.ArgumentParser:
-    """Make the parser; with ``given_only`` a flag that is not given leaves no trace, not even its default."""
+    """Make the parser; with ``given_only`` a flag that is not given has no entry in the result, not even a default."""
     # Costs 10 ms, and our own commands have another command line.
     import argparse
 

@@ -39,7 +39,7 @@ def require_trusted(descriptor: int, path: str) -> None:
     """Reject a file or folder that others than root and this user can change.
 
     Raises:
-        ConfigError: It belongs to another user, or everybody may write to it.
+        ConfigError: It belongs to another user, or all users may write to it.
     """
     status = os.fstat(descriptor)
     _require_owner(status, path)

@@ -100,7 +100,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str | None:
 
 
 def _even(word: str) -> str:
-    """Even out what is only a matter of style."""
+    """Remove differences of style."""
     return word.casefold().replace("-", "_")
 
 

@@ -139,7 +139,7 @@ class FedmsgConsumer(Consumer):
             self.incoming.put({"topic": envelope["topic"], "body": envelope})
 
     def stop(self) -> None:
-        """Called when the hub stops, after the last message."""
+        """Release what the consumer holds; called when the hub stops, after the last message."""
         if self._initialized:
             self.__hooks.close()
 

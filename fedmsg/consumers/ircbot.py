@@ -260,7 +260,7 @@ def _is_wanted(factory: Any, envelope: Any) -> bool:
 
 
 def read_all(config: Mapping[str, Any]) -> list[configuration.Bot]:
-    """Read the setting ``irc``, leaving out entries without a channel, and load what the bots need.
+    """Read the setting ``irc``, except entries without a channel, and load what the bots need.
 
     Raises:
         ConfigError: An entry can't be used, or a library is missing.
@@ -277,7 +277,7 @@ def read_all(config: Mapping[str, Any]) -> list[configuration.Bot]:
 
 
 def _warn(config: Mapping[str, Any], bots: list[configuration.Bot]) -> None:
-    """Warn of what is left out, and of what is dangerous."""
+    """Log which entries are ignored, and what is dangerous."""
     for number, entry in enumerate(configuration.entries(config), 1):
         if not entry.get("channel"):
             log.error("irc: the entry %d has no channel, and is left out", number)

@@ -101,7 +101,7 @@ def _known(form: Any) -> str:
 
 
 def uses_gnupg(config: Mapping[str, Any]) -> bool:
-    """Whether messages are signed with GnuPG, and not with a certificate.
+    """Return whether messages are signed with GnuPG, and not with a certificate.
 
     Args:
         config: The configuration, for ``crypto_backend``.
@@ -110,7 +110,7 @@ def uses_gnupg(config: Mapping[str, Any]) -> bool:
 
 
 def accepts_gnupg(config: Mapping[str, Any]) -> bool:
-    """Whether messages may be checked with GnuPG, which is a program of its own.
+    """Return whether messages may be checked with GnuPG, which is a program of its own.
 
     Args:
         config: The configuration, for ``crypto_validate_backends``.

@@ -115,7 +115,7 @@ class Certificate:
                 self.not_understood.append(extension.oid.dotted_string)
 
     def is_signed_by(self, issuer: Certificate) -> bool:
-        """Whether the issuer's key made this certificate's signature."""
+        """Return whether the issuer's key made this certificate's signature."""
         loaded = self._loaded
         if loaded.signature_algorithm_oid == SignatureAlgorithmOID.RSA_WITH_SHA1:
             return _is_signed_with_sha1(issuer, loaded.signature, loaded.tbs_certificate_bytes)
@@ -172,7 +172,7 @@ class RevocationList:
             raise Rejected("crl", f"a list of revoked certificates can't be read: {error}", curable=True) from error
 
     def is_signed_by(self, issuer: Certificate) -> bool:
-        """Whether the issuer's key made this list's signature."""
+        """Return whether the issuer's key made this list's signature."""
         loaded = self._loaded
         if loaded.signature_algorithm_oid == SignatureAlgorithmOID.RSA_WITH_SHA1:
             return _is_signed_with_sha1(issuer, loaded.signature, loaded.tbs_certlist_bytes)
@@ -182,7 +182,7 @@ class RevocationList:
             return False
 
     def has(self, certificate: Certificate) -> bool:
-        """Whether a certificate of the same issuer is on the list."""
+        """Return whether a certificate of the same issuer is on the list."""
         return self._loaded.get_revoked_certificate_by_serial_number(certificate.serial) is not None
 
 
@@ -200,7 +200,7 @@ def load_certificates(text: str, *, strict: bool = False) -> list[Certificate]:
     Args:
         text: The text.
         strict: Whether one that can't be read is an error; its extensions are not read. Otherwise they
-            are, and one that can't be read is left out.
+            are, and one that can't be read is skipped.
 
     Raises:
         Rejected: One can't be read.

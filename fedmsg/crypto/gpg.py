@@ -268,7 +268,7 @@ def _home(config: Mapping[str, Any]) -> str:
 
 
 def _may_be_envelope(data: bytes) -> bool:
-    """Whether the canonical JSON of a ``msg`` is that of an envelope, which other forms sign as a whole."""
+    """Return whether the canonical JSON of a ``msg`` is that of an envelope, which other forms sign as a whole."""
     if b'"crypto":' not in data:
         return False
     msg = encoding.loads(data)
@@ -276,7 +276,7 @@ def _may_be_envelope(data: bytes) -> bool:
 
 
 def _is_one_signature(raw: bytes) -> bool:
-    """Whether OpenPGP data is one signature packet and nothing else: GnuPG works through all that it gets."""
+    """Return whether OpenPGP data is one signature packet and nothing else: GnuPG works through all that it gets."""
     head, first, *rest = raw[:6].ljust(6, b"\0")
     if head & 0xC0 == 0xC0:
         tag = head & 0x3F

@@ -32,7 +32,7 @@ def problems(config: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _signing(config: Mapping[str, Any]) -> Iterator[Problem]:
-    """Do what each publisher does first: load its key and sign."""
+    """Load the key and sign once, as each publisher does first."""
     view = of(config)
     if fedmsg.crypto.uses_gnupg(config):
         keys = dict.fromkeys([view.gpg_signing_key] if view.gpg_signing_key else view.gpg_keys.values())

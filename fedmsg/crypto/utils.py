@@ -52,7 +52,7 @@ class _Copy(NamedTuple):
         return None
 
     def write(self, text: str) -> None:
-        """Write the copy."""
+        """Write the copy, where a path is configured; an error is logged."""
         if self.path:
             try:
                 files.replace(self.path, text.encode("ascii"), mode=0o644)
@@ -156,7 +156,7 @@ _copies: dict[str, _Copy] = {}
 
 
 def remember_copies(config: Mapping[str, Any]) -> None:
-    """Note where copies of https locations are kept, and forget that they could not be read before.
+    """Register where copies of https locations are kept, and try again those that could not be read before.
 
     Args:
         config: The configuration, for ``ca_cert_cache``, ``crl_cache`` and their expiry.

@@ -187,7 +187,7 @@ def loads(s: str | bytes | bytearray, **kw: Any) -> Any:
 
 
 def _loads(s: str | bytes | bytearray, **kw: Any) -> Any:
-    """Let json read it, and name the reason for running out of stack."""
+    """Read with the module json; name the reason when the stack runs out."""
     try:
         return json.loads(s, **kw)
     except RecursionError as error:
@@ -249,7 +249,7 @@ _quick: Callable[[Any], bytes | None] = _quick_first
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Let ``fedmsg.encoding.sqla`` be used without importing it by name."""
+    """Return ``fedmsg.encoding.sqla``, which needs not be imported by name."""
     if name == "sqla":
         return plugins.lazy(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,7 +24,7 @@ def to_json(obj: Any, seen: Collection[type] | None = None) -> dict[str, Any]:
     Returns:
         The dict. Its keys are the names of the attributes, which may differ from those of
         the columns; its values are as Python has them, for example datetimes. A
-        collection that can only be written, never read, is left out.
+        collection that can only be written, never read, is skipped.
 
     Raises:
         sqlalchemy.orm.exc.UnmappedClassError: The class is not mapped.
@@ -64,7 +64,7 @@ def expand(obj: Any, relation: Any, seen: Collection[type]) -> Any:
 
 
 def _identity(obj: Any) -> Any:
-    """The id of an object: what it calls so, else its primary key."""
+    """Return the id of an object: its attribute ``id`` if it has one, else its primary key."""
     if hasattr(obj, "id"):
         return obj.id
     key = list(class_mapper(type(obj)).primary_key_from_instance(obj))

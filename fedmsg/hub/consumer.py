@@ -83,10 +83,10 @@ class Consumer:
         raise NotImplementedError(f"{type(self).__name__} has no consume()")
 
     def pre_consume(self, message: Any) -> None:
-        """Called before `consume`."""
+        """Prepare for a message; called before `consume`."""
 
     def post_consume(self, message: Any) -> None:
-        """Called after `consume`, also when that has failed."""
+        """Clean up after a message; called after `consume`, even when that has failed."""
 
     def validate(self, message: Any) -> None:
         """Check a message before it is handled.
@@ -104,7 +104,7 @@ class Consumer:
         self.log.debug(message)
 
     def stop(self) -> None:
-        """Called when the hub stops, after the last message."""
+        """Release what the consumer holds; called when the hub stops, after the last message."""
 
     # ---------------------------------------------------------------- for hubs, ours and others
 

@@ -188,7 +188,7 @@ class Hub:
         return len(self.producers)
 
     def subscribe(self, topic: str, callback: Callback) -> None:
-        """Have a callback called with each message of a topic, in the thread that receives.
+        """Register a callback, which is called with each message of a topic in the thread that receives.
 
         Args:
             topic: The beginning of the topics.
@@ -378,7 +378,7 @@ class Hub:
         return outcome
 
     def _stop_consumers(self, soon: float, late: float, stuck: list[str]) -> Outcome:
-        """Let the workers finish what waits until soon, and what they are at until late; spool the rest."""
+        """Wait until ``soon`` for the queues and until ``late`` for the messages in work; spool the rest."""
         left: dict[str, int] = {}
         lost = 0
         for runner in self._consumer_runners:

@@ -77,7 +77,7 @@ class Loop(ServiceThread):
         return self.alive and time.monotonic() - self._beat < _UNWELL_S
 
     def wake(self) -> None:
-        """Have it look for what has changed: subscriptions, room in a queue, whether to go on."""
+        """Wake the loop to look for changes: subscriptions, room in a queue, a stop."""
         source = self._source
         if source is not None:
             source.wake()

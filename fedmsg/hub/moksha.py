@@ -32,15 +32,15 @@ class _Call:
         self._function: Callable[[], object] | None = function
 
     def cancel(self) -> None:
-        """Don't make it."""
+        """Cancel the call."""
         self._function = None
 
     def active(self) -> bool:
-        """Whether it is still to be made."""
+        """Return whether the call is still to be made."""
         return self._function is not None
 
     def make(self) -> None:
-        """Make it."""
+        """Make the call, unless it was cancelled."""
         function, self._function = self._function, None
         if function is not None:
             function()
@@ -106,7 +106,7 @@ class Reactor:
         return call
 
     def stop(self) -> None:
-        """Stop the hubs of this process; a daemon ends with its hub."""
+        """Stop all hubs of this process; `fedmsg-hub` ends with its hub."""
         for hub in list(self.hubs):
             hub.on_stop_request()
 

@@ -44,7 +44,7 @@ class ProducerRunner:
             self._thread.start()
 
     def stop(self) -> None:
-        """Begin to stop, without waiting: the thread ends after the poll that it is in."""
+        """Request the stop and return at once: the thread ends after its current poll."""
         if self._thread is not None:
             self.producer.die = True
             self._thread.stop()
@@ -130,7 +130,7 @@ class Producer:
         self.hub.send_message(topic, message)
 
     def stop(self) -> None:
-        """Called when the hub stops."""
+        """Release what the producer holds; called when the hub stops."""
 
     def __json__(self) -> dict[str, Any]:
         """Return the producer's row of the status report."""

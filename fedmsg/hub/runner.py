@@ -52,7 +52,7 @@ class Acknowledgements:
         self._finished: dict[int, BaseException | None] = {}
 
     def add(self, items: Iterable[Any]) -> None:
-        """Expect these to be finished; those to which it makes no difference are left out."""
+        """Register deliveries that are to be acknowledged; those whose `ack` does nothing are skipped."""
         with self._lock:
             for item in items:
                 if isinstance(item, Delivery) and type(item).ack is not Delivery.ack:
@@ -311,13 +311,13 @@ class ConsumerRunner:
             worker.start()
 
     def has(self, thread: threading.Thread) -> bool:
-        """Whether a thread is one of its workers."""
+        """Return whether a thread is one of its workers."""
         return any(worker.is_thread(thread) for worker in self._workers)
 
     # ---------------------------------------------------------------- stop
 
     def finish(self) -> None:
-        """Let the workers end when nothing is left to do; returns at once."""
+        """Ask the workers to end when the queue is empty; returns at once."""
         if self.finishing:
             return
         self.finishing = True
@@ -333,11 +333,11 @@ class ConsumerRunner:
         return all(ended)
 
     def cut(self) -> None:
-        """Let the workers end with the message that they are at."""
+        """Ask the workers to end after their current message."""
         self.handler.cut = True
 
     def stop(self, deadline: float) -> RunOutcome:
-        """Let the workers end, until a time on the clock of `time.monotonic`, and spool what is left."""
+        """Stop the workers, until a time on the clock of `time.monotonic`, and spool what is left."""
         self.finish()
         self.cut()
         stuck = [] if self.wait(deadline) else [line for worker in self._workers for line in worker.describe_stuck()]

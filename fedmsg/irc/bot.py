@@ -42,7 +42,7 @@ class Backoff:
         self._longest = longest
 
     def wait(self) -> float:
-        """Return how long to wait: up to a fifth less than planned, so that not all bots come back at once."""
+        """Return how many seconds to wait: up to 20 % less than planned, so that not all bots reconnect at once."""
         planned, self._next = self._next, min(2 * self._next, self._longest)
         return planned * random.uniform(0.8, 1.0)
 
@@ -252,7 +252,7 @@ class Bots(ServiceThread):
         self.waker.wake()
 
     def stop_within(self, seconds: float) -> None:
-        """Have the bots quit within some seconds, once they have sent what waits or half of the time is over."""
+        """Stop the bots within some seconds: they send what waits, for half of the time at most, and quit."""
         self._speak_until = time.monotonic() + max(0.0, min(seconds / 2, seconds - _QUIT_SECONDS))
         self.stop()
 

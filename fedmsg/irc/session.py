@@ -155,7 +155,7 @@ class Session(irc.client_aio.AioConnection, asyncio.Protocol):  # type: ignore[m
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Send and read again: the server reads."""
         self._is_full = False
         self.transport.resume_reading()
         self.pump()

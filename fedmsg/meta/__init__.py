@@ -111,7 +111,7 @@ _found = _index.Index([])
 
 
 def make_processors(**config: Any) -> None:
-    """Load the processors, unless there are some; one that can't be loaded is named in the log and left out."""
+    """Load the processors, unless there are some; one that can't be loaded is logged and skipped."""
     global processors
     with _making:
         if processors:
@@ -163,7 +163,7 @@ def msg2processor(msg: Any, **config: Any) -> Any:
 
 
 def _ask_text(what: str, msg: Any, processor: Any, config: Mapping[str, Any]) -> str | None:
-    """Ask a processor for a text, which it may leave out: then it is None."""
+    """Return a text of a processor; None where it has none."""
     if processor is None:
         processor = _processor_of(msg, config)
     answer = _ask(processor, what, config, msg)

@@ -188,7 +188,7 @@ class DeclaredProcessor(BaseProcessor):
 
     @_guard.without_config
     def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
-        """Return the users that the declared fields name."""
+        """Return the names of the users in the declared fields."""
         return self._named(msg, "usernames")
 
     @_guard.without_config
@@ -223,7 +223,7 @@ def _text(value: Mapping[str, Any], key: str, default: str, where: str = "") -> 
 
 
 def load(internationalization_callable: Callable[[str], str], config: Mapping[str, Any]) -> list[BaseProcessor]:
-    """Make the processors that are declared; a file that can't be used is logged and left out.
+    """Make the processors that are declared; a file that can't be used is logged and skipped.
 
     Args:
         internationalization_callable: Translates their templates.

@@ -47,7 +47,7 @@ class Index:
                 self._by_word.setdefault(word, []).append(position)
 
     def is_of(self, processors: Sequence[Any]) -> bool:
-        """Whether the index is still that of these processors."""
+        """Return whether the index is still that of these processors."""
         # Identical items are not compared, so that this is some ns each.
         return self._processors == processors
 
@@ -95,7 +95,7 @@ class Index:
 
 
 def _decides_by_pattern(processor: Any) -> bool:
-    """Whether a processor decides the way that `BaseProcessor` does, by its pattern alone."""
+    """Return whether a processor decides the way that `BaseProcessor` does, by its pattern alone."""
     return (
         isinstance(processor, BaseProcessor)
         and getattr(processor.handle_msg, "__func__", None) is BaseProcessor.handle_msg

@@ -110,6 +110,6 @@ def _text(value: Any) -> str:
         return cut(f"[{', '.join(texts)}{', …' if len(value) > len(texts) else ''}]", LONGEST_VALUE)
     try:
         return cut(str(value), LONGEST_VALUE)
-    # Python refuses to write a whole number of thousands of digits.
+    # Python raises an error for a whole number of thousands of digits.
     except ValueError:
         return "a huge number"

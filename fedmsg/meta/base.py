@@ -118,7 +118,7 @@ class BaseProcessor:
 
         Returns:
             What follows its name in the topic, which may be nothing; None for a message of
-            somebody else.
+            another application.
         """
         match = self.__prefix__.match(msg["topic"])
         return None if match is None else match.groups()[-1] or ""
@@ -318,7 +318,7 @@ def add_metaclass(metaclass: type) -> Callable[[type], type]:
     """
 
     def decorate(cls: type) -> type:
-        # What Python itself puts into each class can't be handed on.
+        # What Python itself puts into each class can't be copied.
         body = {name: value for name, value in vars(cls).items() if name not in {"__dict__", "__weakref__"}}
         slots = body.get("__slots__", ())
         for slot in [slots] if isinstance(slots, str) else slots:

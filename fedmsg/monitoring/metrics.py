@@ -54,7 +54,7 @@ _GAUGES = frozenset({"waiting", "backlog"})
 
 
 def of_totals(role: Literal["consumer", "producer"], kind: type, totals: Mapping[str, int]) -> Iterator[Sample]:
-    """Yield the samples of one consumer or producer, of its class and its totals."""
+    """Yield the samples of one consumer or producer: its totals, labelled with its class ``kind``."""
     labels = {role: kind.__name__, "module": kind.__module__}
     for name, value in totals.items():
         text = _TEXTS[role].get(name, f"The total of {name}")

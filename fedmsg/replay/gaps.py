@@ -25,14 +25,14 @@ class GapFiller:
     """Fills gaps in the numbers of services, for one receiver; used by one thread at a time.
 
     What is replayed comes in the order of its numbers and once. A server that does not answer,
-    refuses, or has lost a part of the gap costs one error in the log, and at most ``timeout``
+    rejects the query, or has lost a part of the gap costs one error in the log, and at most ``timeout``
     seconds in which nothing is passed on.
 
     Args:
         config: The configuration: ``replay_endpoints``, ``timeout``.
         names: The services, by their names in ``replay_endpoints``.
         numbers: The last number of each service, -1 before the first message. It is kept up
-            to date; when it is given ``names`` is not needed.
+            to date; with it ``names`` is not needed.
         validate: Returns whether a replayed envelope may be passed on; None lets all pass.
         signed: Whether signatures are checked, so that numbers belong to signers; when not
             given, whether there is ``validate``.

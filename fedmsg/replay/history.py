@@ -93,7 +93,7 @@ class ReplayHistory:
         """Yield the messages of an interval that are valid.
 
         Raises:
-            FedmsgError: The server does not answer, or refuses.
+            FedmsgError: The server does not answer, or rejects the query.
         """
         deadline = time.monotonic() + self._timeout
 
@@ -111,7 +111,7 @@ class ReplayHistory:
             except QueryError as error:
                 if listed or protocol.ASK_FOR_LESS in str(error):
                     raise
-                # fedmsg 1.x refuses ranges, and answers the same as a list.
+                # fedmsg 1.x rejects ranges, and answers the same query as a list.
                 first = walk.first
             else:
                 return

@@ -73,7 +73,7 @@ class ServiceNumbers:
         self._live: Message = {}
         self._live_number = -1
         self._is_confirmed = False
-        # How many messages of the gap at hand the server had.
+        # How many messages of the current gap the server had.
         self._found = 0
 
     @property
@@ -131,7 +131,7 @@ class ServiceNumbers:
         return self._begins_again(number)
 
     def _move_back(self, number: int) -> None:
-        """Go back before a hole that the server could not confirm, when a number of it comes after all."""
+        """Move back before a gap that the server could not confirm, when a number of it comes after all."""
         hole = _find(self._doubtful, number)
         if hole is None or number > self._last:
             return

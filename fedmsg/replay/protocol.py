@@ -105,7 +105,7 @@ class Walk:
         return self.first, min(self.first + self._width - 1, self.last)
 
     def step(self, *, found: bool) -> None:
-        """Go on behind this part."""
+        """Move on to the part after this one; after an empty one, a larger part."""
         assert self.part is not None
         self.first = self.part[1] + 1
         if found:

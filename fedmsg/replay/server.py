@@ -123,7 +123,7 @@ class ReplayContext(Closeable):
             self._server.check()
 
     def stop(self) -> None:
-        """Let `listen` return soon; any thread and any signal handler may call it."""
+        """Make `listen` return soon; any thread and any signal handler may call it."""
         self._server.stop()
 
     def _req_rep_cycle(self) -> None:

@@ -97,7 +97,7 @@ class Writer:
                 pass
 
     def _do(self, job: _Job) -> bool:
-        """Do a job, and what comes in meanwhile; False when that was left to the caller further up the stack."""
+        """Run a job and those added meanwhile; return False when a caller further up the stack will run it."""
         with self._lock:
             if self._inside:
                 self._deferred.append(job)
@@ -128,7 +128,7 @@ class Writer:
 
 
 def _takes_finish(add: Callable[..., Any]) -> bool:
-    """Whether a store's ``add`` has a second argument."""
+    """Return whether a store's ``add`` has a second argument."""
     # Costs 10 ms, and only those who have such a store pay for it.
     import inspect
 

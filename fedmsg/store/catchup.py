@@ -201,7 +201,7 @@ class CatchUp:
                 self._save()
 
     def close(self) -> None:
-        """Note how far it got; may be called several times."""
+        """Write down how far the catch-up got; may be called several times."""
         with self._lock:
             self._save()
 

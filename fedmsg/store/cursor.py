@@ -153,17 +153,17 @@ class StatusFile:
         """Read the status.
 
         Returns:
-            What the file says; None when there is none, or none that makes sense (which is logged).
+            The status in the file; None when there is none, or none that is valid (which is logged).
         """
         text = self.read_text()
         return self.parse(text) if text is not None else None
 
     def parse(self, text: str | bytes) -> Status | None:
-        """Parse a status; one that makes no sense is logged, and None."""
+        """Parse a status; for one that is not valid, log that and return None."""
         try:
             return parse(text)
         except MessageError as error:
-            self._log.warning("the status in %s makes no sense: %s; nothing is caught up", self.path, error)
+            self._log.warning("the status in %s is not valid: %s; nothing is caught up", self.path, error)
             return None
 
     def save(self, data: Mapping[str, Any]) -> str | None:
@@ -217,7 +217,7 @@ class StatusFile:
         return _InWork(body.get("msg_id"), _encoded(message), key, noted)
 
     def start_from(self, when: float) -> None:
-        """Go on from the time, in seconds since the epoch, that the last process has noted."""
+        """Set the latest time, in seconds since the epoch, from the status of the last process."""
         if self._latest is None:
             self._latest = when
 
@@ -305,13 +305,13 @@ class Handled:
                 self._rewrite()
         except (OSError, UnicodeEncodeError) as error:
             if not self._failing:
-                self._log.error("can't note in %s what was handled: %s", self._path, error)
+                self._log.error("can't write to %s what was handled: %s", self._path, error)
             self._failing = True
         else:
             self._failing = False
 
     def _rewrite(self) -> None:
-        """Begin a new file with the keys that are remembered."""
+        """Replace the file by one with only the keys that are remembered."""
         files.replace(self._path, "".join(f"{key}\n" for key in self._keys).encode(), durable=False)
         os.close(self._file)
         self._file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)

@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 # How long to wait for another writer of an SQLite file.
 _BUSY_TIMEOUT_SECONDS = 30.0
-# How often a transaction is repeated after its connection was lost, or another writer took its number.
+# How often a transaction is retried after its connection was lost, or another writer took its number.
 _TRIES = 3
 _EXAMPLE = "sqlite:////var/lib/fedmsg/store.db"
 
@@ -54,7 +54,7 @@ def open_engine(url: str, setting: str) -> sa.Engine:
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    """Let readers and a writer work at the same time, and a commit last."""
+    """Set up SQLite so that readers and a writer work at the same time, and a commit is durable."""
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={int(_BUSY_TIMEOUT_SECONDS * 1000)}")
     cursor.execute("PRAGMA journal_mode=WAL")
@@ -110,7 +110,7 @@ def before_commit() -> Iterator[threading.Event]:
 
 
 def retried(work: Callable[[], _T]) -> _T:
-    """Do a transaction, again where another writer was in the way or the connection was an old one."""
+    """Run a transaction; retry it when another writer was in the way or the connection was an old one."""
     deadline, tries = time.monotonic() + _BUSY_TIMEOUT_SECONDS, _TRIES
     while True:
         try:

@@ -165,7 +165,7 @@ class Datagrepper:
         return None
 
     def stop(self) -> None:
-        """End the request at hand; any thread may call it. Nothing more is asked for."""
+        """End the current request; any thread may call it. No other request is sent."""
         self._is_stopped = True
         self._wake.put(None)
         if (request := self._request) is not None:

@@ -53,7 +53,7 @@ class Range:
         return when
 
     def shorten(self) -> None:
-        """Let it begin with the oldest message that is not handled yet, or where the fetching has got to."""
+        """Move its start to the oldest message not handled yet, or to where the fetching has got."""
         if self._is_sorted:
             reached = next(iter(self.in_flight.values()), self._position)
             self.start = max(self.start, min(reached, self.end))
@@ -86,7 +86,7 @@ class PendingRanges:
         except FileNotFoundError:
             return []
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            self._log.warning("%s does not say what is missing, and is left out: %r", self._path, error)
+            self._log.warning("%s can't be used, what it lists as missing is not caught up: %r", self._path, error)
             return []
 
     def add(self, one: Range) -> None:
@@ -124,7 +124,7 @@ class PendingRanges:
                 self._path.unlink(missing_ok=True)
         except OSError as error:
             if not self._failing:
-                self._log.error("what is missing can't be noted in %s: %s", self._path, error.strerror)
+                self._log.error("what is missing can't be written to %s: %s", self._path, error.strerror)
             self._failing = True
         else:
             self._failing = False

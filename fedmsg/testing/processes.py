@@ -65,7 +65,7 @@ def command_path(name: str) -> str:
     """Return the script of a command, that of this Python's environment first.
 
     Raises:
-        FileNotFoundError: It is not installed; says how to.
+        FileNotFoundError: It is not installed; the text names how to install it.
     """
     here = Path(sysconfig.get_path("scripts")) / name
     found = str(here) if here.exists() else shutil.which(name)
@@ -269,7 +269,7 @@ class Process:
         return int(status.split("VmRSS:")[1].split()[0])
 
     def close(self) -> None:
-        """Kill it if it still runs, and close what belongs to it."""
+        """Kill the process if it still runs, and close its pipes, socket and folder."""
         if self.popen.poll() is None:
             self.popen.kill()
         self.wait()

@@ -106,7 +106,7 @@ class Failures:
         return make
 
     def watch(self, one: Any) -> None:
-        """Note what gets out of the methods of an instance from now on."""
+        """Record the exceptions that get out of the methods of an instance, from now on."""
         self._replace(one, "stop", self._around)
         if isinstance(one, PollingProducer):
             self._replace(one, "poll", self._around)

@@ -24,7 +24,7 @@ _DAYS = 2.0
 
 @contextlib.contextmanager
 def configured(config: Mapping[str, Any], changed: Mapping[str, Any]) -> Iterator[None]:
-    """Let ``load_config`` and `fedmsg.publish` find a configuration, for as long as the block lasts.
+    """Set the configuration that ``load_config`` and `fedmsg.publish` find, for as long as the block lasts.
 
     `fedmsg.config.conf` has defaults of its own, and gets what was changed.
     """
@@ -59,7 +59,7 @@ def credentials(name: str, publisher: str) -> dict[str, Any]:
         "crypto_validate_backends": ["x509"],
         "ssldir": str(authority.issued),
         "certname": name,
-        # Who publishes through a relay has the certificate of the shell, unless he says otherwise.
+        # Who publishes through a relay has the certificate of the shell, unless another one is set.
         "certnames": {publisher: name, f"shell.{hostname}": name},
         "ca_cert_location": str(authority.ca_path),
         "crl_location": str(authority.crl_path),

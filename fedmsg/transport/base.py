@@ -18,7 +18,7 @@ _decoding = threading.Lock()
 
 
 class Delivery:
-    """One received message, handed to a consumer, which acknowledges it.
+    """One received message on its way to a consumer, which acknowledges it.
 
     Over ZeroMQ an acknowledgement means nothing; other sources override `ack` and `nack`.
 

@@ -166,7 +166,7 @@ class Clients:
         """Return whether a connection in its handshake may become a client."""
         if len(self._admitted) < self._limits.clients or self._make_room(client.address):
             return True
-        self._log.report("crowd", f"a client was rejected: there are {len(self._admitted)} already", client.address)
+        self._log.report("crowd", f"a client was rejected: {len(self._admitted)} clients are the limit", client.address)
         return False
 
     def _make_room(self, address: str) -> bool:

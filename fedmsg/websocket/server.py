@@ -213,7 +213,7 @@ class Server(ServiceThread):
         """Report that the library has rejected a page of another site."""
         if response.status_code == http.HTTPStatus.FORBIDDEN:
             page = ", ".join(request.headers.get_all("Origin"))
-            self._log.report("origin", f"a page of {page} was rejected; {_ORIGINS} admits pages", str(connection.id))
+            self._log.report("origin", f"a page of {page} was rejected: it is not in {_ORIGINS}", str(connection.id))
 
     async def _attend(self, client: Client) -> None:
         self._clients.opened(client)

@@ -174,7 +174,7 @@ _SAMPLE_COLOURS = {
 
 
 class WordsSettings(View):
-    """What people read."""
+    """Texts for people: how messages are described, and the IRC bot."""
 
     # fmt: off
     meta_processors = setting(TEXTS, ["/etc/fedmsg.meta.d"],

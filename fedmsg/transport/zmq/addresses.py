@@ -51,7 +51,7 @@ def bindable(address: str) -> str:
 
 
 def is_ipv6(address: str) -> bool:
-    """Whether the address is an IPv6 literal, the one case that needs ``ZMQ_IPV6``.
+    """Return whether the address is an IPv6 literal, the one case that needs ``ZMQ_IPV6``.
 
     With that option on, libzmq takes a name such as ``localhost`` for its IPv6 address
     first, where an IPv4-only publisher doesn't listen; so it stays off for names.

@@ -179,7 +179,7 @@ class Connections(Closeable):
                 self._ended.add(endpoint)
 
     def has_due(self, now: float) -> bool:
-        """Whether an endpoint is to be connected anew by now."""
+        """Return whether it is time to connect an endpoint again."""
         return any(endpoint.reopen_at <= now for endpoint in list(self._ended))
 
     def reopen(self, now: float) -> bool:

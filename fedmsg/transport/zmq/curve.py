@@ -263,7 +263,8 @@ class Guard(ServiceThread):
         try:
             names = sorted(name for name in os.listdir(folder) if name.endswith(".key"))
         except OSError as error:
-            self.rejections.report("folder", f"all connections are rejected: {folder}: {error.strerror}", folder)
+            text = f"all connections are rejected: the folder {folder} can't be read: {error.strerror}"
+            self.rejections.report("folder", text, folder)
             return
         for name in names:
             path = os.path.join(folder, name)

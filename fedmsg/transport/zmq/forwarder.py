@@ -124,11 +124,11 @@ class Forwarder:
         self._loop: _Loop | None = None
 
     def start(self) -> Forwarder:
-        """Bind the addresses and begin; returns when messages are being passed on.
+        """Bind the addresses and start; returns when messages are being passed on.
 
         Raises:
             AddressInUse: An inbound address, or every outbound one, is taken.
-            ConfigError: Something is no address.
+            ConfigError: A configured value is not an address.
         """
         self._context = zmq.Context(io_threads=settings.get(self.config, "io_threads"))
         self.guard = curve.Guard(self._guarded) if self._guarded else None
@@ -397,6 +397,6 @@ class _Loop(ServiceThread):
 
 
 def _pause() -> bool:
-    """Let a few milliseconds pass; it interrupts nothing."""
+    """Wait a few milliseconds; it interrupts nothing."""
     time.sleep(_CHECK_INTERVAL_MS / 1000)
     return False

@@ -157,7 +157,7 @@ def _listening(path: str, mode: int | None) -> File:
     try:
         made.bind(path)
         identity = _identity(os.lstat(path))
-        # Until it listens, connections are refused.
+        # Until it listens, the kernel refuses connections.
         if mode is not None:
             os.chmod(path, mode)
         made.listen(_BACKLOG)

@@ -87,7 +87,7 @@ def _speaks_zmtp(host: str, port: int) -> bool:
 
 
 def _failure(start: Callable[[], object]) -> Iterator[Problem]:
-    """Do a part of a start, and return the problem that ends it."""
+    """Run a part of a start, and yield the problem that ends it."""
     try:
         start()
     except FedmsgError as error:

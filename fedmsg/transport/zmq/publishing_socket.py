@@ -136,7 +136,7 @@ class PublishingSocket:
         self.broken = False
 
     def covers(self, topic: bytes) -> bool:
-        """Whether the other end wants this topic."""
+        """Return whether the other end wants this topic."""
         return self.everything or any(topic.startswith(prefix) for prefix in self.subscriptions)
 
     def look(self, now: float) -> bool:

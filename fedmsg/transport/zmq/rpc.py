@@ -136,7 +136,7 @@ class Server(Closeable):
         return False
 
     def stop(self) -> None:
-        """Let `serve` return soon; any thread and any signal handler may call it."""
+        """Make `serve` return soon; any thread and any signal handler may call it."""
         self.stopping = True
         self._waker.wake()
 
@@ -226,8 +226,8 @@ class Server(Closeable):
     def reply_limit(self) -> int:
         """Return how many bytes the next reply may have.
 
-        It falls as room gets scarce: clients that do not read can fill most of the room but never
-        all of it, and who requests less still gets a reply.
+        The limit falls as the room for unread replies fills up: clients that do not read can take most of it but
+        never all of it, and a client that requests less still gets a reply.
         """
         return min(self._max_bytes, max(0, self._room()) // 4)
 
@@ -322,7 +322,7 @@ class Client(Closeable):
         Args:
             body: The request.
             timeout: Seconds to wait at most.
-            is_busy: Whether a reply means that the server is busy; then the request is repeated.
+            is_busy: Whether a reply means that the server is busy; then the request is sent again.
 
         Returns:
             The frames of the reply. When time is up and the server was busy to the end: that reply.

@@ -33,16 +33,16 @@ __all__ = [
 Context = zmq.Context[zmq.Socket[bytes]]
 Socket = zmq.Socket[bytes]
 
-# Whoever subscribes sends something too: topics. One that is longer than so many bytes ends the
+# A subscriber sends something too: topics. One that is longer than so many bytes ends the
 # connection, because libzmq loses memory for each of many kilobytes that comes and goes.
 _LONGEST_SUBSCRIPTION = 4096
-# Who sends more at once than so many waits until they are read, and is not kept in memory.
+# A subscriber that sends more than so many at once waits until they are read; no more are kept in memory.
 _SUBSCRIPTIONS_AT_ONCE = 100
 # So many times max_message_size ends a connection; less is rejected and the connection stays.
 _FAR_TOO_LARGE = 4
 # Milliseconds between two attempts to reach endpoints that share a socket, on average.
 _MS_BETWEEN_ATTEMPTS = 0.1
-# So many reports wait for a reader that doesn't keep up: the next ones say the same better.
+# So many reports wait for a reader that doesn't keep up: the next ones are newer and replace them.
 _REPORTS = 10
 
 # A question for stored messages may list a few ten thousand ids.
@@ -58,7 +58,7 @@ _STUCK_FOR = 30_000
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
     """Make the socket that a publisher sends on: an XPUB, which shows who subscribes.
 
-    On the wire an XPUB is a PUB. A connected one is told of each subscription by hand
+    On the wire an XPUB is a PUB. On a connected one our code applies each subscription
     (``ZMQ_XPUB_MANUAL``), so that one that a stopping relay withdraws stays in force until
     we have read of it: what is sent in between still reaches the relay, which reads on.
     """
@@ -125,14 +125,14 @@ def monitor(context: Context, config: Mapping[str, Any]) -> Socket:
 def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
     """Make the socket that questions are answered on: a ROUTER, which on the wire is a REP to those who ask.
 
-    A REP would wait with its answer for one who asks and never reads, or forget whom it is
-    talking to. This one knows of each answer whether it could be handed over.
+    A REP would block on its answer to a client that never reads, or lose the address of the client. This
+    one reports for each answer whether it could be sent.
     """
     socket = context.socket(zmq.ROUTER)
     _common(socket, config, _ANSWERS_AT_ONCE)
     socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_QUESTION)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    # Left to itself the kernel takes megabytes for each who does not read.
+    # By default the kernel takes megabytes for each client that does not read.
     socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
     # Ends the connection of one who has not read a byte for so long.
     socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)

@@ -79,7 +79,7 @@ class _Channel:
 
 
 class Source(Closeable):
-    """Subscribes to endpoints and hands out what they send, unread.
+    """Subscribes to endpoints and returns what they send as deliveries, not decoded.
 
     Only the number of frames and their size are checked.
 
@@ -87,7 +87,7 @@ class Source(Closeable):
         config: The configuration.
         endpoints: Pairs of name and address; an address is connected once.
         topics: Prefixes to subscribe to.
-        whole: Names whose endpoints are subscribed to as a whole, whatever ``topics`` says.
+        whole: Names whose endpoints are subscribed to for all topics, not only for ``topics``.
         passive: Bind the addresses instead of connecting to them.
         rejections: Where rejected messages are counted and logged; one of its own when not given.
 
@@ -307,7 +307,7 @@ class Source(Closeable):
 
     @property
     def recheck(self) -> float | None:
-        """For how many seconds `fileno` may be waited for before the next `poll`; None is for ever."""
+        """How many seconds a caller may wait for `fileno` before it calls `poll` again; None: without a limit."""
         return _RECHECK if self._resolver.pending or self._unsettled else None
 
     # ---------------------------------------------------------------- subscriptions and state

@@ -111,10 +111,10 @@ def _host_and_port(connection: plain.socket) -> str:
 
 
 class Subscribers(ServiceThread):
-    """Keeps the descriptors of the connections of a socket.
+    """Follows the connections of a bound socket in a thread: their number, their handshakes, their descriptors.
 
-    The events must be read as they come: unread, they would pile up for as long as strangers
-    come and go.
+    The events must be read as they come: unread, they would fill the memory while clients connect and
+    disconnect.
 
     Attributes:
         handshakes: How many connections have been made since the start.
@@ -129,7 +129,7 @@ class Subscribers(ServiceThread):
         self._context = context
 
     def watch(self, socket: Socket) -> None:
-        """Begin to read the events of a socket."""
+        """Start to read the events of a socket."""
         self._monitor = Monitor(
             self._context, socket, monitor.ACCEPTED | monitor.HANDSHAKE_SUCCEEDED | monitor.DISCONNECTED
         )
@@ -220,7 +220,7 @@ def remembered(config: Mapping[str, Any], address: str) -> int:
     except FileNotFoundError:
         return 0
     except (OSError, ValueError, LookupError, TypeError) as error:
-        log.warning("%s can't be read, so nothing is known of former subscribers: %s", path, error)
+        log.warning("%s can't be read, so the start waits for no former subscribers: %s", path, error)
         return 0
     return count if isinstance(count, int) else 0
 

@@ -76,7 +76,7 @@ class Upstream:
 
     @property
     def connected(self) -> list[str]:
-        """Those to which a connection stands."""
+        """The addresses to which there is a connection."""
         return [] if self._connections is None else self._connections.connected
 
     # ---------------------------------------------------------------- in the thread of the socket
@@ -177,7 +177,7 @@ class Upstream:
 
 
 def _is_own(family: int, target: Any) -> bool:
-    """Whether an IP address is one of this machine; nothing is sent to find out."""
+    """Return whether an IP address is one of this machine; nothing is sent to find out."""
     if target[0].startswith("127.") or target[0] in {"::1", "0.0.0.0", "::"}:  # noqa: S104 compared, not bound
         return True
     try:
