@@ -11,7 +11,10 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a relay starts without the 5 ms that it takes to load
+    from pathlib import Path
 
 __all__ = ["ExchangedFile", "Stamp", "append", "is_trusted", "process_name", "read_trusted", "replace", "stamp"]
 
@@ -74,8 +77,8 @@ def replace(path: str | Path, content: bytes, *, mode: int = 0o640, durable: boo
     Raises:
         OSError: It can't be written; nothing is left behind.
     """
-    path = Path(path)
-    name = f"{path.parent}/.{path.name}.{os.getpid()}.{threading.get_ident():x}"
+    folder, base = os.path.split(path)
+    name = os.path.join(folder, f".{base}.{os.getpid()}.{threading.get_ident():x}")
     # One that a killed process with the same numbers left.
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name)
@@ -101,7 +104,7 @@ def append(path: str | Path, line: bytes) -> None:
     Raises:
         OSError: It can't be written; no part of the line stays.
     """
-    with Path(path).open("a+b", buffering=0) as file:
+    with open(path, "a+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(size - 1)
@@ -187,7 +190,8 @@ def _rename_exchange() -> Callable[[bytes, bytes], int]:
 def process_name() -> str:
     """Return the name of this process as the kernel has it, which is what fedmsg 1.x named its folders by."""
     try:
-        name = Path("/proc/self/comm").read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+        with open("/proc/self/comm", encoding="utf-8", errors="replace") as file:
+            name = file.read().removesuffix("\n")
     except OSError:
         # As the kernel would cut it.
         name = os.path.basename(sys.argv[0])[:15]

@@ -50,7 +50,7 @@ _TABLE = {
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
     "fetch": _Lazy("fedmsg._util.http", "certificates at an https address", "crypto"),
     "http": _Lazy("fedmsg._util.http", "asking a web server", "consumers"),
-    "irc": _Lazy("fedmsg.irc.session", "the IRC bot", "irc"),
+    "irc": _Lazy("fedmsg.irc.bot", "the IRC bot", "irc"),
     "metrics": _Lazy("fedmsg.monitoring.prometheus", "metrics for Prometheus", "metrics"),
     "speed": _Lazy("fedmsg.encoding._speed", "fast decoding", "speed"),
     "websocket": _Lazy("fedmsg.websocket.server", "the WebSocket server", "consumers"),

@@ -14,7 +14,6 @@ from __future__ import annotations
 import _thread
 import logging
 import os
-import queue
 import select
 import threading
 import time
@@ -24,6 +23,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from queue import SimpleQueue
+
     from typing_extensions import Self
 
 __all__ = ["Closeable", "SafeCondition", "ServiceThread", "Waiter", "Waker", "start_thread"]
@@ -32,6 +33,14 @@ log = logging.getLogger(__name__)
 
 #: How long a thread is waited for when its service is closed, in seconds.
 JOIN_TIMEOUT = 5.0
+
+
+def _answer() -> SimpleQueue[BaseException | None]:
+    """Return what one thread puts its answer into, and another one takes it from."""
+    # Here: a command that starts no thread does without the 2 ms that it takes to load.
+    from queue import SimpleQueue
+
+    return SimpleQueue()
 
 
 def start_thread(
@@ -58,7 +67,7 @@ def start_thread(
         RuntimeError: The process can't have another thread.
     """
     thread = threading.Thread(target=target, name=name, daemon=daemon)
-    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    outcome = _answer()
 
     def start() -> None:
         try:
@@ -268,7 +277,7 @@ class ServiceThread(Closeable):
         self.failure: BaseException | None = None
         self._name = name
         self._daemon = daemon
-        self._outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._outcome = _answer()
         self._is_ready = self._has_started = self._has_ended = self._is_abandoned = False
         self._thread: threading.Thread | None = None
         # Held until the thread has ended.

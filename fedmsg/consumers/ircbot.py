@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fedmsg.crypto
 from fedmsg import meta
@@ -19,7 +19,9 @@ from fedmsg.consumers import FedmsgConsumer
 from fedmsg.exceptions import FedmsgError
 from fedmsg.hub.consumer import runner_of
 from fedmsg.irc import configuration, text
-from fedmsg.irc.bot import Bots, Pace
+
+if TYPE_CHECKING:  # it loads asyncio and the library, and every hub has this module
+    from fedmsg.irc.bot import Bots, Pace
 
 __all__ = ["IRCBotConsumer", "ircprettify", "mirc_colors", "read_all"]
 
@@ -121,7 +123,7 @@ class IRCBotConsumer(FedmsgConsumer):
     queue_policy = "drop"
 
     log = log
-    _pace = Pace()
+    _pace: Pace | None = None
 
     def __init__(self, hub: Any) -> None:
         self.irc_clients: list[Any] = []
@@ -146,10 +148,10 @@ class IRCBotConsumer(FedmsgConsumer):
         if settings.get(self.hub.config, "validate_signatures"):
             fedmsg.crypto.checker(self.hub.config)
         if self._settings:
-            self._bots = Bots(self._settings, self._pace)
-            for client in self._bots.clients:
+            self._bots = bots = plugins.lazy("irc").Bots(self._settings, self._pace)
+            for client in bots.clients:
                 self.add_irc_client(client)
-            self._bots.start()
+            bots.start()
 
     def add_irc_client(self, client: Any) -> None:
         """Speak to a client from now on."""

@@ -11,16 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from fedmsg._util import plugins
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg._util.service import ServiceThread, start_thread
 from fedmsg.irc import text
 from fedmsg.irc.configuration import Bot
-
-if TYPE_CHECKING:
-    from fedmsg.irc.session import Session
+from fedmsg.irc.session import Session, reactor
 
 __all__ = ["Backlog", "Backoff", "Bots", "Client", "Pace"]
 
@@ -240,8 +237,6 @@ class Bots(ServiceThread):
     """
 
     def __init__(self, bots: Iterable[Bot], pace: Pace | None = None) -> None:
-        # Before anything is opened: a missing library is reported by the caller.
-        self._library = plugins.lazy("irc")
         super().__init__("fedmsg-irc")
         self._pace = pace or Pace()
         self._next_turn = 0.0
@@ -270,11 +265,10 @@ class Bots(ServiceThread):
     async def _serve(self) -> None:
         loop, stopping = asyncio.get_running_loop(), asyncio.Event()
         loop.set_default_executor(_Lookups())
-        reactor = self._library.reactor(loop)
+        library = reactor(loop)
 
         def make_session(client: Client) -> Session:
-            session: Session = self._library.Session(reactor, client)
-            return session
+            return Session(library, client)
 
         tasks = [loop.create_task(client.run(make_session, self.turn)) for client in self.clients]
         loop.add_reader(self.waker.fileno(), self._on_wake, stopping)
