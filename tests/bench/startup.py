@@ -104,9 +104,9 @@ def _pipe(timer: _Timer, bus: Bus, command: list[str], count: int) -> tuple[floa
 
 
 def _commands(bench: Bench, timer: _Timer, buses: dict[str, Bus]) -> list[Row]:
-    query = Row("fedmsg-config --query", "s", Goal("max", 0.12))
-    usage = Row("fedmsg-tail --help", "s", Goal("max", 0.12))
-    imported = Row("import fedmsg", "s", Goal("max", 0.06))
+    query = Row("fedmsg-config --query", "s", Goal("max", 0.06))
+    usage = Row("fedmsg-tail --help", "s", Goal("max", 0.07))
+    imported = Row("import fedmsg", "s", Goal("max", 0.03))
 
     def best(argv: Sequence[str]) -> float:
         # Of several runs the shortest: what others do on this machine can only make one longer.
