@@ -51,8 +51,9 @@ def test_listener_hears_short_lived_publishers(
 
     def publish(name: str, word: str) -> None:
         ended = sides[publisher].run(
-            tmp_path, "publish.py", json.dumps({"name": name}), "word", stdin=json.dumps({"word": word}) + "\n"
-        )
+            tmp_path, "publish.py", json.dumps({"name": name}), "word", stdin=json.dumps({"word": word}) + "\n",
+            timeout=150.0,  # eight at a time, on a machine with two cores
+        )  # fmt: skip
         assert ended.returncode == 0, ended.stderr
 
     with listening, ThreadPoolExecutor(PUBLISHERS) as pool:
