@@ -91,7 +91,14 @@ def _form(config: Mapping[str, Any]) -> str:
 def _accepted(config: Mapping[str, Any]) -> list[str]:
     """Return the forms that are accepted."""
     forms = config.get("crypto_validate_backends") or _form(config)
-    return [_known(form) for form in ([forms] if isinstance(forms, str) else forms)]
+    accepted: list[str] = [forms] if isinstance(forms, str) else forms
+    try:
+        # For each message: all at once.
+        if _BACKENDS.keys() >= {*accepted}:
+            return accepted
+    except TypeError:
+        pass  # one is not even hashable
+    return [_known(form) for form in accepted]
 
 
 def _known(form: Any) -> str:
@@ -255,17 +262,35 @@ def validate(message: Mapping[str, Any], **config: Any) -> bool:
     return is_valid(message, config)
 
 
-def is_valid(message: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+def is_valid(message: Mapping[str, Any], config: Mapping[str, Any], seen: SeenIds[bytes] | None = None) -> bool:
     """Return what `validate` returns, without a copy of the configuration for each message.
 
     Args:
         message: The envelope; it stays as it is.
         config: The configuration.
+        seen: The digests of what was accepted before, and is not accepted again.
 
     Raises:
         ConfigError: ``crypto_validate_backends`` names an unknown form. A ValueError.
     """
-    return _is_valid(message, config, _accepted(config), None)
+    accepted = _accepted(config)
+    try:
+        data = _check(message, config, accepted)
+        # Only now: a forged message must not use up the place of a real one.
+        if seen is not None and not seen.add(_sha256(data)):
+            raise Rejected("duplicate", "the same message came before")
+    except Rejected as error:
+        report(error)
+        return False
+    except FedmsgError as error:
+        report(Rejected("configuration", str(error)))
+        return False
+    except Exception as error:
+        # Nothing that a stranger sends may end a receiver, and nothing unforeseen may count as signed.
+        report(Rejected("unforeseen", f"checking it failed: {type(error).__name__}: {error}"))
+        log.debug("checking a message failed", exc_info=True)
+        return False
+    return True
 
 
 def validate_signed_by(message: Mapping[str, Any], signer: str, **config: Any) -> bool:
@@ -332,29 +357,7 @@ def checker(config: Mapping[str, Any]) -> Check:
         except MissingExtra as error:
             raise RefusedAtStart(f"signatures can't be checked: {error}") from error
     seen: SeenIds[bytes] | None = SeenIds(limit) if limit else None
-    return lambda message: _is_valid(message, own, accepted, seen)
-
-
-def _is_valid(
-    message: Mapping[str, Any], config: Mapping[str, Any], accepted: list[str], seen: SeenIds[bytes] | None
-) -> bool:
-    try:
-        data = _check(message, config, accepted)
-        # Only now: a forged message must not use up the place of a real one.
-        if seen is not None and not seen.add(_sha256(data)):
-            raise Rejected("duplicate", "the same message came before")
-    except Rejected as error:
-        report(error)
-        return False
-    except FedmsgError as error:
-        report(Rejected("configuration", str(error)))
-        return False
-    except Exception as error:
-        # Nothing that a stranger sends may end a receiver, and nothing unforeseen may count as signed.
-        report(Rejected("unforeseen", f"checking it failed: {type(error).__name__}: {error}"))
-        log.debug("checking a message failed", exc_info=True)
-        return False
-    return True
+    return lambda message: is_valid(message, own, seen)
 
 
 def _check(message: Mapping[str, Any], config: Mapping[str, Any], accepted: list[str]) -> bytes:

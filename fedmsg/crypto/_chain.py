@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections import defaultdict
@@ -86,8 +87,7 @@ class Anchors:
 
     def remember(self, checked: Checked) -> None:
         """Cache a certificate, once a signature of its key was verified: before that anyone can send it."""
-        if checked.is_new:
-            self._checked.put(checked.text, checked._replace(is_new=False))
+        self._checked.put(checked.text, checked._replace(is_new=False))
 
     def _check(self, certificate: str, now: float) -> Checked:
         pem = unwrapped(certificate, "certificate").decode("ascii", "replace")
@@ -191,18 +191,11 @@ def _size(checked: Checked) -> int:
     return checked.size
 
 
-_anchors: LRU[tuple[str, str | None, bool], Anchors] = LRU(_CACHED_ANCHORS)
-
-
+@functools.lru_cache(_CACHED_ANCHORS)
 def anchors(ca: str, crl: str | None, *, allow_sha1: bool) -> Anchors:
     """Return the anchors of these texts, which are read once; what is cached goes with the texts.
 
     Raises:
         Rejected: There is no authority in the text, or a list can't be read.
     """
-    key = (ca, crl, allow_sha1)
-    found = _anchors.get(key)
-    if found is None:
-        found = Anchors(ca, crl, allow_sha1=allow_sha1)
-        _anchors.put(key, found)
-    return found
+    return Anchors(ca, crl, allow_sha1=allow_sha1)

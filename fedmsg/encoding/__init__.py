@@ -39,7 +39,6 @@ __all__ = [
     "loads",
     "pretty_dumps",
     "pretty_encoder",
-    "quick",
 ]
 
 log = logging.getLogger(__name__)
@@ -212,26 +211,17 @@ def decode(body: bytes) -> Any:
         raise ValueError(_TOO_DEEP) from error
 
 
-def quick(o: Any) -> bytes | None:
-    """Return JSON of which `decode` makes that very object again, where that is faster than `dumps`; else None.
-
-    It nearly always is the canonical form. A signature of these bytes is one of the object, without one it
-    has to be checked by `dumps`.
-    """
-    return _quick(o)
-
-
 def _choose() -> None:
     """Decide at the first message how all are decoded: a program that only publishes never loads orjson."""
-    global _decode, _quick
+    global _decode
     try:
         speed = plugins.lazy("speed")
     except ImportError as error:
-        _decode, _quick = _plain.decode, lambda _object: None
+        _decode = _plain.decode
         if not isinstance(error, MissingExtra):  # installed, but not for this Python, or too old
             log.warning("Decoding with Python's json: %s", error)
     else:
-        _decode, _quick = speed.decode, speed.canonical
+        _decode = speed.decode
 
 
 def _decode_first(body: bytes) -> Any:
@@ -239,13 +229,7 @@ def _decode_first(body: bytes) -> Any:
     return _decode(body)
 
 
-def _quick_first(o: Any) -> bytes | None:
-    _choose()
-    return _quick(o)
-
-
 _decode: Callable[[bytes], Any] = _decode_first
-_quick: Callable[[Any], bytes | None] = _quick_first
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -9,7 +9,7 @@ import orjson
 
 from fedmsg.encoding import _plain
 
-__all__ = ["canonical", "decode"]
+__all__ = ["decode"]
 
 # Before that it knew no limit for nesting: 200 kB of "[" in a message ended the process.
 _SAFE = (3, 9, 15)
@@ -25,12 +25,6 @@ if tuple(int(number) for number in orjson.__version__.split(".")[:3]) < _SAFE:
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 19
 _MAYBE_LONG_NUMBER = b"0" * 3
-_CANONICAL = (
-    orjson.OPT_SORT_KEYS
-    | orjson.OPT_PASSTHROUGH_SUBCLASS
-    | orjson.OPT_PASSTHROUGH_DATACLASS
-    | orjson.OPT_PASSTHROUGH_DATETIME
-)
 
 
 def decode(body: bytes) -> Any:
@@ -60,19 +54,3 @@ def _has_long_number(body: bytes, sample: bytes, at: int) -> bool:
             return body.translate(_DIGITS_TO_ZERO).find(_LONG_NUMBER) >= 0
         at = sample.find(_MAYBE_LONG_NUMBER, at + 1)
     return False
-
-
-def canonical(o: Any) -> bytes | None:
-    """Write an object as JSON of which `decode` makes that very object again, five times as fast as json does.
-
-    It is the canonical form, but for floats with an exponent. None where it can't be made: for text that
-    is not ASCII, for NaN, and for what no decoder returns.
-    """
-    try:
-        text = orjson.dumps(o, option=_CANONICAL)
-    except (TypeError, ValueError):
-        return None
-    if not text.isascii() or text.find(b"\x7f") >= 0:
-        return None
-    # orjson writes NaN as null.
-    return None if text.find(b"null") >= 0 and orjson.loads(text) != o else text
