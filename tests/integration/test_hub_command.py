@@ -393,7 +393,7 @@ def test_with_a_state_directory_the_rest_is_kept_and_the_status_is_0(
     assert hub.stop() == 0
     handled = said(hub, "Slow")
     assert 0 < len(handled) < 30
-    assert f"kept for the next start are messages not handled: {30 - len(handled)} by Slow" in told(hub)
+    assert f"messages spooled for the next start: {30 - len(handled)} by Slow" in told(hub)
     feed.wait_until_gone()
     again = start("Slow", stop_timeout=20, **how).wait_ready()
     wait_until(lambda: len(said(again, "Slow")) + len(handled) == 30)
