@@ -26,7 +26,7 @@ __all__ = ["lazy", "load", "provide"]
 log = logging.getLogger(__name__)
 
 # One line; those who debug get the traceback too.
-_LEFT_OUT = "%s is left out: %r"
+_NOT_LOADED = "%s is not loaded: %r"
 
 
 class _Lazy(NamedTuple):
@@ -87,7 +87,7 @@ def load(group: str, failed: list[str] | None = None) -> list[tuple[str, Any]]:
         # Importing runs other people's code, which may do anything, exit included.
         except (Exception, SystemExit) as error:
             what = f"The plugin {entry.name} = {entry.value} of {group}"
-            log.error(_LEFT_OUT, what, error, exc_info=log.isEnabledFor(logging.DEBUG))
+            log.error(_NOT_LOADED, what, error, exc_info=log.isEnabledFor(logging.DEBUG))
             if failed is not None:
                 failed.append(f"{entry.value}: {type(error).__name__}: {error}")
     return loaded
@@ -148,5 +148,5 @@ def _entries(group: str) -> list[EntryPoint]:
             entries += [entry for entry in distribution.entry_points if entry.group == group]
         except Exception as error:
             what = f"The entry_points.txt of {distribution.metadata['Name']}"
-            log.error(_LEFT_OUT, what, error, exc_info=log.isEnabledFor(logging.DEBUG))
+            log.error(_NOT_LOADED, what, error, exc_info=log.isEnabledFor(logging.DEBUG))
     return entries

@@ -65,7 +65,7 @@ def load(text: str) -> Any:
             if node is None:
                 return None
             if _size(node, {}) > len(text) + MOST_REPEATED_NODES:
-                raise NotYaml(f"its aliases make more than {MOST_REPEATED_NODES} values of it", 1)
+                raise NotYaml(f"its aliases expand to more than {MOST_REPEATED_NODES} values", 1)
             return loader.construct_document(node)
         finally:
             loader.dispose()

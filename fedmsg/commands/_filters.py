@@ -32,16 +32,16 @@ FLAGS: list[Declaration] = [
         help="Only messages with such a field: PATH=VALUE, or with !=, ~ (regular expression), >, <, or "
         "'PATH exists'; as in msg.update.status=testing. Several: all must hold.",
     ),
-    flag("--not-topic", **_REPEAT, metavar="TOPIC", help="Leave out these topics; may be repeated."),
-    flag("--not-users", metavar="NAMES", help="Leave out messages about one of these users."),
-    flag("--not-packages", metavar="NAMES", help="Leave out messages about one of these packages."),
-    flag("--not-where", **_REPEAT, metavar="TERM", help="Leave out messages with such a field; see --where."),
+    flag("--not-topic", **_REPEAT, metavar="TOPIC", help="Drop messages with these topics; may be repeated."),
+    flag("--not-users", metavar="NAMES", help="Drop messages about one of these users."),
+    flag("--not-packages", metavar="NAMES", help="Drop messages about one of these packages."),
+    flag("--not-where", **_REPEAT, metavar="TERM", help="Drop messages with such a field; see --where."),
     flag(
         "--exclude",
         dest="exclusive_regexp",
         metavar="REGEXP",
         default="_heartbeat",
-        help="Leave out topics in which this is found; default: %(default)s.",
+        help="Drop messages with topics in which this is found; default: %(default)s.",
     ),
     flag(
         "--include",

@@ -96,7 +96,7 @@ class ForwardingCommand(BaseCommand):
         """
         found = addresses.as_list(value)
         if not found:
-            raise ConfigError(f"{key} is not set: give it an address such as tcp://127.0.0.1:2003")
+            raise ConfigError(f"{key} is not set: set it to an address such as tcp://127.0.0.1:2003")
         return found
 
     def _report(self, outcome: Outcome) -> None:

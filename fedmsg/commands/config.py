@@ -33,7 +33,7 @@ _FLAGS: list[_options.Declaration] = [
     flag("--check", action="store_true", help="Print what is wrong, with the file that it stands in."),
     flag("--explain", action="store_true", help="Print what the settings mean."),
     flag("--format", dest="format", choices=["json", "yaml"], help="How values are written."),
-    flag("--disable-defaults", action="store_true", help="Leave out what is not configured anywhere."),
+    flag("--disable-defaults", action="store_true", help="Show only what is configured somewhere."),
     flag("--config-filename", metavar="FILE", help="The file to read instead of those in the usual places."),
     flag("--allow-insecure-config", action="store_true", help="Read files whatever their owner and mode."),
     flag("--debug", action="store_true", help="Print the traceback of an error."),

@@ -34,7 +34,7 @@ class GatewayCommand(ForwardingCommand):
                 "dest": "relay_validate",
                 "action": "store_true",
                 "default": False,
-                "help": "Refuse and count what is malformed or not validly signed; costs most of the speed.",
+                "help": "Reject and count what is malformed or not validly signed; costs most of the speed.",
             },
         ),
     ]

@@ -101,8 +101,12 @@ class ReplayCommand(BaseCommand):
         if not isinstance(found, dict) or not isinstance(found.get("topic"), str) or "msg" not in found:
             raise HttpError(f"{url} does not answer with a message")
         words = found["topic"].split(".", 4)
-        if len(words) < 5 or not all(words) or not found["topic"].isprintable():
-            raise UsageError(f"the topic {found['topic']!r} can't be used again: it is not made of five words or more")
+        if len(words) < 5 or not all(words):
+            raise UsageError(
+                f"the topic {found['topic']!r} can't be used again: it has fewer than five parts, or an empty one"
+            )
+        if not found["topic"].isprintable():
+            raise UsageError(f"the topic {found['topic']!r} can't be used again: it is not printable")
         return words[3], words[4], found["msg"]
 
     def _publish(self, modname: str, topic: str, msg: Any) -> str:

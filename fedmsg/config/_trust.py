@@ -45,7 +45,7 @@ def require_trusted(descriptor: int, path: str) -> None:
     _require_owner(status, path)
     if status.st_mode & stat.S_IWOTH and not (_is_read_only(descriptor) or _is_out_of_reach(descriptor)):
         shown = safe_line(path)
-        raise ConfigError(f"{shown}: everybody may write to it; run 'chmod o-w {shown}', {_WAY_OUT}")
+        raise ConfigError(f"{shown}: all users may write to it; run 'chmod o-w {shown}', {_WAY_OUT}")
 
 
 def _require_owner(status: os.stat_result, path: str) -> None:

@@ -21,7 +21,7 @@ from fedmsg.hub import Consumer, ZMQMessage
 from fedmsg.hub.consumer import runner_of
 from fedmsg.hub.hooks import RunnerHooks
 from fedmsg.replay.consumer import Gaps
-from fedmsg.store.catchup import Memory
+from fedmsg.store.catchup import ConsumerProgress
 from fedmsg.store.cursor import POST, PRE
 
 __all__ = ["FedmsgConsumer"]
@@ -75,9 +75,9 @@ class FedmsgConsumer(Consumer):
         self.name_to_seq_id: dict[str, int] = {}
         self.hub = hub
         self.__hooks = hooks = BusHooks(self)
-        status = hooks.memory.status
+        status = hooks.progress.status
         self.status_filename = str(status.path) if status is not None else None
-        self.status_lock = hooks.memory.lock
+        self.status_lock = hooks.progress.lock
         hooks.watch()
         super().__init__(hub)
         runner_of(self).handler.hooks = hooks
@@ -131,11 +131,11 @@ class FedmsgConsumer(Consumer):
         Returns:
             A generator of envelopes, the oldest first, which raises HttpError where it does not answer.
         """
-        return self.__hooks.memory.results(then, now)
+        return self.__hooks.progress.results(then, now)
 
     def _backlog(self, data: str | bytes) -> None:
         """Put what has passed since a status file was written, whose text this is, on the queue."""
-        for envelope in self.__hooks.memory.since(data):
+        for envelope in self.__hooks.progress.since(data):
             self.incoming.put({"topic": envelope["topic"], "body": envelope})
 
     def stop(self) -> None:
@@ -148,12 +148,12 @@ class BusHooks(RunnerHooks):
     """The hooks of a `FedmsgConsumer`, whose ``validate_signatures`` is settled.
 
     Attributes:
-        memory: The status file, and where the consumer catches up from.
+        progress: The status file, and where the consumer catches up from.
     """
 
     def __init__(self, consumer: FedmsgConsumer) -> None:
         config = consumer.hub.config
-        self.memory = Memory(
+        self.progress = ConsumerProgress(
             config, type(consumer).__name__, consumer.topic, consumer.log, signed=bool(consumer.validate_signatures)
         )
         self._consumer = consumer
@@ -165,7 +165,7 @@ class BusHooks(RunnerHooks):
         self._arrived = threading.local()
         # A subclass with hooks of its own need not know that there is a status.
         own, base = type(consumer), FedmsgConsumer
-        has_status = self.memory.status is not None
+        has_status = self.progress.status is not None
         self.notes_start = has_status and own.pre_consume is not base.pre_consume
         self.notes_end = has_status and own.post_consume is not base.post_consume
         self.selects = has_status or self._only is not None
@@ -273,7 +273,7 @@ class BusHooks(RunnerHooks):
 
     def missed(self) -> Iterator[Any]:
         """Yield what passed while the consumer was down."""
-        for envelope in filter(self._selects, self.memory.missed()):
+        for envelope in filter(self._selects, self.progress.missed()):
             message = self._wrapped(envelope)
             try:
                 self._consumer.validate(message)
@@ -281,14 +281,14 @@ class BusHooks(RunnerHooks):
                 self._consumer.log.warning("Received invalid message %s", warning)
                 runner_of(self._consumer).handler.count("rejected")
                 # No status: a forger must not decide where the next start goes on.
-                self.memory.forget(envelope)
+                self.progress.forget(envelope)
             else:
                 yield message
 
     def due(self, message: Any, item: Any) -> Iterable[Any]:
         """Return the messages to handle: none when it was handled before, more when there was a gap."""
         gaps = self._gaps if self._gaps is not None and self._gaps.concern(item) else None
-        if self.memory.status is None and gaps is None and self._only is None:
+        if self.progress.status is None and gaps is None and self._only is None:
             return (message,)
         return self._due(message, gaps, is_given=message is item)
 
@@ -300,7 +300,7 @@ class BusHooks(RunnerHooks):
         # What the catch-up has brought has a number like any other, or the next one would seem to follow a gap.
         for one in gaps.fill(envelope, wanted=is_given) if gaps is not None else (envelope,):
             # What a program puts on the queue, as `_backlog` does, is always handled.
-            if (is_given and one is envelope) or (self._selects(one) and not self.memory.has_brought(one)):
+            if (is_given and one is envelope) or (self._selects(one) and not self.progress.has_brought(one)):
                 yield message if one is envelope else self._wrapped(one)
 
     def _wrapped(self, envelope: dict[str, Any]) -> Any:
@@ -322,8 +322,8 @@ class BusHooks(RunnerHooks):
 
     def save(self, data: dict[str, Any]) -> None:
         """Replace the status file, where there is one, by a ``message`` and its ``status``."""
-        if self.memory.status is not None:
-            self.memory.save({**data, "message": as_dict(data["message"])})
+        if self.progress.status is not None:
+            self.progress.save({**data, "message": as_dict(data["message"])})
 
     def totals(self) -> dict[str, int]:
         """Return how many messages were replayed, and how many lost."""
@@ -331,11 +331,11 @@ class BusHooks(RunnerHooks):
 
     def end(self) -> None:
         """Ask for nothing any more."""
-        self.memory.end()
+        self.progress.end()
 
     def close(self) -> None:
         """Close the files; a second call does nothing."""
-        self.memory.close()
+        self.progress.close()
 
 
 def as_dict(message: Any) -> dict[str, Any]:

@@ -181,7 +181,7 @@ class IRCBotConsumer(FedmsgConsumer):
         clients = self._bots.clients if self._bots is not None else []
         return {
             "backlog": sum(client.waiting for client in clients),
-            "left_out": sum(client.left_out for client in clients),
+            "left_out": sum(client.dropped for client in clients),
         }
 
     # ---------------------------------------------------------------- filters
@@ -282,7 +282,7 @@ def _warn(config: Mapping[str, Any], bots: list[configuration.Bot]) -> None:
     """Log which entries are ignored, and what is dangerous."""
     for number, entry in enumerate(configuration.entries(config), 1):
         if not entry.get("channel"):
-            log.error("irc: the entry %d has no channel, and is left out", number)
+            log.error("irc: the entry %d has no channel and is ignored", number)
             continue
         for line in configuration.unknown(entry):
             log.warning("irc: the entry for %r: %s", entry["channel"], line)

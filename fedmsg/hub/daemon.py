@@ -31,7 +31,7 @@ def run_hub(make: Callable[[], Hub], what: str, *, websocket: bool = False) -> N
             same configuration, and only one of them can serve its port.
 
     Raises:
-        WorkLeft: Time was up before everything was handled, and nothing is kept for the next start.
+        WorkLeft: Time was up before everything was handled, and nothing is spooled for the next start.
     """
     with StopSignals() as stop:
         hub = make()
@@ -87,7 +87,7 @@ def _served(hub: Hub, *, websocket: bool) -> Iterator[None]:
 def _report(outcome: Outcome) -> None:
     left = ", ".join(f"{count} by {name}" for name, count in outcome.left.items())
     if left and outcome.kept:
-        log.info("stopped; kept for the next start are messages not handled: %s", left)
+        log.info("stopped; messages spooled for the next start: %s", left)
     elif left:
         lines = [f"messages not handled: {left}", *outcome.stuck]
         raise WorkLeft(f"stopped with work left: {'; '.join(lines)} (set state_directory to keep them)")

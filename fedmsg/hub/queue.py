@@ -12,14 +12,14 @@ from typing import Any
 
 from fedmsg._util.service import SafeCondition
 
-__all__ = ["Inbox"]
+__all__ = ["MessageQueue"]
 
 
 def _nothing() -> None:
     """Do nothing."""
 
 
-class Inbox:
+class MessageQueue:
     """A queue with the methods of `queue.Queue`, and some that take many items at a time.
 
     Args:

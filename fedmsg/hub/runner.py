@@ -15,7 +15,7 @@ from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
 from fedmsg.hub.handling import Batch, MessageHandler
 from fedmsg.hub.hooks import RunnerHooks
-from fedmsg.hub.queue import Inbox
+from fedmsg.hub.queue import MessageQueue
 from fedmsg.store.spool import Spool, SpooledMessage
 from fedmsg.transport.base import Delivery
 
@@ -232,7 +232,7 @@ class ConsumerRunner:
         limit = consumer.queue_limit or settings.get(config, "consumer_queue_limit")
         policy = consumer.queue_policy or settings.get(config, "consumer_queue_policy")
         self.consumer = consumer
-        self.queue = Inbox(limit, drop=policy == "drop")
+        self.queue = MessageQueue(limit, drop=policy == "drop")
         self.handler = MessageHandler(consumer, config)
         self.on_start: list[Callable[[], object]] = []
         self.more_totals: list[Callable[[], Mapping[str, int]]] = []
@@ -286,12 +286,12 @@ class ConsumerRunner:
             function()
 
     def load(self, state_directory: str | None, *, retry_dead_letters: bool) -> None:
-        """Put what is left from the last run in front of the queue; a file that can't be read is a ConfigError."""
+        """Put what the last run has spooled in front of the queue; a file that can't be read is a ConfigError."""
         name = type(self.consumer).__name__
         self._spool = Spool(state_directory, type(self.consumer))
         first = self._spool.load()
         if first:
-            log.info("%s first handles %d messages left from the last time", name, len(first))
+            log.info("%s first handles %d messages spooled by the last run", name, len(first))
         dead = self.handler.dead.requeue() if retry_dead_letters else []
         if dead:
             log.info("%s tries %d messages again that could not be handled", name, len(dead))

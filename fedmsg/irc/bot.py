@@ -19,7 +19,7 @@ from fedmsg.irc import text
 from fedmsg.irc.configuration import Bot
 from fedmsg.irc.session import Session, reactor
 
-__all__ = ["Backlog", "Backoff", "Bots", "Client", "Pace"]
+__all__ = ["Backoff", "Bots", "Client", "LineQueue", "Pace"]
 
 log = logging.getLogger("fedmsg.consumers.ircbot")
 
@@ -70,7 +70,7 @@ class Pace(NamedTuple):
         return Backoff(getattr(self, what), self.longest)
 
 
-class Backlog:
+class LineQueue:
     """Messages that wait; any thread may add some while one takes them line by line.
 
     Args:
@@ -124,7 +124,7 @@ class Backlog:
             return command, line
 
     def _report(self) -> str | None:
-        """Return a line about the backlog itself, when there is something to report."""
+        """Return a line about the queue itself, when there is something to report."""
         if self._report_growth:
             self._report_growth = False
             return f"* backlogged by {len(self._waiting)} messages"
@@ -132,7 +132,7 @@ class Backlog:
         # Not every other line is about that while each line drops another message.
         if missing >= _STEP or (missing and len(self._waiting) < self._limit):
             self._reported = self.dropped
-            return f"* left out {missing} messages"
+            return f"* dropped {missing} messages"
         return None
 
 
@@ -141,14 +141,14 @@ class Client:
 
     Attributes:
         factory: Its settings.
-        backlog: What waits to be sent.
+        lines: What waits to be sent.
         stopping: Whether it is to quit.
         next_line_at: When the rate allows the next line, on the clock of `time.monotonic`.
     """
 
     def __init__(self, factory: Bot, pace: Pace, wake: Callable[[], object]) -> None:
         self.factory, self.pace = factory, pace
-        self.backlog = Backlog(factory.backlog)
+        self.lines = LineQueue(factory.backlog)
         self.stopping = False
         self.next_line_at = 0.0
         self._wake = wake
@@ -161,12 +161,12 @@ class Client:
     @property
     def waiting(self) -> int:
         """How many messages wait to be sent."""
-        return len(self.backlog)
+        return len(self.lines)
 
     @property
-    def left_out(self) -> int:
+    def dropped(self) -> int:
         """How many messages were dropped because too many waited."""
-        return self.backlog.dropped
+        return self.lines.dropped
 
     def notice(self, target: str, message: str) -> None:
         """Queue a message as NOTICE, which other bots do not answer; the target is the bot's own channel."""
@@ -180,8 +180,8 @@ class Client:
         if target != self.factory.channel:
             raise ValueError(f"the bot speaks in {self.factory.channel}, not in {target}")
         line = text.wire_safe(message)
-        if line.strip() and self.backlog.add(command, line):
-            dropped = self.backlog.dropped
+        if line.strip() and self.lines.add(command, line):
+            dropped = self.lines.dropped
             self._log.report("dropped", f"{self.factory.name}: too many messages wait: {dropped} dropped so far")
         self._wake()
 

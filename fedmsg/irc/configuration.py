@@ -130,7 +130,7 @@ def problems(config: Mapping[str, Any]) -> Iterator[settings.Problem]:
     for number, entry in enumerate(entries(config)):
         key = f"irc[{number}]"
         if not entry.get("channel"):
-            text = "it has no channel, so that it is left out; write 'channel': '#name'"
+            text = "it has no channel and is ignored; write 'channel': '#name'"
             yield settings.Problem(key, text, stops=False)
             continue
         try:

@@ -212,7 +212,7 @@ class Session(irc.client_aio.AioConnection, asyncio.Protocol):  # type: ignore[m
 
     def _send_line(self) -> None:
         source = max(self._source, len(self._nickname) + len("!@") + _USER_BYTES + _HOST_BYTES)
-        line = self._client.backlog.next_line(text.room(source, "PRIVMSG", self._bot.channel))
+        line = self._client.lines.next_line(text.room(source, "PRIVMSG", self._bot.channel))
         if line is not None:
             command, said = line
             self.send_raw(f"{command} {self._bot.channel} :{said if self._colours else text.plain(said)}")
@@ -357,7 +357,7 @@ class Session(irc.client_aio.AioConnection, asyncio.Protocol):  # type: ignore[m
         if not self._joined:
             self._join_later(f"can't join: {_said(event)}")
         else:
-            self._log.report("line", f"{self._bot.name}: a line was refused: {_said(event)}")
+            self._log.report("line", f"{self._bot.name}: the server rejected a line: {_said(event)}")
 
     def _modes(self, event: Any) -> None:
         if self._is_channel(event.arguments[0]):
@@ -395,7 +395,7 @@ def _said(event: Any) -> str:
 def _words(error: Exception) -> str:
     """Return why a connection failed, for people."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is refused: {error.verify_message}"
+        return f"the server's certificate is rejected: {error.verify_message}"
     if isinstance(error, (BrokenPipeError, ConnectionResetError)):
         return "it closed the connection"
     number = getattr(error, "errno", None) or 0

@@ -132,7 +132,7 @@ def _plugged_in(config: Mapping[str, Any]) -> list[Any]:
             made.append(plugin(_, **config))
         # The constructor is foreign code, as is the import.
         except (Exception, SystemExit) as error:
-            log.error("The plugin %s of fedmsg.meta is left out: %r", name, error)
+            log.error("The plugin %s of fedmsg.meta is not loaded: %r", name, error)
             log.debug("where it failed", exc_info=True)
     return made
 

@@ -237,7 +237,7 @@ def load(internationalization_callable: Callable[[str], str], config: Mapping[st
             made.append(DeclaredProcessor(declaration, internationalization_callable, **config))
         except (OSError, ValueError) as error:
             line = f"{error.line}:" if hasattr(error, "line") else ""
-            _log.error("%s:%s %s; the processor is left out", path, line, error)
+            _log.error("%s:%s %s; the processor is not loaded", path, line, error)
     return made
 
 

@@ -117,8 +117,8 @@ class _Samples(Collector):
             yield from _families(list(self._collect()))
         except Exception:
             self._failures += 1
-            log.exception("no metrics could be collected")
-        failures = CounterMetricFamily("fedmsg_metrics_failures", "How often no metrics could be collected")
+            log.exception("the metrics could not be collected")
+        failures = CounterMetricFamily("fedmsg_metrics_failures", "How often the metrics could not be collected")
         failures.add_metric([], self._failures)
         yield failures
 

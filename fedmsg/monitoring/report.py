@@ -187,7 +187,7 @@ class Monitor(ServiceThread):
             text = encoding.dumps(self._complete(self._report()))
         except Exception:
             self.failures += 1
-            log.exception("no report could be made")
+            log.exception("the status report could not be made")
             return
         self._last_ran = time.time()
         self._socket.send(text)

@@ -276,7 +276,8 @@ class ServiceNumbers:
         if not frames and error is None:
             log.error(
                 "the replay server of %s no longer has number %d, and number %d has come: "
-                "its numbers have begun anew, and some messages may be lost", self._name, last, number,
+                "its numbers have started again from a lower one, and some messages may be lost",
+                self._name, last, number,
             )  # fmt: skip
             for intervals in (self._replayed, self._ahead, self._holes, self._doubtful):
                 intervals.clear()
@@ -284,7 +285,7 @@ class ServiceNumbers:
             self._last = number
             return True
         log.warning(
-            "message number %d of %s has come after number %d: left out as a repetition", number, self._name, last
+            "message number %d of %s has come after number %d: dropped as a duplicate", number, self._name, last
         )
         return False
 

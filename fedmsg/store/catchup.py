@@ -25,7 +25,7 @@ from fedmsg.store.history import Datagrepper, Stopped, Topics
 from fedmsg.store.ranges import PendingRanges, Range
 from fedmsg.store.recovery import History, Message, is_time, message_key, recover
 
-__all__ = ["CatchUp", "Memory"]
+__all__ = ["CatchUp", "ConsumerProgress"]
 
 # How many keys of messages that were passed on are remembered, and how many live ones meanwhile.
 _SEEN_MAX = 20_000
@@ -223,8 +223,8 @@ def _written(status: StatusFile) -> float | None:
         return None
 
 
-class Memory:
-    """What a consumer remembers from one start to the next: its status file, and its catch-up.
+class ConsumerProgress:
+    """How far a consumer has got, from one start to the next: its status file, and the catch-up from there.
 
     Attributes:
         status: The status file; None where none is kept.

@@ -206,7 +206,9 @@ class StatusFile:
             key = message_key(body) if isinstance(body.get("msg_id"), str) else None
             now, when = time.time(), body.get("timestamp")
             if not is_time(when, now + _CLOCK_AHEAD):
-                self._events.report("time", f"the time {when!r} of a message is not used: it can't be right")
+                self._events.report(
+                    "time", f"a message has an impossible time, {when!r}: the time of its receipt is used"
+                )
                 received = self._latest or now
             elif when < (self._latest or 0) - _CLOCK_BEHIND:
                 # As of a message that was caught up with.

@@ -90,7 +90,7 @@ class Datagrepper:
         """Yield what was published in a time, the oldest first, one page in memory at once.
 
         Raises:
-            HttpError: A page can't be had, or it was stopped.
+            HttpError: A page can't be had, or the request was stopped.
         """
         rows, page, pages, most = _ROWS[0], 1, 1, 0
         while page <= pages:
@@ -124,7 +124,7 @@ class Datagrepper:
                 return _checked(self._ask(query), self.url)
             except HttpError as error:
                 if self._is_stopped:
-                    raise Stopped("it was stopped") from error
+                    raise Stopped("the request was stopped: the hub stops") from error
                 can_retry = error.status in {None, 200, *_BUSY} or (error.status or 0) >= 500
                 if not can_retry or isinstance(error, plugins.lazy("http").TooLarge) or attempt == self._retries:
                     raise
@@ -140,7 +140,7 @@ class Datagrepper:
         self._request = http.Limit(self._timeout)
         try:
             if self._is_stopped:
-                raise Stopped("it was stopped")
+                raise Stopped("the request was stopped: the hub stops")
             return http.get_json(self.url, query, self._request, _PAGE_MAX_BYTES)
         finally:
             self._request = None
@@ -173,7 +173,7 @@ class Datagrepper:
 
     @property
     def stopped(self) -> bool:
-        """Whether it was stopped."""
+        """Whether `stop` was called."""
         return self._is_stopped
 
 

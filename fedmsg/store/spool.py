@@ -121,7 +121,7 @@ class _MessageFile:
                     data = row["body"].encode("utf-8", "surrogateescape")
                     checked, since = row.get("checked") is True, float(row.get("since", 0.0))
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                    log.error("%s: line %d is no message and is left out", path, number)
+                    log.error("%s: line %d is not a message and is skipped", path, number)
                     continue
                 if not trusted:
                     checked, since = False, time.time()

@@ -247,7 +247,7 @@ def test_check_lists_all_problems_with_their_files() -> None:
         f"{here}/b.yaml: nothing reads the key 'enviroment'; did you mean 'environment'?",
         f"{here}/c.py:2: it is not valid Python: ",
         f"{here}/d.py:1: it fails with ZeroDivisionError: division by zero",
-        f"{here}/e.py: everybody may write to it; run 'chmod o-w {here}/e.py', ",
+        f"{here}/e.py: all users may write to it; run 'chmod o-w {here}/e.py', ",
         f"{here}/a.py: timeout is 'x': could not convert string to float: 'x'; write a number of seconds, such as 2",
         f'{here}/b.yaml: active is \'perhaps\': "perhaps" must be a boolean ("True" or "False"); write True or False',
         f"{here}/a.py: endpoints: a: 'h:1' does not begin with a transport; write 'tcp://h:1'",

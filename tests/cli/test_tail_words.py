@@ -178,4 +178,4 @@ def test_a_broken_declaration_does_not_stop_it(bus: Bus, tmp_path: Path) -> None
         publish(bus, ("shop", "order", {"user": "ann", "item": "lamp"}))
         last_line(tail, "ann ordered a lamp")
     (line,) = [line for line in tail.err if "broken.yaml" in line]
-    assert line.endswith("the processor is left out")
+    assert line.endswith("the processor is not loaded")

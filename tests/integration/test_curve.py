@@ -178,4 +178,4 @@ def test_a_key_that_others_can_read_is_told_of(keys: Keys, caplog: pytest.LogCap
     (keys.folder / "relay.key_secret").chmod(0o644)
     with caplog.at_level(logging.WARNING):
         Forwarder(keys.server(), [], [], limit=1)
-    assert "others can read the key" in caplog.text
+    assert "other users can read the key" in caplog.text

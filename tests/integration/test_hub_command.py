@@ -303,7 +303,7 @@ def test_a_disabled_one_may_fail_unnoticed(start: Start) -> None:
     assert "can't be started" not in told(hub)
 
 
-def test_a_plugin_that_can_not_be_imported_is_left_out(feed: Feed, folder: Path, start: Start) -> None:
+def test_a_plugin_that_can_not_be_imported_is_not_loaded(feed: Feed, folder: Path, start: Start) -> None:
     bad = {"exits.py": "import sys; sys.exit(1)", "raises.py": "1/0", "gone.py": ""}
     install(folder, "bad", bad, {"moksha.consumer": [f"{name[:-3]} = {name[:-3]}:Some" for name in bad]})
     hub = start("First").wait_ready()
@@ -312,7 +312,7 @@ def test_a_plugin_that_can_not_be_imported_is_left_out(feed: Feed, folder: Path,
     wait_until(lambda: said(hub, "First") == [1])
     assert hub.stop() == 0
     for name in ("exits", "raises", "gone"):
-        assert told(hub).count(f"The plugin {name} = {name}:Some of moksha.consumer is left out") == 1
+        assert told(hub).count(f"The plugin {name} = {name}:Some of moksha.consumer is not loaded") == 1
     assert "Traceback" not in told(hub)
 
 
@@ -393,7 +393,7 @@ def test_with_a_state_directory_the_rest_is_kept_and_the_status_is_0(
     assert hub.stop() == 0
     handled = said(hub, "Slow")
     assert 0 < len(handled) < 30
-    assert f"kept for the next start are messages not handled: {30 - len(handled)} by Slow" in told(hub)
+    assert f"messages spooled for the next start: {30 - len(handled)} by Slow" in told(hub)
     feed.wait_until_gone()
     again = start("Slow", stop_timeout=20, **how).wait_ready()
     wait_until(lambda: len(said(again, "Slow")) + len(handled) == 30)
@@ -617,7 +617,7 @@ def test_who_needs_twisted_gets_one_clear_line(feed: Feed, folder: Path, start: 
     wait_until(lambda: said(hub, "First"))
     assert hub.stop() == 0
     assert told(hub).count("Twisted's reactor does not run here") == 1
-    assert told(hub).count("The plugin wants = wants:Some of moksha.consumer is left out") == 1
+    assert told(hub).count("The plugin wants = wants:Some of moksha.consumer is not loaded") == 1
     assert told(hub).count("moksha.wsgi needs moksha and Twisted, and this hub runs without them") == 1
 
 

@@ -247,7 +247,7 @@ def test_a_file_that_is_cut_off_gives_what_is_whole(
     path.write_text(path.read_text()[:-20] + '\n[]\n{"topic": 1, "body": null}\n')
     with Hub({**settings, "stop_timeout": 5}, [taker()], []) as hub:
         wait_until(lambda: len(hub.consumers[0].taken) == 2)
-    assert caplog.text.count("is no message and is left out") == 3
+    assert caplog.text.count("is not a message and is skipped") == 3
 
 
 def test_stop_is_called_last_and_may_fail(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
@@ -493,7 +493,7 @@ def test_half_a_line_of_a_crash_costs_no_other_message(
     with Hub(settings, [Fragile], [], retry_dead_letters=True) as hub:
         wait_until(lambda: hub.consumers[0].totals()["dead"] == 2)
         assert hub.consumers[0].tries == ["a", "b"]
-    assert caplog.text.count("is no message and is left out") == 1
+    assert caplog.text.count("is not a message and is skipped") == 1
 
 
 def test_a_dead_letter_that_can_not_be_written_is_said_to_be_lost(
@@ -533,4 +533,4 @@ def test_a_hub_logs_what_it_begins_with(
         hub.stop()
     with Hub(settings, [taker()], []):
         pass
-    assert "Made first handles 1 messages left from the last time" in caplog.text
+    assert "Made first handles 1 messages spooled by the last run" in caplog.text

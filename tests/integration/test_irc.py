@@ -242,7 +242,7 @@ def test_a_line_that_is_refused_is_told(
         ann.send(f"MODE {channel} +m")
         ann.wait_for(f"MODE {channel} :+m")
         client.notice(channel, "two")
-        wait_until(logged(caplog, "a line was refused"))
+        wait_until(logged(caplog, "the server rejected a line"))
 
 
 def test_killed_by_an_operator_it_comes_back(
@@ -267,10 +267,10 @@ def test_too_much_to_say(ircd: Ircd, ann: User, channel: str, nick: str, caplog:
         wait_until(lambda: f"message {49}" in texts(ann, channel, nick))
         said = texts(ann, channel, nick)
     assert said[0] == "* backlogged by 40 messages"
-    assert "* left out 10 messages" in said
+    assert "* dropped 10 messages" in said
     assert [line for line in said if not line.startswith("*")] == [f"message {number}" for number in range(10, 50)]
     assert logged(caplog, "too many messages wait: 1 dropped so far")()
-    assert client.left_out == 10
+    assert client.dropped == 10
 
 
 def test_stopped_with_a_backlog_it_says_what_it_can_and_counts_the_rest(

@@ -83,14 +83,14 @@ def test_a_server_that_nobody_vouches_for_is_told_nothing(
 ) -> None:
     trust = {"ssl_ca": proof.other_ca} if trusted == "other" else {}
     with Wiretap(proof.server.tls_port) as wire, speaking(wire.port, ssl=True, nickserv_password=PASSWORD, **trust):
-        wait_until(lambda: "the server's certificate is refused" in caplog.text)
+        wait_until(lambda: "the server's certificate is rejected" in caplog.text)
         wait_until(lambda: "the next try is in" in caplog.text)
         assert b"NICK" not in b"".join(wire.sent)
 
 
 def test_a_certificate_for_another_name_is_refused(proof: Proof, caplog: pytest.LogCaptureFixture) -> None:
     with speaking(proof.server.tls_port, network="localhost", ssl=True, ssl_ca=proof.ca):
-        wait_until(lambda: "the server's certificate is refused: Hostname mismatch" in caplog.text)
+        wait_until(lambda: "the server's certificate is rejected: Hostname mismatch" in caplog.text)
 
 
 def test_encryption_where_there_is_none(proof: Proof, caplog: pytest.LogCaptureFixture) -> None:

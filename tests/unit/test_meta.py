@@ -130,7 +130,7 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
     return install_it
 
 
-def test_a_plugin_that_fails_is_named_and_left_out(
+def test_a_plugin_that_fails_is_named_and_not_loaded(
     distribution: Callable[[str, str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["Good", "Incomplete", "BadPrefix", "Raises", "not_callable", "missing"]

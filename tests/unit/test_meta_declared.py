@@ -176,12 +176,12 @@ def test_where_the_files_are(declare: Declare, tmp_path: Path, caplog: pytest.Lo
         ("name: !!python/object/apply:os.system ['touch pwned']", "0.yaml:1: "),
     ],
 )
-def test_a_file_that_makes_no_sense_is_named_and_left_out(
+def test_a_file_that_makes_no_sense_is_named_and_not_loaded(
     declare: Declare, caplog: pytest.LogCaptureFixture, text: str, reason: str
 ) -> None:
     declare(text, "name: good\nmessages: [{subtitle: good}]")
     assert said("good.x")["subtitle"] == "good"
-    lines = [line for line in caplog.messages if "left out" in line]
+    lines = [line for line in caplog.messages if "not loaded" in line]
     assert len(lines) == bool(reason)
     assert reason in "".join(lines)
     assert all("0.yaml:" in line and "\n" not in line for line in lines)

@@ -106,7 +106,7 @@ def test_load_without_plugins() -> None:
         ("", "AttributeError("),
     ],
 )
-def test_a_failing_plugin_is_named_and_left_out(
+def test_a_failing_plugin_is_named_and_not_loaded(
     site: Path, caplog: pytest.LogCaptureFixture, text: str, reason: str
 ) -> None:
     name = f"plugin_{reason.partition('(')[0].lower()}"
@@ -117,7 +117,7 @@ def test_a_failing_plugin_is_named_and_left_out(
     [record] = caplog.records
     assert record.levelname == "ERROR"
     assert not record.exc_info
-    assert record.getMessage().startswith(f"The plugin bad = {name}:Thing of {GROUP} is left out: {reason}")
+    assert record.getMessage().startswith(f"The plugin bad = {name}:Thing of {GROUP} is not loaded: {reason}")
 
 
 def test_the_traceback_of_a_failing_plugin_is_there_for_who_debugs(
@@ -144,4 +144,4 @@ def test_a_broken_list_of_entry_points_costs_only_its_own_distribution(
         loaded = plugins.load(GROUP)
     assert [name for name, _ in loaded] == ["good"]
     [record] = caplog.records
-    assert record.getMessage().startswith("The entry_points.txt of broken is left out: ")
+    assert record.getMessage().startswith("The entry_points.txt of broken is not loaded: ")

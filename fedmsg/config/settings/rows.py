@@ -178,7 +178,7 @@ class WordsSettings(View):
 
     # fmt: off
     meta_processors = setting(TEXTS, ["/etc/fedmsg.meta.d"],
-        "Folders and YAML files that declare what messages say in words.", "meta", in_conf=False)
+        "Folders and YAML files that declare how messages are put into words.", "meta", in_conf=False)
     irc = setting(RECORDS, [], "The channels that the IRC bot speaks in, a dict for each.", "irc",
         # It has passwords in it.
         secret=True, check="fedmsg.irc.configuration:problems",
@@ -234,7 +234,7 @@ class HubSettings(View):
     stomp_heartbeat = setting(INTEGER, None, "How often it is asked for a sign of life.", "stomp", unit="milliseconds",
         in_conf=False)
     datagrepper_url = setting(TEXT, None, "A datagrepper that has what was missed while a consumer was down.", "hub")
-    skip_last_message = setting(BOOLEAN, False, "Whether the message in work at a crash is left out at the next start.",
+    skip_last_message = setting(BOOLEAN, False, "Whether the message in work at a crash is skipped at the next start.",
         "hub")
     status_directory = setting(FOLDER, None, "A folder in which each consumer notes the message it is at.", "hub",
         in_conf=False)
@@ -252,7 +252,7 @@ class HubSettings(View):
     consumer_queue_limit = setting(INTEGER, 10000, "How many messages may wait for one consumer.", "hub",
         unit="messages", in_conf=False, low=1)
     consumer_queue_policy = setting(TEXT, "block",
-        "What happens when so many wait: block stops receiving, drop leaves out the oldest and counts them.", "hub",
+        "What happens when so many wait: block stops receiving, drop drops the oldest and counts them.", "hub",
         in_conf=False, choices=("block", "drop"))
     consume_retries = setting(INTEGER, 0, "How often a message whose handling failed is tried again.", "hub",
         unit="tries", in_conf=False)
@@ -279,7 +279,7 @@ class HubSettings(View):
     websocket_client2server = setting(BOOLEAN, False,
         "Whether messages that WebSocket clients send go to the consumers of the hub.", "hub",
         name="moksha.livesocket.websocket.client2server", in_conf=False)
-    metrics_port = setting(INTEGER, None, "The port on which a daemon serves figures for Prometheus.", "hub",
+    metrics_port = setting(INTEGER, None, "The port on which a daemon serves metrics for Prometheus.", "hub",
         in_conf=False, high=65535)
     metrics_interface = setting(TEXT, "127.0.0.1", "The address on which it serves them.", "hub", in_conf=False,
         needed_later=True)

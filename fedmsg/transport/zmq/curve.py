@@ -96,7 +96,7 @@ def _load(path: str, setting: str, *, secret: bool) -> tuple[bytes, bytes]:
             f"{setting}: {path} is no CURVE key file: {error}; fedmsg-certs curve makes one"
         ) from error
     if secret and mode & _OTHERS_MODE:
-        log.warning("others can read the key %s: chmod 0600 it, and think of replacing it", path)
+        log.warning("other users can read the key %s: chmod 0600 it, and consider a new key", path)
     if secret and not private:
         raise RefusedAtStart(f"{setting}: {path} has no secret key in it: name the file that ends in .key_secret")
     return public, private or b""
@@ -270,5 +270,5 @@ class Guard(ServiceThread):
             path = os.path.join(folder, name)
             try:
                 yield _read_key_file(path)[0]
-            except Exception as error:  # noqa: BLE001 - a broken file leaves itself out and no other
-                self.rejections.report("key file", f"the CURVE key {path} is left out: {error}", path)
+            except Exception as error:  # noqa: BLE001 - a broken file affects no other
+                self.rejections.report("key file", f"the CURVE key {path} is ignored: {error}", path)

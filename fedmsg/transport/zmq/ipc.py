@@ -109,7 +109,7 @@ def _alone(folder: str) -> Iterator[None]:
         return
     try:
         if not _lock(descriptor):
-            log.warning("%s: another process holds a lock of this folder; going on without it", folder)
+            log.warning("%s: another process holds a lock of this folder; continuing without the lock", folder)
         yield
     finally:
         os.close(descriptor)

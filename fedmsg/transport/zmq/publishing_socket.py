@@ -23,7 +23,7 @@ from fedmsg.transport.zmq import contexts
 from fedmsg.transport.zmq.monitor import DISCONNECTED, HANDSHAKE_SUCCEEDED, READ_LIMIT, Monitor
 from fedmsg.transport.zmq.sockets import Context, Socket
 
-__all__ = ["HandoverLog", "PublishingSocket", "forget", "watch"]
+__all__ = ["PublishingSocket", "SendLog", "forget", "watch"]
 
 log = logging.getLogger("fedmsg.transport")
 
@@ -34,7 +34,7 @@ _POLLIN = int(zmq.POLLIN)
 _EVENTS = int(zmq.EVENTS)
 
 
-class HandoverLog:
+class SendLog:
     """Counts the messages sent on a socket, and how many of them are recent.
 
     So many are lost with a connection that breaks: those sent lately.
@@ -117,7 +117,7 @@ class PublishingSocket:
         self.connections = 0
         self.lost = 0
         self.broken = False
-        self.handed = HandoverLog(window)
+        self.sent = SendLog(window)
         self._manual = manual
         self._closing = False
         self._monitor = Monitor(context, socket, HANDSHAKE_SUCCEEDED | DISCONNECTED)
@@ -132,7 +132,7 @@ class PublishingSocket:
         self.broken = True
         send(topic, _MORE)
         send(body)
-        self.handed.add(now)
+        self.sent.add(now)
         self.broken = False
 
     def covers(self, topic: bytes) -> bool:
@@ -178,12 +178,12 @@ class PublishingSocket:
         self.connections = max(0, self.connections - 1)
         # A bound socket serves others on, and a relay that withdrew had taken everything before it went.
         if self._manual and self.subscriptions:
-            recent = self.handed.recent(now)
+            recent = self.sent.recent(now)
             if recent:
                 log.warning("about %d messages may be lost: the connection to %s broke", recent, self.address)
                 self.lost += recent
         if self._manual:
-            self.handed.forget()
+            self.sent.forget()
             self._set_subscriptions(set())
 
     def _read_subscriptions(self) -> int:
@@ -239,8 +239,8 @@ class PublishingSocket:
         """Count what could not be delivered before it was closed."""
         if not self._manual or (self.connections and in_time):
             return
-        left = self.handed.recent(now) if self.connections else self.handed.count
-        self.handed.forget()
+        left = self.sent.recent(now) if self.connections else self.sent.count
+        self.sent.forget()
         if left:
             log.warning("about %d messages may be lost: %s did not take them in time", left, self.address)
             self.lost += left

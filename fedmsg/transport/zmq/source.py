@@ -158,7 +158,7 @@ class Source(Closeable):
             try:
                 self._connect(self._names[resolved.address], resolved)
             except ConfigError as error:
-                log.error("%s; it is left out", error)
+                log.error("%s; this address is ignored", error)
                 failed = error
         return failed
 

@@ -109,7 +109,7 @@ class Upstream:
             try:
                 connections.add(self._names[resolved.address], resolved)
             except ConfigError as error:
-                log.error("%s; it is left out", error)
+                log.error("%s; this address is ignored", error)
                 failed.append(error)
         if failed and len(failed) == len(self._names):
             raise failed[0]
@@ -151,7 +151,7 @@ class Upstream:
         found = False
         for resolved in resolver.ready():
             if self._leads_back(resolved.address):
-                log.error("%s; it is left out", self._loop(resolved.address))
+                log.error("%s; this address is ignored", self._loop(resolved.address))
             else:
                 self._resolved.put(resolved)
                 found = True

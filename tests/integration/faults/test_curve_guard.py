@@ -121,7 +121,7 @@ def test_curve_guard_rejects_strangers_when_a_key_file_breaks(
         # Control: the other file in the folder counts.
         assert clients.admitted(running.inbound[0], "web")
         assert running.running
-    assert f"the CURVE key {keys.publishers}/broken.key is left out: " in caplog.text
+    assert f"the CURVE key {keys.publishers}/broken.key is ignored: " in caplog.text
 
 
 def test_curve_guard_rejects_all_when_its_folder_is_gone(

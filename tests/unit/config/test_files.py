@@ -129,7 +129,7 @@ def test_a_file_that_everybody_may_write() -> None:
     found, problems = read(folder(os.path.dirname(path)))
     way_out = "allow it with FEDMSG_ALLOW_INSECURE_CONFIG=1 or --allow-insecure-config"
     assert found == []
-    assert problems == [f"{path}: everybody may write to it; run 'chmod o-w {path}', or {way_out}"]
+    assert problems == [f"{path}: all users may write to it; run 'chmod o-w {path}', or {way_out}"]
 
 
 @pytest.mark.usefixtures("_open_to_all")
@@ -245,7 +245,7 @@ def test_reader_ends_in_a_circle_of_links() -> None:
 
 
 def make_config_map(path: str) -> None:
-    """Make a folder as Kubernetes does: links, and everybody may write."""
+    """Make a folder as Kubernetes does: links, and all users may write."""
     write(f"{path}/..2026/a.py", {"x": 1})
     os.symlink("..2026", f"{path}/..data")
     os.symlink("..data/a.py", f"{path}/a.py")
@@ -268,7 +268,7 @@ def test_reader_reads_a_config_map(is_read_only: bool, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "fstatvfs", mounted)
     found, problems = read(folder("map"))
     assert found == ([1] if is_read_only else [])
-    assert ["everybody may write to it; run 'chmod o-w" in problem for problem in problems] == [True] * (
+    assert ["all users may write to it; run 'chmod o-w" in problem for problem in problems] == [True] * (
         not is_read_only
     )
 
@@ -289,7 +289,7 @@ def test_reader_reads_a_config_map_on_a_real_mount(option: str, status: int) -> 
     if "unshare" in ended.stderr or "mount:" in ended.stderr:
         is_missing(f"the right to mount (root): {ended.stderr}")
     assert (ended.returncode, ended.stdout) == (status, "" if status else "1\n"), ended.stderr
-    assert ("everybody may write to it" in ended.stderr) is bool(status)
+    assert ("all users may write to it" in ended.stderr) is bool(status)
 
 
 @pytest.mark.usefixtures("_open_to_all")

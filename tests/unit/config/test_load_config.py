@@ -385,7 +385,7 @@ def _open_to_all() -> Iterator[None]:
 @pytest.mark.usefixtures("_open_to_all")
 def test_insecure_files_are_read_when_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     os.chmod(write("fedmsg.d/a.py", {"x": 1}), 0o666)
-    with pytest.raises(ConfigError, match=r"everybody may write to it; run 'chmod o-w .*a\.py'"):
+    with pytest.raises(ConfigError, match=r"all users may write to it; run 'chmod o-w .*a\.py'"):
         fedmsg_load()
     assert load(allow_insecure=True)["x"] == 1
     forget()

@@ -81,9 +81,9 @@ def test_on_a_stand_in_hub_no_connection_is_opened() -> None:
     assert (consumer.die, consumer.unsaid) == (True, 0)
 
 
-def test_an_entry_without_a_channel_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_entry_without_a_channel_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
     ircbot.IRCBotConsumer(StandIn(irc=[{"channel": "news", "colour": "blue"}, {"network": "irc.libera.chat"}]))
-    assert "irc: the entry 2 has no channel, and is left out" in caplog.text
+    assert "irc: the entry 2 has no channel and is ignored" in caplog.text
     assert "irc: the entry for 'news': 'colour' is unknown and ignored" in caplog.text
 
 

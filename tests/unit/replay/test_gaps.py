@@ -97,7 +97,7 @@ def test_a_gap_is_filled_in_order(filler: GapFiller) -> None:
     assert filler.counts == {"asked": 4, "replayed": 2492}
 
 
-def test_what_comes_late_of_a_filled_gap_is_left_out(filler: GapFiller, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_comes_late_of_a_filled_gap_is_dropped(filler: GapFiller, caplog: pytest.LogCaptureFixture) -> None:
     drive(filler, numbered(1))
     drive(filler, numbered(10), server())
     assert [drive(filler, numbered(number)) for number in (2, 9, 10)] == [[], [], []]
@@ -305,16 +305,16 @@ def test_a_store_that_was_made_anew_is_followed(filler: GapFiller, caplog: pytes
     drive(filler, numbered(900))
     anew = server(last=2)
     assert numbers(drive(filler, numbered(2), anew)) == [2]
-    assert "have begun anew" in caplog.text
+    assert "have started again from a lower one" in caplog.text
     assert numbers(drive(filler, numbered(3))) == [3]
 
 
-def test_a_repetition_is_asked_about_and_left_out_and_not_again_soon(
+def test_a_duplicate_is_asked_about_and_dropped_and_not_again_soon(
     filler: GapFiller, caplog: pytest.LogCaptureFixture
 ) -> None:
     drive(filler, numbered(900))
     assert drive(filler, numbered(2), server()) == []
-    assert "left out as a repetition" in caplog.text
+    assert "dropped as a duplicate" in caplog.text
     assert drive(filler, numbered(3)) == []
     assert drive(filler, numbered(900)) == []
     assert filler.counts["repeated"] == 3

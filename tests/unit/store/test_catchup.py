@@ -282,7 +282,7 @@ def test_it_is_stopped_from_elsewhere(server: DatagrepperServer) -> None:
     stopper.join()
     assert datagrepper.stopped
     assert server.pages == [1, 2]
-    with pytest.raises(HttpError, match="it was stopped"):
+    with pytest.raises(HttpError, match="the request was stopped"):
         next(datagrepper.read(T, END))
     assert server.pages == [1, 2]
 

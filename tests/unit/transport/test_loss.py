@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How many messages were handed over lately."""
+"""How many messages were sent lately."""
 
 from __future__ import annotations
 
-from fedmsg.transport.zmq.publishing_socket import HandoverLog
+from fedmsg.transport.zmq.publishing_socket import SendLog
 
 
-def test_nothing_was_handed_over() -> None:
-    assert HandoverLog(2.0).recent(100.0) == 0
+def test_nothing_was_sent() -> None:
+    assert SendLog(2.0).recent(100.0) == 0
 
 
 def test_only_the_window_counts() -> None:
-    log = HandoverLog(2.0)
+    log = SendLog(2.0)
     for second in range(10):
         for _ in range(5):
             log.add(100.0 + second)
@@ -21,7 +21,7 @@ def test_only_the_window_counts() -> None:
 
 
 def test_a_message_of_long_ago_is_not_recent() -> None:
-    log = HandoverLog(2.0)
+    log = SendLog(2.0)
     log.add(100.0)
     assert log.recent(100.1) == 1
     assert log.recent(102.04) == 1
@@ -29,7 +29,7 @@ def test_a_message_of_long_ago_is_not_recent() -> None:
 
 
 def test_entries_do_not_pile_up() -> None:
-    log = HandoverLog(2.0)
+    log = SendLog(2.0)
     for step in range(100_000):
         log.add(100.0 + step / 1000)
     assert len(log._entries) < 60
@@ -37,7 +37,7 @@ def test_entries_do_not_pile_up() -> None:
 
 
 def test_what_is_accounted_for_is_forgotten() -> None:
-    log = HandoverLog(2.0)
+    log = SendLog(2.0)
     log.add(100.0)
     log.forget()
     assert log.recent(100.1) == 0

@@ -343,8 +343,8 @@ def test_source_leaves_out_an_endpoint_that_can_not_be_connected_to(
         socket.send_multipart([b"a", body("a")])
         assert take(source, 1)[0][0] == "one"
     assert (
-        "endpoints['all']: tcp://*:1 can't be connected to: Invalid argument (addr='tcp://*:1'); it is left out"
-        in caplog.text
+        "endpoints['all']: tcp://*:1 can't be connected to: Invalid argument (addr='tcp://*:1'); "
+        "this address is ignored" in caplog.text
     )
 
 

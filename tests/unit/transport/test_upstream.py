@@ -229,14 +229,14 @@ def test_no_loop() -> None:
         assert Upstream({}, [("x", address)], port).addresses == [address]
 
 
-def test_a_loop_that_shows_itself_late_is_left_out(
+def test_a_loop_that_shows_itself_late_is_ignored(
     names_that_are_found_late: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
     upstream = Upstream({}, [("x", f"tcp://localhost:{port}")], port)
     with Forwarder({}, [], [f"tcp://127.0.0.1:{port}"], limit=1, upstream=upstream):
         names_that_are_found_late()
-        wait_until(lambda: "it is left out" in caplog.text)
+        wait_until(lambda: "this address is ignored" in caplog.text)
     assert upstream.connected == []
 
 
