@@ -21,6 +21,8 @@ from typing import IO, Any
 import hypothesis
 import pytest
 
+from fedmsg.testing import wait_until
+
 # The longest id of one set of parameters, and what an id may not contain: addresses of objects, nested data, lines.
 ID_LENGTH = 120
 PART_LENGTH = 40
@@ -125,14 +127,18 @@ def _locked(turn: IO[str], kind: int, gate: IO[str]) -> Iterator[None]:
 
 def _wait_for(file: IO[str], kind: int) -> None:
     """Lock a file; fail where what holds it does not end, since the timeout of a test begins after this."""
-    deadline = time.monotonic() + TURN_TIMEOUT_S
-    while True:
+
+    def is_locked() -> bool:
         try:
-            return fcntl.flock(file, kind | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                pytest.exit(f"no turn within {TURN_TIMEOUT_S} s: another worker holds {file.name}", returncode=1)
-            time.sleep(0.01)
+            return False
+        return True
+
+    try:
+        wait_until(is_locked, TURN_TIMEOUT_S)
+    except TimeoutError:
+        pytest.exit(f"no turn within {TURN_TIMEOUT_S} s: another worker holds {file.name}", returncode=1)
 
 
 # ------------------------------------------------------------------ the end of the process
