@@ -270,6 +270,8 @@ class ServiceThread(Closeable):
         self._daemon = daemon
         self._outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._is_ready = self._has_started = self._has_ended = self._is_abandoned = False
+        # Whether `start` was interrupted; if the thread does not run yet, it never will.
+        self._is_cancelled = self._has_run = False
         self._thread: threading.Thread | None = None
         # Held until the thread has ended.
         self._end_lock = threading.Lock()
@@ -305,6 +307,7 @@ class ServiceThread(Closeable):
             if error is not None:
                 raise error
         except BaseException:
+            self._is_cancelled = True
             self.close()
             raise
 
@@ -320,8 +323,10 @@ class ServiceThread(Closeable):
 
     def _run(self) -> None:
         self._thread = threading.current_thread()
+        self._has_run = True
         try:
-            self.run()
+            if not self._is_cancelled:
+                self.run()
             self.ready()
         except BaseException as error:
             if self._is_ready:
@@ -338,7 +343,8 @@ class ServiceThread(Closeable):
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._has_started and not self._has_ended
+        is_coming = self._has_started and not self._is_cancelled
+        return (self._has_run or is_coming) and not self._has_ended
 
     @property
     def is_current(self) -> bool:
