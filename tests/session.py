@@ -27,7 +27,7 @@ PART_LENGTH = 40
 _UNSTABLE = re.compile(r"0x[0-9a-f]{6,}|[{}\"\n]|\\n")
 
 # How long a process may go on after its last test.
-EXIT_TIMEOUT_S = float(os.environ.get("FEDMSG_TESTS_EXIT_TIMEOUT", "60"))
+EXIT_TIMEOUT_S = float(os.environ.get("FEDMSG_TESTS_EXIT_TIMEOUT", "30"))
 
 # Compiled files are kept whatever the environment says: else each process that a test starts compiles fedmsg again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
