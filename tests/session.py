@@ -29,7 +29,7 @@ PART_LENGTH = 40
 _UNSTABLE = re.compile(r"0x[0-9a-f]{6,}|[{}\"\n]|\\n")
 
 # How long a process may go on after its last test.
-EXIT_TIMEOUT_S = float(os.environ.get("FEDMSG_TESTS_EXIT_TIMEOUT", "60"))
+EXIT_TIMEOUT_S = float(os.environ.get("FEDMSG_TESTS_EXIT_TIMEOUT", "30"))
 
 # How long a test waits for its turn: longer than the tests of another worker that run alone take together.
 TURN_TIMEOUT_S = 900.0

@@ -11,12 +11,22 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:  # a relay starts without the 5 ms that it takes to load
     from pathlib import Path
 
-__all__ = ["ExchangedFile", "Stamp", "append", "is_trusted", "process_name", "read_trusted", "replace", "stamp"]
+__all__ = [
+    "ExchangedFile",
+    "Stamp",
+    "append",
+    "is_trusted",
+    "open_regular",
+    "process_name",
+    "read_trusted",
+    "replace",
+    "stamp",
+]
 
 #: What changes when a file does.
 Stamp = tuple[int, int, int, int]
@@ -41,6 +51,19 @@ def is_trusted(status: os.stat_result) -> bool:
     return status.st_uid in {0, os.geteuid()} and not status.st_mode & stat.S_IWOTH
 
 
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file to read it, without following a link and without waiting for the writer of a named pipe.
+
+    Raises:
+        OSError: It can't be read, or is something else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(descriptor, "rb")
+
+
 def read_trusted(path: str | Path, most: int) -> bytes:
     """Read a file that only root and the user of this process can have written.
 
@@ -48,12 +71,8 @@ def read_trusted(path: str | Path, most: int) -> bytes:
         PermissionError: Others can write it.
         OSError: It can't be read, is not a regular file, or is larger.
     """
-    # Not to wait for the writer of a named pipe.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    with open_regular(path) as file:
+        status = os.fstat(file.fileno())
         if not is_trusted(status):
             raise PermissionError(
                 errno.EPERM,

@@ -279,6 +279,8 @@ class ServiceThread(Closeable):
         self._daemon = daemon
         self._outcome = _answer()
         self._is_ready = self._has_started = self._has_ended = self._is_abandoned = False
+        # Whether `start` was interrupted; if the thread does not run yet, it never will.
+        self._is_cancelled = self._has_run = False
         self._thread: threading.Thread | None = None
         # Held until the thread has ended.
         self._end_lock = threading.Lock()
@@ -314,6 +316,7 @@ class ServiceThread(Closeable):
             if error is not None:
                 raise error
         except BaseException:
+            self._is_cancelled = True
             self.close()
             raise
 
@@ -329,8 +332,10 @@ class ServiceThread(Closeable):
 
     def _run(self) -> None:
         self._thread = threading.current_thread()
+        self._has_run = True
         try:
-            self.run()
+            if not self._is_cancelled:
+                self.run()
             self.ready()
         except BaseException as error:
             if self._is_ready:
@@ -347,7 +352,8 @@ class ServiceThread(Closeable):
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._has_started and not self._has_ended
+        is_coming = self._has_started and not self._is_cancelled
+        return (self._has_run or is_coming) and not self._has_ended
 
     @property
     def is_current(self) -> bool:

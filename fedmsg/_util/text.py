@@ -152,11 +152,18 @@ class SafeFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as text."""
-        text = self.inner.format(record)
-        if len(text) > _MAX_RECORD_CHARACTERS:
-            half = _MAX_RECORD_CHARACTERS // 2
-            text = f"{text[:half]}\n... {len(text) - _MAX_RECORD_CHARACTERS} characters left out ...\n{text[-half:]}"
-        return safe_block(text).replace("\n", "\n    ")
+        text = safe_block(_shortened(self.inner.format(record)))
+        # What is spelt out, or indented, is longer than it was.
+        return _shortened(text.replace("\n", "\n    "))
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of a record that is too long."""
+    if len(text) <= _MAX_RECORD_CHARACTERS:
+        return text
+    half = _MAX_RECORD_CHARACTERS // 2
+    left_out = len(text) - 2 * half
+    return f"{text[:half].rstrip()}\n    ... {left_out} characters left out ...\n    {text[-half:]}"
 
 
 def protect_handlers() -> None:

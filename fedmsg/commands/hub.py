@@ -86,8 +86,12 @@ class HubCommand(BaseCommand):
 
     def run(self) -> None:
         """Run the hub until SIGTERM or SIGINT."""
-        if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < _FILES:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard != resource.RLIM_INFINITY and hard < _FILES:
             self.set_rlimit_nofiles()
+        elif soft != resource.RLIM_INFINITY and soft < _FILES:
+            # The hard limit stays: with thousands of endpoints it is needed.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
         consumers = self._named_consumers()
         if self.config["retry_dead_letters"] and not self.config.get("dead_letter_directory"):
             raise ConfigError("--retry-dead-letters needs dead_letter_directory: set it to the folder they are in")

@@ -127,7 +127,9 @@ class Hub:
         self._stopping = False
         self._outcome: Outcome | None = None
         self._retry_dead_letters = retry_dead_letters
-        self._ending = threading.Lock()
+        # The thread that stops it, and the lock that is held to become that.
+        self._stopper: int | None = None
+        self._stopper_lock = threading.Lock()
         self._fork_guard = ForkGuard()
         self._construct(consumers, producers)
         self._consumer_runners = [consumers_.runner_of(one) for one in self.consumers if isinstance(one, Consumer)]
@@ -321,8 +323,8 @@ class Hub:
     def stop(self, timeout: float | None = None) -> Outcome:
         """Receive no more, let the consumers work on for a while, keep what is left; return what became of it.
 
-        A second call does nothing, nor does one in a forked child: the hub is its parent's. What the hub has ended
-        with before is raised.
+        A second call does nothing, unless an interrupt has ended the first one, nor does one in a forked child: the
+        hub is its parent's. What the hub has ended with before is raised.
 
         Args:
             timeout: Seconds for all of it; ``stop_timeout`` when not given.
@@ -330,9 +332,14 @@ class Hub:
         limit = float(settings.get(self.config, "stop_timeout") if timeout is None else timeout)
         if self._fork_guard.is_child:
             return Outcome({}, True, [])
-        if not self._ending.acquire(blocking=False):
+        with self._stopper_lock:
+            if self._stopper is None:
+                self._stopper = threading.get_ident()
+        if self._stopper != threading.get_ident():
             self._wait_for_other_stop(time.monotonic() + 2 * limit)
             return self._outcome or Outcome({}, True, [])
+        if self._outcome is not None:
+            return self._outcome
         moksha.clear_running(self)
         self._outcome = self._stop(time.monotonic(), limit)
         if self._loop.failure is not None:

@@ -131,9 +131,10 @@ class _Worker(ServiceThread):
             if not self._handle_first():
                 return
         else:
-            self._first_waker.poll()
+            while not self._first_waker.poll(_IDLE_CHECK_S) and not self.stopping:
+                pass
         most = 1
-        while not self._handler.cut:
+        while not self._handler.cut and not self.stopping:
             # Read first, so that what arrives before the end is not left.
             finishing = runner.finishing
             batch.at = 0
@@ -243,6 +244,8 @@ class ConsumerRunner:
         self._reported = 0
         self._wakers: list[Waker] = []
         self._workers: list[_Worker] = []
+        self._rest: list[Any] = []
+        self._outcome: RunOutcome | None = None
 
     @property
     def hooks(self) -> RunnerHooks:
@@ -337,18 +340,24 @@ class ConsumerRunner:
         self.handler.cut = True
 
     def stop(self, deadline: float) -> RunOutcome:
-        """Stop the workers, until a time on the clock of `time.monotonic`, and spool what is left."""
-        self.finish()
-        self.cut()
-        stuck = [] if self.wait(deadline) else [line for worker in self._workers for line in worker.describe_stuck()]
-        rest = [item for worker in self._workers for item in worker.rest()] + self.queue.rest()
-        lost = self._keep(rest)
+        """Stop the workers, until a time on the clock of `time.monotonic`, and spool what is left.
+
+        Called again after an interrupt, it goes on, and does not replace the spool by one that has less in it.
+        """
+        if self._outcome is None:
+            self.finish()
+            self.cut()
+            ended = self.wait(deadline)
+            stuck = [] if ended else [line for worker in self._workers for line in worker.describe_stuck()]
+            self._rest += [item for worker in self._workers for item in worker.rest()]
+            self._rest += self.queue.rest()
+            self._outcome = RunOutcome(len(self._rest), self._keep(self._rest), stuck)
         self.acknowledgements.close()
         for worker in self._workers:
             worker.abandon()
         for waker in self._wakers:
             waker.close()
-        return RunOutcome(len(rest), lost, stuck)
+        return self._outcome
 
     def _keep(self, rest: list[Any]) -> int:
         """Spool what was not handled, unless its source still has it; return how many messages are lost."""

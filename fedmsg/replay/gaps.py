@@ -89,7 +89,10 @@ class GapFiller:
             )  # fmt: skip
         if (number == last + 1 or last < 0) and number < service.ahead_start and not service.is_unknown(message):
             # What nearly all messages are.
-            self.numbers[name] = number
+            if last < 0:
+                service.begin(number, message)
+            else:
+                self.numbers[name] = number
             return (message,)
         return service.take(number, message)
 

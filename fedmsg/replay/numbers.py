@@ -69,6 +69,8 @@ class ServiceNumbers:
         self._check_at: dict[object, float] = {}
         self.ahead_start = math.inf
         self._history = open_history(name, self.is_live)
+        # The first of all messages, until the server has confirmed it.
+        self._first: Message | None = None
         # The message that is being taken, and whether the server has it under its number.
         self._live: Message = {}
         self._live_number = -1
@@ -91,10 +93,11 @@ class ServiceNumbers:
 
     def is_live(self, message: Message) -> bool:
         """Return whether a replayed message is the one that is being taken."""
-        live = self._live
-        return number_of(message) == self._live_number and all(
-            message.get(key) == live.get(key) for key in ("msg_id", "signature", "topic")
-        )
+        return number_of(message) == self._live_number and _is_same(message, self._live)
+
+    def begin(self, number: int, message: Message) -> None:
+        """Count the number of the first message."""
+        self._last, self._first = number, _envelope(message)
 
     def take(self, number: int, message: Message) -> Iterator[Message]:
         """Yield what is to be passed on now that a message has come."""
@@ -119,7 +122,10 @@ class ServiceNumbers:
 
     def _is_new(self, number: int) -> bool:
         """Return whether a message is to be passed on that is not behind a gap, and count its number."""
-        if self._last < 0 or number == self._last + 1:
+        if self._last < 0:
+            self.begin(number, self._live)
+            return True
+        if number == self._last + 1:
             self._last = number
             return True
         if number == self._last or _find(self._replayed, number) or _find(self._ahead, number):
@@ -267,26 +273,33 @@ class ServiceNumbers:
 
         Where a low number can't be explained, the server is asked, now and then, whether it still
         has the last one: a store that was lost and made anew has not, and receivers would drop
-        all that comes from there, for ever.
+        all that comes from there, for ever. A number that no other one has followed, and that the server
+        does not confirm, may be that of a stranger.
         """
-        last = self._last
-        if not self._is_due("again"):
-            return False
-        frames, error = self._history.look_up(last)
-        if not frames and error is None:
-            log.error(
-                "the replay server of %s no longer has number %d, and number %d has come: "
-                "its numbers have started again from a lower one, and some messages may be lost",
-                self._name, last, number,
-            )  # fmt: skip
-            for intervals in (self._replayed, self._ahead, self._holes, self._doubtful):
-                intervals.clear()
-            self.ahead_start = math.inf
-            self._last = number
+        last, is_asked = self._last, self._is_due("again")
+        if is_asked:
+            frames, error = self._history.look_up(last)
+            if not frames and error is None:
+                log.error(
+                    "the replay server of %s no longer has number %d, and number %d has come: "
+                    "its numbers have started again from a lower one, and some messages may be lost",
+                    self._name, last, number,
+                )  # fmt: skip
+                for intervals in (self._replayed, self._ahead, self._holes, self._doubtful):
+                    intervals.clear()
+                self.ahead_start = math.inf
+                self._last = number
+                return True
+            if self._first is not None and any(_is_same(one, self._first) for one in frames):
+                self._first = None
+        if self._first is not None and number_of(self._first) == last:
+            self._uncounted.add(message_key(self._first))
+            self.begin(number, self._live)
             return True
-        log.warning(
-            "message number %d of %s has come after number %d: dropped as a duplicate", number, self._name, last
-        )
+        if is_asked:
+            log.warning(
+                "message number %d of %s has come after number %d: dropped as a duplicate", number, self._name, last
+            )
         return False
 
 
@@ -297,6 +310,11 @@ def _find(intervals: Iterable[_Interval], number: int) -> _Interval | None:
 
 def _is_wrapped(message: Message) -> bool:
     return "msg" not in message and "seq_id" not in message and isinstance(message.get("body"), dict)
+
+
+def _is_same(one: Message, other: Message) -> bool:
+    """Return whether two envelopes are copies of one message."""
+    return all(one.get(key) == other.get(key) for key in ("msg_id", "signature", "topic"))
 
 
 def _envelope(message: Message) -> Message:

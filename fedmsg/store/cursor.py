@@ -34,6 +34,8 @@ __all__ = ["POST", "PRE", "Handled", "Status", "StatusFile", "parse"]
 PRE, POST = "pre", "post"
 # Far more than a status with the largest message that is allowed by default.
 _FILE_MAX_BYTES = 128 * 1024 * 1024
+# 2000-01-01: no bus is older.
+_EARLIEST = 946_684_800
 # The clock of a publisher may be ahead or behind by so many seconds.
 _CLOCK_AHEAD = 300
 _CLOCK_BEHIND = 3600
@@ -61,7 +63,7 @@ class Status(NamedTuple):
     def timestamp(self) -> float | None:
         """The time to catch up from, in seconds since the epoch, if there is one."""
         found = self.body.get("timestamp") if self.received is None else self.received
-        return found if is_time(found) else None
+        return found if is_time(found) and found >= _EARLIEST else None
 
     @property
     def msg_id(self) -> str | None:
@@ -205,7 +207,7 @@ class StatusFile:
         if self.handled is not None:
             key = message_key(body) if isinstance(body.get("msg_id"), str) else None
             now, when = time.time(), body.get("timestamp")
-            if not is_time(when, now + _CLOCK_AHEAD):
+            if not is_time(when, now + _CLOCK_AHEAD) or when < _EARLIEST:
                 self._events.report(
                     "time", f"a message has an impossible time, {when!r}: the time of its receipt is used"
                 )
@@ -215,6 +217,8 @@ class StatusFile:
                 received = self._latest
             else:
                 self._latest = max(self._latest or 0, min(when, now))
+                # Others may have published since, by clocks that are not ahead.
+                received = now if when > now else None
         noted = b"" if received is None else b',"received":%d' % received
         return _InWork(body.get("msg_id"), _encoded(message), key, noted)
 

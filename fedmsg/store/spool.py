@@ -7,6 +7,7 @@ can write to is not believed: its messages are checked again before they are han
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -110,7 +111,7 @@ class _MessageFile:
             UnicodeDecodeError: It is not UTF-8.
         """
         found = []
-        with path.open(encoding="utf-8") as lines:
+        with io.TextIOWrapper(files.open_regular(path), encoding="utf-8") as lines:
             trusted = files.is_trusted(os.fstat(lines.fileno()))
             if not trusted:
                 log.warning("%s can be written by others: its messages are checked again", path)

@@ -82,6 +82,20 @@ def test_man_pages_have_all_parts(site: Path) -> None:
     assert missing == []
 
 
+def test_shell_completion_is_for_all_commands() -> None:
+    ((_, code),) = blocks(DOCS / "reference" / "commands" / "index.rst", "bash")
+    script = f"{code}\ncomplete -p"
+    done = subprocess.run(
+        ["/bin/bash", "--norc", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "FEDMSG_CONFIG": os.devnull},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(line.split()[-1] for line in done.stdout.splitlines() if "fedmsg" in line) == COMMANDS
+
+
 def test_extras_are_described(site: Path) -> None:
     text = text_of(site / "html" / "howto" / "extras.html").split()
     extras = importlib.metadata.distribution("fedmsg").metadata.get_all("Provides-Extra") or []

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,32 @@ def test_the_one_in_hand_is_finished_and_the_rest_kept(feed: Feed, tmp_path: Pat
     assert handled + said(rows) == list(range(50))
     assert outcome.left == {"Slow": 50 - len(handled)}
     assert outcome.kept
+
+
+def test_a_stop_that_was_interrupted_is_finished_by_the_next(feed: Feed, gate: Gate, tmp_path: Path) -> None:
+    interrupts = [KeyboardInterrupt]
+
+    def stop(_self: Taker) -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    settings = {**feed.config, "state_directory": str(tmp_path), "stop_timeout": 2}
+    hub = Hub(settings, [gate.consumer(stop=stop, name="Kept")], []).start()
+    feed.wait()
+    for number in range(5):
+        feed.send("shop", number)
+    wait_until(lambda: gate.inside.is_set() and hub.consumers[0].incoming.received == 5)
+    with pytest.raises(KeyboardInterrupt):
+        hub.stop()
+    (rows,) = files(tmp_path).values()
+    assert said(rows) == [0, 1, 2, 3, 4]
+    start = time.monotonic()
+    outcome = hub.stop()
+    # It does not wait for the first call, which has ended; and what that has kept is still there.
+    assert time.monotonic() - start < 4
+    assert (outcome.left, outcome.kept) == ({"Kept": 5}, True)
+    assert files(tmp_path) == {next(iter(files(tmp_path))): rows}
+    assert hub.stop() is outcome
 
 
 def test_the_rest_is_handled_first_next_time(feed: Feed, gate: Gate, tmp_path: Path) -> None:

@@ -60,6 +60,13 @@ def test_systemd_rates_the_sandbox_as_safe() -> None:
     assert run.returncode == 0, run.stdout[-500:] + run.stderr
 
 
+def test_units_have_memory_limits() -> None:
+    sizes = {"M": 2**20, "G": 2**30}
+    for unit in UNITS:
+        high, most = (service(unit).get(key, "0M") for key in ("MemoryHigh", "MemoryMax"))
+        assert 0 < int(high[:-1]) * sizes[high[-1]] < int(most[:-1]) * sizes[most[-1]], unit.name
+
+
 def test_units_notify_and_end_in_time() -> None:
     stop_timeout = settings.get({}, "stop_timeout")
     for keys in map(service, UNITS):

@@ -97,6 +97,7 @@ class Connections(Closeable):
         *,
         key: str = "",
     ) -> None:
+        self._closed = True  # until there is something to close
         self.by_descriptor: dict[int, Endpoint] = {}
         self._socket = socket
         self._config = config
@@ -108,6 +109,7 @@ class Connections(Closeable):
         # An administrator can turn reconnecting off.
         self._reopens = settings.get(config, "zmq_reconnect_ivl") > 0
         self.monitor = Monitor(context, socket, _EVENTS)
+        self._closed = False
 
     def add(self, name: str, resolved: Resolved) -> Endpoint:
         """Connect to one more endpoint.

@@ -214,8 +214,7 @@ def remembered(config: Mapping[str, Any], address: str) -> int:
     if not path:
         return 0
     try:
-        with open(path, encoding="utf-8") as file:
-            known = json.loads(file.read(_FILE_MAX_BYTES))
+        known = json.loads(files.read_trusted(path, _FILE_MAX_BYTES))
         count = known["subscribers"] if known["address"] == address else 0
     except FileNotFoundError:
         return 0

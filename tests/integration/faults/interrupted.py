@@ -12,14 +12,22 @@ import contextlib
 import random
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import fedmsg.aio
+from fedmsg.consumers import FedmsgConsumer
 from fedmsg.core import FedMsgContext
+from fedmsg.exceptions import TransportError
+from fedmsg.hub import Hub
+from fedmsg.replay import get_replay
 from fedmsg.testing import free_address
+
+# So long a call takes at most once it was interrupted, and the process to end, in seconds.
+END_TIMEOUT = 5.0
 
 # Nothing listens at these.
 RELAYED = {"active": True, "name": "relay_inbound", "relay_inbound": [free_address()], "zmq_linger": 100}
@@ -104,7 +112,34 @@ def aio_close() -> None:
     _in_loop(_open_and_close, 0.006, random.choice([RELAYED, bound()]))
 
 
-CALLS = {call.__name__: call for call in (init, publish, tail, destroy, aio_publish, aio_tail, aio_close)}
+class Idle(FedmsgConsumer):
+    """Handles nothing."""
+
+    config_key = "idle.enabled"
+
+    def consume(self, message: Any) -> None:
+        """Do nothing."""
+
+
+def hub() -> None:
+    made = Hub({"endpoints": LISTENING["endpoints"], "idle.enabled": True, "stop_timeout": 2}, [Idle], [])
+
+    def start_and_stop() -> None:
+        with made:
+            pass
+
+    run(start_and_stop, 0.02)
+    made.stop()
+
+
+def replay() -> None:
+    settings = {"replay_endpoints": {"test": free_address()}, "timeout": 0.05}
+    # Nothing answers.
+    with contextlib.suppress(TransportError):
+        run(lambda: list(get_replay("test", {"seq_id": 1}, settings)), 0.06)
+
+
+CALLS = {call.__name__: call for call in (init, publish, tail, destroy, aio_publish, aio_tail, aio_close, hub, replay)}
 
 
 def main() -> None:
@@ -114,11 +149,14 @@ def main() -> None:
     # What is interrupted leaves things behind, and is not to be blamed for that here.
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, interrupt)
+    longest = 0.0
     for _ in range(hits):
+        start = time.monotonic()
         # The handler may still run between two blocks.
         with contextlib.suppress(KeyboardInterrupt):
             call()
-    print("done", flush=True)
+        longest = max(longest, time.monotonic() - start)
+    print("done" if longest < END_TIMEOUT else f"a call took {longest:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import pytest
 from tests.integration.faults import interrupted
 from tests.integration.faults.conftest import Figures
 
-END_TIMEOUT = 5.0
 HITS_PER_PROCESS = 100
 
 
@@ -28,7 +27,7 @@ def seconds_to_end(call: str, hits: int, seed: int) -> float:
         try:
             assert process.stdout.readline() == "done\n", process.stderr.read()
             start = time.monotonic()
-            assert process.wait(END_TIMEOUT) == 0, process.stderr.read()
+            assert process.wait(interrupted.END_TIMEOUT) == 0, process.stderr.read()
             return time.monotonic() - start
         finally:
             process.kill()

@@ -81,4 +81,5 @@ def test_hub_writes_little_about_rejected_messages(lines: list[str]) -> None:
         del lines[:]
         enemy.send(bad())
         wait_until(lambda: heard)
-    assert 0 < len("".join(line for line in lines if "WARNING" in line)) < LIMIT, lines
+        written = "".join(lines)
+    assert 0 < len(written) < LIMIT, written

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fedmsg.exceptions import ConfigError
 from fedmsg.hub import Consumer
 from fedmsg.hub.consumer import runner_of
 from fedmsg.hub.runner import ConsumerRunner, RunOutcome
@@ -215,6 +216,26 @@ def test_spool_of_another_user_is_not_believed(make: Make, tmp_path: Path) -> No
     runner.start()
     wait_until(lambda: consumer.totals()["rejected"] == 1)
     assert consumer.taken == []
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_spool_is_read_from_a_regular_file_alone(make: Make, tmp_path: Path, kind: str) -> None:
+    _, runner = make(Base, tmp_path)
+    runner.queue.put({"topic": "a", "body": envelope("shop", 1)})
+    runner.stop(time.monotonic() + 1)
+    (path,) = tmp_path.rglob("*.jsonl")
+    kept = path.rename(tmp_path / "kept")
+    if kind == "link":
+        path.symlink_to(kept)
+    else:
+        os.mkfifo(path)  # to open one waits for its writer
+    with pytest.raises(ConfigError, match="can't be read"):
+        make(Base, tmp_path)
+    path.unlink()
+    kept.rename(path)
+    consumer, runner = make(Base, tmp_path)
+    runner.start()
+    wait_until(lambda: consumer.taken == [1])
 
 
 def test_spool_removes_what_a_killed_process_left_half_written(make: Make, tmp_path: Path) -> None:

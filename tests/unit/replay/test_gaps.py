@@ -328,9 +328,29 @@ def test_what_a_message_says_is_no_error(filler: GapFiller) -> None:
 
 
 def test_a_silent_server_says_nothing_about_a_repetition(filler: GapFiller) -> None:
-    drive(filler, numbered(900))
+    for number in (899, 900):
+        drive(filler, numbered(number))
     assert drive(filler, numbered(2), silent) == []
     assert filler.numbers == {"shop": 900}
+
+
+@pytest.mark.parametrize("serve", [silent, server(last=9)], ids=["silent", "it has another message"])
+@pytest.mark.parametrize("first", [10**9, 8])
+def test_gap_filler_does_not_stay_at_a_stray_first_number(filler: GapFiller, first: int, serve: Serve) -> None:
+    """The first message of all is from elsewhere: what the service sends is passed on all the same, and once."""
+    stray = numbered(first) | {"msg_id": "stray"}
+    assert drive(filler, stray) == [stray]
+    passed = [one for number in (5, 6, 7, 8) for one in drive(filler, numbered(number), serve)]
+    assert passed == [numbered(number) for number in (5, 6, 7, 8)]
+    assert numbers(drive(filler, numbered(11), server(last=11))) == [9, 10, 11]
+    assert filler.counts["repeated"] == 0
+    assert drive(filler, numbered(7)) == []  # the control: this one was handed on
+
+
+def test_gap_filler_brings_a_first_message_no_second_time(filler: GapFiller) -> None:
+    drive(filler, numbered(8))
+    assert numbers(drive(filler, numbered(6), silent)) == [6]
+    assert numbers(drive(filler, numbered(10), server(last=10))) == [7, 9, 10]
 
 
 # ------------------------------------------------------------------ check_for_replay, where nothing is asked

@@ -71,7 +71,7 @@ def test_before_and_after(file: StatusFile) -> None:
 def test_long_and_short_by_turns(file: StatusFile, can_exchange: bool) -> None:
     file._file._can_exchange = can_exchange
     for size in (5, 100_000, 0, 20, 20, 1):
-        one = {"topic": "a.b", "body": message(size, 5, msg="x" * size)}
+        one = {"topic": "a.b", "body": message(size, 1_700_000_005, msg="x" * size)}
         file.save({"message": one, "status": "post"})
         assert read(file) == {"message": one, "status": "post"}
 
@@ -165,8 +165,8 @@ def test_what_makes_no_sense_is_one_warning(text: str, file: StatusFile, caplog:
     assert str(file.path) in caplog.text
 
 
-ODD_TIMES: list[object] = [None, -1, float("nan"), 1e300, 1_700_000_001_000, "1", True, {}, []]
-ODD_IDS = ["none", "negative", "nan", "huge", "milliseconds", "text", "true", "dict", "list"]
+ODD_TIMES: list[object] = [None, -1, 5, float("nan"), 1e300, 1_700_000_001_000, "1", True, {}, []]
+ODD_IDS = ["none", "negative", "1970", "nan", "huge", "milliseconds", "text", "true", "dict", "list"]
 
 
 @pytest.mark.parametrize("when", ODD_TIMES, ids=ODD_IDS)
@@ -186,6 +186,24 @@ def test_status_with_an_odd_time_has_the_time_of_receipt(
     found = file.read()
     assert found is not None
     assert found.timestamp == TWO["body"]["timestamp"]
+
+
+def test_status_of_a_publisher_whose_clock_is_ahead_has_the_time_of_receipt(
+    file: StatusFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = int(time.time())
+    for seconds in (-200, 200):
+        body = {**ONE["body"], "timestamp": now + seconds}
+        file.save({"message": {"topic": "a.b", "body": body}, "status": "post"})
+        found = file.read()
+        assert found is not None
+        assert found.body == body
+        assert found.timestamp is not None
+        if seconds < 0:  # the control
+            assert (found.timestamp, found.received) == (now - 200, None)
+        else:
+            assert now <= found.timestamp <= time.time()
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("when", ODD_TIMES[1:], ids=ODD_IDS[1:])
@@ -267,7 +285,8 @@ from fedmsg.store.cursor import StatusFile
 file = StatusFile(sys.argv[1], "Printer", logging.getLogger(), remember=True)
 print(file.path, flush=True)
 for number in itertools.count():
-    one = {"topic": "a.b", "body": {"msg_id": f"2026-{number}", "timestamp": number, "text": "x" * 10_000}}
+    body = {"msg_id": f"2026-{number}", "timestamp": 1_700_000_000 + number, "text": "x" * 10_000}
+    one = {"topic": "a.b", "body": body}
     file.save({"message": one, "status": "pre"})
     file.save({"message": one, "status": "post"})
     if number == 50:
@@ -276,7 +295,7 @@ for number in itertools.count():
 
 
 def key_of(number: int) -> str:
-    return message_key({"msg_id": f"2026-{number}", "timestamp": number, "text": "x" * 10_000})
+    return message_key({"msg_id": f"2026-{number}", "timestamp": 1_700_000_000 + number, "text": "x" * 10_000})
 
 
 @pytest.mark.soak
@@ -292,7 +311,7 @@ def test_whenever_it_is_killed_there_is_a_whole_file(tmp_path: Path, full_size: 
         found = cursor.parse(path.read_bytes())
         handled = Handled(path.with_name("Printer.handled"), log)
         assert found.timestamp is not None
-        number = int(found.timestamp)
+        number = int(found.timestamp) - 1_700_000_000
         # It is written before the file that says so is.
         assert (key_of(number) in handled) >= (found.status == "post")
         assert key_of(number - 1) in handled

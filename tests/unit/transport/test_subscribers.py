@@ -210,6 +210,19 @@ def test_remembered_logs_a_broken_file_and_returns_0(
     assert str(path) in caplog.messages[0]
 
 
+def test_remembered_does_not_believe_a_file_that_others_can_write(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"state_directory": str(tmp_path)}
+    remember(config, ADDRESS, 3)
+    (path,) = tmp_path.iterdir()
+    path.chmod(0o646)
+    assert remembered(config, ADDRESS) == 0
+    assert "others can write it" in caplog.text
+    path.chmod(0o640)
+    assert remembered(config, ADDRESS) == 3
+
+
 @pytest.mark.parametrize("value", ['"3"', "null", "[3]", "1.5"])
 def test_remembered_returns_0_for_what_is_no_number(value: str, tmp_path: Path) -> None:
     config = {"state_directory": str(tmp_path)}

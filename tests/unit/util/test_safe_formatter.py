@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import logging
 
+import pytest
+
 from fedmsg._util.text import SafeFormatter
 
 
@@ -42,8 +44,16 @@ def test_safe_formatter_lets_no_message_forge_a_line() -> None:
     assert all(line.startswith("    ") for line in rest)
 
 
-def test_safe_formatter_bounds_a_record() -> None:
-    text = logged("x" * 10_000_000, SafeFormatter(PLAIN))
-    assert len(text) < 40_000
-    assert "characters left out" in text
-    assert text.startswith("ERROR: failed on xxx")
+@pytest.mark.parametrize("text", ["x", "\x1b", "\n", "\u202e", "x\n"], ids=["letters", "ESC", "lines", "turns", "both"])
+def test_safe_formatter_bounds_a_record(text: str) -> None:
+    written = logged(text * 200_000, SafeFormatter(PLAIN))
+    assert len(logged(text * 200_000, PLAIN)) > 400_000  # the control: the message, and the exception
+    assert len(written) < 33_000
+    assert "characters left out" in written
+    first, *rest = written.removesuffix("\n").split("\n")
+    assert first.startswith("ERROR: failed on")
+    assert all(line.startswith("    ") for line in rest)
+
+
+def test_safe_formatter_leaves_a_short_record_whole() -> None:
+    assert "x" * 10_000 in logged("x" * 10_000, SafeFormatter(PLAIN))

@@ -7,9 +7,11 @@ import gc
 import queue
 import threading
 import time
+from typing import Any
 
 import pytest
 
+from fedmsg._util import service
 from fedmsg._util.service import SafeCondition, ServiceThread, Waker, start_thread
 
 
@@ -176,3 +178,45 @@ def test_waker_wakes_and_clears() -> None:
         assert waker.wait(10)
         assert not waker.clear()
     waker.wake()  # closed: nothing happens
+
+
+class Waiting(ServiceThread):
+    """Waits until it is stopped."""
+
+    has_run = False
+
+    def run(self) -> None:
+        self.has_run = True
+        self.ready()
+        while not self.stopping:
+            self.waker.wait()
+
+
+@pytest.mark.parametrize("runs_later", [False, True])
+def test_service_thread_whose_start_is_interrupted_is_not_waited_for(
+    runs_later: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets: list[Any] = []
+
+    def interrupted(target: Any, *_: object, **__: object) -> None:
+        targets.append(target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(service, "start_thread", interrupted)
+    thread = Waiting("test")
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+    assert (thread.join(5), thread.alive) == (True, False)
+    assert time.monotonic() - start < 5
+    if runs_later:  # as one does that was about to
+        other = threading.Thread(target=targets[0])
+        other.start()
+        other.join()
+        assert not thread.has_run
+        assert thread.join(5)
+    monkeypatch.undo()
+    with Waiting("test") as control:
+        control.start()
+        assert control.alive
+        assert control.has_run
