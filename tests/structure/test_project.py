@@ -93,6 +93,24 @@ def requirements(extra: str = "") -> set[str]:
     }
 
 
+# The first releases without a known vulnerability.
+FIRST_SAFE = {
+    "cryptography": "46.0.7", "dnspython": "2.6.1", "flask": "3.1.3", "gunicorn": "23.0", "orjson": "3.9.15",
+    "requests": "2.33.0",
+}  # fmt: skip
+
+
+def test_no_requirement_allows_a_release_with_a_known_vulnerability() -> None:
+    def as_numbers(version: str) -> tuple[int, ...]:
+        return tuple(map(int, version.split(".")))
+
+    lowest: dict[str, str] = {}
+    for line in distribution().requires or []:
+        name, bound = re.split(r"[<>=!~ ;\[]", line)[0].lower(), re.search(r">=([\d.]+)", line)
+        lowest[name] = min(lowest.get(name, "99"), bound[1] if bound else "0", key=as_numbers)
+    assert {name: lowest[name] for name in FIRST_SAFE if as_numbers(lowest[name]) < as_numbers(FIRST_SAFE[name])} == {}
+
+
 def test_basic_install_is_small() -> None:
     assert requirements() == {"click", "kitchen", "pygments", "pyyaml", "pyzmq", "six"}
 
