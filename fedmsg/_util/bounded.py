@@ -27,11 +27,7 @@ class SeenIds(Generic[Key]):
         self._lock = threading.Lock()
 
     def add(self, key: Key) -> bool:
-        """Remember an id.
-
-        Returns:
-            Whether it was new; False means that it is a duplicate, which is not made younger.
-        """
+        """Remember an id; return whether it was new. A duplicate is not made younger."""
         with self._lock:
             if key in self._ids:
                 return False

@@ -51,9 +51,6 @@ class TooLarge(HttpError):
 def get_json(url: str, params: Params | None = None, timeout: float | Limit = _TIMEOUT, largest: int = _LARGEST) -> Any:
     """Ask a web server for JSON.
 
-    Returns:
-        What the answer says; of any type that JSON has.
-
     Raises:
         HttpError: There is no answer in time, or it is an error, too large, or not JSON.
     """
@@ -164,9 +161,6 @@ class Limit:
     """Ends a request when time is up: a time-out of requests begins anew with every byte that comes.
 
     It counts from the beginning of the block. The caller who waits for the answer gets an HttpError.
-
-    Args:
-        seconds: How long the whole request may take.
     """
 
     def __init__(self, seconds: float) -> None:

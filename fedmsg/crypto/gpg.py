@@ -54,16 +54,13 @@ class Context:
         keyrings: Sequence[str] | None = None,
         homedir: str | None = None,
     ) -> bool:
-        """Check a signature.
+        """Check a signature; return True.
 
         Args:
             data: What was signed; or a signed document, when there is no ``signature``.
             signature: The detached signature.
             keyrings: Instead of those of the context.
             homedir: Instead of that of the context.
-
-        Returns:
-            True.
 
         Raises:
             GpgBinaryError: It is not right.
@@ -78,16 +75,13 @@ class Context:
         keyrings: Sequence[str] | None = None,
         homedir: str | None = None,
     ) -> bool:
-        """Check the signature of a file, as `verify` does.
+        """Check the signature of a file, as `verify` does; return True.
 
         Args:
             data_path: The file that was signed.
             sig_path: The file with the detached signature.
             keyrings: Instead of those of the context.
             homedir: Instead of that of the context.
-
-        Returns:
-            True.
 
         Raises:
             GpgBinaryError: It is not right.
@@ -179,12 +173,7 @@ def sign(
 
 
 def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, str]:
-    """Make the ``signature``.
-
-    Args:
-        form: ``gpg`` or ``gpg-envelope``.
-        config: The configuration, for ``gpg_home`` and ``gpg_signing_key``.
-        data: The canonical JSON of what the form covers.
+    """Make the ``signature`` over the canonical JSON of what the form covers.
 
     Raises:
         ConfigError: One of them is missing. A ValueError.
@@ -200,15 +189,12 @@ def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, 
 
 
 def validate(message: Mapping[str, Any], gpg_home: str | None = None, **config: Any) -> bool:
-    """Return whether a message is validly signed by a key of the keyring.
+    """Return whether a message is validly signed by a key of the keyring; the reason is logged.
 
     Args:
         message: The envelope; it stays as it is.
         gpg_home: GnuPG's home.
         config: The rest of the configuration.
-
-    Returns:
-        The answer; the reason is logged.
 
     Raises:
         ConfigError: ``gpg_home`` is missing. A ValueError.

@@ -14,12 +14,7 @@ __all__ = ["RunnerHooks", "ZMQMessage", "name_of"]
 
 
 class ZMQMessage:
-    """A message as text, for consumers that decode it themselves.
-
-    Args:
-        topic: Its topic.
-        body: The envelope as JSON.
-    """
+    """A message as text, for consumers that decode it themselves."""
 
     def __init__(self, topic: str, body: Any) -> None:
         self.topic = topic

@@ -174,13 +174,7 @@ class _ServerThread(ServiceThread):
 
 
 class _HTTPServer(socketserver.ThreadingTCPServer):
-    """A server with a few threads at most.
-
-    Args:
-        host: The interface.
-        port: The port.
-        handler: The class that answers.
-    """
+    """A server with a few threads at most."""
 
     allow_reuse_address = True
     request_queue_size = 100

@@ -157,8 +157,7 @@ class SqlStore:
     def _sequence(self) -> str | None:
         """Return the sequence that fedmsg 1.x takes its numbers from, in PostgreSQL; made where it is missing.
 
-        Returns:
-            None where this user may not move it, and so fedmsg 1.x can't write to the table after us.
+        The result is None where this user may not move it, and so fedmsg 1.x can't write to the table after us.
         """
         try:
             with self.engine.begin() as connection:

@@ -85,12 +85,6 @@ class Writer:
 
         Called by a signal handler, or by a finaliser, of a thread that is storing at this
         moment, it leaves the message to what was interrupted.
-
-        Args:
-            envelope: The envelope without its number.
-            finish: Returns the envelope as it is to be stored and sent; its argument has the
-                number. What it raises leaves the store as it was.
-            send: Sends what ``finish`` has made last.
         """
         if self._do(_Job(envelope, finish, send)):
             while self._deferred and self._do(self._deferred.popleft()):

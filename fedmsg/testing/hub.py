@@ -126,9 +126,6 @@ class HubRunner:
             sign: Whether to sign it; None is as the hub checks.
             fields: Fields of the envelope that are to differ from what would be there, such as ``username``.
 
-        Returns:
-            The envelope.
-
         Raises:
             MessageError: It is no message.
         """

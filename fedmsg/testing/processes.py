@@ -84,12 +84,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; return its status, and its output as text.
 
-    Args:
-        argv: The command and its arguments; a bare name is looked up by `command_path`.
-        stdin: What it reads.
-        env: Additions to this process's environment.
-        cwd: The folder to run it in.
-        timeout: Seconds until it is killed and `subprocess.TimeoutExpired` raised.
+    A bare name is looked up by `command_path`; ``env`` is added to this process's environment. After ``timeout``
+    seconds it is killed and `subprocess.TimeoutExpired` raised.
     """
     ended = subprocess.run(
         _resolved(argv),

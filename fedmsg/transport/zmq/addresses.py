@@ -27,11 +27,7 @@ def as_list(addresses: object) -> list[str]:
 
 
 def check(address: str, key: str) -> str:
-    """Return the address when it has the form of one.
-
-    Args:
-        address: Such as ``tcp://127.0.0.1:2003``, ``tcp://[::1]:2003`` or ``ipc:///run/bus``.
-        key: Where it was configured, for the error.
+    """Return the address when it has the form of one; ``key`` is where it was configured, for the error.
 
     Raises:
         ConfigError: It has not.

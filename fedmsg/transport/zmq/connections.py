@@ -185,8 +185,7 @@ class Connections(Closeable):
     def reopen(self, now: float) -> bool:
         """Connect anew where ZeroMQ does not.
 
-        Returns:
-            Whether the socket was used, so that its descriptor may not report what has arrived until now.
+        Return whether the socket was used, so that its descriptor may not report what has arrived until now.
         """
         if not self.has_due(now):
             return False

@@ -50,15 +50,12 @@ class File(NamedTuple):
 
 
 def listen(path: str, mode: int | None, key: str) -> File:
-    """Make a listening socket at a path.
+    """Make a listening socket at a path; ``key`` is where the address was configured, for errors.
+
+    A socket file of a process that has ended is replaced. The file has the permissions before a client can connect;
+    None leaves them to the umask.
 
     A socket file of a process that has ended is replaced.
-
-    Args:
-        path: The path.
-        mode: The permissions that the file has before a client can connect; None leaves
-            them to the umask.
-        key: Under which the address is configured, for errors.
 
     Raises:
         AddressInUse: Another process listens there.
@@ -76,13 +73,11 @@ def listen(path: str, mode: int | None, key: str) -> File:
 
 @contextlib.contextmanager
 def reserved(path: str, key: str) -> Iterator[None]:
-    """Keep a path free for the block, which binds it.
+    """Keep a path free for the block, which binds it; ``key`` is where the address was configured, for errors.
+
+    A path that begins with ``@`` or is ``*`` has no file.
 
     The socket file of a process that has ended is removed.
-
-    Args:
-        path: The path; one that begins with ``@`` or is ``*`` has no file.
-        key: Under which the address is configured, for errors.
 
     Raises:
         AddressInUse: Another process listens there.

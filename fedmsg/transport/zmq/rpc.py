@@ -117,11 +117,7 @@ class Server(Closeable):
     # ---------------------------------------------------------------- requests
 
     def serve(self, timeout: float) -> bool:
-        """Wait for one request and reply to it.
-
-        Returns:
-            Whether there was one.
-        """
+        """Wait for one request and reply to it; return whether there was one."""
         deadline = time.monotonic() + timeout
         while not self.stopping:
             head, request = self._receive()
@@ -317,15 +313,9 @@ class Client(Closeable):
     def request(
         self, body: bytes, timeout: float, is_busy: Callable[[list[bytes]], bool] = lambda _: False
     ) -> list[bytes]:
-        """Send a request and wait for its reply.
+        """Send a request and return the frames of its reply.
 
-        Args:
-            body: The request.
-            timeout: Seconds to wait at most.
-            is_busy: Whether a reply means that the server is busy; then the request is sent again.
-
-        Returns:
-            The frames of the reply. When time is up and the server was busy to the end: that reply.
+        A reply that ``is_busy`` has it sent again; when time is up and the server was busy to the end, it is returned.
 
         Raises:
             TransportError: There is no reply in time.
@@ -353,11 +343,9 @@ class Client(Closeable):
         raise TransportError(f"{self.address} did not answer within {timeout:g} s")
 
     def _wait(self, timeout: float, unsent: bool) -> bool:
-        """Wait for a reply, or for an event of the connection; whether the connection has ended.
+        """Wait for a reply, or for an event of the connection; return whether the connection has ended.
 
-        Args:
-            timeout: Seconds to wait at most.
-            unsent: Whether to wait, too, until a request can be sent.
+        An ``unsent`` request can end the wait too, when it can be sent.
         """
         if self._connections.unsettled:
             timeout = min(timeout, _RECHECK)

@@ -84,10 +84,7 @@ class Upstream:
     def open(self, context: Context, socket: Socket, interrupt: Callable[[], None]) -> None:
         """Connect to what can be connected to at once, and start the thread that watches the rest.
 
-        Args:
-            context: The context of the socket.
-            socket: The socket.
-            interrupt: Makes the thread of the socket call `attend` soon.
+        Where that has something to do, ``interrupt`` makes the thread of the socket call `attend` soon.
 
         Raises:
             ConfigError: No address can be connected to, or one leads back to the own port.
