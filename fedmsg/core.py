@@ -34,7 +34,6 @@ class FedMsgContext(BaseContext):
     Attributes:
         c: The context's own copy of the configuration, with the resolved ``name``.
         hostname: The short name of this machine.
-        log: Its logger.
         rejections: How many received messages were rejected, by reason: ``rejections.counts``.
         gaps: What was missed by those that listen to services in ``replay_endpoints``:
             ``gaps["lost"]`` messages for good, see `fedmsg.replay.gaps.GapFiller`.

@@ -44,15 +44,8 @@ class Session:
     """A session on the bus: it publishes and listens. Making one does not block; `open`, which comes next, may.
 
     Attributes:
-        config: Its own copy of the configuration, with the resolved ``name``.
-        hostname: The short name of this machine.
-        log: Its logger.
-        rejections: How many received messages were rejected, by reason.
-        gaps: What was missed of services in ``replay_endpoints``.
         number: How many messages it has sent.
         generation: The ``contexts.generation`` that it was opened under.
-        context: The ZeroMQ context.
-        publisher: What it publishes through; None where there is nothing.
         writer: What stores its messages; None where they are not stored.
         signer: What signs them; None where they are not signed.
         closed: Whether it is closed, or not open yet.

@@ -33,9 +33,6 @@ class StopSignals:
     SIGHUP, which ends a process by default, is answered in the log: nothing is reloaded. A child that is
     forked meanwhile has Python's own handlers. Outside the main thread only `request` stops: Python has
     signal handlers there only.
-
-    Attributes:
-        requested: Whether a stop was requested.
     """
 
     def __init__(self) -> None:

@@ -84,7 +84,6 @@ class FedMsgContext(BaseContext):
     Attributes:
         arguments: The configuration as passed.
         is_open: Whether it can be published through.
-        log: Its logger.
         hostname: The short name of this machine.
         rejections: How many received messages were rejected, by reason: ``rejections.counts``.
         gaps: What was missed by those that listen to services in ``replay_endpoints``.

@@ -69,11 +69,7 @@ async def readable(descriptor: int, timeout: float | None) -> None:
 
 
 class Work(Generic[T]):
-    """Calls a function in a thread of its own, to its end, also when its caller is cancelled.
-
-    Attributes:
-        done: Whether it has ended.
-    """
+    """Calls a function in a thread of its own, to its end, also when its caller is cancelled."""
 
     def __init__(self, function: Callable[[], T], *, daemon: bool = False) -> None:
         self.done = False

@@ -20,9 +20,6 @@ __all__ = ["GatewayConsumer"]
 class GatewayConsumer(FedmsgConsumer):
     """Repeats each message on the port ``fedmsg.consumers.gateway.port``.
 
-    Attributes:
-        port: The port.
-
     Raises:
         AddressInUse: Another process has it.
     """

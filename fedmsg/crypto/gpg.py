@@ -36,10 +36,8 @@ class Context:
 
     Args:
         keyrings: Files with public keys, instead of those in the home.
-        homedir: GnuPG's home.
 
     Attributes:
-        keyrings: The same.
         homedir: The same, ``~/.gnupg/`` when not given.
     """
 

@@ -38,12 +38,10 @@ class Consumer:
             otherwise it gets an object with both as text.
         queue_limit: How many messages may wait; None is what ``consumer_queue_limit`` says.
         queue_policy: ``block`` or ``drop``; None is what ``consumer_queue_policy`` says.
-        hub: The hub.
         incoming: The queue of what is to be handled.
         blocking_mode: Whether each message is handled before the next is received.
         N: How many threads work for it, unless in blocking mode.
         headcount_out: How many were handled since the last report.
-        log: Its logger.
     """
 
     topic: str | Collection[str] = ""

@@ -252,7 +252,6 @@ class Batch:
     """The messages that one worker has taken, and how far it is with them.
 
     Attributes:
-        items: The messages.
         at: Which of them it handles.
         since: Since when, on the clock of `time.monotonic`.
         aside: Messages whose handling was broken off, for the next start.

@@ -46,10 +46,6 @@ class RunnerHooks:
 
     Attributes:
         service: The name in ``endpoints`` of which every message has to be seen, in order, whatever its topic.
-        admits: Whether `admit` is called.
-        selects: Whether `due` is called.
-        notes_start: Whether `started` is called.
-        notes_end: Whether `finished` is called.
         idle: Methods of base classes that have nothing to do for this consumer; they are not called.
     """
 

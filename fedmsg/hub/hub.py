@@ -88,7 +88,6 @@ class Hub:
     """Receives from all endpoints, and delivers each message to the consumers of its topic.
 
     Args:
-        config: The configuration.
         consumers: The classes of consumers to run; the installed ones when not given.
         producers: The same for producers.
         inbound: Where to receive from; all ``endpoints`` when not given.
@@ -96,9 +95,6 @@ class Hub:
         retry_dead_letters: Whether messages that failed for good are tried again first.
 
     Attributes:
-        config: The configuration.
-        consumers: The consumers that run.
-        producers: The producers that run.
         failed: The consumers and producers that could not be constructed, as lines for a person.
         rejections: How many messages were rejected, by kind.
         on_stop_request: Stops it when something in it asks for that; a daemon replaces it.

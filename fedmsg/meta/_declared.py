@@ -86,11 +86,6 @@ class _Rule(NamedTuple):
 class DeclaredProcessor(BaseProcessor):
     """Describes messages by the templates of a declaration.
 
-    Args:
-        declaration: The content of the file.
-        internationalization_callable: Translates the templates.
-        config: The configuration.
-
     Raises:
         BadDeclaration: It makes no sense.
     """

@@ -27,7 +27,6 @@ class Template:
     ``{{`` and ``}}`` stand for braces.
 
     Args:
-        text: The text.
         address: Whether it makes the address of a page. What is put into an address is
             encoded, but for a field that it begins with; and it has to be one for the web
             or for mail.

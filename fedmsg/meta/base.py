@@ -53,7 +53,6 @@ class BaseProcessor:
 
     Args:
         internationalization_callable: Translates a text; kept as ``self._``.
-        config: The configuration.
 
     Raises:
         ValueError: One of the five attributes that are needed is missing.
@@ -188,7 +187,6 @@ class BaseConglomerator(abc.ABC):
     Args:
         processor: The processor, kept under this name.
         internationalization_callable: Translates a text; kept as ``self._``.
-        config: The configuration.
     """
 
     def __init__(self, processor: Any, internationalization_callable: Callable[[str], str], **config: Any) -> None:  # noqa: ARG002 a subclass may need it

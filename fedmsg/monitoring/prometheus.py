@@ -47,11 +47,7 @@ class Exporter(Closeable):
     silent client for ever, and wakes up twice a second.
 
     Args:
-        config: The configuration.
         collect: Returns the samples; called in a thread of the server.
-
-    Attributes:
-        port: The port that is served, once it runs.
     """
 
     def __init__(self, config: Mapping[str, Any], collect: Callable[[], Iterable[Sample]]) -> None:

@@ -28,7 +28,6 @@ class ReplayHistory:
     """The history of one service at its replay server; connected while it is used.
 
     Args:
-        name: The service.
         config: The configuration: ``replay_endpoints``, ``timeout``.
         is_received: Returns whether a message was received before, and so needs no second check.
         read: Turns a frame of an answer into an envelope, or raises MessageError.

@@ -42,9 +42,7 @@ class SqlMessage(_Base):
     """A stored message: the table that fedmsg 1.x has.
 
     Attributes:
-        seq_id: Its number.
         uuid: Its ``msg_id``.
-        topic: Its topic.
         timestamp: When it was published, in local time.
         msg: The envelope as JSON, with ``seq_id``; the bytes that were sent.
     """
@@ -92,7 +90,6 @@ class SqlStore:
         engine: A SQLAlchemy engine for SQLite or PostgreSQL.
 
     Attributes:
-        engine: The engine.
         session_class: Makes sessions on it.
 
     Raises:

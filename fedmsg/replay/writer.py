@@ -43,7 +43,6 @@ class Writer:
         signed: Whether messages are signed, which the store has to let us do in between.
 
     Attributes:
-        store: The store.
         users: How many contexts use it.
 
     Raises:

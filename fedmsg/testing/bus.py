@@ -21,9 +21,6 @@ __all__ = ["Bus"]
 class Bus:
     """A relay on free ports, and what is needed to talk through it.
 
-    Args:
-        settings: Settings on top of those of the bus.
-
     Attributes:
         config: The configuration that everything on this bus uses.
         environ: The environment that makes a command use it.

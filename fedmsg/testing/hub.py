@@ -73,7 +73,6 @@ class HubRunner:
     `wait_until_handled` or at the end of the block, with its traceback.
 
     Args:
-        classes: The classes of consumers and producers.
         config: Settings, on top of the defaults.
         sign: Whether messages are signed and signatures checked; or the name of the certificate,
             such as ``shop.app1``, where a ``routing_policy`` has to name one. Needs

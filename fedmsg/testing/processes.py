@@ -114,8 +114,6 @@ class Process:
 
     Args:
         argv: The command and its arguments; a bare name is looked up by `command_path`.
-        env: Additions to this process's environment.
-        cwd: The folder to run it in.
         stdin: Whether to open a pipe to its standard input, as ``popen.stdin``.
 
     Attributes:

@@ -251,9 +251,7 @@ class _Loop(ServiceThread):
 
     Attributes:
         control: The owner's end of the control.
-        subscribers: The subscribers.
         deadline: When it has to have ended, once it is stopping.
-        outcome: How it ended.
         complete: Whether no former subscriber is waited for any more.
     """
 

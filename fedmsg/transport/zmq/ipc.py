@@ -33,7 +33,6 @@ class File(NamedTuple):
     """The file of a listening socket.
 
     Attributes:
-        path: Where it is.
         descriptor: The socket itself, for ``ZMQ_USE_FD``.
         identity: Device and inode, which differ for a file that another process has put there since.
     """

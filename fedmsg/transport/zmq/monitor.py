@@ -87,7 +87,6 @@ class Monitor(Closeable):
     """The events of one socket.
 
     Args:
-        context: The context of the socket.
         socket: The socket, before it is bound or connected.
         events: The events that are wanted, combined with ``|``; `STOPPED` is added.
     """

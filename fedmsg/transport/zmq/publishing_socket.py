@@ -93,7 +93,6 @@ class PublishingSocket:
     Attributes:
         subscriptions: The topics that the relay at the other end of a connected one wants.
         subscribed: How many subscriptions have come in so far.
-        connections: How many connections stand.
         lost: About how many messages were lost with a connection so far.
         broken: It is in use at this moment, or its last use was interrupted.
     """

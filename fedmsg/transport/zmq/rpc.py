@@ -58,14 +58,12 @@ class Server(Closeable):
         context: The ZeroMQ context; with CURVE one of its own, because each has a single guard.
         config: The configuration, for the options of the socket and for CURVE: where
             ``curve_subscribers`` is set, only clients whose keys are in that folder can connect.
-        address: The address to bind.
         key: Where the address is configured, for errors.
         handle: Makes the reply to a request; it must not raise.
         reject: Makes the only frame of a reply that is an error.
         reply_max_bytes: The largest reply.
 
     Attributes:
-        socket: The socket.
         address: The address that was bound.
         counts: ``malformed`` requests that got no reply, ``dropped`` replies whose client had gone
             or did not read, ``busy`` requests that were rejected because too many replies were pending.
@@ -253,11 +251,7 @@ class Server(Closeable):
 
 
 class Request:
-    """One request as frames for a DEALER socket, which may be sent again, on a new connection too.
-
-    Attributes:
-        frames: What to send.
-    """
+    """One request as frames for a DEALER socket, which may be sent again, on a new connection too."""
 
     def __init__(self, body: bytes) -> None:
         self._id = _own + next(_ids).to_bytes(8, "big")
@@ -277,7 +271,6 @@ class Client(Closeable):
 
     Args:
         config: The configuration, for the options of the socket and for CURVE.
-        address: The address of the server.
         key: Where the address is configured, for errors.
         curve_name: The name of the server in ``curve_servers``.
         context: The ZeroMQ context to use; that of the process when not given.

@@ -84,9 +84,7 @@ class Source(Closeable):
     Only the number of frames and their size are checked.
 
     Args:
-        config: The configuration.
         endpoints: Pairs of name and address; an address is connected once.
-        topics: Prefixes to subscribe to.
         whole: Names whose endpoints are subscribed to for all topics, not only for ``topics``.
         passive: Bind the addresses instead of connecting to them.
         rejections: Where rejected messages are counted and logged; one of its own when not given.

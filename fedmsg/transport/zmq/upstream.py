@@ -44,9 +44,6 @@ class Upstream:
         own_port: A port of this machine that is not to be listened to, because what is sent
             there comes from here.
 
-    Attributes:
-        rejections: Connections that ended because of what came by them.
-
     Raises:
         ConfigError: Something is no address, or leads back to the own port.
         RefusedAtStart: A key for CURVE can't be read.
