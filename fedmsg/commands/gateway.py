@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fedmsg.commands import Declaration
 from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.commands._options import flag
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
 from fedmsg.transport.zmq import addresses
@@ -28,14 +29,11 @@ class GatewayCommand(ForwardingCommand):
     name = "fedmsg-gateway"
     consumer = "fedmsg.consumers.gateway:GatewayConsumer"
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--validate"],
-            {
-                "dest": "relay_validate",
-                "action": "store_true",
-                "default": False,
-                "help": "Refuse and count what is malformed or not validly signed; costs most of the speed.",
-            },
+        flag(
+            "--validate",
+            dest="relay_validate",
+            action="store_true",
+            help="Refuse and count what is malformed or not validly signed; costs most of the speed.",
         ),
     ]
 
