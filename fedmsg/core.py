@@ -7,7 +7,6 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 from fedmsg import crypto, utils
@@ -59,9 +58,7 @@ class FedMsgContext(BaseContext):
     def __enter__(self) -> FedMsgContext:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.destroy()
 
     @property

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
-from types import TracebackType
 from typing import Any
 
 import requests
@@ -191,9 +190,7 @@ class Limit:
         self._timer.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         self._timer.join()
         # After some errors the libraries leave them to the garbage collector.

@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from fedmsg import _wire
@@ -402,9 +401,7 @@ class Hub:
     def __enter__(self) -> Hub:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __del__(self) -> None:

@@ -16,7 +16,6 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import zmq
@@ -217,9 +216,7 @@ class Forwarder:
     def __enter__(self) -> Forwarder:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __del__(self) -> None:
