@@ -40,11 +40,7 @@ class GatewayCommand(ForwardingCommand):
     def forwarder(self) -> Forwarder:
         """Make a forwarder that listens to all endpoints."""
         port = settings.get(self.config, "fedmsg.consumers.gateway.port")
-        endpoints = [
-            (name, address)
-            for name, several in (self.config.get("endpoints") or {}).items()
-            for address in addresses.as_list(several)
-        ]
+        endpoints = addresses.listed(self.config.get("endpoints"))
         if not endpoints:
             raise ConfigError("endpoints is empty: there is nothing to listen to")
         self._upstream = Upstream(self.config, endpoints, own_port=port)

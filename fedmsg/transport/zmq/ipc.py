@@ -54,8 +54,6 @@ def listen(path: str, mode: int | None, key: str) -> File:
     A socket file of a process that has ended is replaced. The file has the permissions before a client can connect;
     None leaves them to the umask.
 
-    A socket file of a process that has ended is replaced.
-
     Raises:
         AddressInUse: Another process listens there.
         ConfigError: There can be no socket, or there is something else.

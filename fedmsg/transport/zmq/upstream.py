@@ -54,9 +54,7 @@ class Upstream:
     ) -> None:
         self.rejections = RejectionLog(log)
         self._config = config
-        self._names = {
-            addresses.check(address, f"endpoints[{name!r}]"): name for name, address in reversed([*endpoints])
-        }
+        self._names = addresses.by_address(endpoints)
         self._own_port = own_port
         for address in self._names:
             if addresses.host_to_resolve(address) is None and self._leads_back(address):
