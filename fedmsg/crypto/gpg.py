@@ -63,7 +63,7 @@ class Context:
         Raises:
             GpgBinaryError: It is not right.
         """
-        self._verified(_bytes(data), None if signature is None else _bytes(signature), keyrings, homedir)
+        self._call("verify", _bytes(data), None if signature is None else _bytes(signature), keyrings, homedir)
         return True
 
     def verify_from_file(
@@ -84,7 +84,7 @@ class Context:
         Raises:
             GpgBinaryError: It is not right.
         """
-        self._verified(str(data_path), None if sig_path is None else str(sig_path), keyrings, homedir)
+        self._call("verify", str(data_path), None if sig_path is None else str(sig_path), keyrings, homedir)
         return True
 
     def sign(
@@ -105,7 +105,8 @@ class Context:
         Raises:
             GpgBinaryError: It can't be made.
         """
-        return self._signed(data, fingerprint, keyrings, homedir, clear=False)
+        made: bytes = self._call("sign", _bytes(data), fingerprint, keyrings, homedir)
+        return made
 
     def clearsign(
         self,
@@ -115,36 +116,24 @@ class Context:
         homedir: str | None = None,
     ) -> bytes:
         """Put a signature around text, as `sign` does beside it."""
-        return self._signed(data, fingerprint, keyrings, homedir, clear=True)
-
-    def _verified(
-        self, data: str | bytes, signature: str | bytes | None, keyrings: Sequence[str] | None, homedir: str | None
-    ) -> tuple[str, ...]:
-        library = plugins.lazy("gnupg")
-        try:
-            found: tuple[str, ...] = library.verify(
-                data, signature, homedir or self.homedir, keyrings or self.keyrings or ()
-            )
-        except library.Failure as error:
-            raise GpgBinaryError(str(error)) from error
-        return found
-
-    def _signed(
-        self,
-        data: str | bytes,
-        fingerprint: str,
-        keyrings: Sequence[str] | None,
-        homedir: str | None,
-        *,
-        clear: bool,
-    ) -> bytes:
-        library = plugins.lazy("gnupg")
-        rings = keyrings or self.keyrings or ()
-        try:
-            made: bytes = library.sign(_bytes(data), fingerprint, homedir or self.homedir, rings, clear=clear)
-        except library.Failure as error:
-            raise GpgBinaryError(str(error)) from error
+        made: bytes = self._call("sign", _bytes(data), fingerprint, keyrings, homedir, clear=True)
         return made
+
+    def _call(
+        self,
+        what: str,
+        data: Any,
+        other: Any,
+        keyrings: Sequence[str] | None = None,
+        homedir: str | None = None,
+        **how: Any,
+    ) -> Any:
+        """Call a function of the library, with the keyrings and the home of the context where none are passed."""
+        library = plugins.lazy("gnupg")
+        try:
+            return getattr(library, what)(data, other, homedir or self.homedir, keyrings or self.keyrings or (), **how)
+        except library.Failure as error:
+            raise GpgBinaryError(str(error)) from error
 
 
 def sign(
@@ -226,7 +215,7 @@ def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> b
     if form == "gpg" and _may_be_envelope(data):
         raise Rejected("envelope", _ENVELOPE)
     try:
-        signers = Context(homedir=_home(config))._verified(covered(form, data), raw, config.get("gpg_keyrings"), None)
+        signers = Context(config.get("gpg_keyrings"), _home(config))._call("verify", covered(form, data), raw)
     except GpgBinaryError as error:
         raise Rejected("signature", f"GnuPG does not accept its signature: {error}") from error
     utils.check_policy(message.get("topic"), signers, config)
