@@ -441,11 +441,6 @@ class MessageFilter:
         return self._topics.matches(topic) and not (self._excluded and self._excluded.matches(topic))
 
     @property
-    def needs_body(self) -> bool:
-        """Whether the topic alone does not decide."""
-        return bool(self._where or self._names)
-
-    @property
     def has_patterns(self) -> bool:
         """Whether there are regular expressions among the conditions."""
         return any(term.is_pattern for _, term in self._where)
