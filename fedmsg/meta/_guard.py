@@ -45,9 +45,6 @@ def without_config(method: _Method) -> _Method:
 
     It is called without: to pass seventy keyword arguments, and to look at the clock,
     takes longer than what such a method does. One that a subclass has in its place is not marked.
-
-    It is called without: to pass seventy keyword arguments, and to look at the clock,
-    takes longer than what such a method does.
     """
     setattr(method, _MARK, True)
     return method

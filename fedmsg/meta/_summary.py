@@ -28,10 +28,10 @@ def cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def one_line(text: str, longest: int = LONGEST_LINE) -> str:
+def one_line(text: str) -> str:
     """Make one harmless line of the beginning of a text."""
     # Cut first: what is harmful gets longer when it is spelt out.
-    line: str = safe_line(cut(text, longest))
+    line: str = safe_line(cut(text, LONGEST_LINE))
     return line
 
 

@@ -86,9 +86,7 @@ class BaseProcessor:
         self._ = internationalization_callable
         if self.topic_prefix_re is None:
             # In conf there may be none; load_config always sets one.
-            self.topic_prefix_re = config.get("topic_prefix_re") or settings.derive_topic_prefix_re(
-                settings.get(config, "topic_prefix")
-            )
+            self.topic_prefix_re = config.get("topic_prefix_re") or settings.derive_topic_prefix_re(config)
         self.__prefix__ = re.compile(topic_pattern(self.topic_prefix_re or "", self.__name__.lower()))
         self.conglomerators = list(self.conglomerators or ())
         self.conglomerator_objects = [
@@ -179,6 +177,22 @@ class BaseProcessor:
     def avatars(self, msg: Message, **config: Any) -> dict[str, str]:  # noqa: ARG002 a subclass may need it
         """Return the addresses of the images of users, by name."""
         return {}
+
+
+class SenderProcessor(BaseProcessor):
+    """Names the user of the envelope: for messages that people and their scripts send."""
+
+    @_guard.without_config
+    def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 the signature of all processors
+        """Return the user who did it."""
+        who = self.agent(msg)
+        return set() if who is None else {who}
+
+    @_guard.without_config
+    def agent(self, msg: dict[str, Any], **config: Any) -> str | None:  # noqa: ARG002 the signature of all processors
+        """Return the user of the envelope."""
+        who = msg.get("username")
+        return who if isinstance(who, str) else None
 
 
 class BaseConglomerator(abc.ABC):

@@ -330,7 +330,7 @@ class HubRunner:
         config |= {"endpoints": endpoints, "relay_inbound": [relay_address], "name": _NAME, "active": False}
         # For programs that set active and no name.
         config[_NAME] = [relay_address]
-        config.setdefault("topic_prefix_re", settings.derive_topic_prefix_re(config["topic_prefix"]))
+        config.setdefault("topic_prefix_re", settings.derive_topic_prefix_re(config))
         return settings.accept(config)
 
     def _await_subscriptions(self, until: float) -> None:

@@ -27,10 +27,6 @@ _HIGHEST_PORT = 65535
 _LONGEST_IPC_PATH = 107
 
 
-def _no_faults(value: Any) -> list[str]:  # noqa: ARG001 the signature is that of Kind.faults
-    return []
-
-
 class Kind(NamedTuple):
     """A kind of value.
 
@@ -46,7 +42,7 @@ class Kind(NamedTuple):
     strict: Callable[[Any], Any]
     loose: Callable[[Any], Any]
     fix: str
-    faults: Callable[[Any], list[str]] = _no_faults
+    faults: Callable[[Any], list[str]] = lambda _value: []
 
 
 def _boolean(value: Any) -> bool:

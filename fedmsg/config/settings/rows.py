@@ -33,15 +33,13 @@ __all__ = ["ROWS", "derive_topic_prefix_re"]
 _BIGGEST = 2**63 - 1
 
 
-def derive_topic_prefix_re(prefix: str) -> str:
+def derive_topic_prefix_re(config: Mapping[str, Any]) -> str:
     """Return the regular expression for the prefix and the environment of a topic."""
+    prefix: str | None = config.get("topic_prefix")
+    if prefix is None:
+        prefix = BaseSettings.topic_prefix.default
     # Of the prefix only the dots are escaped, as 1.x does: programs compare the text.
     return prefix.replace(".", r"\.") + r"\.[^\W\d_]+"
-
-
-def _derived_topic_prefix_re(config: Mapping[str, Any]) -> str:
-    prefix = config.get("topic_prefix")
-    return derive_topic_prefix_re(BaseSettings.topic_prefix.default if prefix is None else prefix)
 
 
 class BaseSettings:
@@ -51,7 +49,7 @@ class BaseSettings:
     topic_prefix = Setting(TEXT, "org.fedoraproject", "What every topic of this bus begins with.", "base",
         flag="--topic-prefix", own_conf_default="com.example", required=True)
     topic_prefix_re = Setting(PATTERN, None, "A regular expression for the prefix and the environment of a topic.",
-        "base", in_conf=False, derived=_derived_topic_prefix_re)
+        "base", in_conf=False, derived=derive_topic_prefix_re)
     environment = Setting(TEXT, "dev", "The second part of every topic: dev, stg or prod.", "base", required=True)
     io_threads = Setting(INTEGER, 1, "How many threads ZeroMQ has for its input and output.", "base",
         flag="--io-threads", low=1, high=256)
