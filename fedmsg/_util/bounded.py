@@ -90,3 +90,6 @@ class LRU(Generic[Key, Value]):
             self._total += size
             while self._total > self.limit:
                 self._total -= self._values.popitem(last=False)[1][1]
+
+    def __len__(self) -> int:
+        return len(self._values)

@@ -186,7 +186,7 @@ class FedmsgConfig(dict[str, Any]):
         for name, row in known.TABLE.items():
             if row.in_conf:
                 try:
-                    values[name] = row.validator(values[name])
+                    values[name] = row.kind.strict(values[name])
                 except ValueError as error:
                     reason = f"it is not {row.type}" if row.secret else error
                     bad.append(f"\n\t{name}: {reason}")

@@ -85,11 +85,6 @@ class Setting:
         return self.kind.name
 
     @property
-    def validator(self) -> Callable[[Any], Any]:
-        """The reading of ``conf``: it takes a value or raises ValueError in the words of fedmsg 1.x."""
-        return self.kind.strict
-
-    @property
     def is_off_by_absence(self) -> bool:
         """Whether the setting is off, and its key absent, unless it is configured."""
         if self.default is None:
