@@ -75,11 +75,7 @@ class Context:
     ) -> bool:
         """Check the signature of a file, as `verify` does; return True.
 
-        Args:
-            data_path: The file that was signed.
-            sig_path: The file with the detached signature.
-            keyrings: Instead of those of the context.
-            homedir: Instead of that of the context.
+        Without the path of a detached signature it is a signed document.
 
         Raises:
             GpgBinaryError: It is not right.
@@ -94,13 +90,7 @@ class Context:
         keyrings: Sequence[str] | None = None,
         homedir: str | None = None,
     ) -> bytes:
-        """Make a binary detached signature.
-
-        Args:
-            data: What to sign.
-            fingerprint: Which key to use.
-            keyrings: Instead of those of the context.
-            homedir: Instead of that of the context.
+        """Make a binary detached signature, with keyrings and home as for `verify`.
 
         Raises:
             GpgBinaryError: It can't be made.

@@ -82,6 +82,9 @@ class Writer:
     ) -> None:
         """Number a message, store it and send it.
 
+        ``finish`` gets the envelope with its number, and returns it as it is to be stored and sent; what it raises
+        leaves the store as it was. ``send`` sends what it has made last.
+
         Called by a signal handler, or by a finaliser, of a thread that is storing at this
         moment, it leaves the message to what was interrupted.
         """
