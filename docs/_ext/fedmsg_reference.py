@@ -14,7 +14,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
@@ -107,7 +107,7 @@ class Settings(Generated):
 
     def text(self) -> str:
         """Write a section for each part of the table, in the order of the table."""
-        sections: defaultdict[str, list[settings.Setting]] = defaultdict(list)
+        sections: defaultdict[str, list[settings.Setting[Any]]] = defaultdict(list)
         for row in settings.TABLE.values():
             sections[row.section].append(row)
         lines = []
@@ -115,7 +115,7 @@ class Settings(Generated):
             lines += [SECTIONS[section], "-" * len(SECTIONS[section]), "", *map(self.setting, rows)]
         return "\n".join(lines)
 
-    def setting(self, row: settings.Setting) -> str:
+    def setting(self, row: settings.Setting[Any]) -> str:
         """Write the entry of one setting."""
         default = "made from ``topic_prefix``" if row.derived else f"``{row.default!r}``"
         lines = [

@@ -159,7 +159,7 @@ class BaseCommand:
             SystemExit: It failed, with the status for the failure.
         """
         with _process.reporting(self._prog, debug=self._debug):
-            if self.needs_zmq and not settings.get(self.config, "zmq_enabled"):
+            if self.needs_zmq and not settings.of(self.config).zmq_enabled:
                 raise ConfigError(f"{self._prog} needs ZeroMQ, and zmq_enabled is False; set it to True")
             if self.prints_data and sys.stdout is None:
                 raise UsageError("standard output is closed: there is nowhere to print to")

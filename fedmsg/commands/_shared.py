@@ -48,7 +48,7 @@ def declarations() -> list[_options.Declaration]:
     ]
 
 
-def _reader(row: settings.Setting) -> Callable[[str], Any]:
+def _reader(row: settings.Setting[Any]) -> Callable[[str], Any]:
     """Make the function that reads the value of a setting's flag."""
 
     def read(text: str) -> Any:

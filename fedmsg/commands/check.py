@@ -73,13 +73,13 @@ def _states(report: Mapping[str, Any], kind: str, names: tuple[str, ...]) -> Ite
 def _wait_for_report(timeout: int) -> tuple[dict[str, Any], str]:
     """Return the next report, read and as it is to be printed."""
     config = load_config()
-    endpoint = settings.get(config, "moksha.monitoring.socket")
+    endpoint = settings.of(config).monitoring_socket
     if not endpoint:
         _fail(f'No monitoring endpoint has been configured: please set "{_KEY}"')
     deadline = time.monotonic() + timeout
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
+        socket.setsockopt(zmq.MAXMSGSIZE, settings.of(config).max_message_size)
         socket.subscribe(b"")
         sockets.connect(socket, endpoint, _KEY)
         while socket.poll(int(1000 * max(0, min(deadline - time.monotonic(), 3600)))):

@@ -28,11 +28,11 @@ _PREFLIGHT = "fedmsg.commands._preflight"
 _WOULD_NOT_WORK = 1
 
 _FLAGS: list[_options.Declaration] = [
-    flag("--query", metavar="KEY", help="Print one value: a key, or keys with dots between."),
+    flag("--query", dest="query", metavar="KEY", help="Print one value: a key, or keys with dots between."),
     flag("--origin", action="store_true", help="Print which layer and file each value comes from."),
     flag("--check", action="store_true", help="Print what is wrong, with the file that it stands in."),
     flag("--explain", action="store_true", help="Print what the settings mean."),
-    flag("--format", choices=["json", "yaml"], help="How values are written."),
+    flag("--format", dest="format", choices=["json", "yaml"], help="How values are written."),
     flag("--disable-defaults", action="store_true", help="Leave out what is not configured anywhere."),
     flag("--config-filename", metavar="FILE", help="The file to read instead of those in the usual places."),
     flag("--allow-insecure-config", action="store_true", help="Read files whatever their owner and mode."),

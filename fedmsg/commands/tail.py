@@ -57,6 +57,7 @@ class TailCommand(BaseCommand):
             "--validate",
             dest="validate_signatures",
             action="store_true",
+            default=False,
             help="Show only validly signed messages, whatever validate_signatures is.",
         ),
         flag(
@@ -93,7 +94,7 @@ class TailCommand(BaseCommand):
     def _warn_when_unchecked(self) -> None:
         """Warn a person at a terminal, not a script, that messages may be forged."""
         at_terminal = any(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
-        if at_terminal and not settings.get(self.config, "validate_signatures"):
+        if at_terminal and not settings.of(self.config).validate_signatures:
             print(
                 f"{self.name}: signatures are not checked; set validate_signatures to True in the configuration",
                 file=sys.stderr,

@@ -82,9 +82,10 @@ class TriggerCommand(BaseCommand):
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
         *_filters.FLAGS,
-        flag("--command", metavar="COMMAND", help="What to run, a line for bash."),
+        flag("--command", dest="command", metavar="COMMAND", help="What to run, a line for bash."),
         flag(
             "--wait-for",
+            dest="wait_for",
             type=_seconds,
             metavar="SECONDS",
             default=0,
@@ -92,6 +93,7 @@ class TriggerCommand(BaseCommand):
         ),
         flag(
             "--max-queue-size",
+            dest="max_queue_size",
             type=_number,
             metavar="N",
             default=0,
@@ -122,7 +124,7 @@ class TriggerCommand(BaseCommand):
             sys.exit(1)
         selection = _filters.Selection(config)
         self._shell.check()
-        limit = settings.get(config, "consumer_queue_limit")
+        limit = settings.of(config).consumer_queue_limit
         with Waiting[Envelope](float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit) as matches:
             self._matches = matches
             self._listen(selection, matches)
@@ -142,7 +144,7 @@ class TriggerCommand(BaseCommand):
                 matches.end()
                 worker.join(threading.TIMEOUT_MAX)
             except BaseException:  # a signal, usually
-                self._stop(worker, matches, settings.get(config, "stop_timeout"))
+                self._stop(worker, matches, settings.of(config).stop_timeout)
                 raise
             finally:
                 worker.abandon()

@@ -183,7 +183,7 @@ def source_of(origins: Any) -> str:
     return " and ".join(dict.fromkeys(sources))
 
 
-def _bad_value(row: settings.Setting, value: Any, reason: str, source: str) -> ConfigError:
+def _bad_value(row: settings.Setting[Any], value: Any, reason: str, source: str) -> ConfigError:
     shown = "a secret" if row.secret else _words.value_words(value)
     if row.name == "endpoints" and not isinstance(value, dict) and value is not None:
         # Programs look for the first words, which therefore come before the rest.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The settings that fedmsg knows: one table, made of rows.
 
-A configuration is a plain dict. Code reads it with :func:`get`, which also works on a dict that has only
-some of the keys.
+A configuration is a plain dict. Code reads it through :func:`of`, a view with a typed
+attribute for each setting, or by the name of a key with :func:`get`; both also work on a
+dict that has only some of the keys.
 
 The defaults, the validation, the flags of the commands, the reference in the documentation
 and the words of ``fedmsg-config`` are all made from the table.
@@ -13,14 +14,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmsg.config.settings.rows import ROWS, derive_topic_prefix_re
+from fedmsg.config.settings.rows import Settings, derive_topic_prefix_re
 from fedmsg.config.settings.setting import Problem, Setting
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["TABLE", "Problem", "Setting", "accept", "conf_defaults", "defaults", "derive_topic_prefix_re", "get"]
+__all__ = ["TABLE", "Problem", "Setting", "Settings", "accept", "conf_defaults", "defaults", "derive_topic_prefix_re",
+           "get", "of"]  # fmt: skip
+
 
 #: The settings by name.
-TABLE: dict[str, Setting] = {row.name: row for row in ROWS}
+TABLE: dict[str, Setting[Any]] = {
+    row.name: row for room in Settings.__bases__ for row in vars(room).values() if isinstance(row, Setting)
+}
+
+
+def of(config: Mapping[str, Any]) -> Settings:
+    """Return a view of a configuration, which may lack any key, with typed attributes."""
+    return Settings(config)
 
 
 def defaults() -> dict[str, Any]:

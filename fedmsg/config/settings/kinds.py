@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, TypeVar
 
 __all__ = ["ADDRESS", "ANYTHING", "BOOLEAN", "ENDPOINTS", "FILE", "FILE_MODE", "FOLDER", "INTEGER", "LINES",
            "MAPPING", "NUMBER", "OUTPUT_FILE", "PATTERN", "POLICY", "RECORDS", "SECONDS", "TEXT", "TEXTS",
@@ -27,7 +27,14 @@ _HIGHEST_PORT = 65535
 _LONGEST_IPC_PATH = 107
 
 
-class Kind(NamedTuple):
+T_co = TypeVar("T_co", covariant=True)
+
+
+def _no_faults(value: Any) -> list[str]:  # noqa: ARG001 the signature is that of Kind.faults
+    return []
+
+
+class Kind(Generic[T_co]):
     """A kind of value.
 
     Attributes:
@@ -38,11 +45,15 @@ class Kind(NamedTuple):
         faults: What is wrong in a value that was taken, for ``fedmsg-config --check``.
     """
 
-    name: str
-    strict: Callable[[Any], Any]
-    loose: Callable[[Any], Any]
-    fix: str
-    faults: Callable[[Any], list[str]] = lambda _value: []
+    def __init__(
+        self,
+        name: str,
+        strict: Callable[[Any], Any],
+        loose: Callable[[Any], Any],
+        fix: str,
+        faults: Callable[[Any], list[str]] = _no_faults,
+    ) -> None:
+        self.name, self.strict, self.loose, self.fix, self.faults = name, strict, loose, fix, faults
 
 
 def _boolean(value: Any) -> bool:
@@ -254,23 +265,24 @@ def _policy(value: Any) -> Any:
     return value
 
 
-BOOLEAN = Kind("true or false", _boolean, _loose_boolean, "write True or False")
-INTEGER = Kind("whole number", _integer, _loose_integer, "write a whole number")
-NUMBER = Kind("number", _float, _loose_float, "write a number")
-SECONDS = Kind("number", _integer, _loose_seconds, "write a number")
-TEXT = Kind("text", _text, _text, "write text in quotes")
-PATTERN = Kind("regular expression", _text, _pattern, "write a regular expression in quotes")
-TEXTS = Kind("list of texts", _list, _loose_texts, "write a list of texts in quotes")
-RECORDS = Kind("list of dicts", _list, _loose_records, "write a list of dicts")
-MAPPING = Kind("dict", _mapping, _mapping, "write a dict")
-LINES = Kind("text or list of texts", _text_or_list, _loose_text_or_list,
+BOOLEAN: Kind[bool] = Kind("true or false", _boolean, _loose_boolean, "write True or False")
+INTEGER: Kind[int] = Kind("whole number", _integer, _loose_integer, "write a whole number")
+NUMBER: Kind[float] = Kind("number", _float, _loose_float, "write a number")
+SECONDS: Kind[float] = Kind("number", _integer, _loose_seconds, "write a number")
+TEXT: Kind[str] = Kind("text", _text, _text, "write text in quotes")
+PATTERN: Kind[str] = Kind("regular expression", _text, _pattern, "write a regular expression in quotes")
+TEXTS: Kind[list[str]] = Kind("list of texts", _list, _loose_texts, "write a list of texts in quotes")
+RECORDS: Kind[list[dict[str, Any]]] = Kind("list of dicts", _list, _loose_records, "write a list of dicts")
+MAPPING: Kind[dict[str, Any]] = Kind("dict", _mapping, _mapping, "write a dict")
+LINES: Kind[str | list[str]] = Kind("text or list of texts", _text_or_list, _loose_text_or_list,
              "write an address in quotes, or a list of them", _address_faults)  # fmt: skip
-ADDRESS = Kind("text", _text, _text, "write an address in quotes", _address_faults)
-ENDPOINTS = Kind("dict of names and lists of addresses", _anything, _endpoints,
+ADDRESS: Kind[str] = Kind("text", _text, _text, "write an address in quotes", _address_faults)
+ENDPOINTS: Kind[dict[str, list[str]]] = Kind("dict of names and lists of addresses", _anything, _endpoints,
                  "write a dict of names and lists of addresses", _endpoint_faults)  # fmt: skip
-FOLDER = Kind("text", _text, _text, "write a path in quotes", _folder_faults)
-FILE = Kind("text", _text, _text, "write a path in quotes", _file_faults)
-OUTPUT_FILE = Kind("text", _text, _text, "write a path in quotes", _output_faults)
-FILE_MODE = Kind("text", _text, _text, "write digits in quotes, such as '0770'", _mode_faults)
-POLICY = Kind("dict of topics and lists of names", _policy, _policy, "write a dict of topics and lists of names")
-ANYTHING = Kind("object", _anything, _anything, "")
+FOLDER: Kind[str] = Kind("text", _text, _text, "write a path in quotes", _folder_faults)
+FILE: Kind[str] = Kind("text", _text, _text, "write a path in quotes", _file_faults)
+OUTPUT_FILE: Kind[str] = Kind("text", _text, _text, "write a path in quotes", _output_faults)
+FILE_MODE: Kind[str] = Kind("text", _text, _text, "write digits in quotes, such as '0770'", _mode_faults)
+POLICY: Kind[dict[str, list[str]]] = Kind("dict of topics and lists of names", _policy, _policy,
+                                          "write a dict of topics and lists of names")  # fmt: skip
+ANYTHING: Kind[Any] = Kind("object", _anything, _anything, "")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from fedmsg.config.settings.kinds import (
@@ -26,141 +25,138 @@ from fedmsg.config.settings.kinds import (
     TEXT,
     TEXTS,
 )
-from fedmsg.config.settings.setting import Setting
+from fedmsg.config.settings.setting import View, setting
 
-__all__ = ["ROWS", "derive_topic_prefix_re"]
+__all__ = ["Settings", "derive_topic_prefix_re"]
 
 _BIGGEST = 2**63 - 1
 
 
-def derive_topic_prefix_re(config: Mapping[str, Any]) -> str:
+def derive_topic_prefix_re(prefix: str) -> str:
     """Return the regular expression for the prefix and the environment of a topic."""
-    prefix: str | None = config.get("topic_prefix")
-    if prefix is None:
-        prefix = BaseSettings.topic_prefix.default
     # Of the prefix only the dots are escaped, as 1.x does: programs compare the text.
     return prefix.replace(".", r"\.") + r"\.[^\W\d_]+"
 
 
-class BaseSettings:
+class BaseSettings(View):
     """The prefix of topics, times, threads."""
 
     # fmt: off
-    topic_prefix = Setting(TEXT, "org.fedoraproject", "What every topic of this bus begins with.", "base",
+    topic_prefix = setting(TEXT, "org.fedoraproject", "What every topic of this bus begins with.", "base",
         flag="--topic-prefix", own_conf_default="com.example", required=True)
-    topic_prefix_re = Setting(PATTERN, None, "A regular expression for the prefix and the environment of a topic.",
-        "base", in_conf=False, derived=derive_topic_prefix_re)
-    environment = Setting(TEXT, "dev", "The second part of every topic: dev, stg or prod.", "base", required=True)
-    io_threads = Setting(INTEGER, 1, "How many threads ZeroMQ has for its input and output.", "base",
+    topic_prefix_re = setting(PATTERN, None, "A regular expression for the prefix and the environment of a topic.",
+        "base", in_conf=False, derived=lambda config: derive_topic_prefix_re(BaseSettings(config).topic_prefix))
+    environment = setting(TEXT, "dev", "The second part of every topic: dev, stg or prod.", "base", required=True)
+    io_threads = setting(INTEGER, 1, "How many threads ZeroMQ has for its input and output.", "base",
         flag="--io-threads", low=1, high=256)
-    post_init_sleep = Setting(NUMBER, 0.5, "How long a bound publisher waits for its first subscriber, at most.",
+    post_init_sleep = setting(NUMBER, 0.5, "How long a bound publisher waits for its first subscriber, at most.",
         "base", unit="seconds", flag="--post-init-sleep")
-    timeout = Setting(SECONDS, 2, "How long to wait for the relay or for another server to answer, at most.", "base",
+    timeout = setting(SECONDS, 2, "How long to wait for the relay or for another server to answer, at most.", "base",
         unit="seconds", flag="--timeout")
-    stop_timeout = Setting(SECONDS, 5, "How long a daemon takes to finish its work when it is stopped, at most.",
+    stop_timeout = setting(SECONDS, 5, "How long a daemon takes to finish its work when it is stopped, at most.",
         "base", unit="seconds", in_conf=False)
-    print_config = Setting(BOOLEAN, False, "Print the configuration as JSON and do nothing else.", "base",
+    print_config = setting(BOOLEAN, False, "Print the configuration as JSON and do nothing else.", "base",
         flag="--print-config")
 
 
-class TransportSettings:
+class TransportSettings(View):
     """How sockets behave, and which addresses they have."""
 
     # fmt: off
-    high_water_mark = Setting(INTEGER, 0,
+    high_water_mark = setting(INTEGER, 0,
         "How many messages a socket may hold; 0: no limit for who publishes through a relay.", "sockets",
         unit="messages", flag="--high-water-mark")
-    receive_high_water_mark = Setting(INTEGER, 100000,
+    receive_high_water_mark = setting(INTEGER, 100000,
         "How many messages a subscriber may hold, unless high_water_mark is above 0.", "sockets", unit="messages",
         in_conf=False)
-    publish_high_water_mark = Setting(INTEGER, 200000,
+    publish_high_water_mark = setting(INTEGER, 200000,
         "How many messages a bound publisher holds for one subscriber, unless high_water_mark is above 0.", "sockets",
         unit="messages", in_conf=False)
-    max_message_size = Setting(INTEGER, 16 * 1024 * 1024, "The biggest message that is sent or taken.", "sockets",
+    max_message_size = setting(INTEGER, 16 * 1024 * 1024, "The biggest message that is sent or taken.", "sockets",
         unit="bytes", in_conf=False, low=1, high=_BIGGEST)
-    zmq_linger = Setting(INTEGER, 1000, "How long a closing socket goes on sending what it holds, at most.", "sockets",
+    zmq_linger = setting(INTEGER, 1000, "How long a closing socket goes on sending what it holds, at most.", "sockets",
         unit="milliseconds", flag="--linger")
-    zmq_enabled = Setting(BOOLEAN, True, "Whether messages go over ZeroMQ; False is for a message broker.", "sockets")
-    zmq_strict = Setting(BOOLEAN, False, "Whether a consumer's topic has to match as a whole, not as a prefix.",
+    zmq_enabled = setting(BOOLEAN, True, "Whether messages go over ZeroMQ; False is for a message broker.", "sockets")
+    zmq_strict = setting(BOOLEAN, False, "Whether a consumer's topic has to match as a whole, not as a prefix.",
         "sockets")
-    zmq_tcp_keepalive = Setting(INTEGER, 1, "Whether TCP probes idle connections: 1 for yes, 0 for no.", "sockets",
+    zmq_tcp_keepalive = setting(INTEGER, 1, "Whether TCP probes idle connections: 1 for yes, 0 for no.", "sockets",
         high=1)
-    zmq_tcp_keepalive_cnt = Setting(INTEGER, 3, "How many probes without an answer end a connection.", "sockets",
+    zmq_tcp_keepalive_cnt = setting(INTEGER, 3, "How many probes without an answer end a connection.", "sockets",
         unit="probes")
-    zmq_tcp_keepalive_idle = Setting(INTEGER, 60, "How long a connection is idle before the first probe.", "sockets",
+    zmq_tcp_keepalive_idle = setting(INTEGER, 60, "How long a connection is idle before the first probe.", "sockets",
         unit="seconds")
-    zmq_tcp_keepalive_intvl = Setting(INTEGER, 5, "How long to wait between two probes.", "sockets", unit="seconds")
-    zmq_reconnect_ivl = Setting(INTEGER, 100, "How long to wait before a lost connection is tried again.", "sockets",
+    zmq_tcp_keepalive_intvl = setting(INTEGER, 5, "How long to wait between two probes.", "sockets", unit="seconds")
+    zmq_reconnect_ivl = setting(INTEGER, 100, "How long to wait before a lost connection is tried again.", "sockets",
         unit="milliseconds")
-    zmq_reconnect_ivl_max = Setting(INTEGER, 0,
+    zmq_reconnect_ivl_max = setting(INTEGER, 0,
         "How far that wait grows while the other side stays away; 0: it does not grow.", "sockets",
         # Not at all, or a listener would miss a publisher that is there for half a second.
         unit="milliseconds", own_conf_default=1000)
-    zmq_heartbeat_ivl = Setting(INTEGER, 5000,
+    zmq_heartbeat_ivl = setting(INTEGER, 5000,
         "How often a connection is asked for a sign of life, so that a silent cut is noticed; 0 is never.", "sockets",
         unit="milliseconds", in_conf=False)
-    endpoints = Setting(ENDPOINTS, {"relay_outbound": ["tcp://127.0.0.1:4001"]},
+    endpoints = setting(ENDPOINTS, {"relay_outbound": ["tcp://127.0.0.1:4001"]},
         "Where messages come from: names of publishers, with the addresses that each may bind.", "endpoints",
         required=True, check="fedmsg.transport.zmq.preflight:problems")
-    srv_endpoints = Setting(TEXTS, [],
+    srv_endpoints = setting(TEXTS, [],
         "Domains whose endpoints are looked up in the DNS, as SRV records of _fedmsg._tcp.", "endpoints", in_conf=False)
-    relay_inbound = Setting(LINES, "tcp://127.0.0.1:2003", "Where the relay takes messages, to pass them on.", "relay",
+    relay_inbound = setting(LINES, "tcp://127.0.0.1:2003", "Where the relay takes messages, to pass them on.", "relay",
         own_conf_default="tcp://127.0.0.1:2001")
-    relay_high_water_mark = Setting(INTEGER, 200000,
+    relay_high_water_mark = setting(INTEGER, 200000,
         "How many messages the relay holds for one subscriber that doesn't keep up.", "relay", unit="messages",
         name="fedmsg.consumers.relay.high_water_mark", in_conf=False)
-    gateway_port = Setting(INTEGER, 9940, "The port on which the gateway repeats the whole bus.", "gateway",
+    gateway_port = setting(INTEGER, 9940, "The port on which the gateway repeats the whole bus.", "gateway",
         name="fedmsg.consumers.gateway.port", high=65535)
-    gateway_high_water_mark = Setting(INTEGER, 200000,
+    gateway_high_water_mark = setting(INTEGER, 200000,
         "How many messages the gateway holds for one subscriber that doesn't keep up.", "gateway", unit="messages",
         name="fedmsg.consumers.gateway.high_water_mark", own_conf_default=1000)
 
 
-class CryptoSettings:
+class CryptoSettings(View):
     """How messages are signed and checked, and connections encrypted."""
 
     # fmt: off
-    sign_messages = Setting(BOOLEAN, False, "Whether messages are signed when they are sent.", "ssl",
+    sign_messages = setting(BOOLEAN, False, "Whether messages are signed when they are sent.", "ssl",
         check="fedmsg.crypto.preflight:problems")
-    validate_signatures = Setting(BOOLEAN, False, "Whether messages are checked when they arrive.", "ssl",
+    validate_signatures = setting(BOOLEAN, False, "Whether messages are checked when they arrive.", "ssl",
         check="fedmsg.crypto.preflight:problems",
         own_conf_default=True)
-    crypto_backend = Setting(TEXT, "x509", "How messages are signed.", "ssl")
-    crypto_validate_backends = Setting(TEXTS, ["x509"], "Which ways of signing are accepted.", "ssl")
-    ssldir = Setting(TEXT, "/etc/pki/fedmsg", "The folder with the keys and certificates of this machine.", "ssl")
-    crl_location = Setting(TEXT, None, "A file or https address with the lists of revoked certificates.", "ssl")
-    crl_cache = Setting(OUTPUT_FILE, None, "A file that keeps the last good copy of crl_location.", "ssl",
+    crypto_backend = setting(TEXT, "x509", "How messages are signed.", "ssl")
+    crypto_validate_backends = setting(TEXTS, ["x509"], "Which ways of signing are accepted.", "ssl")
+    ssldir = setting(TEXT, "/etc/pki/fedmsg", "The folder with the keys and certificates of this machine.", "ssl")
+    crl_location = setting(TEXT, None, "A file or https address with the lists of revoked certificates.", "ssl")
+    crl_cache = setting(OUTPUT_FILE, None, "A file that keeps the last good copy of crl_location.", "ssl",
         needed_later=True)
-    crl_cache_expiry = Setting(INTEGER, 3600, "How long such a copy is used before it is fetched again.", "ssl",
+    crl_cache_expiry = setting(INTEGER, 3600, "How long such a copy is used before it is fetched again.", "ssl",
         unit="seconds")
-    ca_cert_location = Setting(TEXT, "/etc/pki/fedmsg/ca.crt",
+    ca_cert_location = setting(TEXT, "/etc/pki/fedmsg/ca.crt",
         "A file or https address with the certificates of the authorities to trust.", "ssl")
-    ca_cert_cache = Setting(OUTPUT_FILE, None, "A file that keeps the last good copy of ca_cert_location.", "ssl",
+    ca_cert_cache = setting(OUTPUT_FILE, None, "A file that keeps the last good copy of ca_cert_location.", "ssl",
         needed_later=True)
-    ca_cert_cache_expiry = Setting(INTEGER, 0, "How long such a copy is used before it is fetched again; 0 is 60.",
+    ca_cert_cache_expiry = setting(INTEGER, 0, "How long such a copy is used before it is fetched again; 0 is 60.",
         "ssl", unit="seconds")
-    certnames = Setting(MAPPING, {}, "Which certificate each service of this machine signs with.", "ssl")
-    routing_policy = Setting(POLICY, {}, "Which certificates may sign each topic.", "ssl")
-    routing_nitpicky = Setting(BOOLEAN, False, "Whether a topic that is not in routing_policy is rejected.", "ssl")
-    allow_sha1_certificates = Setting(BOOLEAN, False,
+    certnames = setting(MAPPING, {}, "Which certificate each service of this machine signs with.", "ssl")
+    routing_policy = setting(POLICY, {}, "Which certificates may sign each topic.", "ssl")
+    routing_nitpicky = setting(BOOLEAN, False, "Whether a topic that is not in routing_policy is rejected.", "ssl")
+    allow_sha1_certificates = setting(BOOLEAN, False,
         "Whether certificates and CRLs that an authority signed with SHA-1 are accepted.", "ssl", in_conf=False)
-    max_message_age = Setting(INTEGER, 0, "How far the time of a signed message may be from now; 0 sets no limit.",
+    max_message_age = setting(INTEGER, 0, "How far the time of a signed message may be from now; 0 sets no limit.",
         "ssl", unit="seconds", in_conf=False)
-    max_seen_ids = Setting(INTEGER, 0,
+    max_seen_ids = setting(INTEGER, 0,
         "How many checked messages a receiver remembers, to reject one that comes again.", "ssl", unit="messages",
         in_conf=False)
-    gpg_home = Setting(TEXT, None, "The home of GnuPG with the keyring for the backends gpg and gpg-envelope.", "ssl",
+    gpg_home = setting(TEXT, None, "The home of GnuPG with the keyring for the backends gpg and gpg-envelope.", "ssl",
         in_conf=False)
-    gpg_signing_key = Setting(TEXT, None, "The fingerprint of the GnuPG key to sign with.", "ssl", in_conf=False)
-    gpg_keys = Setting(MAPPING, {}, "The same for each host: short host names and fingerprints.", "ssl", in_conf=False)
-    curve_key = Setting(TEXT, None, "The file with this program's own CURVE key pair, NAME.key_secret.", "curve",
+    gpg_signing_key = setting(TEXT, None, "The fingerprint of the GnuPG key to sign with.", "ssl", in_conf=False)
+    gpg_keys = setting(MAPPING, {}, "The same for each host: short host names and fingerprints.", "ssl", in_conf=False)
+    curve_key = setting(TEXT, None, "The file with this program's own CURVE key pair, NAME.key_secret.", "curve",
         in_conf=False)
-    curve_servers = Setting(MAPPING, {},
+    curve_servers = setting(MAPPING, {},
         "The files with the CURVE public keys of servers, by their names in endpoints or relay_inbound.", "curve",
         in_conf=False)
-    curve_publishers = Setting(TEXT, None,
+    curve_publishers = setting(TEXT, None,
         "The folder with the CURVE public keys of those who may publish through the relay.", "curve", in_conf=False)
-    curve_subscribers = Setting(TEXT, None,
+    curve_subscribers = setting(TEXT, None,
         "The folder with the CURVE public keys of those who may subscribe to the relay.", "curve", in_conf=False)
 
 
@@ -177,35 +173,35 @@ _SAMPLE_COLOURS = {
 }  # fmt: skip
 
 
-class WordsSettings:
+class WordsSettings(View):
     """Texts for people: how messages are described, and the IRC bot."""
 
     # fmt: off
-    meta_processors = Setting(TEXTS, ["/etc/fedmsg.meta.d"],
+    meta_processors = setting(TEXTS, ["/etc/fedmsg.meta.d"],
         "Folders and YAML files that declare what messages say in words.", "meta", in_conf=False)
-    irc = Setting(RECORDS, [], "The channels that the IRC bot speaks in, a dict for each.", "irc",
+    irc = setting(RECORDS, [], "The channels that the IRC bot speaks in, a dict for each.", "irc",
         # It has passwords in it.
         secret=True, check="fedmsg.irc.configuration:problems",
         own_conf_default=[_SAMPLE_BOT])
-    irc_color_lookup = Setting(MAPPING, {}, "The colour of a title, by its first word.", "irc",
+    irc_color_lookup = setting(MAPPING, {}, "The colour of a title, by its first word.", "irc",
         own_conf_default=_SAMPLE_COLOURS)
-    irc_default_color = Setting(TEXT, "light grey", "The colour of any other title.", "irc")
-    irc_method = Setting(TEXT, "notice", "How the bot speaks: notice or msg.", "irc", choices=("notice", "msg"))
+    irc_default_color = setting(TEXT, "light grey", "The colour of any other title.", "irc")
+    irc_method = setting(TEXT, "notice", "How the bot speaks: notice or msg.", "irc", choices=("notice", "msg"))
 
 
-class ReplaySettings:
+class ReplaySettings(View):
     """How messages are published, kept and asked for again."""
 
     # fmt: off
-    active = Setting(BOOLEAN, False, "Whether a publisher connects to the relay instead of binding an endpoint.",
+    active = setting(BOOLEAN, False, "Whether a publisher connects to the relay instead of binding an endpoint.",
         "relay")
-    persistent_store = Setting(ANYTHING, None,
+    persistent_store = setting(ANYTHING, None,
         "Where every message that is sent is kept for replay: the URL of a database, or an object.", "replay")
-    replay_endpoints = Setting(MAPPING, {}, "Where lost messages can be asked for: names of publishers and addresses.",
+    replay_endpoints = setting(MAPPING, {}, "Where lost messages can be asked for: names of publishers and addresses.",
         "replay", in_conf=False)
-    replay_max = Setting(INTEGER, 10000, "How many messages one question for lost messages may ask for.", "replay",
+    replay_max = setting(INTEGER, 10000, "How many messages one question for lost messages may ask for.", "replay",
         unit="messages", in_conf=False, low=1)
-    replay_max_bytes = Setting(INTEGER, 16 * 1024 * 1024, "How big the answer to one such question may be.", "replay",
+    replay_max_bytes = setting(INTEGER, 16 * 1024 * 1024, "How big the answer to one such question may be.", "replay",
         unit="bytes", in_conf=False, low=1, high=_BIGGEST)
 
 
@@ -221,89 +217,86 @@ _LOGGING: dict[str, Any] = {
 }
 
 
-class HubSettings:
+class HubSettings(View):
     """How daemons run, and what consumers get."""
 
     # fmt: off
-    logging = Setting(MAPPING, _LOGGING, "What is logged and where, for logging.config.dictConfig.", "logging",
+    logging = setting(MAPPING, _LOGGING, "What is logged and where, for logging.config.dictConfig.", "logging",
         check="fedmsg.commands._preflight:logging_problems")
-    stomp_uri = Setting(TEXT, None, "The hosts and ports of a STOMP broker.", "stomp")
-    stomp_user = Setting(TEXT, None, "The name to log in to it with.", "stomp")
-    stomp_pass = Setting(TEXT, None, "The password to log in to it with.", "stomp", secret=True)
-    stomp_ssl_crt = Setting(FILE, None, "A file with the certificate to log in to it with.", "stomp",
+    stomp_uri = setting(TEXT, None, "The hosts and ports of a STOMP broker.", "stomp")
+    stomp_user = setting(TEXT, None, "The name to log in to it with.", "stomp")
+    stomp_pass = setting(TEXT, None, "The password to log in to it with.", "stomp", secret=True)
+    stomp_ssl_crt = setting(FILE, None, "A file with the certificate to log in to it with.", "stomp",
         needed_later=True)
-    stomp_ssl_key = Setting(FILE, None, "A file with the key of that certificate.", "stomp",
+    stomp_ssl_key = setting(FILE, None, "A file with the key of that certificate.", "stomp",
         needed_later=True)
-    stomp_queue = Setting(TEXT, None, "The queue to read from it.", "stomp", in_conf=False)
-    stomp_heartbeat = Setting(INTEGER, None, "How often it is asked for a sign of life.", "stomp", unit="milliseconds",
+    stomp_queue = setting(TEXT, None, "The queue to read from it.", "stomp", in_conf=False)
+    stomp_heartbeat = setting(INTEGER, None, "How often it is asked for a sign of life.", "stomp", unit="milliseconds",
         in_conf=False)
-    datagrepper_url = Setting(TEXT, None, "A datagrepper that has what was missed while a consumer was down.", "hub")
-    skip_last_message = Setting(BOOLEAN, False, "Whether the message in work at a crash is left out at the next start.",
+    datagrepper_url = setting(TEXT, None, "A datagrepper that has what was missed while a consumer was down.", "hub")
+    skip_last_message = setting(BOOLEAN, False, "Whether the message in work at a crash is left out at the next start.",
         "hub")
-    status_directory = Setting(FOLDER, None, "A folder in which each consumer notes the message it is at.", "hub",
+    status_directory = setting(FOLDER, None, "A folder in which each consumer notes the message it is at.", "hub",
         in_conf=False)
-    zmq_publish_endpoints = Setting(LINES, None,
+    zmq_publish_endpoints = setting(LINES, None,
         "Where a hub publishes what its consumers send through it; the first free address is bound.", "hub",
         in_conf=False)
-    zmq_subscribe_endpoints = Setting(LINES, None, "Where a hub receives from, instead of all endpoints.", "hub",
+    zmq_subscribe_endpoints = setting(LINES, None, "Where a hub receives from, instead of all endpoints.", "hub",
         in_conf=False)
-    zmq_subscribe_method = Setting(TEXT, None, "Whether it connects to those addresses or binds them.", "hub",
+    zmq_subscribe_method = setting(TEXT, None, "Whether it connects to those addresses or binds them.", "hub",
         in_conf=False, choices=("connect", "bind"))
-    state_directory = Setting(FOLDER, None,
+    state_directory = setting(FOLDER, None,
         "A folder for messages that are left when a hub stops, handled first at its next start, and for the number "
         "of a relay's subscribers; $STATE_DIRECTORY when not set.",
         "hub", in_conf=False, needed_later=True)
-    consumer_queue_limit = Setting(INTEGER, 10000, "How many messages may wait for one consumer.", "hub",
+    consumer_queue_limit = setting(INTEGER, 10000, "How many messages may wait for one consumer.", "hub",
         unit="messages", in_conf=False, low=1)
-    consumer_queue_policy = Setting(TEXT, "block",
+    consumer_queue_policy = setting(TEXT, "block",
         "What happens when so many wait: block stops receiving, drop leaves out the oldest and counts them.", "hub",
         in_conf=False, choices=("block", "drop"))
-    consume_retries = Setting(INTEGER, 0, "How often a message whose handling failed is tried again.", "hub",
+    consume_retries = setting(INTEGER, 0, "How often a message whose handling failed is tried again.", "hub",
         unit="tries", in_conf=False)
-    consume_retry_delay = Setting(NUMBER, 1.0, "How long to wait before that; the wait doubles each time.", "hub",
+    consume_retry_delay = setting(NUMBER, 1.0, "How long to wait before that; the wait doubles each time.", "hub",
         unit="seconds", in_conf=False)
-    dead_letter_directory = Setting(FOLDER, None, "A folder that keeps messages whose handling failed for good.", "hub",
+    dead_letter_directory = setting(FOLDER, None, "A folder that keeps messages whose handling failed for good.", "hub",
         in_conf=False, needed_later=True)
-    workers_per_consumer = Setting(INTEGER, 1, "How many threads work for each consumer.", "hub", unit="threads",
+    workers_per_consumer = setting(INTEGER, 1, "How many threads work for each consumer.", "hub", unit="threads",
         name="moksha.workers_per_consumer", in_conf=False, low=1)
-    blocking_mode = Setting(BOOLEAN, False, "Whether a message is handled before the next is received.", "hub",
+    blocking_mode = setting(BOOLEAN, False, "Whether a message is handled before the next is received.", "hub",
         name="moksha.blocking_mode", in_conf=False)
-    monitoring_socket = Setting(ADDRESS, None, "Where a daemon reports the state of its consumers and producers.",
+    monitoring_socket = setting(ADDRESS, None, "Where a daemon reports the state of its consumers and producers.",
         "hub", name="moksha.monitoring.socket", in_conf=False)
-    monitoring_socket_mode = Setting(FILE_MODE, None, "The file mode of an ipc:// socket for that, such as '0770'.",
+    monitoring_socket_mode = setting(FILE_MODE, None, "The file mode of an ipc:// socket for that, such as '0770'.",
         "hub", name="moksha.monitoring.socket.mode", in_conf=False)
-    websocket_port = Setting(INTEGER, None, "The port on which the hub serves WebSockets.", "hub",
+    websocket_port = setting(INTEGER, None, "The port on which the hub serves WebSockets.", "hub",
         name="moksha.livesocket.websocket.port", in_conf=False, high=65535)
-    websocket_interface = Setting(TEXT, None, "The address on which it serves them; only this machine when not set.",
+    websocket_interface = setting(TEXT, None, "The address on which it serves them; only this machine when not set.",
         "hub", name="moksha.livesocket.websocket.interface", in_conf=False)
-    websocket_origins = Setting(TEXTS, None,
+    websocket_origins = setting(TEXTS, None,
         "Web sites whose pages may connect, such as https://wall.example.org; when not set, those of this machine, "
         "or all where the interface is open to others.",
         "hub", name="moksha.livesocket.websocket.origins", in_conf=False)
-    websocket_client2server = Setting(BOOLEAN, False,
+    websocket_client2server = setting(BOOLEAN, False,
         "Whether messages that WebSocket clients send go to the consumers of the hub.", "hub",
         name="moksha.livesocket.websocket.client2server", in_conf=False)
-    metrics_port = Setting(INTEGER, None, "The port on which a daemon serves figures for Prometheus.", "hub",
+    metrics_port = setting(INTEGER, None, "The port on which a daemon serves figures for Prometheus.", "hub",
         in_conf=False, high=65535)
-    metrics_interface = Setting(TEXT, "127.0.0.1", "The address on which it serves them.", "hub", in_conf=False,
+    metrics_interface = setting(TEXT, "127.0.0.1", "The address on which it serves them.", "hub", in_conf=False,
         needed_later=True)
-    dummy_enabled = Setting(BOOLEAN, False, "Whether a hub runs the consumer dummy.", "hub",
+    dummy_enabled = setting(BOOLEAN, False, "Whether a hub runs the consumer dummy.", "hub",
         name="fedmsg.consumers.dummy.enabled", in_conf=False)
-    relay_enabled = Setting(BOOLEAN, False, "Whether a hub runs the consumer relay.", "hub",
+    relay_enabled = setting(BOOLEAN, False, "Whether a hub runs the consumer relay.", "hub",
         name="fedmsg.consumers.relay.enabled", in_conf=False)
-    gateway_enabled = Setting(BOOLEAN, False, "Whether a hub runs the consumer gateway.", "hub",
+    gateway_enabled = setting(BOOLEAN, False, "Whether a hub runs the consumer gateway.", "hub",
         name="fedmsg.consumers.gateway.enabled", in_conf=False)
-    ircbot_enabled = Setting(BOOLEAN, False, "Whether a hub runs the consumer ircbot.", "hub",
+    ircbot_enabled = setting(BOOLEAN, False, "Whether a hub runs the consumer ircbot.", "hub",
         name="fedmsg.consumers.ircbot.enabled", in_conf=False)
-    daemon = Setting(BOOLEAN, False, "Whether a long-running command goes to the background.", "daemon", in_conf=False)
-    pidfile = Setting(OUTPUT_FILE, None, "A file with the number of the process that went to the background.", "daemon",
+    daemon = setting(BOOLEAN, False, "Whether a long-running command goes to the background.", "daemon", in_conf=False)
+    pidfile = setting(OUTPUT_FILE, None, "A file with the number of the process that went to the background.", "daemon",
         in_conf=False, needed_later=True)
 
 
-#: The table, in the order of ``conf`` and of ``--help``.
-ROWS: list[Setting] = [
-    row
-    for room in (BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, HubSettings)
-    for row in vars(room).values()
-    if isinstance(row, Setting)
-]
+class Settings(BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, HubSettings):
+    """All settings of a configuration, in the order of ``conf`` and of ``--help``."""
+
+    __slots__ = ()

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A row of the table of settings."""
+"""A row of the table of settings, and the view of a configuration that it is an attribute of."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from fedmsg.config.settings import kinds
 
-__all__ = ["SAME", "Problem", "Setting"]
+__all__ = ["SAME", "Problem", "Setting", "View", "setting"]
 
 #: Marks that a setting has the same default in ``conf`` as in ``load_config``.
 SAME: Any = object()
+
+T = TypeVar("T")
 
 
 class Problem(NamedTuple):
@@ -28,8 +30,19 @@ class Problem(NamedTuple):
     stops: bool = True
 
 
-class Setting:
+class View:
+    """A configuration with its settings as typed attributes; what it lacks has its default."""
+
+    __slots__ = ("config",)
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+
+
+class Setting(Generic[T]):
     """A row of the table of settings.
+
+    As an attribute of a `View` it is the configured value, or the default where that is missing or None.
 
     Attributes:
         name: The key in the configuration.
@@ -50,8 +63,8 @@ class Setting:
 
     def __init__(
         self,
-        kind: kinds.Kind,
-        default: Any,
+        kind: kinds.Kind[Any],
+        default: T,
         help: str,  # noqa: A002 the name that click and argparse have for it
         section: str,
         *,
@@ -65,7 +78,7 @@ class Setting:
         choices: tuple[str, ...] = (),
         required: bool = False,
         secret: bool = False,
-        derived: Callable[[Mapping[str, Any]], Any] | None = None,
+        derived: Callable[[Mapping[str, Any]], T] | None = None,
         needed_later: bool = False,
         check: str = "",
     ) -> None:
@@ -78,6 +91,19 @@ class Setting:
 
     def __set_name__(self, owner: type, attribute: str) -> None:
         self.name = self.name or attribute
+
+    @overload
+    def __get__(self, view: None, owner: type) -> Setting[T]: ...
+    @overload
+    def __get__(self, view: View, owner: type) -> T: ...
+    def __get__(self, view: View | None, owner: type) -> Setting[T] | T:
+        if view is None:
+            return self
+        value: T | None = view.config.get(self.name)
+        if value is not None:
+            return value
+        default: T = self.derived(view.config) if self.derived else self.fresh_default()
+        return default
 
     @property
     def type(self) -> str:
@@ -128,3 +154,18 @@ class Setting:
         if self.kind is kinds.BOOLEAN:
             example = ""
         return f"{self.kind.fix}{of}{example}"
+
+
+@overload
+def setting(
+    kind: kinds.Kind[T],
+    default: None,
+    help: str,
+    section: str,
+    **more: Any,
+) -> Setting[T | None]: ...
+@overload
+def setting(kind: kinds.Kind[T], default: T, help: str, section: str, **more: Any) -> Setting[T]: ...
+def setting(kind: kinds.Kind[T], default: Any, help: str, section: str, **more: Any) -> Setting[Any]:  # noqa: A002
+    """Make a row: its value is of the kind, and may be None only where the default is."""
+    return Setting(kind, default, help, section, **more)

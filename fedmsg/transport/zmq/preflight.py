@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from fedmsg.config import settings
-from fedmsg.config.settings import Problem
+from fedmsg.config.settings import Problem, Settings, of
 from fedmsg.exceptions import FedmsgError
 from fedmsg.transport.zmq import curve
 from fedmsg.transport.zmq.addresses import as_list
@@ -28,28 +27,28 @@ _GREETING_TIMEOUT_S = 1.0
 
 def problems(config: Mapping[str, Any]) -> Iterator[Problem]:
     """Find addresses that a listener can't connect to, and CURVE keys that can't be used."""
-    get = partial(settings.get, config)
-    listed = [(name, address) for name, found in get("endpoints").items() for address in found]
+    view = of(config)
+    listed = [(name, address) for name, found in view.endpoints.items() for address in found]
     # A listener leaves them out, and does not start when none is left.
     unfit = [(name, address) for name, address in listed if address.startswith("tcp://*:")]
     for name, address in unfit:
         text = f"a listener can't connect to {address!r}; write the name of the host in place of the *"
         yield Problem(f"endpoints[{name!r}]", text, stops=len(unfit) == len(listed))
-    yield from _taken(as_list(get("relay_inbound")), as_list(get("endpoints").get("relay_outbound")))
-    for name in get("curve_servers") or ():
+    yield from _taken(view)
+    for name in view.curve_servers:
         yield from _failure(partial(curve.prepare, config, [name]))
-    own = get("curve_key")
-    for key in ("curve_publishers", "curve_subscribers"):
-        if folder := get(key):
-            yield from _failure(partial(curve.guard_settings, {"curve_key": own, key: folder}))
-    if own and not os.access(own, os.R_OK):
-        yield Problem("curve_key", f"{own} can't be read; fedmsg-certs curve makes a key pair", stops=False)
+    for key, folder in (("curve_publishers", view.curve_publishers), ("curve_subscribers", view.curve_subscribers)):
+        if folder:
+            yield from _failure(partial(curve.guard_settings, {"curve_key": view.curve_key, key: folder}))
+    if view.curve_key and not os.access(view.curve_key, os.R_OK):
+        yield Problem("curve_key", f"{view.curve_key} can't be read; fedmsg-certs curve makes a key pair", stops=False)
 
 
-def _taken(inbound: list[str], outbound: list[str]) -> Iterator[Problem]:
+def _taken(view: Settings) -> Iterator[Problem]:
     """Find ports of the relay that another program has; our own programs are expected to run during a check."""
+    outbound = as_list(view.endpoints.get("relay_outbound"))
     for key, needed in (
-        *(("relay_inbound", [address]) for address in inbound),
+        *(("relay_inbound", [address]) for address in as_list(view.relay_inbound)),
         # The first that is free is bound.
         ("endpoints['relay_outbound']", outbound),
     ):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fedmsg.commands import _options, _shared
@@ -26,7 +28,7 @@ def test_each_setting_with_a_flag_has_it() -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in settings.TABLE.values() if row.flag], ids=lambda row: str(row.name))
-def test_the_flag_of_a_setting_says_what_the_setting_says(row: settings.Setting) -> None:
+def test_the_flag_of_a_setting_says_what_the_setting_says(row: settings.Setting[Any]) -> None:
     keys = next(keys for names, keys in _shared.declarations() if names == [row.flag])
     assert (keys["dest"], keys["help"]) == (row.name, row.help)
 

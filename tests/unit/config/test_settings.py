@@ -79,6 +79,11 @@ IN_LOAD_CONFIG = {
 }
 
 
+ROWS = {
+    attribute: getattr(settings.Settings, attribute) for attribute in dir(settings.Settings) if attribute != "config"
+}
+
+
 def test_the_defaults_are_the_published_ones() -> None:
     assert settings.defaults() == IN_LOAD_CONFIG
     assert {name: type(value) for name, value in settings.defaults().items()} == {
@@ -132,6 +137,25 @@ def test_get_knows_the_default(name: str) -> None:
     assert settings.get({}, name) == DEFAULTS[name]
 
 
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_view_has_every_setting_with_its_default(name: str) -> None:
+    attribute = next(attribute for attribute in dir(settings.Settings) if ROWS.get(attribute) is settings.TABLE[name])
+    assert getattr(settings.of({}), attribute) == DEFAULTS[name]
+    assert getattr(settings.of({name: None}), attribute) == DEFAULTS[name]
+    value = object()
+    assert getattr(settings.of({name: value}), attribute) is value
+
+
+def test_a_view_derives_topic_prefix_re() -> None:
+    assert settings.of({"topic_prefix": "com.example"}).topic_prefix_re == r"com\.example\.[^\W\d_]+"
+    assert settings.of({"topic_prefix_re": "x"}).topic_prefix_re == "x"
+
+
+def test_a_view_does_not_share_its_defaults() -> None:
+    settings.of({}).endpoints["damage"] = []
+    assert settings.of({}).endpoints == DEFAULTS["endpoints"]
+
+
 def test_get_of_an_unknown_setting_is_a_mistake_in_the_code() -> None:
     with pytest.raises(KeyError, match="nonsense"):
         settings.get({}, "nonsense")
@@ -150,7 +174,7 @@ def test_topic_prefix_re_is_made_from_the_prefix(config: dict[str, Any], expecte
 
 
 @pytest.mark.parametrize("row", settings.TABLE.values(), ids=lambda row: row.name)
-def test_a_row_is_complete(row: settings.Setting) -> None:
+def test_a_row_is_complete(row: settings.Setting[Any]) -> None:
     assert row.help.endswith(".")
     assert row.help[0].isupper()
     assert "\n" not in row.help
@@ -160,7 +184,7 @@ def test_a_row_is_complete(row: settings.Setting) -> None:
 
 
 @pytest.mark.parametrize("row", settings.TABLE.values(), ids=lambda row: row.name)
-def test_a_default_is_accepted_and_left_as_it_is(row: settings.Setting) -> None:
+def test_a_default_is_accepted_and_left_as_it_is(row: settings.Setting[Any]) -> None:
     accepted = row.accept(row.fresh_default())
     assert (accepted, type(accepted)) == (row.default, type(row.default))
     if row.in_conf:
