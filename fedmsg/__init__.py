@@ -51,12 +51,7 @@ def init(**config: Any) -> core.FedMsgContext:
 
 
 def _open(config: dict[str, Any], *, add: bool) -> core.FedMsgContext:
-    """Open this thread's context.
-
-    Args:
-        config: Settings that win over the configuration files.
-        add: Whether they are added to the last arguments.
-    """
+    """Open this thread's context with settings that win over the files; ``add`` keeps the last arguments too."""
     global _last
     loaded = _submodule("config").load_config()
     before, last = _last

@@ -65,11 +65,7 @@ _year_until = 0.0
 
 
 def message_id(now: float) -> str:
-    """Return a new ``<year>-<uuid4>``.
-
-    Args:
-        now: Seconds since the epoch; the year is that of local time.
-    """
+    """Return a new ``<year>-<uuid4>``; the year is that of local time."""
     global _year, _year_until
     if now >= _year_until or now < _year_until - 900:
         # Every time zone and every change of one falls on a full quarter of an hour.
@@ -102,13 +98,7 @@ os.register_at_fork(after_in_child=_ids.clear)
 def encode_new(*, i: int, msg: object, msg_id: str, timestamp: int, topic: str, username: str) -> bytes:
     """Return the canonical bytes of an unsigned envelope, as `encode` makes them but faster.
 
-    Args:
-        i: The number of the message in its context.
-        msg: What the application sends.
-        msg_id: The id; plain ASCII without quotes.
-        timestamp: Seconds since the epoch.
-        topic: The full topic.
-        username: The user that the publisher runs as, as a JSON string.
+    The id is plain ASCII without quotes, the username a JSON string.
     """
     body = (
         f'{{"i":{i},"msg":{encoding.dumps(msg)},"msg_id":"{msg_id}",'

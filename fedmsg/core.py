@@ -7,7 +7,6 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any
 
 from fedmsg import crypto, utils
@@ -34,7 +33,6 @@ class FedMsgContext(BaseContext):
     Attributes:
         c: The context's own copy of the configuration, with the resolved ``name``.
         hostname: The short name of this machine.
-        log: Its logger.
         rejections: How many received messages were rejected, by reason: ``rejections.counts``.
         gaps: What was missed by those that listen to services in ``replay_endpoints``:
             ``gaps["lost"]`` messages for good, see `fedmsg.replay.gaps.GapFiller`.
@@ -60,9 +58,7 @@ class FedMsgContext(BaseContext):
     def __enter__(self) -> FedMsgContext:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.destroy()
 
     @property

@@ -69,9 +69,6 @@ class TopicFilter:
         strict: Whether a topic has to match as a whole, as with ``zmq_strict``.
         globs: Whether ``*`` stands for any text. Otherwise it is removed, wherever it stands: so
             the topics of hub consumers and WebSocket clients have always been read.
-
-    Attributes:
-        everything: Whether every topic matches.
     """
 
     def __init__(self, topics: Iterable[str] = (), *, strict: bool = False, globs: bool = True) -> None:
@@ -224,9 +221,6 @@ class Term:
     ``exists``    the field is there, whatever it holds; a path alone means the same
     ============  ==================================================================================
 
-    Args:
-        text: The condition.
-
     Attributes:
         is_pattern: Whether it is a regular expression, which can take for ever to search.
 
@@ -341,12 +335,7 @@ class MessageFilter:
 
     Args:
         topics: Beginnings or globs of topics; this and the next parts are described at the top of this module.
-        users: Names of users.
-        packages: Names of packages.
         where: Conditions, see `Term`.
-        not_topics: Excluded topics.
-        not_users: Excluded users.
-        not_packages: Excluded packages.
         not_where: Conditions, none of which may be met.
         strict: Whether a topic has to match as a whole.
         users_of: Returns the users of a message; needed for ``users`` and ``not_users``.
@@ -450,11 +439,6 @@ class MessageFilter:
     def matches_topic(self, topic: str) -> bool:
         """Return whether a message of a topic may be wanted: what can be decided without its body."""
         return self._topics.matches(topic) and not (self._excluded and self._excluded.matches(topic))
-
-    @property
-    def needs_body(self) -> bool:
-        """Whether the topic alone does not decide."""
-        return bool(self._where or self._names)
 
     @property
     def has_patterns(self) -> bool:

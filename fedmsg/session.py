@@ -44,15 +44,8 @@ class Session:
     """A session on the bus: it publishes and listens. Making one does not block; `open`, which comes next, may.
 
     Attributes:
-        config: Its own copy of the configuration, with the resolved ``name``.
-        hostname: The short name of this machine.
-        log: Its logger.
-        rejections: How many received messages were rejected, by reason.
-        gaps: What was missed of services in ``replay_endpoints``.
         number: How many messages it has sent.
         generation: The ``contexts.generation`` that it was opened under.
-        context: The ZeroMQ context.
-        publisher: What it publishes through; None where there is nothing.
         writer: What stores its messages; None where they are not stored.
         signer: What signs them; None where they are not signed.
         closed: Whether it is closed, or not open yet.
@@ -194,7 +187,7 @@ class Session:
             name, frame = self.topic_and_frame(modname, topic)
         now = time.time()
         if pre_fire_hook is not None:
-            body = self._encode_hooked(number, now, name, msg, pre_fire_hook)
+            body = _wire.encode(self.finished(self.new_envelope(number, now, name, msg), pre_fire_hook), name)
         elif self.signer is not None:
             body = _wire.encode_signed(
                 i=number,
@@ -247,9 +240,6 @@ class Session:
             "topic": topic,
             "username": self._user,
         }
-
-    def _encode_hooked(self, number: int, now: float, topic: str, msg: object, hook: Hook) -> bytes:
-        return _wire.encode(self.finished(self.new_envelope(number, now, topic, msg), hook), topic)
 
     def finished(self, envelope: dict[str, Any], hook: Hook | None) -> dict[str, Any]:
         """Sign an envelope and call the hook with it; what the hook has changed is signed again."""
@@ -319,11 +309,7 @@ class Session:
         """
         if not settings.get(self.config, "zmq_enabled"):
             raise ConfigError("zmq_enabled is false: there is nothing to listen to")
-        endpoints = [
-            (name, addresses.check(address, f"endpoints[{name!r}]"))
-            for name, several in self.config["endpoints"].items()
-            for address in addresses.as_list(several)
-        ]
+        endpoints = addresses.listed(self.config["endpoints"])
         curve.prepare(self.config, self.config["endpoints"])
         return endpoints
 

@@ -119,8 +119,7 @@ def load_class(location: str) -> Any:
 def dict_query(dic: Mapping[str, Any], query: str) -> OrderedDict[str, Any]:
     """Look up dotted paths, separated by commas as in ``"msg.user,msg.update.title"``, in nested dicts.
 
-    Returns:
-        Each path with its value, or None; in the order of the query.
+    The result has each path with its value, or None, in the order of the query.
 
     Raises:
         UsageError: The query is not text.

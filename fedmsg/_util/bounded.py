@@ -27,11 +27,7 @@ class SeenIds(Generic[Key]):
         self._lock = threading.Lock()
 
     def add(self, key: Key) -> bool:
-        """Remember an id.
-
-        Returns:
-            Whether it was new; False means that it is a duplicate, which is not made younger.
-        """
+        """Remember an id; return whether it was new. A duplicate is not made younger."""
         with self._lock:
             if key in self._ids:
                 return False
@@ -64,14 +60,10 @@ class SeenIds(Generic[Key]):
             return iter(list(self._ids))
 
 
-def _one(_value: object) -> int:
-    return 1
-
-
 class LRU(Generic[Key, Value]):
     """Caches values up to a total size, and evicts those that were not used for longest; any thread may use it."""
 
-    def __init__(self, limit: int, size: Callable[[Value], int] = _one) -> None:
+    def __init__(self, limit: int, size: Callable[[Value], int] = lambda _value: 1) -> None:
         self.limit = limit
         self._measure = size
         self._total = 0
@@ -98,12 +90,6 @@ class LRU(Generic[Key, Value]):
             self._total += size
             while self._total > self.limit:
                 self._total -= self._values.popitem(last=False)[1][1]
-
-    def clear(self) -> None:
-        """Evict everything."""
-        with self._lock:
-            self._values.clear()
-            self._total = 0
 
     def __len__(self) -> int:
         return len(self._values)

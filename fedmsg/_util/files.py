@@ -45,8 +45,7 @@ def stamp(path: str | Path) -> Stamp:
 def is_trusted(status: os.stat_result) -> bool:
     """Return whether only root and the user of this process can have written a file or folder.
 
-    Args:
-        status: The status of its open descriptor; that of a path may be of another file a moment later.
+    The status is that of its open descriptor: that of a path may be of another file a moment later.
     """
     return status.st_uid in {0, os.geteuid()} and not status.st_mode & stat.S_IWOTH
 
@@ -87,11 +86,7 @@ def read_trusted(path: str | Path, most: int) -> bytes:
 def replace(path: str | Path, content: bytes, *, mode: int = 0o640, durable: bool = True) -> None:
     """Write a file as a whole: a reader sees the old content or the new one, never a part.
 
-    Args:
-        path: The file.
-        content: What it shall contain.
-        mode: Its permissions.
-        durable: Whether it has to survive a power cut, too; otherwise only the end of this process.
+    A ``durable`` one survives a power cut, too; otherwise only the end of this process.
 
     Raises:
         OSError: It can't be written; nothing is left behind.

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
-from types import TracebackType
 from typing import Any
 
 import requests
@@ -50,9 +49,6 @@ class TooLarge(HttpError):
 
 def get_json(url: str, params: Params | None = None, timeout: float | Limit = _TIMEOUT, largest: int = _LARGEST) -> Any:
     """Ask a web server for JSON.
-
-    Returns:
-        What the answer says; of any type that JSON has.
 
     Raises:
         HttpError: There is no answer in time, or it is an error, too large, or not JSON.
@@ -164,9 +160,6 @@ class Limit:
     """Ends a request when time is up: a time-out of requests begins anew with every byte that comes.
 
     It counts from the beginning of the block. The caller who waits for the answer gets an HttpError.
-
-    Args:
-        seconds: How long the whole request may take.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -197,9 +190,7 @@ class Limit:
         self._timer.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         self._timer.join()
         # After some errors the libraries leave them to the garbage collector.

@@ -29,10 +29,8 @@ class RateLimitedLog:
     """Counts events by kind, in ``counts``, and logs some of them; any thread may use it.
 
     Args:
-        log: The logger.
         every: Seconds between two lines about the same kind from the same source.
         burst: How many lines there may be in that time altogether.
-        level: The level of the lines.
     """
 
     def __init__(

@@ -19,7 +19,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -56,12 +55,8 @@ def start_thread(
     leave the event's lock held, and the thread never runs. So another thread, in which no signal
     handler runs, makes the call.
 
-    Args:
-        target: What the thread does.
-        name: Its name, in logs and debuggers.
-        daemon: Whether the end of the process does not wait for it.
-        on_failure: Called with the error when the process can't have another thread; then this does
-            not wait until the thread runs.
+    With ``on_failure``, which is called with the error when the process can't have another thread, this
+    does not wait until the thread runs.
 
     Raises:
         RuntimeError: The process can't have another thread.
@@ -111,9 +106,7 @@ class Closeable:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -149,11 +142,7 @@ class Waker(Closeable):
             return False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for a wake-up, and clear it.
-
-        Returns:
-            Whether there was one.
-        """
+        """Wait for a wake-up, and clear it; return whether there was one."""
         self.poll(timeout)
         return self.clear()
 
@@ -221,22 +210,12 @@ class SafeCondition:
                 self._waiters.remove(waiter)
 
     def wait(self, waiter: threading.Lock, timeout: float | None) -> None:
-        """Wait until something changes, without the lock.
-
-        Args:
-            waiter: What `expect` has returned.
-            timeout: Seconds to wait at most; None waits for ever.
-        """
+        """Wait until something changes, without the lock; the waiter is what `expect` has returned."""
         if not waiter.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             self.discard(waiter)
 
     def wait_for(self, condition: Callable[[], object], timeout: float | None = None) -> bool:
-        """Wait until a condition is true, which is looked at with the lock held; whether it is.
-
-        Args:
-            condition: Looked at after each change.
-            timeout: Seconds to wait at most; None waits for ever.
-        """
+        """Wait until a condition is true, which is looked at with the lock held; return whether it is."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = None if deadline is None else deadline - time.monotonic()
@@ -260,10 +239,6 @@ class ServiceThread(Closeable):
 
     A subclass opens its sockets in `run`, calls `ready`, works until `stopping`, and closes them.
     `start` returns when the thread is ready, or raises what kept it from getting there.
-
-    Args:
-        name: The name of the thread, in logs and debuggers.
-        daemon: Whether the end of the process does not wait for it.
 
     Attributes:
         stopping: Whether the thread is to end.

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from fedmsg._util.service import Waker
@@ -33,9 +33,6 @@ class StopSignals:
     SIGHUP, which ends a process by default, is answered in the log: nothing is reloaded. A child that is
     forked meanwhile has Python's own handlers. Outside the main thread only `request` stops: Python has
     signal handlers there only.
-
-    Attributes:
-        requested: Whether a stop was requested.
     """
 
     def __init__(self) -> None:
@@ -70,9 +67,7 @@ class StopSignals:
             self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()

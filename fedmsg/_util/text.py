@@ -141,9 +141,6 @@ class SafeFormatter(logging.Formatter):
 
     An exception may quote what a stranger has sent. Control characters are spelt out, as ``\x1b``; all lines
     but the first are indented, so that none looks like a record of its own; and the length is bounded.
-
-    Args:
-        inner: The formatter.
     """
 
     def __init__(self, inner: logging.Formatter) -> None:

@@ -41,9 +41,6 @@ def init(**config: Any) -> Coroutine[Any, Any, FedMsgContext]:
     Args:
         config: Settings that win over the configuration files.
 
-    Returns:
-        The context.
-
     Raises:
         ValueError: The loop has a context already; `destroy` it first.
     """

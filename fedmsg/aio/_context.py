@@ -11,7 +11,6 @@ from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from types import TracebackType
 from typing import Any, TypeVar
 
 from fedmsg import crypto, utils
@@ -84,7 +83,6 @@ class FedMsgContext(BaseContext):
     Attributes:
         arguments: The configuration as passed.
         is_open: Whether it can be published through.
-        log: Its logger.
         hostname: The short name of this machine.
         rejections: How many received messages were rejected, by reason: ``rejections.counts``.
         gaps: What was missed by those that listen to services in ``replay_endpoints``.
@@ -200,9 +198,7 @@ class FedMsgContext(BaseContext):
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.destroy()
 
     @property

@@ -69,11 +69,7 @@ async def readable(descriptor: int, timeout: float | None) -> None:
 
 
 class Work(Generic[T]):
-    """Calls a function in a thread of its own, to its end, also when its caller is cancelled.
-
-    Attributes:
-        done: Whether it has ended.
-    """
+    """Calls a function in a thread of its own, to its end, also when its caller is cancelled."""
 
     def __init__(self, function: Callable[[], T], *, daemon: bool = False) -> None:
         self.done = False
@@ -103,11 +99,7 @@ class Work(Generic[T]):
         return self._changed.wait_for(lambda: self.done, timeout)
 
     async def result(self) -> T:
-        """Wait in the loop until it has ended.
-
-        Returns:
-            What the function has returned; what it has raised is raised.
-        """
+        """Wait in the loop until it has ended; return or raise what the function did."""
         waiter = Waiter(asyncio.get_running_loop())
         with self._changed.lock:
             if self.done:
@@ -123,9 +115,7 @@ class Work(Generic[T]):
 async def in_thread(function: Callable[[], T], *, daemon: bool = False) -> T:
     """Call a function in a thread of its own and return what it returns.
 
-    Args:
-        function: The function. It runs to its end even when the caller is cancelled.
-        daemon: Whether the interpreter may exit before the function has ended.
+    It runs to its end even when the caller is cancelled; a ``daemon`` one unless the interpreter exits before.
     """
     return await Work(function, daemon=daemon).result()
 

@@ -76,7 +76,6 @@ class BaseCommand:
     :mod:`fedmsg.exceptions`; ``--debug`` shows the traceback too.
 
     Attributes:
-        name: The name of the command.
         extra_args: Its own flags, as tuples of their names and of argparse's keywords.
         daemonizable: Whether it goes to the background where ``daemon`` is configured.
         unused_flags: The configuration keys of common flags that make no difference to it;
@@ -85,7 +84,6 @@ class BaseCommand:
         prints_data: Whether standard output is for what it prints, so that the log has to
             go elsewhere.
         config: The configuration, flags included.
-        log: Its logger.
     """
 
     name: str = ""

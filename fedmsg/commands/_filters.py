@@ -22,7 +22,7 @@ _REPEAT = {"action": "append", "default": None}
 
 #: The flags, for the ``extra_args`` of a command.
 FLAGS: list[Declaration] = [
-    flag("--topic", dest="topic", default="", help="The beginning of topics; * stands for any text. Default: all."),
+    flag("--topic", default="", help="The beginning of topics; * stands for any text. Default: all."),
     flag("--users", metavar="NAMES", help="Only messages about one of these users: a,b,c."),
     flag("--packages", metavar="NAMES", help="Only messages about one of these packages: a,b,c."),
     flag(

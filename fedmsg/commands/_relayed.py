@@ -22,10 +22,9 @@ Publish = Callable[[Any, str], None]
 def publishing(
     config: Mapping[str, Any], *, topic: str, modname: str, hook: Callable[[dict[str, Any]], object] | None = None
 ) -> Iterator[Publish]:
-    """Open a context that publishes through the relay; at the end, wait until it has sent everything.
+    """Open a context that publishes through the relay, and yield what publishes a message with it.
 
-    Yields:
-        A function that publishes one message.
+    At the end, wait until everything has been sent.
 
     Raises:
         NotListening: There is no relay.

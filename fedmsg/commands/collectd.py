@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from fedmsg import meta
 from fedmsg.commands import BaseCommand, Declaration
+from fedmsg.commands._options import flag
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.hub import Hub, PollingProducer, daemon
 
@@ -98,15 +99,12 @@ class CollectdCommand(BaseCommand):
     prints_data = True
     unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--collectd-interval"],
-            {
-                "dest": "collectd_interval",
-                "type": _interval,
-                "metavar": "SECONDS",
-                "default": _INTERVAL,
-                "help": "How often to print; default: every %(default)s seconds.",
-            },
+        flag(
+            "--collectd-interval",
+            type=_interval,
+            metavar="SECONDS",
+            default=_INTERVAL,
+            help="How often to print; default: every %(default)s seconds.",
         ),
     ]
 

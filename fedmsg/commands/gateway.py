@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fedmsg.commands import Declaration
 from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.commands._options import flag
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
 from fedmsg.transport.zmq import addresses
@@ -28,25 +29,18 @@ class GatewayCommand(ForwardingCommand):
     name = "fedmsg-gateway"
     consumer = "fedmsg.consumers.gateway:GatewayConsumer"
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--validate"],
-            {
-                "dest": "relay_validate",
-                "action": "store_true",
-                "default": False,
-                "help": "Reject and count what is malformed or not validly signed; costs most of the speed.",
-            },
+        flag(
+            "--validate",
+            dest="relay_validate",
+            action="store_true",
+            help="Reject and count what is malformed or not validly signed; costs most of the speed.",
         ),
     ]
 
     def forwarder(self) -> Forwarder:
         """Make a forwarder that listens to all endpoints."""
         port = settings.get(self.config, "fedmsg.consumers.gateway.port")
-        endpoints = [
-            (name, address)
-            for name, several in (self.config.get("endpoints") or {}).items()
-            for address in addresses.as_list(several)
-        ]
+        endpoints = addresses.listed(self.config.get("endpoints"))
         if not endpoints:
             raise ConfigError("endpoints is empty: there is nothing to listen to")
         self._upstream = Upstream(self.config, endpoints, own_port=port)

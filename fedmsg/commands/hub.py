@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from fedmsg import utils
 from fedmsg.commands import BaseCommand, Declaration
+from fedmsg.commands._options import flag
 from fedmsg.exceptions import ConfigError, RefusedAtStart, UsageError
 from fedmsg.hub import Hub, daemon, provide_moksha
 
@@ -53,34 +54,25 @@ class HubCommand(BaseCommand):
     needs_zmq = True
     unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout"})
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--with-consumers"],
-            {
-                "dest": "explicit_hub_consumers",
-                "metavar": "CLASSES",
-                "default": None,
-                "help": "Run these consumers, such as package.module:Class, and no others, beside the producers; "
-                "separated by commas.",
-            },
+        flag(
+            "--with-consumers",
+            dest="explicit_hub_consumers",
+            metavar="CLASSES",
+            help="Run these consumers, such as package.module:Class, and no others, beside the producers; "
+            "separated by commas.",
         ),
-        (
-            ["--websocket-server-port"],
-            {
-                "dest": "moksha.livesocket.websocket.port",
-                "type": _port,
-                "metavar": "PORT",
-                "default": None,
-                "help": "Serve the bus to web pages, as WebSockets on this port.",
-            },
+        flag(
+            "--websocket-server-port",
+            dest="moksha.livesocket.websocket.port",
+            type=_port,
+            metavar="PORT",
+            help="Serve the bus to web pages, as WebSockets on this port.",
         ),
-        (
-            ["--retry-dead-letters"],
-            {
-                "dest": "retry_dead_letters",
-                "action": "store_true",
-                "default": False,
-                "help": "First try those messages again whose handling failed for good.",
-            },
+        flag(
+            "--retry-dead-letters",
+            dest="retry_dead_letters",
+            action="store_true",
+            help="First try those messages again whose handling failed for good.",
         ),
     ]
 

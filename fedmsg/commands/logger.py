@@ -39,20 +39,11 @@ class LoggerCommand(BaseCommand):
             metavar="TEXT",
             help="What to publish; without it, standard input is read.",
         ),
-        flag(
-            "--json-input",
-            dest="json_input",
-            action="store_true",
-            default=False,
-            help="Take the input as JSON: one document, or one in each line.",
-        ),
-        flag("--topic", dest="topic", default="log", help="The end of the topic; default: %(default)s."),
-        flag(
-            "--modname", dest="modname", default="logger", help="The part of the topic before it; default: %(default)s."
-        ),
+        flag("--json-input", action="store_true", help="Take the input as JSON: one document, or one in each line."),
+        flag("--topic", default="log", help="The end of the topic; default: %(default)s."),
+        flag("--modname", default="logger", help="The part of the topic before it; default: %(default)s."),
         flag(
             "--cert-prefix",
-            dest="cert_prefix",
             metavar="PREFIX",
             default="shell",
             help="Which certificate to sign with: that of PREFIX.<this host>; default: %(default)s.",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from fedmsg import utils
 from fedmsg.commands import Declaration, _relay_checks
 from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.commands._options import flag
 from fedmsg.config import settings
 from fedmsg.transport.zmq.forwarder import Check, Forwarder
 
@@ -38,14 +39,11 @@ class RelayCommand(ForwardingCommand):
     name = "fedmsg-relay"
     consumer = "fedmsg.consumers.relay:RelayConsumer"
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--validate"],
-            {
-                "dest": "relay_validate",
-                "action": "store_true",
-                "default": False,
-                "help": "Reject and count what is malformed or not validly signed; costs most of the speed.",
-            },
+        flag(
+            "--validate",
+            dest="relay_validate",
+            action="store_true",
+            help="Reject and count what is malformed or not validly signed; costs most of the speed.",
         ),
     ]
 
@@ -102,14 +100,11 @@ class SigningRelayCommand(RelayCommand):
     name = "fedmsg-signing-relay"
     consumer = "fedmsg.consumers.relay:SigningRelayConsumer"
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--validate"],
-            {
-                "dest": "relay_validate",
-                "action": "store_true",
-                "default": False,
-                "help": "Sign only what is validly signed by its publisher.",
-            },
+        flag(
+            "--validate",
+            dest="relay_validate",
+            action="store_true",
+            help="Sign only what is validly signed by its publisher.",
         ),
     ]
 

@@ -11,6 +11,7 @@ from fedmsg import _wire
 from fedmsg._util import plugins
 from fedmsg._util.text import one_line
 from fedmsg.commands import BaseCommand, Declaration, _relayed
+from fedmsg.commands._options import flag
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, HttpError, PossiblyLost, UsageError, WorkLeft
 from fedmsg.transport.zmq import addresses
@@ -39,24 +40,18 @@ class ReplayCommand(BaseCommand):
     needs_zmq = True
     unused_flags = frozenset({"post_init_sleep"})
     extra_args: ClassVar[list[Declaration]] = [
-        (["--msg-id"], {"dest": "msg_id", "metavar": "ID", "help": "The id of the message."}),
-        (
-            ["--datagrepper-url"],
-            {
-                "dest": "datagrepper_url",
-                "metavar": "URL",
-                "default": _DATAGREPPER,
-                "help": "Which datagrepper to ask; default: %(default)s.",
-            },
+        flag("--msg-id", metavar="ID", help="The id of the message."),
+        flag(
+            "--datagrepper-url",
+            metavar="URL",
+            default=_DATAGREPPER,
+            help="Which datagrepper to ask; default: %(default)s.",
         ),
-        (
-            ["--no-confirm"],
-            {
-                "dest": "confirm",
-                "action": "store_false",
-                "default": True,
-                "help": "Don't wait for the message to come by, where relay_outbound can't be reached.",
-            },
+        flag(
+            "--no-confirm",
+            dest="confirm",
+            action="store_false",
+            help="Don't wait for the message to come by, where relay_outbound can't be reached.",
         ),
     ]
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from fedmsg._util.signals import StopSignals
 from fedmsg.commands import BaseCommand, Declaration
+from fedmsg.commands._options import flag
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
 from fedmsg.monitoring import systemd
@@ -31,14 +32,10 @@ class ReplayServerCommand(BaseCommand):
     needs_zmq = True
     unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout", "high_water_mark"})
     extra_args: ClassVar[list[Declaration]] = [
-        (
-            ["--name"],
-            {
-                "dest": "name",
-                "metavar": "NAME",
-                "default": None,
-                "help": "Whose messages: a name in replay_endpoints. Not needed when that has only one.",
-            },
+        flag(
+            "--name",
+            metavar="NAME",
+            help="Whose messages: a name in replay_endpoints. Not needed when that has only one.",
         ),
     ]
 

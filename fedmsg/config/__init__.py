@@ -63,9 +63,6 @@ def load_config(  # noqa: PLR0917 the order of the first six is that of fedmsg 1
         flags: Values from a command line that was parsed already.
         allow_insecure: Whether files are read without a look at their owner and mode.
 
-    Returns:
-        The configuration.
-
     Raises:
         ConfigError: A file or a value can't be used. It is a ValueError.
     """
@@ -140,9 +137,6 @@ def build_parser(
         doc: What the command does.
         config: The configuration; without one, the built-in defaults.
         prog: The name of the command.
-
-    Returns:
-        The parser.
     """
     return _parser.build(declared_args, doc, config or {}, prog)
 
@@ -192,7 +186,7 @@ class FedmsgConfig(dict[str, Any]):
         for name, row in known.TABLE.items():
             if row.in_conf:
                 try:
-                    values[name] = row.validator(values[name])
+                    values[name] = row.kind.strict(values[name])
                 except ValueError as error:
                     reason = f"it is not {row.type}" if row.secret else error
                     bad.append(f"\n\t{name}: {reason}")

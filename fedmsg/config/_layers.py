@@ -202,7 +202,7 @@ def _complete(config: dict[str, Any], origins: Origins, request: Request) -> dic
             origins.setdefault(name, DEFAULT)
     ordered.update(config)
     if ordered.get("topic_prefix_re") is None and isinstance(ordered["topic_prefix"], str):
-        ordered["topic_prefix_re"] = settings.derive_topic_prefix_re(ordered["topic_prefix"])
+        ordered["topic_prefix_re"] = settings.derive_topic_prefix_re(ordered)
         origins["topic_prefix_re"] = DERIVED
     return ordered
 

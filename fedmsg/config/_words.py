@@ -23,13 +23,13 @@ def clip(text: str, longest: int = _LONGEST) -> str:
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
-def value_words(value: Any, longest: int = 60) -> str:
+def value_words(value: Any) -> str:
     """Return a configured value as Python writes it, cut when it is long."""
     try:
         words = repr(value)
     except Exception as error:  # noqa: BLE001 the class is the administrator's own and may fail in any way
         words = f"<{type(value).__name__} without a repr: {type(error).__name__}>"
-    return clip(words, longest)
+    return clip(words, 60)
 
 
 def user_words(number: int) -> str:

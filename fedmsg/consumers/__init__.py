@@ -126,10 +126,10 @@ class FedmsgConsumer(Consumer):
         self.__hooks.save(data)
 
     def get_datagrepper_results(self, then: float, now: float) -> Iterator[dict[str, Any]]:
-        """Ask the configured datagrepper for the messages between two times, in seconds since the epoch.
+        """Yield what the configured datagrepper has between two times, in seconds since the epoch; the oldest first.
 
-        Returns:
-            A generator of envelopes, the oldest first, which raises HttpError where it does not answer.
+        Raises:
+            HttpError: It does not answer.
         """
         return self.__hooks.progress.results(then, now)
 

@@ -20,9 +20,6 @@ __all__ = ["GatewayConsumer"]
 class GatewayConsumer(FedmsgConsumer):
     """Repeats each message on the port ``fedmsg.consumers.gateway.port``.
 
-    Attributes:
-        port: The port.
-
     Raises:
         AddressInUse: Another process has it.
     """
@@ -56,11 +53,7 @@ class GatewayConsumer(FedmsgConsumer):
         self.log.info("repeating what this hub receives at tcp://*:%d", self.port)
 
     def consume(self, message: Any) -> None:
-        """Repeat a message.
-
-        Args:
-            message: An object with ``topic`` and ``body`` as text.
-        """
+        """Repeat a message: an object with ``topic`` and ``body`` as text."""
         if self._port_publisher is not None:
             self._port_publisher.send(message.topic.encode(), message.body.encode())
 

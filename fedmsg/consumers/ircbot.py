@@ -108,7 +108,6 @@ class IRCBotConsumer(FedmsgConsumer):
 
     Attributes:
         irc_clients: The clients that it speaks to.
-        die: Whether it has been stopped.
         unsaid: How many messages waited to be sent when it stopped.
 
     Raises:

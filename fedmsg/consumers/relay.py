@@ -36,11 +36,7 @@ class RelayConsumer(FedmsgConsumer):
     config_key = "fedmsg.consumers.relay.enabled"
 
     def consume(self, message: Any) -> None:
-        """Pass a message on.
-
-        Args:
-            message: A dict with ``topic`` and ``body``, the envelope.
-        """
+        """Pass a message on: a dict with ``topic`` and ``body``, the envelope."""
         self.hub.send_message(topic=message["topic"], message=message["body"])
 
 
@@ -63,11 +59,7 @@ class SigningRelayConsumer(RelayConsumer):
             raise MissingKey(_NO_CERTIFICATE)
 
     def consume(self, message: Any) -> None:
-        """Pass a signed copy of a message on.
-
-        Args:
-            message: A dict with ``topic`` and ``body``, the envelope; it stays as it is.
-        """
+        """Pass a signed copy of a message on, which is a dict with ``topic`` and ``body``, the envelope."""
         super().consume({**message, "body": crypto.sign(message["body"], **self.hub.config)})
 
 

@@ -108,20 +108,12 @@ def _known(form: Any) -> str:
 
 
 def uses_gnupg(config: Mapping[str, Any]) -> bool:
-    """Return whether messages are signed with GnuPG, and not with a certificate.
-
-    Args:
-        config: The configuration, for ``crypto_backend``.
-    """
+    """Return whether messages are signed with GnuPG, and not with a certificate, by ``crypto_backend``."""
     return _BACKENDS[_form(config)] == "gpg"
 
 
 def accepts_gnupg(config: Mapping[str, Any]) -> bool:
-    """Return whether messages may be checked with GnuPG, which is a program of its own.
-
-    Args:
-        config: The configuration, for ``crypto_validate_backends``.
-    """
+    """Return whether ``crypto_validate_backends`` lets messages be checked with GnuPG, a program of its own."""
     return any(_BACKENDS[form] == "gpg" for form in _accepted(config))
 
 
@@ -178,9 +170,8 @@ class Signer:
     def credentials(self, whole: bytes, msg: bytes) -> dict[str, str]:
         """Make the signature, and the certificate where there is one.
 
-        Args:
-            whole: The canonical envelope with ``crypto`` and without credentials.
-            msg: Its canonical ``msg``, for the form in which that is all that is signed.
+        ``whole`` is the canonical envelope with ``crypto`` and without credentials; ``msg`` its canonical ``msg``, for
+        the form in which that is all that is signed.
 
         Raises:
             MessageError: The form can't sign this message.
@@ -188,11 +179,7 @@ class Signer:
         return self._credentials(self.form, self._config, msg if self._only_msg else whole)
 
     def sign(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a signed copy of a message.
-
-        Args:
-            message: The envelope; it stays as it is.
-        """
+        """Return a signed copy of an envelope."""
         return signed(message, self.form, self._config, self._credentials)
 
 
@@ -216,11 +203,7 @@ def sign(message: Mapping[str, Any], **config: Any) -> dict[str, Any]:
 
 
 def strip_credentials(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a message without ``signature`` and ``certificate``.
-
-    Args:
-        message: The envelope; it stays as it is.
-    """
+    """Return a copy of a message without ``signature`` and ``certificate``."""
     return strip(message)
 
 
@@ -247,14 +230,11 @@ def _sha256(data: bytes) -> bytes:
 
 
 def validate(message: Mapping[str, Any], **config: Any) -> bool:
-    """Return whether a message is validly signed by a signer that may send it.
+    """Return whether a message is validly signed by a signer that may send it; the reason is logged.
 
     Args:
         message: The envelope; it stays as it is.
         config: The configuration.
-
-    Returns:
-        The answer; the reason is logged.
 
     Raises:
         ConfigError: ``crypto_validate_backends`` names an unknown form. A ValueError.
@@ -296,13 +276,12 @@ def is_valid(message: Mapping[str, Any], config: Mapping[str, Any], seen: SeenId
 def validate_signed_by(message: Mapping[str, Any], signer: str, **config: Any) -> bool:
     """Return whether a message is validly signed by this signer, independent of the routing policy.
 
+    A message without topic is never valid.
+
     Args:
         message: The envelope; it stays as it is.
         signer: The common name of the certificate, or the fingerprint of the GnuPG key.
         config: The configuration.
-
-    Returns:
-        The answer; a message without topic is never valid.
     """
     topic = message.get("topic")
     policy = {topic: [signer]} if isinstance(topic, str) else {}
@@ -327,16 +306,10 @@ def as_signed(message: dict[str, Any], config: Mapping[str, Any]) -> dict[str, A
 
 
 def checker(config: Mapping[str, Any]) -> Check:
-    """Make what checks the messages that one receiver gets.
+    """Make what checks the messages that one receiver gets: it returns whether one is valid, and logs why not.
 
     It does what `validate` does, and with ``max_seen_ids`` it rejects a message that it has
     accepted before.
-
-    Args:
-        config: The configuration.
-
-    Returns:
-        A function that returns whether a message is valid, and logs the reason when it is not.
 
     Raises:
         ConfigError: A setting is wrong. A ValueError.

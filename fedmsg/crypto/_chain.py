@@ -72,7 +72,7 @@ class Anchors:
             for one in library.load_crls(crl):
                 self._crls[one.issuer].append(one)
         self._hashes = _SOUND_HASHES | {"sha1"} if allow_sha1 else _SOUND_HASHES
-        self._checked: LRU[str, Checked] = LRU(_CACHE_BYTES, _size)
+        self._checked: LRU[str, Checked] = LRU(_CACHE_BYTES, lambda checked: checked.size)
 
     def check(self, certificate: str) -> Checked:
         """Return a certificate, when it is trusted at this moment.
@@ -185,10 +185,6 @@ class Anchors:
 
 def _named(certificate: Certificate) -> str:
     return f"the certificate of {certificate.name!a}"
-
-
-def _size(checked: Checked) -> int:
-    return checked.size
 
 
 @functools.lru_cache(_CACHED_ANCHORS)

@@ -197,10 +197,8 @@ def _is_signed_with_sha1(issuer: Certificate, signature: bytes, data: bytes) -> 
 def load_certificates(text: str, *, strict: bool = False) -> list[Certificate]:
     """Read every certificate in a PEM text; what stands around the blocks doesn't matter.
 
-    Args:
-        text: The text.
-        strict: Whether one that can't be read is an error; its extensions are not read. Otherwise they
-            are, and one that can't be read is skipped.
+    ``strict`` makes an error of one that can't be read, and reads no extensions. Otherwise these are read, and what
+    can't be read is skipped.
 
     Raises:
         Rejected: One can't be read.
@@ -231,12 +229,7 @@ def _loaded(block: str) -> Certificate:
 def find_own(text: str, key: Key) -> tuple[str, float]:
     """Find the certificate of a key at the start of a PEM text, of which nothing but its key has to be understood.
 
-    Args:
-        text: The text.
-        key: The key.
-
-    Returns:
-        The certificate as a PEM block, and when it expires.
+    It is returned as a PEM block, with the time when it expires.
 
     Raises:
         Rejected: There is none, it can't be read, or it is of another key.

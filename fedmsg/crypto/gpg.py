@@ -36,10 +36,8 @@ class Context:
 
     Args:
         keyrings: Files with public keys, instead of those in the home.
-        homedir: GnuPG's home.
 
     Attributes:
-        keyrings: The same.
         homedir: The same, ``~/.gnupg/`` when not given.
     """
 
@@ -54,7 +52,7 @@ class Context:
         keyrings: Sequence[str] | None = None,
         homedir: str | None = None,
     ) -> bool:
-        """Check a signature.
+        """Check a signature; return True.
 
         Args:
             data: What was signed; or a signed document, when there is no ``signature``.
@@ -62,13 +60,10 @@ class Context:
             keyrings: Instead of those of the context.
             homedir: Instead of that of the context.
 
-        Returns:
-            True.
-
         Raises:
             GpgBinaryError: It is not right.
         """
-        self._verified(_bytes(data), None if signature is None else _bytes(signature), keyrings, homedir)
+        self._call("verify", _bytes(data), None if signature is None else _bytes(signature), keyrings, homedir)
         return True
 
     def verify_from_file(
@@ -78,21 +73,14 @@ class Context:
         keyrings: Sequence[str] | None = None,
         homedir: str | None = None,
     ) -> bool:
-        """Check the signature of a file, as `verify` does.
+        """Check the signature of a file, as `verify` does; return True.
 
-        Args:
-            data_path: The file that was signed.
-            sig_path: The file with the detached signature.
-            keyrings: Instead of those of the context.
-            homedir: Instead of that of the context.
-
-        Returns:
-            True.
+        Without the path of a detached signature it is a signed document.
 
         Raises:
             GpgBinaryError: It is not right.
         """
-        self._verified(str(data_path), None if sig_path is None else str(sig_path), keyrings, homedir)
+        self._call("verify", str(data_path), None if sig_path is None else str(sig_path), keyrings, homedir)
         return True
 
     def sign(
@@ -102,18 +90,13 @@ class Context:
         keyrings: Sequence[str] | None = None,
         homedir: str | None = None,
     ) -> bytes:
-        """Make a binary detached signature.
-
-        Args:
-            data: What to sign.
-            fingerprint: Which key to use.
-            keyrings: Instead of those of the context.
-            homedir: Instead of that of the context.
+        """Make a binary detached signature, with keyrings and home as for `verify`.
 
         Raises:
             GpgBinaryError: It can't be made.
         """
-        return self._signed(data, fingerprint, keyrings, homedir, clear=False)
+        made: bytes = self._call("sign", _bytes(data), fingerprint, keyrings, homedir)
+        return made
 
     def clearsign(
         self,
@@ -123,36 +106,24 @@ class Context:
         homedir: str | None = None,
     ) -> bytes:
         """Put a signature around text, as `sign` does beside it."""
-        return self._signed(data, fingerprint, keyrings, homedir, clear=True)
-
-    def _verified(
-        self, data: str | bytes, signature: str | bytes | None, keyrings: Sequence[str] | None, homedir: str | None
-    ) -> tuple[str, ...]:
-        library = plugins.lazy("gnupg")
-        try:
-            found: tuple[str, ...] = library.verify(
-                data, signature, homedir or self.homedir, keyrings or self.keyrings or ()
-            )
-        except library.Failure as error:
-            raise GpgBinaryError(str(error)) from error
-        return found
-
-    def _signed(
-        self,
-        data: str | bytes,
-        fingerprint: str,
-        keyrings: Sequence[str] | None,
-        homedir: str | None,
-        *,
-        clear: bool,
-    ) -> bytes:
-        library = plugins.lazy("gnupg")
-        rings = keyrings or self.keyrings or ()
-        try:
-            made: bytes = library.sign(_bytes(data), fingerprint, homedir or self.homedir, rings, clear=clear)
-        except library.Failure as error:
-            raise GpgBinaryError(str(error)) from error
+        made: bytes = self._call("sign", _bytes(data), fingerprint, keyrings, homedir, clear=True)
         return made
+
+    def _call(
+        self,
+        what: str,
+        data: Any,
+        other: Any,
+        keyrings: Sequence[str] | None = None,
+        homedir: str | None = None,
+        **how: Any,
+    ) -> Any:
+        """Call a function of the library, with the keyrings and the home of the context where none are passed."""
+        library = plugins.lazy("gnupg")
+        try:
+            return getattr(library, what)(data, other, homedir or self.homedir, keyrings or self.keyrings or (), **how)
+        except library.Failure as error:
+            raise GpgBinaryError(str(error)) from error
 
 
 def sign(
@@ -179,12 +150,7 @@ def sign(
 
 
 def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, str]:
-    """Make the ``signature``.
-
-    Args:
-        form: ``gpg`` or ``gpg-envelope``.
-        config: The configuration, for ``gpg_home`` and ``gpg_signing_key``.
-        data: The canonical JSON of what the form covers.
+    """Make the ``signature`` over the canonical JSON of what the form covers.
 
     Raises:
         ConfigError: One of them is missing. A ValueError.
@@ -200,15 +166,12 @@ def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, 
 
 
 def validate(message: Mapping[str, Any], gpg_home: str | None = None, **config: Any) -> bool:
-    """Return whether a message is validly signed by a key of the keyring.
+    """Return whether a message is validly signed by a key of the keyring; the reason is logged.
 
     Args:
         message: The envelope; it stays as it is.
         gpg_home: GnuPG's home.
         config: The rest of the configuration.
-
-    Returns:
-        The answer; the reason is logged.
 
     Raises:
         ConfigError: ``gpg_home`` is missing. A ValueError.
@@ -242,7 +205,7 @@ def check(message: Mapping[str, Any], form: str, config: Mapping[str, Any]) -> b
     if form == "gpg" and _may_be_envelope(data):
         raise Rejected("envelope", _ENVELOPE)
     try:
-        signers = Context(homedir=_home(config))._verified(covered(form, data), raw, config.get("gpg_keyrings"), None)
+        signers = Context(config.get("gpg_keyrings"), _home(config))._call("verify", covered(form, data), raw)
     except GpgBinaryError as error:
         raise Rejected("signature", f"GnuPG does not accept its signature: {error}") from error
     utils.check_policy(message.get("topic"), signers, config)

@@ -158,8 +158,7 @@ _copies: dict[str, _Copy] = {}
 def remember_copies(config: Mapping[str, Any]) -> None:
     """Register where copies of https locations are kept, and try again those that could not be read before.
 
-    Args:
-        config: The configuration, for ``ca_cert_cache``, ``crl_cache`` and their expiry.
+    That is configured by ``ca_cert_cache``, ``crl_cache`` and their expiry.
     """
     for what, key in (("ca_cert", "ca_cert_location"), ("crl", "crl_location")):
         location = config.get(key)
@@ -259,12 +258,7 @@ def validate_policy(
 
 
 def check_policy(topic: Any, signers: Sequence[str | None], config: Mapping[str, Any]) -> None:
-    """Check that one of the names of a signer may send under a topic.
-
-    Args:
-        topic: The topic of the message, None where it has none.
-        signers: The names of the signer.
-        config: The configuration, for ``routing_policy`` and ``routing_nitpicky``.
+    """Check by ``routing_policy`` and ``routing_nitpicky`` that one of the names of a signer may send under a topic.
 
     Raises:
         Rejected: It may not.

@@ -57,12 +57,7 @@ def sign(
 
 
 def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, str]:
-    """Make the ``signature`` and ``certificate``.
-
-    Args:
-        form: ``x509``, ``x509-sha256`` or ``ed25519``.
-        config: The configuration, for ``ssldir`` and ``certname``.
-        data: The canonical form of the message, without credentials.
+    """Make the ``signature`` and ``certificate`` for the canonical form of a message, without credentials.
 
     Raises:
         ConfigError: ``ssldir`` or ``certname`` is missing. A ValueError.
@@ -80,15 +75,7 @@ def credentials(form: str, config: Mapping[str, Any], data: bytes) -> dict[str, 
 
 
 def validate(message: Mapping[str, Any], **config: Any) -> bool:
-    """Return whether a message is validly signed by a key that may send it.
-
-    Args:
-        message: The envelope; it stays as it is.
-        config: The configuration.
-
-    Returns:
-        The answer; the reason is logged.
-    """
+    """Return whether a message is validly signed by a key that may send it; the reason is logged."""
     form = message.get("crypto")
     try:
         check(message, form if form in DIGESTS else "x509", config)

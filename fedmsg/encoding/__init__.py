@@ -52,13 +52,7 @@ class FedMsgEncoder(json.JSONEncoder):
     """The json encoder that knows how to write what the json module can't."""
 
     def default(self, o: Any) -> Any:
-        """Turn an object that json can't write into one that it can.
-
-        Args:
-            o: The object.
-
-        Returns:
-            Something that json can write, or that is turned once more.
+        """Turn an object that json can't write into one that it can, or that is turned once more.
 
         Raises:
             TypeError: There is no way to write this object.
@@ -112,13 +106,7 @@ _chunks = _make_chunks()
 
 
 def dumps(o: Any) -> str:
-    """Write an object as canonical JSON: what is sent, and what is signed.
-
-    Args:
-        o: The object.
-
-    Returns:
-        ASCII text with sorted keys and no white space.
+    """Write an object as canonical JSON, what is sent and what is signed: ASCII, sorted keys, no white space.
 
     Raises:
         TypeError: It contains something that can't be written, or keys that can't be sorted.
@@ -148,9 +136,6 @@ def canonical(o: Any) -> str:
 def pretty_dumps(o: Any) -> str:
     """Write an object as JSON for people: indented by two, keys in their own order.
 
-    Args:
-        o: The object.
-
     Raises:
         TypeError: It contains something that can't be written.
         ValueError: It is circular, nested too deeply, or has a number of over 4,300 digits.
@@ -168,10 +153,6 @@ def _encode(with_encoder: FedMsgEncoder, obj: Any) -> str:
 
 def loads(s: str | bytes | bytearray, **kw: Any) -> Any:
     """Read JSON, exactly as ``json.loads`` does, faster where the ``speed`` extra is installed.
-
-    Args:
-        s: The JSON text.
-        **kw: As for ``json.loads``.
 
     Raises:
         ValueError: It is not JSON, or nested too deeply.
@@ -196,11 +177,7 @@ def _loads(s: str | bytes | bytearray, **kw: Any) -> Any:
 def decode(body: bytes) -> Any:
     """Read JSON that must be UTF-8, as quickly as it can be done: for received messages.
 
-    Args:
-        body: The JSON text; no byte order mark, no other encoding.
-
-    Returns:
-        What ``json.loads`` makes of it, whichever decoder does the work.
+    There may be no byte order mark. The result is what ``json.loads`` makes of it, whichever decoder does the work.
 
     Raises:
         ValueError: It is not UTF-8, not JSON, or nested too deeply.

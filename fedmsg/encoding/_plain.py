@@ -14,10 +14,7 @@ _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # t
 
 
 def decode(body: bytes) -> Any:
-    """Decode UTF-8 JSON, to what ``json.loads`` makes of the same text.
-
-    Args:
-        body: The JSON text; no byte order mark, no other encoding.
+    """Decode UTF-8 JSON without byte order mark, to what ``json.loads`` makes of the same text.
 
     Raises:
         ValueError: It is not UTF-8, or not JSON.

@@ -28,10 +28,7 @@ _MAYBE_LONG_NUMBER = b"0" * 3
 
 
 def decode(body: bytes) -> Any:
-    """Decode UTF-8 JSON, to what ``json.loads`` makes of the same text.
-
-    Args:
-        body: The JSON text; no byte order mark, no other encoding.
+    """Decode UTF-8 JSON without byte order mark, to what ``json.loads`` makes of the same text.
 
     Raises:
         ValueError: It is not UTF-8, or not JSON.

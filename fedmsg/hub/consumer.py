@@ -38,12 +38,10 @@ class Consumer:
             otherwise it gets an object with both as text.
         queue_limit: How many messages may wait; None is what ``consumer_queue_limit`` says.
         queue_policy: ``block`` or ``drop``; None is what ``consumer_queue_policy`` says.
-        hub: The hub.
         incoming: The queue of what is to be handled.
         blocking_mode: Whether each message is handled before the next is received.
         N: How many threads work for it, unless in blocking mode.
         headcount_out: How many were handled since the last report.
-        log: Its logger.
     """
 
     topic: str | Collection[str] = ""
@@ -121,8 +119,7 @@ class Consumer:
     def _consume(self, message: Any) -> bool | None:
         """Take a message that did not come by the sockets of the hub.
 
-        Returns:
-            In blocking mode whether it was handled well; otherwise, and when it is not valid, None.
+        The result is None, but in blocking mode whether a valid one was handled well.
         """
         return self.__runner.accept(message)
 

@@ -44,13 +44,7 @@ def inbound(config: Mapping[str, Any]) -> Inbound:
     if own:
         bound = config.get("zmq_subscribe_method") == "bind"
         return Inbound([(key, addresses.check(address, key)) for address in own], bound)
-    return Inbound(
-        [
-            (name, addresses.check(address, f"endpoints[{name!r}]"))
-            for name, several in (settings.get(config, "endpoints") or {}).items()
-            for address in addresses.as_list(several)
-        ]
-    )
+    return Inbound(addresses.listed(settings.get(config, "endpoints")))
 
 
 def outbound(config: Mapping[str, Any]) -> list[str]:

@@ -154,12 +154,8 @@ class MessageHandler:
     def process(self, message: Any, item: Any = None) -> BaseException | None:
         """Take a valid message through the hooks and `consume`, with retries.
 
-        Args:
-            message: What `consume` gets.
-            item: What it was made from, and can be made from again.
-
-        Returns:
-            Why it is not done, None when it was handled or is a dead letter.
+        Return why it is not done, None when it was handled or is a dead letter. ``item`` is what it was made from, and
+        can be made from again.
         """
         start = time.perf_counter()
         consumer = self._consumer
@@ -256,7 +252,6 @@ class Batch:
     """The messages that one worker has taken, and how far it is with them.
 
     Attributes:
-        items: The messages.
         at: Which of them it handles.
         since: Since when, on the clock of `time.monotonic`.
         aside: Messages whose handling was broken off, for the next start.

@@ -14,12 +14,7 @@ __all__ = ["RunnerHooks", "ZMQMessage", "name_of"]
 
 
 class ZMQMessage:
-    """A message as text, for consumers that decode it themselves.
-
-    Args:
-        topic: Its topic.
-        body: The envelope as JSON.
-    """
+    """A message as text, for consumers that decode it themselves."""
 
     def __init__(self, topic: str, body: Any) -> None:
         self.topic = topic
@@ -51,10 +46,6 @@ class RunnerHooks:
 
     Attributes:
         service: The name in ``endpoints`` of which every message has to be seen, in order, whatever its topic.
-        admits: Whether `admit` is called.
-        selects: Whether `due` is called.
-        notes_start: Whether `started` is called.
-        notes_end: Whether `finished` is called.
         idle: Methods of base classes that have nothing to do for this consumer; they are not called.
     """
 

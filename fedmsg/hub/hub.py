@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from fedmsg import _wire
@@ -88,7 +87,6 @@ class Hub:
     """Receives from all endpoints, and delivers each message to the consumers of its topic.
 
     Args:
-        config: The configuration.
         consumers: The classes of consumers to run; the installed ones when not given.
         producers: The same for producers.
         inbound: Where to receive from; all ``endpoints`` when not given.
@@ -96,9 +94,6 @@ class Hub:
         retry_dead_letters: Whether messages that failed for good are tried again first.
 
     Attributes:
-        config: The configuration.
-        consumers: The consumers that run.
-        producers: The producers that run.
         failed: The consumers and producers that could not be constructed, as lines for a person.
         rejections: How many messages were rejected, by kind.
         on_stop_request: Stops it when something in it asks for that; a daemon replaces it.
@@ -413,9 +408,7 @@ class Hub:
     def __enter__(self) -> Hub:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __del__(self) -> None:

@@ -46,7 +46,6 @@ class Loop(ServiceThread):
     """Receives, and offers each message to the consumers that have subscribed to its topic.
 
     Attributes:
-        subscriptions: The callbacks of each topic.
         runners: The runners of the callbacks whose messages go to a queue; other callbacks are called.
         injected: What did not come by the sockets and waits for its turn.
         on_dispatch: Called with the number of messages each time that some have been dispatched.

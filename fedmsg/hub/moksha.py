@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import heapq
 import importlib.machinery
-import itertools
 import logging
 import sys
 import threading
@@ -51,15 +49,14 @@ class _CallThread(ServiceThread):
 
     def __init__(self) -> None:
         super().__init__("fedmsg-calls")
-        self._lock = threading.Lock()
-        self._numbers = itertools.count()
-        # Those due at the same time stay in their order.
-        self._calls: list[tuple[float, int, _Call]] = []
+        # Few plugins ask for it.
+        import sched
+
+        self._calls = sched.scheduler(time.monotonic)
 
     def add(self, due: float, call: _Call) -> None:
-        """Make a call at a time on the clock of `time.monotonic`."""
-        with self._lock:
-            heapq.heappush(self._calls, (due, next(self._numbers), call))
+        """Make a call at a time on the clock of `time.monotonic`; those due at the same time stay in their order."""
+        self._calls.enterabs(due, 0, call.make)
         self.waker.wake()
 
     def run(self) -> None:
@@ -67,15 +64,7 @@ class _CallThread(ServiceThread):
         self.ready()
         while not self.stopping:
             self.waker.clear()
-            now, due = time.monotonic(), []
-            with self._lock:
-                while self._calls and self._calls[0][0] <= now:
-                    due.append(heapq.heappop(self._calls)[2])
-                pause = self._calls[0][0] - now if self._calls else None
-            for call in due:
-                call.make()
-            if not due:
-                self.waker.poll(pause)
+            self.waker.poll(self._calls.run(blocking=False))
 
 
 class Reactor:

@@ -157,7 +157,6 @@ class PollingProducer(Producer):
     Attributes:
         frequency: The time between two calls, in seconds or as a timedelta; None and 0 are no time.
         now: Whether the first call comes at once, not after that time.
-        die: Whether it is to end.
     """
 
     frequency: float | timedelta | None = None

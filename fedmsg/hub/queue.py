@@ -76,9 +76,7 @@ class MessageQueue:
     def take(self, most: int, timeout: float | None = None) -> list[Any]:
         """Take items out, waiting until there is one; return none when the wait has ended without one.
 
-        Args:
-            most: How many at most.
-            timeout: Seconds to wait at most; None waits until there is one or `wake` is called.
+        Without a ``timeout`` it ends when there is one or `wake` is called.
         """
         if timeout != 0.0:
             with self._lock:

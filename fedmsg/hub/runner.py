@@ -264,8 +264,7 @@ class ConsumerRunner:
     def accept(self, message: Any) -> bool | None:
         """Take a message that did not come by the sockets of the hub.
 
-        Returns:
-            In blocking mode whether it was handled well; otherwise, and when it is not valid, None.
+        The result is None, but in blocking mode whether a valid one was handled well.
         """
         try:
             self.consumer.validate(message)

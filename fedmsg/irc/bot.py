@@ -140,9 +140,7 @@ class Client:
     """A bot in its channel: what programs send through it, and its connections, one after the other.
 
     Attributes:
-        factory: Its settings.
         lines: What waits to be sent.
-        stopping: Whether it is to quit.
         next_line_at: When the rate allows the next line, on the clock of `time.monotonic`.
     """
 
@@ -230,11 +228,7 @@ class Client:
 
 
 class Bots(ServiceThread):
-    """Runs the bots of some channels, on an event loop in a thread of its own.
-
-    Attributes:
-        clients: The bots.
-    """
+    """Runs the bots of some channels, on an event loop in a thread of its own."""
 
     def __init__(self, bots: Iterable[Bot], pace: Pace | None = None) -> None:
         super().__init__("fedmsg-irc")

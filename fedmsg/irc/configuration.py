@@ -91,9 +91,7 @@ def unknown(entry: Mapping[str, Any]) -> list[str]:
 def read(entry: Mapping[str, Any], filter_options: Mapping[str, Any] = MappingProxyType({})) -> Bot:
     """Return the bot of an entry that has a channel. Unknown keys are left to `unknown`, as 1.x let them pass.
 
-    Args:
-        entry: The dict from the configuration.
-        filter_options: The options of the `MessageFilter` that ``only`` makes.
+    The filter options are those of the `MessageFilter` that ``only`` makes.
 
     Raises:
         ConfigError: The text lists all that is wrong, in one line, without passwords.

@@ -351,16 +351,13 @@ def parts(msg: Any, config: Mapping[str, Any]) -> tuple[str, str, str]:
 def conglomerate(
     messages: list[dict[str, Any]], subject: str | None = None, lexers: bool = False, **config: Any
 ) -> list[dict[str, Any]]:
-    """Group messages that belong together, and describe all of them in the same form.
+    """Group messages that belong together; return descriptions of the groups and of what is in none, in one form.
 
     Args:
         messages: The messages; the list is changed in place.
         subject: The user who is spoken to.
         lexers: Whether lexers are wanted too.
         config: The configuration.
-
-    Returns:
-        The list, with a description of each group, and of each message that is in none.
     """
     asked = {"subject": subject, "lexers": lexers, **config}
     for processor in processors:

@@ -39,9 +39,6 @@ class TopicPattern:
 
     It steps through the topic once, with all places of the pattern that are reached as bits of a
     number: so the time is linear in the length of the topic, which strangers choose.
-
-    Args:
-        pattern: The pattern.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -88,11 +85,6 @@ class _Rule(NamedTuple):
 
 class DeclaredProcessor(BaseProcessor):
     """Describes messages by the templates of a declaration.
-
-    Args:
-        declaration: The content of the file.
-        internationalization_callable: Translates the templates.
-        config: The configuration.
 
     Raises:
         BadDeclaration: It makes no sense.
@@ -223,12 +215,7 @@ def _text(value: Mapping[str, Any], key: str, default: str, where: str = "") -> 
 
 
 def load(internationalization_callable: Callable[[str], str], config: Mapping[str, Any]) -> list[BaseProcessor]:
-    """Make the processors that are declared; a file that can't be used is logged and skipped.
-
-    Args:
-        internationalization_callable: Translates their templates.
-        config: The configuration; ``meta_processors`` lists the files.
-    """
+    """Make the processors that ``meta_processors`` declare; a file that can't be used is logged and skipped."""
     made: list[BaseProcessor] = []
     for path in _files(settings.get(config, "meta_processors") or ()):
         try:

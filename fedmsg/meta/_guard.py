@@ -44,26 +44,16 @@ def without_config(method: _Method) -> _Method:
     """Mark a method of ours that is quick and makes no use of the configuration.
 
     It is called without: to pass seventy keyword arguments, and to look at the clock,
-    takes longer than what such a method does.
-
-    Args:
-        method: The method. One that a subclass has in its place is not marked.
+    takes longer than what such a method does. One that a subclass has in its place is not marked.
     """
     setattr(method, _MARK, True)
     return method
 
 
 def ask(asked: object, what: str, config: Mapping[str, Any], *arguments: Any) -> Any:
-    """Call a method of a processor or of a conglomerator.
+    """Call a method of a processor or of a conglomerator, with the configuration as keyword arguments.
 
-    Args:
-        asked: The processor.
-        what: The name of the method.
-        config: The configuration, which it gets as keyword arguments.
-        arguments: Its positional arguments.
-
-    Returns:
-        What it returned, or `FAILED` when it raised: then that is logged and counted.
+    The result is `FAILED` when it raised: that is logged and counted.
     """
     began = None
     try:
@@ -82,14 +72,7 @@ def ask(asked: object, what: str, config: Mapping[str, Any], *arguments: Any) ->
 
 
 def note(asked: object, what: str, problem: str, detail: str) -> None:
-    """Count a failure of a processor, and log it, rate-limited.
-
-    Args:
-        asked: The processor.
-        what: The method.
-        problem: ``raised``, ``nonsense`` or ``slow``.
-        detail: What happened, in words.
-    """
+    """Count a failure of a processor (``raised``, ``nonsense`` or ``slow``), and log it, rate-limited."""
     name = name_of(asked)
     with _lock:
         counts[name, problem] += 1

@@ -27,9 +27,6 @@ class Index:
     Most processors decide by the word of their name in the topic; those are looked up by
     it, and only the ones that come into question are asked. All others, such as those
     with a way of their own to decide, are always asked, each at its place in the order.
-
-    Args:
-        processors: The processors, in their order.
     """
 
     def __init__(self, processors: Sequence[Any]) -> None:
@@ -52,13 +49,7 @@ class Index:
         return self._processors == processors
 
     def find(self, msg: Any, topic: str, config: Mapping[str, Any]) -> Any:
-        """Return the processor of a message; the last one when no other handles it.
-
-        Args:
-            msg: The message.
-            topic: Its topic.
-            config: The configuration.
-        """
+        """Return the processor of a message; the last one when no other handles it."""
         known = self._known.get(topic)
         return self._search(msg, topic, config) if known is None else known
 

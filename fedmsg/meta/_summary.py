@@ -24,37 +24,19 @@ _FIRST = ("title", "subject", "summary", "name", "message", "text", "log", "stat
 
 
 def cut(text: str, longest: int) -> str:
-    """Shorten a text, visibly.
-
-    Args:
-        text: The text.
-        longest: How many characters it may have.
-    """
+    """Shorten a text, visibly."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def one_line(text: str, longest: int = LONGEST_LINE) -> str:
-    """Make one harmless line of a text that is not too long.
-
-    Args:
-        text: Text from anywhere.
-        longest: How many characters of it are taken.
-    """
+def one_line(text: str) -> str:
+    """Make one harmless line of the beginning of a text."""
     # Cut first: what is harmful gets longer when it is spelt out.
-    line: str = safe_line(cut(text, longest))
+    line: str = safe_line(cut(text, LONGEST_LINE))
     return line
 
 
 def summarize(msg: Any, agent: str | None) -> str:
-    """Return in a line what a message is about.
-
-    Args:
-        msg: The message.
-        agent: Who did it, where a processor knows that.
-
-    Returns:
-        ``words of the topic by user: key=value, ...``, as far as there is such a thing.
-    """
+    """Return in a line what a message is about: ``words of the topic by user: key=value, ...``, as far as it goes."""
     envelope = msg if isinstance(msg, dict) else {}
     topic, body = envelope.get("topic"), envelope.get("msg")
     words = _groups.title_of(topic) or (topic if isinstance(topic, str) else "")

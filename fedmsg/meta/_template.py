@@ -27,7 +27,6 @@ class Template:
     ``{{`` and ``}}`` stand for braces.
 
     Args:
-        text: The text.
         address: Whether it makes the address of a page. What is put into an address is
             encoded, but for a field that it begins with; and it has to be one for the web
             or for mail.
@@ -52,9 +51,6 @@ class Template:
     def fill(self, msg: Any) -> str:
         """Put the fields of a message into the text.
 
-        Args:
-            msg: The message.
-
         Raises:
             KeyError: The message lacks one of them.
         """
@@ -71,11 +67,7 @@ class Template:
     def values(self, msg: Any) -> list[str]:
         """Return the names that the text makes of a message: the items, where its one field is a list.
 
-        Args:
-            msg: The message.
-
-        Returns:
-            The names; none when the message lacks a field.
+        There are none when the message lacks a field.
         """
         try:
             if len(self._parts) == 1 and not isinstance(self._parts[0], str):

@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 from fedmsg.meta import _guard
-from fedmsg.meta.base import BaseProcessor
+from fedmsg.meta.base import SenderProcessor
 
 __all__ = ["AnnounceProcessor"]
 
 
-class AnnounceProcessor(BaseProcessor):
+class AnnounceProcessor(SenderProcessor):
     """Knows announcements, which are words already."""
 
     __name__ = "announce"
@@ -35,15 +35,3 @@ class AnnounceProcessor(BaseProcessor):
     def link(self, msg: dict[str, Any], **config: Any) -> Any:  # noqa: ARG002 the signature of all processors
         """Return the link that the announcer named, or None."""
         return msg["msg"]["link"]
-
-    @_guard.without_config
-    def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 the signature of all processors
-        """Return the user who did it."""
-        who = self.agent(msg)
-        return set() if who is None else {who}
-
-    @_guard.without_config
-    def agent(self, msg: dict[str, Any], **config: Any) -> str | None:  # noqa: ARG002 the signature of all processors
-        """Return the user of the envelope."""
-        who = msg.get("username")
-        return who if isinstance(who, str) else None

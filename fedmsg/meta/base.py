@@ -38,9 +38,7 @@ Message = dict[str, Any]
 def topic_pattern(prefix: str, name: str) -> str:
     r"""Write the regular expression for the topics of a processor.
 
-    Args:
-        prefix: The regular expression for the prefix and the environment.
-        name: The name of the processor in lower case; a regular expression too, in effect.
+    The prefix, with the environment, is one too; the name, in lower case, is one in effect.
     """
     return rf"^{prefix}\.({name})(\.(.*))?$"
 
@@ -55,7 +53,6 @@ class BaseProcessor:
 
     Args:
         internationalization_callable: Translates a text; kept as ``self._``.
-        config: The configuration.
 
     Raises:
         ValueError: One of the five attributes that are needed is missing.
@@ -89,9 +86,7 @@ class BaseProcessor:
         self._ = internationalization_callable
         if self.topic_prefix_re is None:
             # In conf there may be none; load_config always sets one.
-            self.topic_prefix_re = config.get("topic_prefix_re") or settings.derive_topic_prefix_re(
-                settings.get(config, "topic_prefix")
-            )
+            self.topic_prefix_re = config.get("topic_prefix_re") or settings.derive_topic_prefix_re(config)
         self.__prefix__ = re.compile(topic_pattern(self.topic_prefix_re or "", self.__name__.lower()))
         self.conglomerators = list(self.conglomerators or ())
         self.conglomerator_objects = [
@@ -99,14 +94,11 @@ class BaseProcessor:
         ]
 
     def conglomerate(self, messages: list[Message], **config: Any) -> list[Message]:
-        """Group messages that belong together.
+        """Group messages that belong together; return the list with groups in the place of their messages.
 
         Args:
             messages: Messages and groups; changed in place.
             config: The configuration, and ``subject`` and ``lexers`` where they are given.
-
-        Returns:
-            The list, with groups in the place of the messages that are in them.
         """
         for conglomerator in self.conglomerator_objects:
             messages = conglomerator.conglomerate(messages, **config)
@@ -114,11 +106,9 @@ class BaseProcessor:
 
     @_guard.without_config
     def handle_msg(self, msg: Message, **config: Any) -> str | None:  # noqa: ARG002 a subclass may need it
-        """Return whether a message is one of this processor's.
+        """Return whether a message is one of this processor's: what follows its name in the topic, perhaps nothing.
 
-        Returns:
-            What follows its name in the topic, which may be nothing; None for a message of
-            another application.
+        The result is None for a message of another application.
         """
         match = self.__prefix__.match(msg["topic"])
         return None if match is None else match.groups()[-1] or ""
@@ -135,13 +125,7 @@ class BaseProcessor:
 
     @_guard.without_config
     def subjective(self, msg: Message, subject: str | None, **config: Any) -> str:  # noqa: ARG002 likewise
-        """Return what happened to a user who takes part in it, as in "you ordered a lamp".
-
-        Args:
-            msg: The message.
-            subject: The user who is spoken to.
-            config: The configuration.
-        """
+        """Return what happened to the user ``subject`` who takes part in it, as in "you ordered a lamp"."""
         return ""
 
     @_guard.without_config
@@ -195,13 +179,28 @@ class BaseProcessor:
         return {}
 
 
+class SenderProcessor(BaseProcessor):
+    """Names the user of the envelope: for messages that people and their scripts send."""
+
+    @_guard.without_config
+    def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 the signature of all processors
+        """Return the user who did it."""
+        who = self.agent(msg)
+        return set() if who is None else {who}
+
+    @_guard.without_config
+    def agent(self, msg: dict[str, Any], **config: Any) -> str | None:  # noqa: ARG002 the signature of all processors
+        """Return the user of the envelope."""
+        who = msg.get("username")
+        return who if isinstance(who, str) else None
+
+
 class BaseConglomerator(abc.ABC):
     """Groups messages of a processor that are much the same.
 
     Args:
         processor: The processor, kept under this name.
         internationalization_callable: Translates a text; kept as ``self._``.
-        config: The configuration.
     """
 
     def __init__(self, processor: Any, internationalization_callable: Callable[[str], str], **config: Any) -> None:  # noqa: ARG002 a subclass may need it
@@ -211,16 +210,13 @@ class BaseConglomerator(abc.ABC):
     def conglomerate(
         self, messages: list[Message], subject: str | None = None, lexers: bool = False, **config: Any
     ) -> list[Message]:
-        """Put groups in the place of messages that belong together.
+        """Put groups in the place of messages that belong together; return the list.
 
         Args:
             messages: Messages and groups; changed in place.
             subject: The user who is spoken to.
             lexers: Whether lexers are wanted too.
             config: The configuration.
-
-        Returns:
-            The list.
         """
         while True:
             indices, constituents = self.select_constituents(messages, **config)
@@ -237,11 +233,7 @@ class BaseConglomerator(abc.ABC):
     def select_constituents(
         self, messages: Sequence[Message], **config: Any
     ) -> tuple[tuple[int, ...], tuple[Message, ...]] | tuple[None, None]:
-        """Find the first message to which others belong.
-
-        Returns:
-            Where these messages stand, and the messages; or twice None.
-        """
+        """Find the first message to which others belong; return their places and the messages, or twice None."""
         # A message that makes the question fail is not grouped: FAILED is true.
         places = [place for place, msg in enumerate(messages) if not _guard.ask(self, "skip", config, msg)]
         for number, place in enumerate(places):
@@ -281,10 +273,7 @@ class BaseConglomerator(abc.ABC):
     def list_to_series(items: Iterable[str], N: int = 3, oxford_comma: bool = True) -> str:  # noqa: N803 a published name
         """Write a list as one does in a sentence: "a, b, and 2 others".
 
-        Args:
-            items: The items; doubles count once, and they are sorted.
-            N: How many parts the series may have.
-            oxford_comma: Whether there is a comma before "and".
+        The items are sorted, doubles count once. The series has ``N`` parts at most.
         """
         found = sorted(set(items))
         if not found:
@@ -311,11 +300,7 @@ class BaseConglomerator(abc.ABC):
 
 
 def add_metaclass(metaclass: type) -> Callable[[type], type]:
-    """Return a decorator that changes the metaclass of a class; plugins for Python 2 use it.
-
-    Args:
-        metaclass: The metaclass.
-    """
+    """Return a decorator that changes the metaclass of a class; plugins for Python 2 use it."""
 
     def decorate(cls: type) -> type:
         # What Python itself puts into each class can't be copied.

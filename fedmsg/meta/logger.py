@@ -7,12 +7,12 @@ from typing import Any
 
 from fedmsg import encoding
 from fedmsg.meta import _guard
-from fedmsg.meta.base import BaseProcessor
+from fedmsg.meta.base import SenderProcessor
 
 __all__ = ["LoggerProcessor"]
 
 
-class LoggerProcessor(BaseProcessor):
+class LoggerProcessor(SenderProcessor):
     """Knows lines of text and JSON that were logged."""
 
     __name__ = "logger"
@@ -51,18 +51,6 @@ class LoggerProcessor(BaseProcessor):
         if subject is None or text is None or subject != self.agent(msg):
             return ""
         return self._('you logged "{text}"').format(text=text)
-
-    @_guard.without_config
-    def usernames(self, msg: dict[str, Any], **config: Any) -> set[str]:  # noqa: ARG002 likewise
-        """Return the user who did it."""
-        who = self.agent(msg)
-        return set() if who is None else {who}
-
-    @_guard.without_config
-    def agent(self, msg: dict[str, Any], **config: Any) -> str | None:  # noqa: ARG002 likewise
-        """Return the user of the envelope."""
-        who = msg.get("username")
-        return who if isinstance(who, str) else None
 
 
 def _text(msg: dict[str, Any]) -> str | None:

@@ -47,11 +47,7 @@ class Exporter(Closeable):
     silent client for ever, and wakes up twice a second.
 
     Args:
-        config: The configuration.
         collect: Returns the samples; called in a thread of the server.
-
-    Attributes:
-        port: The port that is served, once it runs.
     """
 
     def __init__(self, config: Mapping[str, Any], collect: Callable[[], Iterable[Sample]]) -> None:
@@ -174,13 +170,7 @@ class _ServerThread(ServiceThread):
 
 
 class _HTTPServer(socketserver.ThreadingTCPServer):
-    """A server with a few threads at most.
-
-    Args:
-        host: The interface.
-        port: The port.
-        handler: The class that answers.
-    """
+    """A server with a few threads at most."""
 
     allow_reuse_address = True
     request_queue_size = 100

@@ -136,8 +136,6 @@ class Monitor(ServiceThread):
     """A thread that sends reports; without ``moksha.monitoring.socket`` it is not started.
 
     Args:
-        config: The configuration.
-        report: Returns the rows.
         every: Seconds between two reports.
 
     Attributes:

@@ -32,7 +32,6 @@ class Client(rpc.Client):
     """A connection to one replay server, for the thread that opens it.
 
     Args:
-        name: The name of the service.
         config: The configuration. With ``curve_servers["replay_endpoints.NAME"]`` the connection
             is encrypted by CURVE.
         context: The ZeroMQ context to use; that of the process when not given.

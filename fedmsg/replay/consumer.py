@@ -24,10 +24,7 @@ class Gaps:
     """Fills gaps in the numbers of one service, for one consumer.
 
     Args:
-        config: The configuration: ``replay_endpoints``, ``timeout``.
-        numbers: The service with its last number; kept up to date.
         topics: What the consumer subscribes to. It sees all messages of the service, and handles these.
-        validate: Returns whether a replayed envelope may be handled.
         hub: The hub, whose ``rejections`` count what is rejected.
         signed: Whether signatures are checked, so that numbers belong to signers; as configured when not given.
 

@@ -27,16 +27,8 @@ Ask = Callable[[str, dict[str, Any], float], list[bytes]]
 class ReplayHistory:
     """The history of one service at its replay server; connected while it is used.
 
-    Args:
-        name: The service.
-        config: The configuration: ``replay_endpoints``, ``timeout``.
-        is_received: Returns whether a message was received before, and so needs no second check.
-        read: Turns a frame of an answer into an envelope, or raises MessageError.
-        validate: Returns whether an envelope may be passed on; None lets all pass.
-        rejections: Where messages that are rejected are counted and logged.
-        counts: Where queries are counted, as ``asked``.
-        context: The ZeroMQ context to use; that of the process when not given.
-        ask: Sends a query to the server of the service, instead of a client of `fedmsg.replay.client`.
+    The arguments are those of `fedmsg.replay.gaps.GapFiller`; ``is_received`` returns whether a message was received
+    before, and so needs no second check.
     """
 
     def __init__(

@@ -41,15 +41,11 @@ class ReplayContext(Closeable):
             ``curve_subscribers`` only clients whose keys are in that folder can connect.
 
     Attributes:
-        config: The configuration.
         store: The store: anything with ``add`` and ``get``.
-        hostname: The short name of this machine.
-        context: The ZeroMQ context.
         publisher: The socket that queries are received on.
         counts: ``answered`` queries and the ``messages`` in the answers; ``rejected`` queries,
             which got an error; ``malformed`` ones, which could not be answered at all;
             ``dropped`` answers, whose client had gone or did not read.
-        address: What was bound.
 
     Raises:
         ConfigError: There is no store that can be queried. A ValueError.

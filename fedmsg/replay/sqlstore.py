@@ -42,9 +42,7 @@ class SqlMessage(_Base):
     """A stored message: the table that fedmsg 1.x has.
 
     Attributes:
-        seq_id: Its number.
         uuid: Its ``msg_id``.
-        topic: Its topic.
         timestamp: When it was published, in local time.
         msg: The envelope as JSON, with ``seq_id``; the bytes that were sent.
     """
@@ -92,7 +90,6 @@ class SqlStore:
         engine: A SQLAlchemy engine for SQLite or PostgreSQL.
 
     Attributes:
-        engine: The engine.
         session_class: Makes sessions on it.
 
     Raises:
@@ -157,8 +154,7 @@ class SqlStore:
     def _sequence(self) -> str | None:
         """Return the sequence that fedmsg 1.x takes its numbers from, in PostgreSQL; made where it is missing.
 
-        Returns:
-            None where this user may not move it, and so fedmsg 1.x can't write to the table after us.
+        The result is None where this user may not move it, and so fedmsg 1.x can't write to the table after us.
         """
         try:
             with self.engine.begin() as connection:

@@ -43,7 +43,6 @@ class Writer:
         signed: Whether messages are signed, which the store has to let us do in between.
 
     Attributes:
-        store: The store.
         users: How many contexts use it.
 
     Raises:
@@ -83,14 +82,11 @@ class Writer:
     ) -> None:
         """Number a message, store it and send it.
 
+        ``finish`` gets the envelope with its number, and returns it as it is to be stored and sent; what it raises
+        leaves the store as it was. ``send`` sends what it has made last.
+
         Called by a signal handler, or by a finaliser, of a thread that is storing at this
         moment, it leaves the message to what was interrupted.
-
-        Args:
-            envelope: The envelope without its number.
-            finish: Returns the envelope as it is to be stored and sent; its argument has the
-                number. What it raises leaves the store as it was.
-            send: Sends what ``finish`` has made last.
         """
         if self._do(_Job(envelope, finish, send)):
             while self._deferred and self._do(self._deferred.popleft()):

@@ -22,10 +22,7 @@ class MessageLog(Protocol):
     """A store of messages with positions."""
 
     def append(self, batch: Iterable[Mapping[str, Any]], finish: Finish | None = None) -> list[dict[str, Any]]:
-        """Assign positions to messages and store them: all of them or none.
-
-        Returns:
-            The stored messages; they are on disk.
+        """Assign positions to messages and store them, all of them or none; return them when they are on disk.
 
         Raises:
             StoreError: They could not be stored.

@@ -69,12 +69,8 @@ class CatchUp:
     def messages(self, text: str | bytes | None, now: float | None = None) -> Iterator[Message]:
         """Yield what was missed, the oldest first; when datagrepper fails, what there is.
 
-        Args:
-            text: The content of the status file when the consumer started; None for nothing.
-            now: Up to when; now if not given. Live messages should be coming in already.
-
-        Yields:
-            Envelopes. Call `handled` with the key of each when it is.
+        ``text`` is the content of the status file when the consumer started. Live messages should be coming in already.
+        Call `handled` with the key of each envelope when it is.
         """
         now = int(time.time()) if now is None else now
         status = self._status.parse(text) if text is not None else None

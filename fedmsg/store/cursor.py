@@ -138,11 +138,7 @@ class StatusFile:
             ) from error
 
     def read_text(self) -> str | None:
-        """Read the file as it is.
-
-        Returns:
-            Its text; None when there is none, or none that can be read and trusted (which is logged).
-        """
+        """Return the text of the file; None when there is none, or none that can be read and trusted (logged)."""
         try:
             return files.read_trusted(self.path, _FILE_MAX_BYTES).decode(errors="replace")
         except FileNotFoundError:
@@ -152,11 +148,7 @@ class StatusFile:
             return None
 
     def read(self) -> Status | None:
-        """Read the status.
-
-        Returns:
-            The status in the file; None when there is none, or none that is valid (which is logged).
-        """
+        """Return the status in the file; None when there is none, or none that is valid (logged)."""
         text = self.read_text()
         return self.parse(text) if text is not None else None
 
@@ -169,11 +161,7 @@ class StatusFile:
             return None
 
     def save(self, data: Mapping[str, Any]) -> str | None:
-        """Write a status; an error is logged, and the consumer goes on.
-
-        Args:
-            data: ``message`` and ``status``, as in the file.
-        """
+        """Write a status, ``message`` and ``status`` as in the file; an error is logged, and the consumer goes on."""
         message, status = data["message"], data.get("status", POST)
         body = message["body"] if isinstance(message["body"], Mapping) else {}
         worker = threading.get_ident()

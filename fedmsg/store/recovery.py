@@ -51,13 +51,9 @@ class Ledger(Protocol):
 def recover(
     history: History[Point_contra], first: Point_contra, last: Point_contra, ledger: Ledger
 ) -> Generator[Message, None, FedmsgError | None]:
-    """Read an interval of history, and yield the messages that were not passed on before.
+    """Read an interval of history, and yield the messages that were not passed on before, the oldest first.
 
-    Yields:
-        Messages, the oldest first.
-
-    Returns:
-        Why the rest can't be had; None when the whole interval was read.
+    Return why the rest can't be had; None when the whole interval was read.
     """
     try:
         for message in history.read(first, last):

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fedmsg import encoding
 from fedmsg._util import files
@@ -27,20 +27,13 @@ __all__ = ["DeadLetters", "Spool", "SpooledMessage"]
 log = logging.getLogger("fedmsg.hub")
 
 
-class Origin(Protocol):
-    """The file that spooled messages come from."""
-
-    def settle(self) -> None:
-        """Count one of its messages as finished."""
-
-
 class SpooledMessage(Delivery):
     """A message from a file, handled like any other."""
 
     __slots__ = ("checked", "origin", "since")
 
     def __init__(
-        self, path: Path, frame: bytes, data: bytes, origin: Origin, *, checked: bool = False, since: float = 0.0
+        self, path: Path, frame: bytes, data: bytes, origin: _MessageFile, *, checked: bool = False, since: float = 0.0
     ) -> None:
         super().__init__(str(path), frame, data)
         self.origin = origin

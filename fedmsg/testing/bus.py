@@ -8,7 +8,6 @@ import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from fedmsg.core import FedMsgContext
@@ -20,9 +19,6 @@ __all__ = ["Bus"]
 
 class Bus:
     """A relay on free ports, and what is needed to talk through it.
-
-    Args:
-        settings: Settings on top of those of the bus.
 
     Attributes:
         config: The configuration that everything on this bus uses.
@@ -100,9 +96,7 @@ class Bus:
     def __enter__(self) -> Bus:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
 import zmq
@@ -73,7 +72,6 @@ class HubRunner:
     `wait_until_handled` or at the end of the block, with its traceback.
 
     Args:
-        classes: The classes of consumers and producers.
         config: Settings, on top of the defaults.
         sign: Whether messages are signed and signatures checked; or the name of the certificate,
             such as ``shop.app1``, where a ``routing_policy`` has to name one. Needs
@@ -125,9 +123,6 @@ class HubRunner:
             msg: The content.
             sign: Whether to sign it; None is as the hub checks.
             fields: Fields of the envelope that are to differ from what would be there, such as ``username``.
-
-        Returns:
-            The envelope.
 
         Raises:
             MessageError: It is no message.
@@ -335,7 +330,7 @@ class HubRunner:
         config |= {"endpoints": endpoints, "relay_inbound": [relay_address], "name": _NAME, "active": False}
         # For programs that set active and no name.
         config[_NAME] = [relay_address]
-        config.setdefault("topic_prefix_re", settings.derive_topic_prefix_re(config["topic_prefix"]))
+        config.setdefault("topic_prefix_re", settings.derive_topic_prefix_re(config))
         return settings.accept(config)
 
     def _await_subscriptions(self, until: float) -> None:
@@ -425,9 +420,7 @@ class HubRunner:
     def __enter__(self) -> HubRunner:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             self.close()
         else:

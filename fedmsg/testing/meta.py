@@ -89,7 +89,6 @@ class Base(_WithProcessors):
             expected_usernames = {"ann"}
 
     Attributes:
-        msg: The message.
         expected_subjective: The text for each subject, as a dict.
     """
 

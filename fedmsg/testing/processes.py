@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 from fedmsg._util.service import SafeCondition
@@ -84,12 +83,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; return its status, and its output as text.
 
-    Args:
-        argv: The command and its arguments; a bare name is looked up by `command_path`.
-        stdin: What it reads.
-        env: Additions to this process's environment.
-        cwd: The folder to run it in.
-        timeout: Seconds until it is killed and `subprocess.TimeoutExpired` raised.
+    A bare name is looked up by `command_path`; ``env`` is added to this process's environment. After ``timeout``
+    seconds it is killed and `subprocess.TimeoutExpired` raised.
     """
     ended = subprocess.run(
         _resolved(argv),
@@ -118,8 +113,6 @@ class Process:
 
     Args:
         argv: The command and its arguments; a bare name is looked up by `command_path`.
-        env: Additions to this process's environment.
-        cwd: The folder to run it in.
         stdin: Whether to open a pipe to its standard input, as ``popen.stdin``.
 
     Attributes:
@@ -284,7 +277,5 @@ class Process:
     def __enter__(self) -> Process:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

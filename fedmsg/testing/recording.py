@@ -65,8 +65,6 @@ class Failure:
 
     Attributes:
         who: The consumer or producer; the class, where it was its constructor.
-        where: The name of the method.
-        error: The exception.
         message: What the method was given, if anything.
     """
 

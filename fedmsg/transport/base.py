@@ -71,12 +71,7 @@ class Delivery:
         """Acknowledge it: it was handled, or is a dead letter."""
 
     def nack(self, error: BaseException | None = None, *, requeue: bool = False) -> None:
-        """Report that it was not handled.
-
-        Args:
-            error: Why.
-            requeue: Whether it is to be delivered again.
-        """
+        """Report that it was not handled; ``requeue`` has it delivered again."""
 
 
 class Source(Protocol):
@@ -102,15 +97,7 @@ class Sink(Protocol):
     """Where messages are sent to."""
 
     def send(self, topic: bytes, body: bytes, *, timeout: float) -> int | None:
-        """Send a message.
-
-        Args:
-            topic: The topic frame.
-            body: The envelope as it goes over the wire.
-            timeout: Seconds to wait at most until it can be sent.
-
-        Returns:
-            Its position, where the other side confirms one.
+        """Send the two frames of a message; return its position, where the other side confirms one.
 
         Raises:
             TransportError: It could not be sent in time.

@@ -92,7 +92,6 @@ class Client(ServerConnection):
         rejected: How many of its frames had to be ignored.
         active: Whether it has sent something of use.
         filtered: Its subscriptions that have a filter.
-        since: When it connected.
     """
 
     clients: ClassVar[Clients]

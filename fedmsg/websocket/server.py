@@ -68,13 +68,10 @@ class Server(ServiceThread):
     """A WebSocket server for the messages of a hub.
 
     Args:
-        config: The configuration.
         inject: Takes what clients send, where the configuration allows it.
         wanted: Is called when the first client subscribes and when the last one has left.
-        limits: What clients may do.
 
     Attributes:
-        port: The port that is served, once the server runs.
         rejections: Messages of the hub that are not fit for clients.
 
     Raises:

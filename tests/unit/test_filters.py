@@ -241,8 +241,6 @@ def test_message_filter_of_flags() -> None:
         ("where", "msg.x=1"),
         ("not_package", "c"),
     ]
-    assert found.needs_body
-    assert not MessageFilter.from_flags({"topic": "org"}).needs_body
     assert MessageFilter.from_flags({"topic": ""}).to_params() == []
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fedmsg.config.settings.kinds import (
@@ -32,8 +33,9 @@ __all__ = ["Settings", "derive_topic_prefix_re"]
 _BIGGEST = 2**63 - 1
 
 
-def derive_topic_prefix_re(prefix: str) -> str:
+def derive_topic_prefix_re(config: Mapping[str, Any]) -> str:
     """Return the regular expression for the prefix and the environment of a topic."""
+    prefix = BaseSettings(config).topic_prefix
     # Of the prefix only the dots are escaped, as 1.x does: programs compare the text.
     return prefix.replace(".", r"\.") + r"\.[^\W\d_]+"
 
@@ -45,7 +47,7 @@ class BaseSettings(View):
     topic_prefix = setting(TEXT, "org.fedoraproject", "What every topic of this bus begins with.", "base",
         flag="--topic-prefix", own_conf_default="com.example", required=True)
     topic_prefix_re = setting(PATTERN, None, "A regular expression for the prefix and the environment of a topic.",
-        "base", in_conf=False, derived=lambda config: derive_topic_prefix_re(BaseSettings(config).topic_prefix))
+        "base", in_conf=False, derived=derive_topic_prefix_re)
     environment = setting(TEXT, "dev", "The second part of every topic: dev, stg or prod.", "base", required=True)
     io_threads = setting(INTEGER, 1, "How many threads ZeroMQ has for its input and output.", "base",
         flag="--io-threads", low=1, high=256)

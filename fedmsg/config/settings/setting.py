@@ -21,7 +21,6 @@ class Problem(NamedTuple):
     """What ``fedmsg-config --check`` finds wrong with a setting.
 
     Attributes:
-        key: The key of the configuration.
         text: What is wrong, and the cure.
         stops: Whether a program would not start; otherwise it would start, but not work.
     """
@@ -47,16 +46,12 @@ class Setting(Generic[T]):
 
     Attributes:
         name: The key in the configuration.
-        kind: The kind of its value.
         default: Its value in ``load_config`` when nothing is configured.
         help: What it is for, in one line.
         section: The part of the reference, and the sample file in ``fedmsg.d``, that it stands in.
         unit: What a number counts.
         flag: The flag of the commands that sets it.
         in_conf: Whether ``fedmsg.config.conf`` has the key.
-        conf_default: The same for ``conf``.
-        low: The least that a number may be.
-        high: The most that a number may be.
         choices: The values that there are, when they are few.
         required: Whether None is rejected although the kind would allow it.
         secret: Whether the value must not be shown in an error message.
@@ -114,11 +109,6 @@ class Setting(Generic[T]):
     def type(self) -> str:
         """The kind of value in words."""
         return self.kind.name
-
-    @property
-    def validator(self) -> Callable[[Any], Any]:
-        """The reading of ``conf``: it takes a value or raises ValueError in the words of fedmsg 1.x."""
-        return self.kind.strict
 
     @property
     def is_off_by_absence(self) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterable, Mapping
 
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["as_list", "bindable", "canonical", "check", "host_to_resolve", "is_ipv6"]
+__all__ = ["as_list", "bindable", "by_address", "canonical", "check", "host_to_resolve", "is_ipv6", "listed"]
 
 _FORM = re.compile(r"tcp://(\[[^\]\s]+\]|[^:\[\]\s/]+):(\d+|\*)|(?:ipc|inproc)://[^\s]+")
 _BIGGEST_PORT = 65535
@@ -27,11 +28,7 @@ def as_list(addresses: object) -> list[str]:
 
 
 def check(address: str, key: str) -> str:
-    """Return the address when it has the form of one.
-
-    Args:
-        address: Such as ``tcp://127.0.0.1:2003``, ``tcp://[::1]:2003`` or ``ipc:///run/bus``.
-        key: Where it was configured, for the error.
+    """Return the address when it has the form of one; ``key`` is where it was configured, for the error.
 
     Raises:
         ConfigError: It has not.
@@ -40,6 +37,28 @@ def check(address: str, key: str) -> str:
     if form and (form[2] in {None, "*"} or int(form[2]) <= _BIGGEST_PORT):
         return address
     raise ConfigError(f"{key}: {address!r} is no address; write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH")
+
+
+def listed(endpoints: Mapping[str, object] | None) -> list[tuple[str, str]]:
+    """Return the names and addresses in ``endpoints``, one by one.
+
+    Raises:
+        ConfigError: Something in it is no address.
+    """
+    return [
+        (name, check(address, f"endpoints[{name!r}]"))
+        for name, several in (endpoints or {}).items()
+        for address in as_list(several)
+    ]
+
+
+def by_address(endpoints: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the name of each address, the first where it has several.
+
+    Raises:
+        ConfigError: Something is no address.
+    """
+    return {check(address, f"endpoints[{name!r}]"): name for name, address in reversed([*endpoints])}
 
 
 def bindable(address: str) -> str:

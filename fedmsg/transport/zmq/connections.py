@@ -51,7 +51,6 @@ class Endpoint:
         name: Its name in ``endpoints``.
         address: Its address as it is configured.
         label: Both.
-        connected: Whether a connection stands.
     """
 
     __slots__ = ("_resolved", "address", "connected", "failed", "label", "name", "reopen_at", "reopened")
@@ -78,9 +77,6 @@ class Connections(Closeable):
     `observe` belongs to the thread that reads the monitor; the rest to the thread of the socket.
 
     Args:
-        context: The context of the socket.
-        socket: The socket.
-        config: The configuration.
         rejections: Where connections are counted that ended because of what came by them.
         key: Where the only address is configured, for errors; by default ``endpoints`` and the name.
 
@@ -187,8 +183,7 @@ class Connections(Closeable):
     def reopen(self, now: float) -> bool:
         """Connect anew where ZeroMQ does not.
 
-        Returns:
-            Whether the socket was used, so that its descriptor may not report what has arrived until now.
+        Return whether the socket was used, so that its descriptor may not report what has arrived until now.
         """
         if not self.has_due(now):
             return False

@@ -48,8 +48,7 @@ _after_fork: list[Callable[[], None]] = []
 def acquire(io_threads: int = 1) -> zmq.Context[zmq.Socket[bytes]]:
     """Open the context of this process, or count one more user of it.
 
-    Returns:
-        The context; every call needs one `release` after its sockets are closed.
+    Every call needs one `release` after its sockets are closed.
     """
     global _context, _users
     with _lock:
@@ -63,8 +62,7 @@ def acquire(io_threads: int = 1) -> zmq.Context[zmq.Socket[bytes]]:
 def release(under: int) -> None:
     """End one use of the context; the last one terminates it.
 
-    Args:
-        under: The ``generation`` of the `acquire`; a use from before a fork is ignored.
+    ``under`` is the ``generation`` of the `acquire`: a use from before a fork is ignored.
     """
     global _context, _users
     with _lock:

@@ -164,10 +164,7 @@ class GuardSettings(NamedTuple):
 def guard_settings(config: Mapping[str, Any]) -> GuardSettings | None:
     """Return what the guard of a relay goes by; None where both of its sides are open to all.
 
-    Args:
-        config: The configuration: ``curve_publishers`` is the folder with the public keys of the
-            publishers, ``curve_subscribers`` of the subscribers. A side without a
-            folder is open to all.
+    A side is open without a folder of the public keys: ``curve_publishers``, ``curve_subscribers``.
 
     Raises:
         RefusedAtStart: A folder or our own key can't be read.
@@ -186,9 +183,6 @@ class Guard(ServiceThread):
     """Decides who may connect to the two sides of a relay: libzmq asks it by ZAP (RFC 27).
 
     It fails closed: a guarded socket rejects every client while there is no answer.
-
-    Args:
-        guarded: What it goes by.
 
     Attributes:
         rejections: How many connections and key files were rejected.

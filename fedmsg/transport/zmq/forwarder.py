@@ -16,7 +16,6 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import zmq
@@ -160,11 +159,7 @@ class Forwarder:
         return Statistics(messages[0], counts[1], messages[1], counts[3], self.rejections.counts.total())
 
     def look(self) -> int:
-        """Find out how the subscribers are; to be called every second or so.
-
-        Returns:
-            How many there are.
-        """
+        """Find out how the subscribers are, every second or so; return how many there are."""
         if self._loop is None:
             return 0
         self._loop.subscribers.look()
@@ -175,13 +170,9 @@ class Forwarder:
         return [] if self._loop is None else self._loop.subscribers.stuck(least)
 
     def stop(self, timeout: float | None = None) -> Outcome:
-        """Take no more, pass on what is there, and end.
+        """Take no more, pass on what is there, and end; return what became of the messages.
 
-        Args:
-            timeout: Seconds for all of it; ``stop_timeout`` by default.
-
-        Returns:
-            What became of the messages.
+        The ``timeout`` is for all of it, in seconds; ``stop_timeout`` by default.
 
         Raises:
             FedmsgError: The thread does not end, or the guard has ended.
@@ -225,9 +216,7 @@ class Forwarder:
     def __enter__(self) -> Forwarder:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __del__(self) -> None:
@@ -259,9 +248,7 @@ class _Loop(ServiceThread):
 
     Attributes:
         control: The owner's end of the control.
-        subscribers: The subscribers.
         deadline: When it has to have ended, once it is stopping.
-        outcome: How it ended.
         complete: Whether no former subscriber is waited for any more.
     """
 

@@ -33,7 +33,6 @@ class File(NamedTuple):
     """The file of a listening socket.
 
     Attributes:
-        path: Where it is.
         descriptor: The socket itself, for ``ZMQ_USE_FD``.
         identity: Device and inode, which differ for a file that another process has put there since.
     """
@@ -50,15 +49,10 @@ class File(NamedTuple):
 
 
 def listen(path: str, mode: int | None, key: str) -> File:
-    """Make a listening socket at a path.
+    """Make a listening socket at a path; ``key`` is where the address was configured, for errors.
 
-    A socket file of a process that has ended is replaced.
-
-    Args:
-        path: The path.
-        mode: The permissions that the file has before a client can connect; None leaves
-            them to the umask.
-        key: Under which the address is configured, for errors.
+    A socket file of a process that has ended is replaced. The file has the permissions before a client can connect;
+    None leaves them to the umask.
 
     Raises:
         AddressInUse: Another process listens there.
@@ -76,13 +70,11 @@ def listen(path: str, mode: int | None, key: str) -> File:
 
 @contextlib.contextmanager
 def reserved(path: str, key: str) -> Iterator[None]:
-    """Keep a path free for the block, which binds it.
+    """Keep a path free for the block, which binds it; ``key`` is where the address was configured, for errors.
+
+    A path that begins with ``@`` or is ``*`` has no file.
 
     The socket file of a process that has ended is removed.
-
-    Args:
-        path: The path; one that begins with ``@`` or is ``*`` has no file.
-        key: Under which the address is configured, for errors.
 
     Raises:
         AddressInUse: Another process listens there.

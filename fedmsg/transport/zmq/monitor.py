@@ -28,7 +28,6 @@ from fedmsg._util.service import Closeable
 __all__ = [
     "ACCEPTED",
     "CONNECTED",
-    "CONNECTING",
     "DISCONNECTED",
     "HANDSHAKE_FAILED",
     "HANDSHAKE_SUCCEEDED",
@@ -42,8 +41,6 @@ __all__ = [
 ACCEPTED = int(zmq.EVENT_ACCEPTED)
 #: A connection to a bound socket stands; `Event.value` is its descriptor.
 CONNECTED = int(zmq.EVENT_CONNECTED)
-#: A connection is attempted, or will be after the reconnect interval.
-CONNECTING = int(zmq.EVENT_CONNECT_DELAYED) | int(zmq.EVENT_CONNECT_RETRIED)
 #: A connection has ended; `Event.value` is the descriptor that it had.
 DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
 #: Both sides have agreed: messages can flow.
@@ -87,7 +84,6 @@ class Monitor(Closeable):
     """The events of one socket.
 
     Args:
-        context: The context of the socket.
         socket: The socket, before it is bound or connected.
         events: The events that are wanted, combined with ``|``; `STOPPED` is added.
     """

@@ -114,7 +114,6 @@ class LoopEnd:
     """The loop's end: a socket for libzmq's proxy, and what our own loop does with it.
 
     Attributes:
-        socket: The socket.
         counts: What our own loop has counted; each run begins at zero, as libzmq's does.
     """
 

@@ -168,17 +168,10 @@ class Publisher:
     def attempt(
         self, topic: bytes, body: bytes | None, start: float, expect: Callable[[], _Waiter]
     ) -> tuple[_Waiter, float] | Hindrance | None:
-        """Send a message, or return what is in its way; it never blocks.
+        """Send a message that waits since ``start``, or return what is in its way; it never blocks.
 
-        Args:
-            topic: The frame of the topic.
-            body: The frame of the envelope; None only asks whether it could be sent.
-            start: Since when the message waits (`time.monotonic`).
-            expect: Begins to wait for a change, called with the lock held.
-
-        Returns:
-            None when nothing is in its way, a hindrance, or what ``expect`` has returned and for how many
-            seconds to wait for it before the next attempt.
+        Without a body it only asks whether it could be sent. Where it has to wait, it returns what ``expect`` has
+        returned, called with the lock held, and for how many seconds to wait for that before the next attempt.
 
         Raises:
             NotListening: It has waited long enough.

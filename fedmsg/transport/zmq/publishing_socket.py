@@ -93,7 +93,6 @@ class PublishingSocket:
     Attributes:
         subscriptions: The topics that the relay at the other end of a connected one wants.
         subscribed: How many subscriptions have come in so far.
-        connections: How many connections stand.
         lost: About how many messages were lost with a connection so far.
         broken: It is in use at this moment, or its last use was interrupted.
     """
@@ -140,14 +139,13 @@ class PublishingSocket:
         return self.everything or any(topic.startswith(prefix) for prefix in self.subscriptions)
 
     def look(self, now: float) -> bool:
-        """Read events and subscriptions, without waiting.
+        """Read events and subscriptions, without waiting; return whether there is more to read.
+
+        One look reads a limited number, so that a subscriber that keeps changing its subscriptions does
+        not hold up the publishing threads.
 
         The monitor comes first: the end of one connection must be known before the
         subscriptions of the next are read.
-
-        Returns:
-            Whether there is more to read: one look reads a limited number, so that a subscriber
-            that keeps changing its subscriptions does not hold up the publishing threads.
         """
         if self._closing:
             return self._read_events(now) >= READ_LIMIT

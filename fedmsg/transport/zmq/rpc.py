@@ -58,14 +58,12 @@ class Server(Closeable):
         context: The ZeroMQ context; with CURVE one of its own, because each has a single guard.
         config: The configuration, for the options of the socket and for CURVE: where
             ``curve_subscribers`` is set, only clients whose keys are in that folder can connect.
-        address: The address to bind.
         key: Where the address is configured, for errors.
         handle: Makes the reply to a request; it must not raise.
         reject: Makes the only frame of a reply that is an error.
         reply_max_bytes: The largest reply.
 
     Attributes:
-        socket: The socket.
         address: The address that was bound.
         counts: ``malformed`` requests that got no reply, ``dropped`` replies whose client had gone
             or did not read, ``busy`` requests that were rejected because too many replies were pending.
@@ -117,11 +115,7 @@ class Server(Closeable):
     # ---------------------------------------------------------------- requests
 
     def serve(self, timeout: float) -> bool:
-        """Wait for one request and reply to it.
-
-        Returns:
-            Whether there was one.
-        """
+        """Wait for one request and reply to it; return whether there was one."""
         deadline = time.monotonic() + timeout
         while not self.stopping:
             head, request = self._receive()
@@ -257,11 +251,7 @@ class Server(Closeable):
 
 
 class Request:
-    """One request as frames for a DEALER socket, which may be sent again, on a new connection too.
-
-    Attributes:
-        frames: What to send.
-    """
+    """One request as frames for a DEALER socket, which may be sent again, on a new connection too."""
 
     def __init__(self, body: bytes) -> None:
         self._id = _own + next(_ids).to_bytes(8, "big")
@@ -281,7 +271,6 @@ class Client(Closeable):
 
     Args:
         config: The configuration, for the options of the socket and for CURVE.
-        address: The address of the server.
         key: Where the address is configured, for errors.
         curve_name: The name of the server in ``curve_servers``.
         context: The ZeroMQ context to use; that of the process when not given.
@@ -317,15 +306,9 @@ class Client(Closeable):
     def request(
         self, body: bytes, timeout: float, is_busy: Callable[[list[bytes]], bool] = lambda _: False
     ) -> list[bytes]:
-        """Send a request and wait for its reply.
+        """Send a request and return the frames of its reply.
 
-        Args:
-            body: The request.
-            timeout: Seconds to wait at most.
-            is_busy: Whether a reply means that the server is busy; then the request is sent again.
-
-        Returns:
-            The frames of the reply. When time is up and the server was busy to the end: that reply.
+        A reply that ``is_busy`` has it sent again; when time is up and the server was busy to the end, it is returned.
 
         Raises:
             TransportError: There is no reply in time.
@@ -353,11 +336,9 @@ class Client(Closeable):
         raise TransportError(f"{self.address} did not answer within {timeout:g} s")
 
     def _wait(self, timeout: float, unsent: bool) -> bool:
-        """Wait for a reply, or for an event of the connection; whether the connection has ended.
+        """Wait for a reply, or for an event of the connection; return whether the connection has ended.
 
-        Args:
-            timeout: Seconds to wait at most.
-            unsent: Whether to wait, too, until a request can be sent.
+        An ``unsent`` request can end the wait too, when it can be sent.
         """
         if self._connections.unsettled:
             timeout = min(timeout, _RECHECK)

@@ -18,10 +18,9 @@ RELAY = "relay_inbound"
 
 
 def open_sink(config: Mapping[str, Any]) -> publisher.Publisher | None:
-    """Open what a configuration publishes through; close it with its `close`.
+    """Open what a configuration publishes through, which threads share; None where nothing is published.
 
-    Returns:
-        A `fedmsg.transport.base.Sink`, which threads share; None where nothing is published.
+    Close it with its `close`.
 
     Raises:
         MissingEndpoint: ``active``, and no address is configured for the relay. A KeyError.

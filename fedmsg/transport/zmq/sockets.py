@@ -77,11 +77,7 @@ def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> So
 def subscriber(context: Context, config: Mapping[str, Any], *, bound: bool = False, endpoints: int = 1) -> Socket:
     """Make the socket that messages are received on.
 
-    Args:
-        context: The process's context.
-        config: The configuration.
-        bound: Whether others connect to it; then the socket itself enforces the size limit.
-        endpoints: How many endpoints share it: attempts to reach many that are down are spread over time.
+    A bound one enforces the size limit itself. Attempts to reach many endpoints that are down are spread over time.
     """
     socket = context.socket(zmq.SUB)
     limit = settings.get(config, "high_water_mark") or settings.get(config, "receive_high_water_mark")
@@ -99,10 +95,7 @@ def subscriber(context: Context, config: Mapping[str, Any], *, bound: bool = Fal
 def forwarder_pair(context: Context, config: Mapping[str, Any], limit: int) -> tuple[Socket, Socket]:
     """Make the two sockets of a forwarder: an XSUB to publish into, a PUB to subscribe to.
 
-    Args:
-        context: The forwarder's own context.
-        config: The configuration.
-        limit: How many messages one stuck subscriber may hold.
+    One stuck subscriber may hold ``limit`` messages.
     """
     inbound = context.socket(zmq.XSUB)
     _common(inbound, config, settings.get(config, "receive_high_water_mark"))
@@ -187,10 +180,7 @@ def attach(socket: Socket, target: str, key: str) -> None:
 
 
 def bind(socket: Socket, address: str, key: str) -> str:
-    """Bind, with the options that this kind of address needs.
-
-    Returns:
-        The address that was really bound: the port is filled in where it was ``*`` or 0.
+    """Bind, with the options that this kind of address needs; return the address with the port that was ``*`` or 0.
 
     Raises:
         AddressInUse: Another socket has it.

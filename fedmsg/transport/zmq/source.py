@@ -84,9 +84,7 @@ class Source(Closeable):
     Only the number of frames and their size are checked.
 
     Args:
-        config: The configuration.
         endpoints: Pairs of name and address; an address is connected once.
-        topics: Prefixes to subscribe to.
         whole: Names whose endpoints are subscribed to for all topics, not only for ``topics``.
         passive: Bind the addresses instead of connecting to them.
         rejections: Where rejected messages are counted and logged; one of its own when not given.
@@ -113,9 +111,7 @@ class Source(Closeable):
         self._topics = [*map(_encoded, topics)]
         self._whole = whole
         self._max_size: int = settings.get(config, "max_message_size")
-        self._names = {
-            addresses.check(address, f"endpoints[{name!r}]"): name for name, address in reversed([*endpoints])
-        }
+        self._names = addresses.by_address(endpoints)
         own = [name in whole for name in self._names.values()]
         self._shared = 0 if passive else max(0, len(own) - sum(own) - OWN_SOCKETS)
         contexts.allow_open_files(4 * (len(own) - self._shared) + self._shared, f"{len(own)} endpoints")

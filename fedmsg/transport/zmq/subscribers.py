@@ -179,11 +179,7 @@ class Subscribers(ServiceThread):
         return sum(one.waiting() > 0 for one in list(self._connected.values()))
 
     def flush(self, socket: Socket, timeout: float) -> int:
-        """Close the socket and wait until it has sent everything.
-
-        Returns:
-            How many subscribers had not taken everything when time was up.
-        """
+        """Close the socket and wait until it has sent everything; return how many subscribers had not taken it."""
         socket.close(int(timeout * 1000))
         behind = 0
         if not self.join(max(0.0, timeout - 0.1)):

@@ -44,9 +44,6 @@ class Upstream:
         own_port: A port of this machine that is not to be listened to, because what is sent
             there comes from here.
 
-    Attributes:
-        rejections: Connections that ended because of what came by them.
-
     Raises:
         ConfigError: Something is no address, or leads back to the own port.
         RefusedAtStart: A key for CURVE can't be read.
@@ -57,9 +54,7 @@ class Upstream:
     ) -> None:
         self.rejections = RejectionLog(log)
         self._config = config
-        self._names = {
-            addresses.check(address, f"endpoints[{name!r}]"): name for name, address in reversed([*endpoints])
-        }
+        self._names = addresses.by_address(endpoints)
         self._own_port = own_port
         for address in self._names:
             if addresses.host_to_resolve(address) is None and self._leads_back(address):
@@ -84,10 +79,7 @@ class Upstream:
     def open(self, context: Context, socket: Socket, interrupt: Callable[[], None]) -> None:
         """Connect to what can be connected to at once, and start the thread that watches the rest.
 
-        Args:
-            context: The context of the socket.
-            socket: The socket.
-            interrupt: Makes the thread of the socket call `attend` soon.
+        Where that has something to do, ``interrupt`` makes the thread of the socket call `attend` soon.
 
         Raises:
             ConfigError: No address can be connected to, or one leads back to the own port.

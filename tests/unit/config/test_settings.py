@@ -188,7 +188,7 @@ def test_a_default_is_accepted_and_left_as_it_is(row: settings.Setting[Any]) -> 
     accepted = row.accept(row.fresh_default())
     assert (accepted, type(accepted)) == (row.default, type(row.default))
     if row.in_conf:
-        validated = row.validator(row.fresh_default(for_conf=True))
+        validated = row.kind.strict(row.fresh_default(for_conf=True))
         assert (validated, type(validated)) == (row.conf_default, type(row.conf_default))
 
 
@@ -265,7 +265,7 @@ STRICT: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("name", "value", "expected"), STRICT)
 def test_conf_reads_like_the_peer(name: str, value: Any, expected: Any) -> None:
-    read = settings.TABLE[name].validator
+    read = settings.TABLE[name].kind.strict
     if isinstance(expected, ValueError):
         with pytest.raises(ValueError) as caught:  # noqa: PT011 the whole text is compared
             read(value)
@@ -277,7 +277,7 @@ def test_conf_reads_like_the_peer(name: str, value: Any, expected: Any) -> None:
 
 def test_relay_inbound_may_be_a_list() -> None:
     # New: the relay binds all of them.
-    assert settings.TABLE["relay_inbound"].validator(["tcp://a:1", "tcp://b:2"]) == ["tcp://a:1", "tcp://b:2"]
+    assert settings.TABLE["relay_inbound"].kind.strict(["tcp://a:1", "tcp://b:2"]) == ["tcp://a:1", "tcp://b:2"]
 
 
 # What load_config makes of a value. The first half worked at 1.1.7, which looked at nothing here.
@@ -420,7 +420,7 @@ anything = st.recursive(
 @given(name=st.sampled_from(list(settings.TABLE)), value=anything)
 def test_whatever_is_configured_is_taken_or_refused_with_a_reason(name: str, value: Any) -> None:
     row = settings.TABLE[name]
-    for read in (row.accept, row.validator):
+    for read in (row.accept, row.kind.strict):
         # Anything but a ValueError would end the program with a traceback.
         with contextlib.suppress(ValueError):
             read(value)
