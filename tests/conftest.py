@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import fedmsg
 from tests import requirements
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
         if name not in {"FEDMSG_PEER_VENV", "FEDMSG_SOAK"}:
             monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    # What a test before it has set with `fedmsg.init` would hold for this one.
+    monkeypatch.setattr(fedmsg, "_last", (None, {}))
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
 
 

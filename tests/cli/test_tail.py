@@ -372,7 +372,8 @@ def test_a_terminal_that_is_closed_takes_it_along(publisher: Publisher) -> None:
         terminal.read_until("hello")
         terminal.hang_up()
         terminal.process.send_signal(signal.SIGHUP)
-        assert terminal.process.wait(20) == 0
+        # The signal may come when it is ending already, for want of a reader.
+        assert terminal.process.wait(20) in {0, -signal.SIGHUP}
 
 
 def test_it_stays_small(publisher: Publisher) -> None:
