@@ -138,8 +138,8 @@ def asker(context: Context, config: Mapping[str, Any]) -> Socket:
     _common(socket, config, _ANSWERS_AT_ONCE)
     socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
     socket.setsockopt(zmq.LINGER, 0)
-    # A request that nothing waits for any more must not be sent once there is a connection.
-    socket.setsockopt(zmq.IMMEDIATE, 1)
+    # Not ZMQ_IMMEDIATE: with it, libzmq aborts the process where a connection ends while a reply of several frames is
+    # being read.
     return socket
 
 
