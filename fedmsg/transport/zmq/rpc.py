@@ -342,7 +342,8 @@ class Client(Closeable):
         """
         if self._connections.unsettled:
             timeout = min(timeout, _RECHECK)
-        wanted = zmq.POLLIN | zmq.POLLOUT if unsent else zmq.POLLIN
+        # Without a connection there is always room, and the monitor reports when there is one.
+        wanted = zmq.POLLIN | zmq.POLLOUT if unsent and self._connections.connected else zmq.POLLIN
         descriptor = self._connections.monitor.fileno()
         zmq.zmq_poll([(self._socket, wanted), (descriptor, zmq.POLLIN)], int(max(0.0, timeout) * 1000) + 1)
         return self._connections.observe()
@@ -357,6 +358,9 @@ class Client(Closeable):
 
     def _send(self, request: Request) -> bool:
         """Send a request; False as long as no connection stands."""
+        # What is sent before that would be lost if what ends the attempt is not ZeroMQ.
+        if not self._connections.connected:
+            return False
         try:
             self._socket.send_multipart(request.frames, zmq.NOBLOCK)
         except zmq.Again:
