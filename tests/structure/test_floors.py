@@ -33,6 +33,7 @@ FLOORS = {
     "fedmsg.store": 40,
     "fedmsg.monitoring": 40,
     "fedmsg.replay": 41,
+    "fedmsg.stream": 41,
     "fedmsg.session": 45,  # what core and aio share
     "fedmsg.core": 50,
     "fedmsg.aio": 50,  # the asyncio twin of core
