@@ -14,6 +14,7 @@
     ├── MessageError          (ValueError)  70   a message that must not go over the wire
     │   └── ValidationError   (IOError)          a received message that failed validation
     ├── QueryError            (ValueError)  70   a query for stored messages that has no answer
+    │   └── PositionGone      (LookupError)  1   the stream has no such position or msg_id
     ├── GpgBinaryError                      70   GnuPG failed
     └── TransportError        (IOError)      3
         ├── NotListening                     3   no relay or store accepted it in time
@@ -44,6 +45,7 @@ __all__ = [
     "MissingKey",
     "MissingReplayEndpoint",
     "NotListening",
+    "PositionGone",
     "PossiblyLost",
     "QueryError",
     "RefusedAtStart",
@@ -136,6 +138,12 @@ class ValidationError(MessageError, IOError):
 
 class QueryError(FedmsgError, ValueError):
     """A query for stored messages is malformed, asks for too many, or finds none."""
+
+
+class PositionGone(QueryError, LookupError):
+    """The stream has no such position, or no message with such a ``msg_id``."""
+
+    exit_status = 1
 
 
 class GpgBinaryError(FedmsgError):

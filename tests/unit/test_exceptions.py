@@ -18,6 +18,8 @@ from fedmsg.exceptions import FedmsgError
         (exceptions.MissingReplayEndpoint("x"), KeyError, 5),
         (exceptions.MissingReplayEndpoint("x"), IOError, 5),
         (exceptions.QueryError("x"), ValueError, 70),
+        (exceptions.PositionGone("x"), ValueError, 1),
+        (exceptions.PositionGone("x"), LookupError, 1),
         (exceptions.StoreError("x"), IOError, 3),
         (exceptions.MissingExtra("x", "y"), ImportError, 5),
         (exceptions.RefusedAtStart("x"), IOError, 7),

@@ -26,6 +26,8 @@ __all__ = [
     "forwarder_pair",
     "monitor",
     "publisher",
+    "stream_client",
+    "stream_port",
     "subscriber",
 ]
 
@@ -53,6 +55,11 @@ _ANSWERS_AT_ONCE = 2
 _ANSWERS_IN_KERNEL = 512 * 1024
 # Milliseconds.
 _STUCK_FOR = 30_000
+# What clients of the stream say is short; topics make the longest of it.
+_LONGEST_STREAM_REQUEST = 256 * 1024
+_STREAM_REQUESTS_AT_ONCE = 100
+# How many messages may wait for one client. Those of the stream are fewer: they are counted before they are sent.
+_STREAM_ANSWERS_AT_ONCE = 10_000
 
 
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
@@ -146,6 +153,28 @@ def asker(context: Context, config: Mapping[str, Any]) -> Socket:
     socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
     socket.setsockopt(zmq.LINGER, 0)
     # A request that nothing waits for any more must not be sent once there is a connection.
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    return socket
+
+
+def stream_port(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that a relay serves its stream on: a ROUTER, which reports what could not be sent."""
+    socket = context.socket(zmq.ROUTER)
+    _common(socket, config, _STREAM_ANSWERS_AT_ONCE)
+    socket.setsockopt(zmq.RCVHWM, _STREAM_REQUESTS_AT_ONCE)
+    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_STREAM_REQUEST)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
+    socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)
+    return socket
+
+
+def stream_client(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that a stream is read on: a DEALER, whose receive buffer is bounded by credit alone."""
+    socket = context.socket(zmq.DEALER)
+    _common(socket, config, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, _FAR_TOO_LARGE * settings.get(config, "max_message_size"))
+    # What was meant for a connection that has ended must not be sent by the next one.
     socket.setsockopt(zmq.IMMEDIATE, 1)
     return socket
 
