@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import zmq
@@ -43,6 +43,7 @@ class Port(Closeable):
         key: Where they are configured, for errors.
         admit: The setting with the folder of the keys that may connect, ``curve_subscribers`` or
             ``curve_publishers``; where it is not set, the port is open to all.
+        make: Makes the socket.
 
     Attributes:
         addresses: What was bound.
@@ -53,14 +54,22 @@ class Port(Closeable):
         RefusedAtStart: The keys for CURVE can't be read.
     """
 
-    def __init__(self, config: Mapping[str, Any], addresses: Sequence[str], *, key: str, admit: str) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        addresses: Sequence[str],
+        *,
+        key: str,
+        admit: str,
+        make: Callable[[sockets.Context, Mapping[str, Any]], sockets.Socket] = sockets.stream_port,
+    ) -> None:
         self._closed = True  # until there is something to close
         other = {"curve_subscribers": "curve_publishers", "curve_publishers": "curve_subscribers"}[admit]
         guarded = curve.guard_settings({**config, other: None})
         self._context = zmq.Context(io_threads=settings.get(config, "io_threads"))
         self._context.set(zmq.MAX_SOCKETS, 16)
         self._guard = curve.Guard(guarded) if guarded is not None else None
-        self.socket = sockets.stream_port(self._context, config)
+        self.socket = make(self._context, config)
         self._closed = False
         try:
             if self._guard is not None:

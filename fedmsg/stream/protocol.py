@@ -29,6 +29,9 @@ kind               frames                                                  meani
 ``SUBSCRIPTIONS``  id, options: ``after``, a name                          asks for durable names, a page of them
 ``GET``            id, options: ``position`` or ``msg_id``                 asks for one message
 ``ANSWER``         id, options, topic, body                                the last two are empty but for ``GET``
+``PUB``            id, options: ``via``, ``again``; topic, body            store this and confirm it (confirmed port)
+``OK``             id, position                                            it is on disk; 0: it has been here before
+``NO``             id, options: ``code``, ``reason``, ``retry``            it is not; with ``retry`` begin again
 =================  ======================================================  ==========================================
 
 ``resume`` marks that ``after`` is where this reader has come to: what is gone after position 0 was lost,
@@ -64,6 +67,7 @@ HELLO, WELCOME, PING, PONG = b"HELLO", b"WELCOME", b"PING", b"PONG"
 OPEN, CREDIT, ACK, CLOSE = b"OPEN", b"CREDIT", b"ACK", b"CLOSE"
 OPENED, MSG, AT, LOST, WAIT, NO = b"OPENED", b"MSG", b"AT", b"LOST", b"WAIT", b"NO"
 INFO, SUBSCRIPTIONS, GET, ANSWER = b"INFO", b"SUBSCRIPTIONS", b"GET", b"ANSWER"
+PUB, OK = b"PUB", b"OK"
 
 #: The query or the start makes no sense.
 CODE_BAD = "bad"
@@ -77,6 +81,9 @@ CODE_BUSY = "busy"
 CODE_HELLO = "hello"
 #: The store can't be read at the moment.
 CODE_STORE = "store"
+
+#: The message is not well formed, not validly signed, or too large.
+CODE_REJECTED = "rejected"
 
 #: Seconds between two signs of life, and without any after which a side is dead.
 HEARTBEAT = 2.0
@@ -99,7 +106,10 @@ _FIELDS: dict[bytes, str] = {
     OPEN: "o", CREDIT: "nn", ACK: "n", CLOSE: "",
     OPENED: "o", MSG: "nnnbb", AT: "n", LOST: "nn", WAIT: "o", NO: "o",
     INFO: "b", SUBSCRIPTIONS: "bo", GET: "bo", ANSWER: "bobb",
+    PUB: "bobb", OK: "bn",
 }  # fmt: skip
+# The answer to ``PUB``, which has an id.
+_NO_WITH_ID = "bo"
 
 
 class Malformed(MessageError):
@@ -155,7 +165,7 @@ def read_options(frame: bytes) -> dict[str, Any]:
 def encode(kind: bytes, *fields: Any) -> list[bytes]:
     """Return the frames of a message."""
     frames = [VERSION, kind]
-    for form, value in zip(_FIELDS[kind], fields, strict=True):
+    for form, value in zip(_forms(kind, len(fields)) or "", fields, strict=True):
         if form == "n":
             frames.append(number(value))
         elif form == "o":
@@ -174,12 +184,16 @@ def decode(frames: Sequence[bytes]) -> Message | None:
     if len(frames) < 2 or frames[0] != VERSION:
         raise Malformed("it does not begin like a message of the stream")
     kind = frames[1]
-    forms = _FIELDS.get(kind)
+    forms = _forms(kind, len(frames) - 2)
     if forms is None:
         return None
     if len(frames) != len(forms) + 2:
         raise Malformed(f"{kind.decode()} has {len(frames)} frames instead of {len(forms) + 2}")
     return Message(kind, tuple(_READERS[form](frame) for form, frame in zip(forms, frames[2:], strict=True)))
+
+
+def _forms(kind: bytes, count: int) -> str | None:
+    return _NO_WITH_ID if kind == NO and count == len(_NO_WITH_ID) else _FIELDS.get(kind)
 
 
 def _as_it_is(frame: bytes) -> bytes:

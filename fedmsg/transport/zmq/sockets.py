@@ -22,6 +22,8 @@ __all__ = [
     "asker",
     "attach",
     "bind",
+    "confirmed_client",
+    "confirmed_port",
     "connect",
     "forwarder_pair",
     "monitor",
@@ -60,6 +62,11 @@ _LONGEST_STREAM_REQUEST = 256 * 1024
 _STREAM_REQUESTS_AT_ONCE = 100
 # How many messages may wait for one client. Those of the stream are fewer: they are counted before they are sent.
 _STREAM_ANSWERS_AT_ONCE = 10_000
+# How many messages of one publisher wait at the confirmed port until they are read, and how many answers for it.
+_SUBMISSIONS_AT_ONCE = 1000
+_CONFIRMS_AT_ONCE = 10_000
+# An answer to a message is short.
+_LONGEST_ANSWER = 64 * 1024
 
 
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
@@ -176,6 +183,29 @@ def stream_client(context: Context, config: Mapping[str, Any]) -> Socket:
     socket.setsockopt(zmq.MAXMSGSIZE, _FAR_TOO_LARGE * settings.get(config, "max_message_size"))
     # What was meant for a connection that has ended must not be sent by the next one.
     socket.setsockopt(zmq.IMMEDIATE, 1)
+    return socket
+
+
+def confirmed_port(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that a relay takes messages at which it confirms: a ROUTER, which reports lost answers."""
+    socket = context.socket(zmq.ROUTER)
+    _common(socket, config, _CONFIRMS_AT_ONCE)
+    socket.setsockopt(zmq.RCVHWM, _SUBMISSIONS_AT_ONCE)
+    # A message that is a bit too large is rejected with its reason; one that is far too large ends the connection.
+    socket.setsockopt(zmq.MAXMSGSIZE, _FAR_TOO_LARGE * settings.get(config, "max_message_size"))
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
+    socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)
+    return socket
+
+
+def confirmed_client(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that messages are sent on to be confirmed: a DEALER for one connection."""
+    socket = context.socket(zmq.DEALER)
+    _common(socket, config, _SUBMISSIONS_AT_ONCE)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_ANSWER)
+    socket.setsockopt(zmq.LINGER, 0)
     return socket
 
 
