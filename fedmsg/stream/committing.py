@@ -186,7 +186,7 @@ class Committer(ServiceThread):
                     return
                 self._results.put(Result(batch, stored, now))
                 self.news.wake()
-            if not self.stopping and time.monotonic() >= self._next_prune:
+            if time.monotonic() >= self._next_prune:
                 self._prune()
 
     def _append(self, batch: Sequence[Incoming]) -> list[Stored] | None:

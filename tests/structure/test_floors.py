@@ -35,6 +35,7 @@ FLOORS = {
     "fedmsg.replay": 41,
     "fedmsg.stream": 41,
     "fedmsg.session": 45,  # what core and aio share
+    "fedmsg._confirmed": 46,
     "fedmsg.core": 50,
     "fedmsg.aio": 50,  # the asyncio twin of core
     "fedmsg.hub": 50,
