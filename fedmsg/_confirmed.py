@@ -15,7 +15,7 @@ from fedmsg.session import Hook, Session
 if TYPE_CHECKING:
     from fedmsg.stream.publishing import Window
 
-__all__ = ["envelope_frames", "open_window", "publish", "publish_many", "republish"]
+__all__ = ["envelope_frames", "open_window", "publish", "publish_many", "push", "republish"]
 
 # What one of many messages may say about itself: the arguments of ``publish``.
 _ARGUMENTS = frozenset({"topic", "msg", "modname", "pre_fire_hook"})
@@ -102,13 +102,20 @@ def publish_many(session: Session, messages: Iterable[Mapping[str, Any]], modnam
         for message in messages:
             if unknown := message.keys() - _ARGUMENTS:
                 raise TypeError(f"publish_many: a message has no {', '.join(sorted(map(str, unknown)))}")
-            session.number += 1
-            frame, body = session.frames(
-                session.number,
-                message.get("topic"),
-                message.get("msg"),
-                message.get("modname") or modname,
-                message.get("pre_fire_hook"),
-            )
-            yield from window.send(frame, body)
+            named, hook = message.get("modname") or modname, message.get("pre_fire_hook")
+            yield from push(session, window, message.get("topic"), message.get("msg"), named, hook)
         yield from window.finish()
+
+
+def push(
+    session: Session, window: Window, topic: str | None, msg: object, modname: str, hook: Hook | None
+) -> Iterator[int]:
+    """Send a message ahead of its confirm; yield the positions that are known by now.
+
+    Raises:
+        NotConfirmed: There is no confirm within ``timeout``; its ``unconfirmed`` has all that have none.
+        RejectedByRelay: The relay has rejected a message; the same.
+        MessageError: A receiver would have to reject this one. A ValueError.
+    """
+    session.number += 1
+    yield from window.send(*session.frames(session.number, topic, msg, modname, hook))
