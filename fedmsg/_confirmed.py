@@ -103,12 +103,12 @@ def publish_many(session: Session, messages: Iterable[Mapping[str, Any]], modnam
             if unknown := message.keys() - _ARGUMENTS:
                 raise TypeError(f"publish_many: a message has no {', '.join(sorted(map(str, unknown)))}")
             named, hook = message.get("modname") or modname, message.get("pre_fire_hook")
-            yield from push(session, window, message.get("topic"), message.get("msg"), named, hook)
+            yield from push(session, window, message.get("topic"), message.get("msg"), modname=named, hook=hook)
         yield from window.finish()
 
 
 def push(
-    session: Session, window: Window, topic: str | None, msg: object, modname: str, hook: Hook | None
+    session: Session, window: Window, topic: str | None, msg: object, *, modname: str, hook: Hook | None
 ) -> Iterator[int]:
     """Send a message ahead of its confirm; yield the positions that are known by now.
 

@@ -103,7 +103,7 @@ def _confirmed(
             def publish(msg: Any, where: str) -> None:
                 nonlocal sent, confirmed
                 try:
-                    for _ in push(session, window, topic, msg, modname, hook):
+                    for _ in push(session, window, topic, msg, modname=modname, hook=hook):
                         confirmed += 1
                 except RejectedByRelay:
                     raise
