@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pwd
@@ -11,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -54,6 +56,7 @@ class Cluster:
         self._user = self._other_user() if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="fedmsg-postgresql-"))
         self._server: subprocess.Popen[bytes] | None = None
+        self._fixed_port = 0
         try:
             if self._user is not None:
                 os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
@@ -92,13 +95,14 @@ class Cluster:
         return (self._folder / "log").read_text(errors="replace")[-2000:]
 
     def _start(self, *, durable: bool) -> None:
+        self._durable = durable
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
         if not durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         # Somebody may take the port between our looking for it and the server's taking it.
         for _ in range(3):
-            self.port = free_port()
+            self.port = self._fixed_port or free_port()
             self._server = self._popen("postgres", "-D", str(self._folder / "data"), "-p", str(self.port), *options)
             if self._answers(self._server):
                 return
@@ -133,8 +137,20 @@ class Cluster:
         with psycopg.connect(self.url("postgres", driver="postgresql"), autocommit=True) as connection:
             connection.execute(statement.encode())
 
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have the server stopped for as long as the block lasts; then it is at the same port again."""
+        self._fixed_port = self.port
+        self._stop()
+        yield
+        self._start(durable=self._durable)
+
     def close(self) -> None:
         """Stop the server and remove its data."""
+        self._stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _stop(self) -> None:
         if self._server is not None and self._server.poll() is None:
             # Ends it without waiting for those who are connected.
             self._server.send_signal(signal.SIGINT)
@@ -143,7 +159,6 @@ class Cluster:
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Cluster:
         return self
