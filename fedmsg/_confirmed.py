@@ -99,11 +99,16 @@ def publish_many(session: Session, messages: Iterable[Mapping[str, Any]], modnam
         TypeError: A message has an argument that ``publish`` does not have.
     """
     with open_window(session) as window:
-        for message in messages:
-            if unknown := message.keys() - _ARGUMENTS:
-                raise TypeError(f"publish_many: a message has no {', '.join(sorted(map(str, unknown)))}")
-            named, hook = message.get("modname") or modname, message.get("pre_fire_hook")
-            yield from push(session, window, message.get("topic"), message.get("msg"), modname=named, hook=hook)
+        try:
+            for message in messages:
+                if unknown := message.keys() - _ARGUMENTS:
+                    raise TypeError(f"publish_many: a message has no {', '.join(sorted(map(str, unknown)))}")
+                named, hook = message.get("modname") or modname, message.get("pre_fire_hook")
+                yield from push(session, window, message.get("topic"), message.get("msg"), modname=named, hook=hook)
+        except Exception:
+            # What came before is to be confirmed all the same; after an error of the relay nothing is left.
+            yield from window.finish()
+            raise
         yield from window.finish()
 
 

@@ -125,13 +125,20 @@ class Listener:
 
     def __enter__(self) -> Listener:
         self._thread.start()
-        with self._bus.context() as context:
-            wait_until(self._greeted.is_set, meanwhile=lambda: context.publish(topic="hello", modname="greeting"))
+        try:
+            with self._bus.context() as context:
+                wait_until(self._greeted.is_set, meanwhile=lambda: context.publish(topic="hello", modname="greeting"))
+        except BaseException:
+            self._stop()
+            raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def _stop(self) -> None:
         self._stopping = True
         self._thread.join()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
         assert self.failures == []
 
 

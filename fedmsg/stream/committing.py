@@ -30,8 +30,8 @@ _PRUNE_INTERVAL = 5.0
 _PRUNE_STEP_INTERVAL = 0.05
 # Seconds of one attempt to take the lock of the stream.
 _ACQUIRE = 0.5
-# A report of a store that can't be used comes first after so many seconds, then ever more seldom by the log itself.
-_REPORT_AFTER = 0.2
+# A store that has not taken a batch after so many seconds is away.
+_AWAY_AFTER = 0.5
 
 
 class Appendable(Protocol):
@@ -79,7 +79,7 @@ class Committer(ServiceThread):
         log: The stream, once it is started.
         news: Readable when a batch is stored, or the thread has ended.
         acquired: Whether this relay may write.
-        away_since: Since when the store can't be written to, by the monotonic clock; None where it can.
+        working_since: Since when a batch is being stored, by the monotonic clock; None where none is.
         failures: How many attempts to store have failed.
         removed: How many messages retention has removed.
     """
@@ -101,7 +101,7 @@ class Committer(ServiceThread):
         self._said: bool = False
         self.news = Waker()
         self.acquired = False
-        self.away_since: float | None = None
+        self.working_since: float | None = None
         self.failures = self.removed = 0
 
     # ---------------------------------------------------------------- for the owner
@@ -117,6 +117,19 @@ class Committer(ServiceThread):
             return self._results.get_nowait()
         except queue.Empty:
             return None
+
+    @property
+    def away(self) -> float:
+        """For how many seconds the store has not taken what it should; 0 where it is only at work."""
+        since = self.working_since
+        duration = 0.0 if since is None else time.monotonic() - since
+        return duration if duration >= _AWAY_AFTER else 0.0
+
+    def look(self) -> None:
+        """Log that the store does not answer; an error of it is logged when it comes."""
+        if self.away and not self._said:
+            self._said = True
+            self._events.report("store", f"messages wait to be stored, for {self.away:.1f} s now")
 
     def wait_acquired(self, timeout: float) -> bool:
         """Wait some seconds for the lock of the stream; whether it is held.
@@ -170,7 +183,7 @@ class Committer(ServiceThread):
     def _take_over(self) -> None:
         if self.acquired and self._said:
             log.warning("taking over the stream")
-        self.away_since, self._said = None, False
+        self._said = False
 
     def _work(self) -> None:
         while not self.stopping:
@@ -192,6 +205,7 @@ class Committer(ServiceThread):
     def _append(self, batch: Sequence[Incoming]) -> list[Stored] | None:
         """Store a batch, and try again until that succeeds; None when it is stopped before."""
         delay = _RETRY_MIN
+        self.working_since = time.monotonic()
         while True:
             try:
                 stored: list[Stored] = self.log.append(batch)
@@ -207,17 +221,14 @@ class Committer(ServiceThread):
 
     def _note_failure(self, error: StoreError) -> None:
         self.failures += 1
-        now = time.monotonic()
-        if self.away_since is None:
-            self.away_since = now
-        if now - self.away_since >= _REPORT_AFTER:
+        if self.away or not self.acquired:
             self._said = True
-            self._events.report("store", f"messages wait, because they can't be stored: {error}")
+            self._events.report("store", f"messages wait to be stored: {error}")
 
     def _note_success(self) -> None:
-        if self.away_since is not None and self._said:
-            log.warning("messages are stored again, after %.1f s", time.monotonic() - self.away_since)
-        self.away_since, self._said = None, False
+        if self._said:
+            log.warning("messages are stored again, after %.1f s", self.away)
+        self.working_since, self._said = None, False
 
     def _prune(self) -> None:
         removed = 0
@@ -225,6 +236,6 @@ class Committer(ServiceThread):
             try:
                 removed = self.log.prune(**self._limits)
             except StoreError as error:
-                self._events.report("retention", f"what is too old can't be removed: {error}")
+                self._events.report("retention", f"what is too old is not removed yet: {error}")
         self.removed += removed
         self._next_prune = time.monotonic() + (_PRUNE_STEP_INTERVAL if removed else _PRUNE_INTERVAL)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -109,7 +108,6 @@ class Storing:
     def statistics(self) -> dict[str, Any]:
         """Return figures for status reports and metrics."""
         committer, port = self._committer, self._port
-        away = committer.away_since
         return {
             "newest": self.newest,
             "stored": self.stored,
@@ -118,7 +116,7 @@ class Storing:
             "publishers": 0 if port is None else port.clients,
             "waiting": self.held,
             "store_failures": committer.failures,
-            "store_away": 0.0 if away is None else time.monotonic() - away,
+            "store_away": committer.away,
             "removed": committer.removed,
             **({} if port is None else {f"publishers_{kind}": count for kind, count in list(port.counts.items())}),
             **self._server.statistics(),
@@ -230,6 +228,7 @@ class Storing:
             if len(submissions) < room and self.room:
                 self._port.forget_silent()
         self._port.tick()
+        self._committer.look()
 
     def _store(self) -> None:
         if self._under_way is None and self._batch:

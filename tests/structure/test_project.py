@@ -101,9 +101,7 @@ def test_the_extra_that_a_feature_asks_for_brings_its_library() -> None:
     bad = []
     for feature, row in plugins._TABLE.items():
         loaded = {row.module} | {found.target for found in source.imports() if found.importer == row.module}
-        libraries = {
-            INSTALLED_AS.get(name, name) for name, wrappers in WRAPPERS.items() if loaded & {name, *wrappers}
-        }
+        libraries = {INSTALLED_AS.get(name, name) for name, wrappers in WRAPPERS.items() if loaded & {name, *wrappers}}
         missing = libraries - requirements() - requirements(row.extra)
         if row.module not in {*source.modules(), *WRAPPERS} or not libraries or missing:
             bad.append((feature, row.module, missing))
