@@ -15,7 +15,7 @@ from fedmsg.session import Hook, Session
 if TYPE_CHECKING:
     from fedmsg.stream.publishing import Window
 
-__all__ = ["envelope_frames", "open_window", "publish", "publish_many", "push", "republish"]
+__all__ = ["arguments", "envelope_frames", "open_window", "publish", "publish_many", "push", "republish"]
 
 # What one of many messages may say about itself: the arguments of ``publish``.
 _ARGUMENTS = frozenset({"topic", "msg", "modname", "pre_fire_hook"})
@@ -101,15 +101,24 @@ def publish_many(session: Session, messages: Iterable[Mapping[str, Any]], modnam
     with open_window(session) as window:
         try:
             for message in messages:
-                if unknown := message.keys() - _ARGUMENTS:
-                    raise TypeError(f"publish_many: a message has no {', '.join(sorted(map(str, unknown)))}")
-                named, hook = message.get("modname") or modname, message.get("pre_fire_hook")
-                yield from push(session, window, message.get("topic"), message.get("msg"), modname=named, hook=hook)
+                topic, msg, named, hook = arguments(message, modname)
+                yield from push(session, window, topic, msg, modname=named, hook=hook)
         except Exception:
             # What came before is to be confirmed all the same; after an error of the relay nothing is left.
             yield from window.finish()
             raise
         yield from window.finish()
+
+
+def arguments(message: Mapping[str, Any], modname: str) -> tuple[str | None, object, str, Hook | None]:
+    """Return topic, content, application and hook of one of many messages.
+
+    Raises:
+        TypeError: It has an argument that ``publish`` does not have.
+    """
+    if unknown := message.keys() - _ARGUMENTS:
+        raise TypeError(f"publish_many: a message has no {', '.join(sorted(map(str, unknown)))}")
+    return message.get("topic"), message.get("msg"), message.get("modname") or modname, message.get("pre_fire_hook")
 
 
 def push(

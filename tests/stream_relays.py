@@ -111,7 +111,7 @@ class Listener:
                     continue
                 try:
                     self._heard(topic, body)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 raised at the end
                     self.failures.append(error)
                 self.messages.append((topic, body))
 
@@ -230,7 +230,7 @@ class Flow:
                 except NotConfirmed as error:
                     self.unconfirmed += 1
                     number += len(error.unconfirmed)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 raised at the end
             self.failure = error
 
     def wait_for(self, more: int) -> None:

@@ -100,11 +100,15 @@ def _confirmed(
         session = context._session
         with open_window(session) as window:
 
+            def count(positions: Iterator[int]) -> None:
+                nonlocal confirmed
+                for _ in positions:
+                    confirmed += 1
+
             def publish(msg: Any, where: str) -> None:
-                nonlocal sent, confirmed
+                nonlocal sent
                 try:
-                    for _ in push(session, window, topic, msg, modname=modname, hook=hook):
-                        confirmed += 1
+                    count(push(session, window, topic, msg, modname=modname, hook=hook))
                 except RejectedByRelay:
                     raise
                 except MessageError as error:
@@ -116,10 +120,10 @@ def _confirmed(
                     yield publish
                 except UsageError as error:
                     # What was read before it is to be confirmed all the same.
-                    confirmed += sum(1 for _ in window.finish())
+                    count(window.finish())
                     error.args = (f"{error}; {confirmed} messages were confirmed before it",)
                     raise
-                confirmed += sum(1 for _ in window.finish())
+                count(window.finish())
             except (NotConfirmed, RejectedByRelay) as error:
                 error.args = (f"message {confirmed + 1}: {error}; {confirmed} were confirmed before it",)
                 raise

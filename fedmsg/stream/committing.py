@@ -26,7 +26,7 @@ log = logging.getLogger("fedmsg.stream")
 _RETRY_MIN = 0.02
 _RETRY_MAX = 1.0
 # Seconds between two looks for what is to be removed; steps follow each other where one was not enough.
-_PRUNE_INTERVAL = 5.0
+_PRUNE_INTERVAL = 1.0
 _PRUNE_STEP_INTERVAL = 0.05
 # Seconds of one attempt to take the lock of the stream.
 _ACQUIRE = 0.5

@@ -163,6 +163,10 @@ class Confirming(ServiceThread):
         finally:
             self._disconnect()
             contexts.release(generation)
+            # Who still waits for a confirm gets none.
+            for one in [*self._in_flight.values(), *self._queue]:
+                if not one.is_settled:
+                    one.settle(None)
 
     def _wait(self) -> None:
         waker = self.waker.fileno()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A relay with a store, as a process: it stores before it passes on, confirms, and loses nothing that it has confirmed."""
+"""A relay with a store, as a process: it stores before it passes on, and loses nothing that it has confirmed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 from fedmsg import encoding
 from fedmsg.exceptions import NotConfirmed, NotListening, RejectedByRelay
@@ -20,6 +21,7 @@ from fedmsg.stream import protocol
 from fedmsg.stream.log import StreamLog
 from fedmsg.testing import Process, free_address, wait_until
 from tests import certificates
+from tests.interop.sides import Peer, write_config
 from tests.postgres import Cluster
 from tests.stream_relays import Flow, Listener, Raw, StreamBus, number_of, running, sqlite_url, stored_in
 
@@ -105,8 +107,9 @@ def test_republish_sends_the_very_same_bytes(bus: StreamBus) -> None:
     assert encoding.loads(entry.body.decode()) == caught.value.envelope
 
 
-def test_relay_takes_over_the_stream_when_the_other_one_ends(tmp_path: Path) -> None:
-    with running(StreamBus(sqlite_url(tmp_path))) as bus, StreamBus(bus.url) as second:
+def test_relay_takes_over_the_stream_when_the_other_one_ends(bus: StreamBus) -> None:
+    second = StreamBus(bus.url)
+    with second:
         with bus.confirming() as context:
             assert context.publish(topic="t", modname="m", msg={"n": 1}) == 1
         with Process(["fedmsg-relay"], env=second.environ) as waiting:
@@ -286,23 +289,15 @@ def test_publishers_of_a_relay_whose_store_is_away_wait_with_bounded_memory(tmp_
             before = bus.relay.memory()
             with Raw(bus.confirmed) as raw:
                 raw.greet()
-                raw.socket.setsockopt(zmq_sndtimeo(), 2000)
+                raw.socket.setsockopt(zmq.SNDTIMEO, 2000)
                 sent = flood(raw)
             assert sent < 20_000
             # Two groups of 16 MiB, and what a thousand messages in the queue of a socket have.
             assert bus.relay.memory() - before < 200 * 1024
 
 
-def zmq_sndtimeo() -> int:
-    import zmq
-
-    return int(zmq.SNDTIMEO)
-
-
 def flood(raw: Raw) -> int:
     """Send until the relay takes no more; return how many."""
-    import zmq
-
     sent, body = 0, b"x" * 50_000
     with contextlib.suppress(zmq.Again):
         while sent < 20_000:
@@ -413,9 +408,6 @@ def test_confirmed_port_asks_a_stranger_for_hello(bus: StreamBus) -> None:
 
 
 def test_published_release_publishes_and_listens_at_a_relay_with_a_store(peer: Path, tmp_path: Path) -> None:
-    from tests.interop.lane import open_lane  # noqa: F401 the peer is started as there
-    from tests.interop.sides import Peer, write_config
-
     with running(StreamBus(sqlite_url(tmp_path))) as bus:
         folder = tmp_path / "peer"
         write_config(folder, {key: bus.config[key] for key in ("environment", "relay_inbound", "endpoints")})
