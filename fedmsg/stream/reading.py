@@ -24,10 +24,11 @@ _SELECT = (
     " WHERE position > ? AND position <= ?{} ORDER BY position LIMIT ?"
 )
 # The driver for PostgreSQL reads an answer whole, so the server ends it where it is large enough.
-_LIMITED = (  # noqa: S608 all of it is ours
+_LIMITED = (
     "SELECT position, stored, topic, body, via FROM (SELECT *, sum(length(topic) + length(body)) OVER"
-    " (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM (" + _SELECT + ") AS found)"
-    " AS counted WHERE before IS NULL OR before <= ? ORDER BY position"
+    " (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
+    " FROM (SELECT * FROM fedmsg_stream_messages WHERE position > ? AND position <= ?{} ORDER BY position LIMIT ?)"
+    " AS found) AS counted WHERE before IS NULL OR before <= ? ORDER BY position"
 )
 
 
