@@ -20,6 +20,7 @@ from fedmsg.stream.journal import Journal
 from fedmsg.stream.locks import AdvisoryLock, FileLock, WriterLock
 from fedmsg.stream.records import Incoming, Stored
 from fedmsg.stream.tables import Database, SQLAlchemyError
+from fedmsg.transport.zmq import contexts
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -28,6 +29,9 @@ __all__ = ["Held", "Writer"]
 
 # The clock may be set back by so much without the stream's times going back.
 _CLOCK_STEP_SECONDS = 3600.0
+
+# Of parents of this process; never freed, because freeing one closes it.
+_inherited: list[object] = []
 
 
 class Held(StoreError):
@@ -71,6 +75,7 @@ class Writer:
         self._lock: WriterLock = FileLock(f"{db.file}.lock") if db.is_sqlite else AdvisoryLock(stream)
         self._journal = Journal(db)
         self._connection: sa.Connection | None = None
+        self._generation = contexts.generation
         # None where it has to be read, and the recent ids with it.
         self._newest: int | None = None
         self._last_time = 0.0
@@ -81,6 +86,7 @@ class Writer:
 
     def close(self) -> None:
         """Close the connection and release the lock."""
+        self._forget_of_parent()
         # A connection that was lost has lost its lock too.
         with suppress(SQLAlchemyError):
             self._lock.release(self._connection)
@@ -98,6 +104,7 @@ class Writer:
             return self._open()
 
     def _open(self) -> sa.Connection:
+        self._forget_of_parent()
         if self._connection is None:
             connection = self._db.writer()
             try:
@@ -113,6 +120,12 @@ class Writer:
         elif self._newest is None:
             self._load(self._connection)
         return self._connection
+
+    def _forget_of_parent(self) -> None:
+        """Leave the connection to the parent in a child that was forked: to close it would end it there too."""
+        if self._generation != contexts.generation:
+            _inherited.append(self._connection)
+            self._generation, self._connection, self._newest = contexts.generation, None, None
 
     def _drop(self) -> None:
         connection, self._connection, self._newest = self._connection, None, None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from fedmsg.exceptions import ConfigError, StoreError
+from fedmsg.store import PositionLog
 from fedmsg.stream.log import Chunk, Cursor, Incoming, Stored, StreamLog
 from fedmsg.testing import wait_until
 from tests import postgres
@@ -657,6 +659,28 @@ def test_pages_that_are_damaged_later(sqlite_url: str, tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------ closing
+
+
+def test_stream_is_a_log_with_positions(stream: StreamLog) -> None:
+    log: PositionLog = stream
+    stream.append(some(1, 3))
+    assert (log.last(), log.trim(2), log.trim(2), log.last()) == (3, 2, 0, 3)
+    assert positions(everything(stream)) == [3]
+
+
+def test_child_leaves_the_stream_to_its_parent(stream: StreamLog) -> None:
+    stream.append(some(1, 2))
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            is_whole = positions(everything(stream)) == [1, 2]
+            status = 0 if is_whole and not stream.acquire(0) else 2
+            stream.close()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert stream.append(some(3, 3)) == new(3, 3)
 
 
 def test_open_and_close_leaves_nothing(database_url: str) -> None:
