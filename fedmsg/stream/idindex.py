@@ -164,11 +164,11 @@ class IdIndex:
 
     def mark_gone(self, connection: sa.Connection, first: int, last: int, now: float) -> None:
         """Note that the messages from one position to another were removed: their ids expire a day after."""
-        for statement in (
-            "UPDATE fedmsg_stream_recent_ids SET gone = ? WHERE position >= ? AND position <= ?",
-            "UPDATE fedmsg_stream_segments SET gone = ? WHERE position >= ? AND position <= ?",
-        ):
-            self._db.run(connection, statement, (now, first, last))
+        statement = "UPDATE fedmsg_stream_recent_ids SET gone = ? WHERE position >= ? AND position <= ?"
+        self._db.run(connection, statement, (now, first, last))
+        # There are few of them. One may have been made at the very moment when its last message was removed.
+        statement = "UPDATE fedmsg_stream_segments SET gone = ? WHERE position <= ? AND gone IS NULL"
+        self._db.run(connection, statement, (now, last))
 
     def expire(self, connection: sa.Connection, now: float) -> None:
         """Remove ids that have expired: a segment at most, and as many batches as it could have."""

@@ -188,7 +188,8 @@ class Database:
             cursor = raw.cursor() if self.is_sqlite else raw.cursor(binary=True)
             try:
                 cursor.execute(statement if self.is_sqlite else statement.replace("?", "%s"), values)
-                yield from cursor
+                # The other driver has the whole answer already, and is quicker with all of it.
+                yield from cursor if self.is_sqlite else cursor.fetchall()
             finally:
                 cursor.close()
 

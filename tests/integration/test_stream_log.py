@@ -363,6 +363,15 @@ def test_lock_is_taken_again_on_a_new_connection(postgresql_url: str) -> None:
         assert positions(everything(one)) == [*range(1, 8)]
 
 
+def test_positions_follow_what_another_writer_has_stored(stream: StreamLog, database_url: str) -> None:
+    stream.append(some(1, 2))
+    blob = "'x'" if database_url.startswith("sqlite") else "'x'::bytea"
+    execute(database_url, f"INSERT INTO fedmsg_stream_messages VALUES (3, 0, {blob}, {blob}, NULL)")
+    execute(database_url, "UPDATE fedmsg_stream SET newest = 3")
+    assert stream.append([incoming(2), *some(3, 4)]) == [Stored(2, False), *new(4, 5)]
+    assert positions(everything(stream)) == [1, 2, 3, 4, 5]
+
+
 def terminate_others(url: str) -> None:
     """End all connections to a database, as a restart would."""
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
