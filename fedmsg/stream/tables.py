@@ -188,7 +188,8 @@ class Database:
             cursor = raw.cursor() if self.is_sqlite else raw.cursor(binary=True)
             try:
                 cursor.execute(statement if self.is_sqlite else statement.replace("?", "%s"), values)
-                yield from cursor
+                # The other driver has the whole answer already, and is quicker with all of it.
+                yield from cursor if self.is_sqlite else cursor.fetchall()
             finally:
                 cursor.close()
 
@@ -258,6 +259,14 @@ class Database:
         with database.errors_mapped(self.engine, "can't be written"):
             return database.retried(write)
 
+    def script(self, connection: sa.Connection, statement: str) -> None:
+        """Run a statement of SQLite to its end, outside of any transaction.
+
+        The driver ends others after one step where they return rows without columns.
+        """
+        with self._driver(connection) as raw:
+            raw.executescript(statement)
+
     def writer(self) -> sa.Connection:
         """Open the connection that appends."""
         connection = self.engine.connect()
@@ -271,7 +280,9 @@ class Database:
 
 def _set_auto_vacuum(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    # Of a file that is in use it would wait for the writer, and change nothing.
+    if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     cursor.close()
 
 

@@ -240,7 +240,15 @@ def test_relay_waits_while_sqlite_is_locked(tmp_path: Path) -> None:
 
 def test_relay_waits_while_postgresql_is_away() -> None:
     with Cluster() as cluster, running(StreamBus(cluster.create())) as bus:
-        recovers(bus, cluster.stopped())
+        recovers(bus, killed(cluster))
+
+
+@contextlib.contextmanager
+def killed(cluster: Cluster) -> Iterator[None]:
+    """Have PostgreSQL killed for as long as the block lasts."""
+    cluster.kill()
+    yield
+    cluster.start_again()
 
 
 def test_relay_waits_while_the_disk_is_full(tmp_path: Path) -> None:
