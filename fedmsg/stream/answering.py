@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedmsg.stream import jobs, protocol
-from fedmsg.stream.log import Cursor, Entry
+from fedmsg.stream.records import Cursor, Entry
 from fedmsg.stream.names import Names
 from fedmsg.stream.protocol import Malformed, Message
 from fedmsg.stream.readers import Reader

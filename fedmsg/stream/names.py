@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from fedmsg.stream.log import Cursor
+from fedmsg.stream.records import Cursor
 from fedmsg.stream.readers import Reader
 
 __all__ = ["Names"]

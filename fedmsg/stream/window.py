@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from fedmsg.stream.log import Entry
+from fedmsg.stream.records import Entry
 
 __all__ = ["Window"]
 

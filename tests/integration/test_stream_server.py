@@ -13,7 +13,7 @@ import pytest
 
 from fedmsg.exceptions import PositionGone, QueryError, StoreError, TransportError, UsageError
 from fedmsg.stream import asking, protocol
-from fedmsg.stream.log import Cursor
+from fedmsg.stream.records import Cursor
 from fedmsg.stream.server import StreamServer
 from fedmsg.stream.subscription import Subscription
 from fedmsg.testing import wait_until

@@ -74,6 +74,7 @@ WRAPPERS = {
         "fedmsg.encoding.sqla",
         "fedmsg.store.database",
         "fedmsg.replay.sqlstore",
+        "fedmsg.stream.tables",
         "fedmsg.datanommer.models",
     },
     "websockets": {"fedmsg.websocket.clients", "fedmsg.websocket.server"},

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmsg.stream.log import Entry
+from fedmsg.stream.records import Entry
 from fedmsg.stream.window import Window
 
 
