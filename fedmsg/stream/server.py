@@ -18,12 +18,12 @@ from fedmsg.stream import jobs, protocol
 from fedmsg.stream.answering import Answering
 from fedmsg.stream.begin import begin_of, topics_of
 from fedmsg.stream.delivering import Delivering
-from fedmsg.stream.records import Entry
 from fedmsg.stream.names import Names
 from fedmsg.stream.opening import Opening
 from fedmsg.stream.port import Full, Gone, Incoming, Port
 from fedmsg.stream.protocol import Malformed, Message
 from fedmsg.stream.readers import Outbox, Reader
+from fedmsg.stream.records import Entry
 from fedmsg.stream.window import Window
 from fedmsg.stream.worker import Worker
 

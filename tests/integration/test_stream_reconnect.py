@@ -132,7 +132,7 @@ def test_reader_of_a_name_is_killed_or_frozen() -> None:
             reader = start_reader(server.addresses[0], name)
             with Subscription({}, server.addresses, durable=name) as second:
                 cursor = log.newest()
-                wait_until(lambda name=name, cursor=cursor: log._cursors[name].position == cursor)
+                wait_until(lambda: log._cursors[name].position == cursor)  # noqa: B023 - it is called at once
                 reader.popen.send_signal(signal_sent)
                 server.append(log.add(body(4)))
                 started = time.monotonic()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -29,11 +30,8 @@ anything = st.one_of(
 @given(st.lists(anything, max_size=9), st.booleans())
 @example([protocol.OPEN, b"[" * 100_000], True)
 def test_decode_raises_nothing_but_malformed(frames: list[bytes], begins_well: bool) -> None:
-    try:
+    with contextlib.suppress(Malformed):
         message = protocol.decode([protocol.VERSION, *frames] if begins_well else frames)
-    except Malformed as error:
-        assert "\n" not in str(error)
-    else:
         assert message is None or message.kind in KINDS
 
 
@@ -42,10 +40,8 @@ def test_decode_raises_nothing_but_malformed(frames: list[bytes], begins_well: b
 )
 def test_options_raise_nothing_but_malformed(options: dict[str, Any]) -> None:
     for read in (begin.begin_of, begin.topics_of, lambda found: protocol.text_of(found, "durable", 255)):
-        try:
+        with contextlib.suppress(Malformed):
             read(options)
-        except Malformed:
-            pass
 
 
 def fields_of(kind: bytes) -> st.SearchStrategy[tuple[Any, ...]]:
