@@ -157,12 +157,12 @@ def test_topics_are_filtered_by_prefix_at_the_server(log: MemoryLog, server: Str
         for number, topic in enumerate(topics, 11):
             server.append(log.add(body(number), topic=topic))
         assert positions(take(subscription, 3)) == [11, 13, 15]
+        assert server.statistics()["sent"] == 3
         subscription.subscribe(["org.b"])
         for number, topic in enumerate(topics, 16):
             server.append(log.add(body(number), topic=topic))
         got = take(subscription, 3)
         assert positions(got)[-1] >= 18
-    assert server.statistics()["sent"] <= 7
 
 
 def test_filtered_reader_hears_how_far_the_relay_has_looked(log: MemoryLog, server: StreamServer) -> None:
