@@ -90,7 +90,7 @@ class Receiving(ServiceThread):
         self.ending: FedmsgError | None = None
         self.opens_again = False
         self._stream = ""
-        self._is_open = False
+        self._is_open = self._has_opened = False
         self._pending, self._pending_size = 0, 0
         self._credit_sent = self._ack_sent = 0.0
         self._acked = 0
@@ -127,9 +127,9 @@ class Receiving(ServiceThread):
         """Yield the addresses, again and again, with pauses."""
         delay = _RETRY_MIN
         for address in itertools.cycle(self._addresses):
-            before = self.counts["connections"]
+            self._has_opened = False
             yield address
-            delay = _RETRY_MIN if self.counts["connections"] > before else min(_RETRY_MAX, 2 * delay)
+            delay = _RETRY_MIN if self._has_opened else min(_RETRY_MAX, 2 * delay)
             deadline = time.monotonic() + delay
             while not self.stopping and self.ending is None and (left := deadline - time.monotonic()) > 0:
                 self.waker.wait(left)
@@ -248,7 +248,7 @@ class Receiving(ServiceThread):
             raise Malformed("OPENED has no position")
         self._progress.opened(self._stream, position)
         self._acked = 0
-        self._is_open = True
+        self._is_open = self._has_opened = True
         self.inbox.open(self._stream, position)
 
     def _message(self, session: Session, frames: list[bytes]) -> None:

@@ -47,7 +47,9 @@ def test_reader_that_is_known(server: str, keys: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [("stranger", "relay_stream"), ("reader", "relay_stream", "stranger"), ("reader", "relay_inbound")], ids=str
+    "wrong",
+    [("stranger", "relay_stream"), ("reader", "relay_stream", "stranger"), ("reader", "relay_inbound")],
+    ids=str,
 )
 def test_reader_that_is_not_known(wrong: tuple[str, ...], keys: Path) -> None:
     log = MemoryLog()

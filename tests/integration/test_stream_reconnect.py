@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
+import select
 import signal
+import socket
+import struct
 import sys
 import threading
 import time
@@ -68,7 +73,7 @@ def test_server_is_killed_and_started() -> None:
     server = start_server(address, 3000)
     try:
         with Subscription({}, address, after="first") as subscription:
-            got = take(subscription, 3000)
+            got, connections = take(subscription, 3000), 1
             for count in (3500, 4000, 4500):
                 add(server, 500)
                 # In the middle of what comes.
@@ -76,11 +81,67 @@ def test_server_is_killed_and_started() -> None:
                 end(server)
                 server = start_server(address, count)
                 got += take(subscription, count - len(got))
+                connections += 1
+                wait_for(lambda: subscription.statistics()["connections"] == connections, subscription)  # noqa: B023
             assert positions(got) == list(range(1, 4501))
             assert [delivery.data for delivery in got] == numbers(1, 4500)
-            assert subscription.statistics()["connections"] == 4
     finally:
         end(server)
+
+
+class Resetting:
+    """Passes bytes on to an address, and resets each connection in the middle of what it transfers."""
+
+    def __init__(self, target: str) -> None:
+        self._port = int(target.rpartition(":")[2])
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.resets = 0
+        self._is_closing = False
+        self._chance = random.Random(1)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            near, _ = self._listener.accept()
+            if self._is_closing:
+                near.close()
+                return
+            with near, socket.create_connection(("127.0.0.1", self._port)) as far, contextlib.suppress(OSError):
+                self._pass_on(near, far)
+                self.resets += 1
+                for one in (near, far):
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _pass_on(self, near: socket.socket, far: socket.socket) -> None:
+        left = self._chance.randrange(20_000, 300_000)
+        while left > 0:
+            for one in select.select([near, far], [], [], 10)[0]:
+                content = one.recv(self._chance.choice([100, 1000, 60_000]))
+                if not content:
+                    raise ConnectionError("one side has closed")
+                (far if one is near else near).sendall(content)
+                left -= len(content)
+
+    def close(self) -> None:
+        """End, after the reader has closed."""
+        self._is_closing = True
+        with socket.create_connection(self._listener.getsockname()):
+            self._thread.join()
+        self._listener.close()
+
+
+def test_connections_are_reset_in_the_middle_of_messages() -> None:
+    log = MemoryLog()
+    log.add(*numbers(1, 30_000, 50))
+    with serving(log) as server:
+        proxy = Resetting(server.addresses[0])
+        with Subscription({}, proxy.address, after="first") as subscription:
+            got = take(subscription, 30_000, 90)
+        proxy.close()
+    assert positions(got) == list(range(1, 30_001))
+    assert proxy.resets > 10
 
 
 def test_server_away_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
