@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fedmsg.stream.log import Chunk, Cursor, Entry
+from fedmsg.stream.records import Chunk, Cursor, Entry
 
 
 class MemoryLog:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedmsg.stream import jobs, protocol
-from fedmsg.stream.log import Cursor, Entry
 from fedmsg.stream.names import Names
 from fedmsg.stream.protocol import Malformed, Message
 from fedmsg.stream.readers import Reader
+from fedmsg.stream.records import Cursor, Entry
 from fedmsg.stream.window import Window
 from fedmsg.stream.worker import Worker
 

@@ -15,9 +15,9 @@ import zmq
 
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.stream import jobs, protocol
-from fedmsg.stream.log import Entry
 from fedmsg.stream.port import Full, Gone, Port
 from fedmsg.stream.readers import Reader
+from fedmsg.stream.records import Entry
 from fedmsg.stream.window import Window
 from fedmsg.stream.worker import Worker
 

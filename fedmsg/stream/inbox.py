@@ -33,7 +33,13 @@ class StreamDelivery(Delivery):
     def __init__(
         self, inbox: Inbox, stream: str, address: str, *, position: int, stored: float, topic: bytes, body: bytes
     ) -> None:
-        super().__init__(address, topic, body, 1, ENDPOINT)
+        # Written out: this is done for each message that is received.
+        self.address = address
+        self.frame = topic
+        self.data = body
+        self.takers = 1
+        self.name = ENDPOINT
+        self._decoded = None
         self._inbox = inbox
         self._stream = stream
         self.position: int = position
@@ -75,12 +81,14 @@ class Inbox(Closeable):
                 self._delivered = self._acked = self._looked_at = position
         self.ready.wake()
 
-    def put(self, delivery: StreamDelivery) -> None:
-        """Add a delivery; `notify` after the last of several."""
+    def put(self, deliveries: list[StreamDelivery]) -> None:
+        """Add deliveries, and end a wait of the owner."""
+        size = sum([len(delivery.frame) + len(delivery.data) for delivery in deliveries])
         with self._lock:
-            self._deliveries.append(delivery)
-            self._size += len(delivery.frame) + len(delivery.data)
-            self._delivered = delivery.position
+            self._deliveries.extend(deliveries)
+            self._size += size
+            self._delivered = deliveries[-1].position
+        self.ready.wake()
 
     def notify(self) -> None:
         """End a wait of the owner."""
@@ -115,7 +123,7 @@ class Inbox(Closeable):
         with self._lock:
             deliveries = self._deliveries
             taken = [deliveries.popleft() for _ in range(min(limit, len(deliveries)))]
-            size = sum(len(delivery.frame) + len(delivery.data) for delivery in taken)
+            size = sum([len(delivery.frame) + len(delivery.data) for delivery in taken])
             self._size -= size
             self._returned += len(taken)
             self._returned_size += size

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple, Protocol
 from fedmsg.exceptions import QueryError
 from fedmsg.stream import protocol
 from fedmsg.stream.begin import Begin
-from fedmsg.stream.log import Chunk, Cursor, Entry
+from fedmsg.stream.records import Chunk, Cursor, Entry
 
 __all__ = ["Part", "Readable", "Refused", "find", "position_of", "read", "start_durable"]
 
 #: How many rows, and how many bytes of topics and bodies, are read at once.
 ROWS_MAX = 1000
 BYTES_MAX = 4 * 1024 * 1024
+# So many prefixes are filtered by the store.
+_PREFIXES_MAX = 50
 # How often a read that retention was faster than is repeated.
 _TRIES = 3
 
@@ -141,24 +143,32 @@ def start_durable(
 # ---------------------------------------------------------------- messages
 
 
-def read(log: Readable, after: int, prefixes: Sequence[bytes], rows: int, max_bytes: int) -> Part:
+def read(log: Readable, after: int, prefixes: tuple[bytes, ...], rows: int, max_bytes: int) -> Part:
     """Read a part of the stream, and find out what of it was removed before it could be read."""
     lost: tuple[int, int] | None = None
     for _ in range(_TRIES):
+        chunk = _read_chunk(log, after, prefixes, rows, max_bytes)
         first = log.first()
-        if first > after + 1:
-            lost = (lost[0] if lost is not None else after + 1, first - 1)
-            after = first - 1
-        chunk = log.read(after, prefixes, rows=rows, max_bytes=max_bytes)
-        # Where messages were removed in the meantime, some may be missing from what was read.
-        first = log.first()
+        # Nothing after this position was removed before it was read.
         if first <= after + 1:
-            break
-    else:
-        end = min(first, chunk.entries[0].position if chunk.entries else chunk.looked_at + 1) - 1
-        if end > after:
-            lost = (lost[0] if lost is not None else after + 1, end)
-    return Part(lost, list(chunk.entries), max(chunk.looked_at, after))
+            return Part(lost, chunk.entries, max(chunk.looked_at, after))
+        if not prefixes:
+            # There are no gaps: what is missing was removed.
+            begin = chunk.entries[0].position if chunk.entries else first
+            if begin > after + 1:
+                lost = (lost[0] if lost is not None else after + 1, begin - 1)
+            return Part(lost, chunk.entries, max(chunk.looked_at, begin - 1))
+        lost = (lost[0] if lost is not None else after + 1, first - 1)
+        after = first - 1
+    return Part(lost, [], after)
+
+
+def _read_chunk(log: Readable, after: int, prefixes: tuple[bytes, ...], rows: int, max_bytes: int) -> Chunk:
+    if len(prefixes) <= _PREFIXES_MAX:
+        return log.read(after, prefixes, rows=rows, max_bytes=max_bytes)
+    # Databases limit how long a condition may be.
+    chunk = log.read(after, rows=rows, max_bytes=max_bytes)
+    return Chunk([entry for entry in chunk.entries if entry.topic.startswith(prefixes)], chunk.looked_at)
 
 
 def find(log: Readable, wanted: int | str) -> Entry:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from fedmsg.stream.log import Cursor
 from fedmsg.stream.readers import Reader
+from fedmsg.stream.records import Cursor
 
 __all__ = ["Names"]
 

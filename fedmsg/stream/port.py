@@ -92,7 +92,11 @@ class Port(Closeable):
         identity = frame.bytes
         frames: list[bytes] = []
         while frame.more:
-            frame = self.socket.recv(copy=False)
+            try:
+                frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                # Its connection has ended in the middle of it.
+                return Incoming(identity, "", [])
             if len(frames) <= protocol.FRAMES_MAX:
                 frames.append(frame.bytes)
         peer = ""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from fedmsg import encoding
 from fedmsg._util.bounded import SeenIds
@@ -29,6 +30,7 @@ class Progress:
         position: The position of the last message that was received.
         previous: What the next message has to name as the one before it.
         looked_at: The position up to which the relay has looked.
+        received_at: When the last message was received; set by the owner.
         has_moved: Whether this is not the first stream, so that messages may come a second time.
     """
 
@@ -38,8 +40,10 @@ class Progress:
         self.position = self.previous = self.looked_at = 0
         self.has_moved = False
         self._opened = 0.0
-        self._received = 0.0
+        self.received_at = 0.0
         self._body = b""
+        # Until the first move only noted, which costs next to nothing.
+        self._noted: deque[int] = deque(maxlen=_SEEN_MAX)
         self._seen: SeenIds[int] = SeenIds(_SEEN_MAX)
 
     def opened(self, stream: str, position: int) -> None:
@@ -57,9 +61,12 @@ class Progress:
         """Note a message; whether it is new."""
         self.position = self.previous = self.looked_at = position
         self._body = body
-        self._received = time.time()
         # The hash of Python is a keyed one, so that no sender can make two messages have the same.
-        return self._seen.add(hash((topic, body))) or not self.has_moved
+        key = hash((topic, body))
+        if self.has_moved:
+            return self._seen.add(key)
+        self._noted.append(key)
+        return True
 
     def resume(self) -> Begin:
         """Return where to go on in the same stream."""
@@ -70,6 +77,8 @@ class Progress:
     def move(self) -> str:
         """Go on in another stream, or in the same one after it has lost what was received; return how."""
         self.has_moved = True
+        while self._noted:
+            self._seen.add(self._noted.popleft())
         self.stream = ""
         msg_id = _message_id(self._body)
         if msg_id:
@@ -80,8 +89,8 @@ class Progress:
     def move_by_time(self) -> str:
         """Go on in another stream that does not know the last message; return how."""
         wanted = self._wanted
-        if self._received:
-            self.begin = Begin(since=max(0.0, self._received - _OVERLAP))
+        if self.received_at:
+            self.begin = Begin(since=max(0.0, self.received_at - _OVERLAP))
         elif wanted == Begin() or wanted.after:
             self.begin = Begin(since=self._opened)
         else:

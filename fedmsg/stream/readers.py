@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import zmq
 
 from fedmsg.stream.begin import Begin
-from fedmsg.stream.log import Entry
+from fedmsg.stream.records import Entry
 
 __all__ = ["Outbox", "Reader"]
 

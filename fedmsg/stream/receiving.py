@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ _RETRY_MAX = 1.0
 _CREDIT_DELAY = 0.2
 _ACK_DELAY = 0.02
 _MSG_FRAMES = 7
+_NUMBERS = struct.Struct(">QQQ")
 
 
 class Receiving(ServiceThread):
@@ -88,15 +90,15 @@ class Receiving(ServiceThread):
         self.ending: FedmsgError | None = None
         self.opens_again = False
         self._stream = ""
-        self._is_open = False
+        self._is_open = self._has_opened = False
         self._pending, self._pending_size = 0, 0
         self._credit_sent = self._ack_sent = 0.0
         self._acked = 0
+        self._received: list[StreamDelivery] = []
         self._handlers: dict[bytes, Callable[..., None]] = {
             protocol.WELCOME: self._welcome,
             protocol.PING: self._ping,
             protocol.OPENED: self._opened,
-            protocol.MSG: self._message,
             protocol.AT: self._at,
             protocol.LOST: self._lost,
             protocol.WAIT: self._wait,
@@ -125,9 +127,9 @@ class Receiving(ServiceThread):
         """Yield the addresses, again and again, with pauses."""
         delay = _RETRY_MIN
         for address in itertools.cycle(self._addresses):
-            before = self.counts["connections"]
+            self._has_opened = False
             yield address
-            delay = _RETRY_MIN if self.counts["connections"] > before else min(_RETRY_MAX, 2 * delay)
+            delay = _RETRY_MIN if self._has_opened else min(_RETRY_MAX, 2 * delay)
             deadline = time.monotonic() + delay
             while not self.stopping and self.ending is None and (left := deadline - time.monotonic()) > 0:
                 self.waker.wait(left)
@@ -170,17 +172,29 @@ class Receiving(ServiceThread):
 
     def _receive(self, session: Session) -> bool:
         """Receive a batch of messages; whether there may be more."""
-        delivered = self.counts["received"]
+        receive = session.receive
         try:
             for _ in range(_BATCH):
-                frames = session.receive()
+                frames = receive()
                 if frames is None:
                     return False
-                self._handle(session, frames)
+                if len(frames) == _MSG_FRAMES and frames[1] == protocol.MSG and frames[0] == protocol.VERSION:
+                    self._message(session, frames)
+                else:
+                    # What it leads to must see what came before it.
+                    self._flush()
+                    self._handle(session, frames)
             return True
         finally:
-            if self.counts["received"] > delivered:
-                self.inbox.notify()
+            self._flush()
+
+    def _flush(self) -> None:
+        """Pass on what was received."""
+        if self._received:
+            received, self._received = self._received, []
+            self._progress.received_at = time.time()
+            self.counts["received"] += len(received)
+            self.inbox.put(received)
 
     def _handle(self, session: Session, frames: list[bytes]) -> None:
         try:
@@ -189,7 +203,10 @@ class Receiving(ServiceThread):
             if message is not None and handler is not None:
                 handler(session, *message.fields)
         except Malformed as error:
-            self._events.report("malformed", f"rejected a message of {session.address}: {error}", session.address)
+            self._reject_frames(session, str(error))
+
+    def _reject_frames(self, session: Session, reason: str) -> None:
+        self._events.report("malformed", f"rejected a message of {session.address}: {reason}", session.address)
 
     # ---------------------------------------------------------------- what the relay sends
 
@@ -231,25 +248,28 @@ class Receiving(ServiceThread):
             raise Malformed("OPENED has no position")
         self._progress.opened(self._stream, position)
         self._acked = 0
-        self._is_open = True
+        self._is_open = self._has_opened = True
         self.inbox.open(self._stream, position)
 
-    def _message(self, session: Session, *fields: Any) -> None:
-        position, previous, stored, topic, body = fields
+    def _message(self, session: Session, frames: list[bytes]) -> None:
         if not self._is_open:
             return
+        _, _, number, before, when, topic, body = frames
+        if not len(number) == len(before) == len(when) == _NUMBERS.size // 3:
+            self._reject_frames(session, "a number of a message is none")
+            return
+        position, previous, stored = _NUMBERS.unpack(number + before + when)
         progress = self._progress
         if previous != progress.previous or position <= previous:
             # Something between was missed; it is sent again.
             self.counts["gaps"] += 1
+            self._flush()
             self._open(session)
             return
-        self.newest = max(self.newest, position)
         if not progress.received(position, topic, body):
             self.counts["duplicates"] += 1
         elif self._is_acceptable(session, topic, body):
-            self.counts["received"] += 1
-            self.inbox.put(
+            self._received.append(
                 StreamDelivery(
                     self.inbox,
                     self._stream,
@@ -266,6 +286,8 @@ class Receiving(ServiceThread):
 
     def _is_acceptable(self, session: Session, topic: bytes, body: bytes) -> bool:
         """Return whether a message is not too large; one that is, is counted."""
+        if len(topic) <= _wire.MAX_TOPIC_BYTES and len(topic) + len(body) <= self._max_size:
+            return True
         try:
             _wire.check_size(len(topic) + len(body), self._max_size)
             _wire.check_topic(topic)

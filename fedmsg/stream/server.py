@@ -14,18 +14,20 @@ import zmq
 
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg._util.service import ServiceThread
+from fedmsg.exceptions import ConfigError
 from fedmsg.stream import jobs, protocol
 from fedmsg.stream.answering import Answering
 from fedmsg.stream.begin import begin_of, topics_of
 from fedmsg.stream.delivering import Delivering
-from fedmsg.stream.log import Entry
 from fedmsg.stream.names import Names
 from fedmsg.stream.opening import Opening
 from fedmsg.stream.port import Full, Gone, Incoming, Port
 from fedmsg.stream.protocol import Malformed, Message
 from fedmsg.stream.readers import Outbox, Reader
+from fedmsg.stream.records import Entry
 from fedmsg.stream.window import Window
 from fedmsg.stream.worker import Worker
+from fedmsg.transport.zmq import contexts
 
 __all__ = ["StreamServer"]
 
@@ -45,6 +47,8 @@ _FIRST_INTERVAL = 5.0
 
 class StreamServer(ServiceThread):
     """Serves a stream to its readers, in a thread of its own.
+
+    It is started before what is stored is passed to `append`.
 
     Args:
         config: The configuration, for the options of the socket, for CURVE (``curve_subscribers``) and for
@@ -133,6 +137,10 @@ class StreamServer(ServiceThread):
             self._window = Window(newest)
         self._reading = Worker("fedmsg-stream-read", self.waker)
         self._asking = Worker("fedmsg-stream-ask", self.waker)
+        try:
+            contexts.allow_open_files(self._clients_max, f"{self._clients_max} clients of the stream")
+        except ConfigError as error:
+            log.warning("%s", error)
         self._port = Port(self._config, self.addresses, key="relay_stream", admit="curve_subscribers")
         with self._port, self._reading, self._asking:
             self.addresses = self._port.addresses

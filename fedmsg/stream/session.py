@@ -18,6 +18,7 @@ from fedmsg.transport.zmq.resolver import resolve
 
 __all__ = ["Ended", "Session", "curve_name"]
 
+_NOBLOCK = int(zmq.NOBLOCK)
 _FAILED = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _RETRIED = int(zmq.EVENT_CONNECT_RETRIED)
 _EVENTS = monitor.HANDSHAKE_SUCCEEDED | monitor.DISCONNECTED | _FAILED | _RETRIED
@@ -100,12 +101,27 @@ class Session(Closeable):
         self._has_sent = True
 
     def receive(self) -> list[bytes] | None:
-        """Return the frames of one message; None when there is none."""
+        """Return the frames of one message; None when there is none.
+
+        Raises:
+            Ended: The connection has ended in the middle of it.
+        """
+        receive = self._socket.recv
+        # A Frame knows whether another one follows; asking the socket takes longer than receiving.
         try:
-            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            frame = receive(_NOBLOCK, copy=False)
         except zmq.Again:
             return None
         self._has_heard = True
+        frames = [frame.bytes]
+        while frame.more:
+            try:
+                frame = receive(_NOBLOCK, copy=False)
+            except zmq.Again:
+                # With a connection that ends, what was received by it goes, too.
+                raise Ended(f"the connection to {self.address} has ended") from None
+            if len(frames) <= protocol.FRAMES_MAX:
+                frames.append(frame.bytes)
         return frames
 
     def look(self) -> None:

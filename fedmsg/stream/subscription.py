@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedmsg._util.ratelimit import RejectionLog
-from fedmsg._util.service import Closeable
+from fedmsg._util.service import Closeable, Waker
 from fedmsg.exceptions import ConfigError, UsageError
 from fedmsg.stream import protocol
 from fedmsg.stream.begin import prefixes_of, requested
@@ -83,6 +83,7 @@ class Subscription(Closeable):
             rejections=self.rejections,
         )
         self._inbox = self._receiving.inbox
+        self._waker = Waker()
         self._closed = False
         try:
             self._receiving.start()
@@ -118,8 +119,13 @@ class Subscription(Closeable):
             poll.register(self.fileno(), select.POLLIN)
             poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
 
+    def wait_for_wake(self, timeout: float) -> None:
+        """Wait until `wake` is called, and leave messages where they are."""
+        self._waker.wait(timeout)
+
     def wake(self) -> None:
         """End a wait of the owner; any thread may call this."""
+        self._waker.wake()
         self._inbox.notify()
 
     @property
@@ -138,6 +144,20 @@ class Subscription(Closeable):
             UsageError: They are no texts, or too many, or too long.
         """
         self._topics = prefixes_of([*self._topics, *prefixes])
+        self._receiving.opens_again = True
+        self._receiving.waker.wake()
+
+    def unsubscribe(self, prefixes: Iterable[str]) -> None:
+        """Receive topics that begin with these no more; one at least has to stay.
+
+        Raises:
+            UsageError: None stays.
+        """
+        gone = [*prefixes]
+        left = [topic for topic in self._topics if topic not in gone]
+        if not left:
+            raise UsageError("a subscription has at least one topic")
+        self._topics = left
         self._receiving.opens_again = True
         self._receiving.waker.wake()
 
@@ -186,6 +206,7 @@ class Subscription(Closeable):
         else:
             self._receiving.close()
         self._inbox.close()
+        self._waker.close()
 
 
 def _checked_name(durable: object) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from fedmsg.stream.log import Entry
+from fedmsg.stream.records import Entry
 
 __all__ = ["Window"]
 
@@ -23,7 +23,7 @@ class Window:
         size: How many bytes of topics and bodies are kept at most; the newest message is kept in any case.
     """
 
-    def __init__(self, newest: int, messages: int = 50_000, size: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, newest: int, messages: int = 50_000, size: int = 32 * 1024 * 1024) -> None:
         self._max_messages = messages
         self._max_size = size
         self._lock = threading.Lock()

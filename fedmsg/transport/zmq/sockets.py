@@ -181,8 +181,7 @@ def stream_client(context: Context, config: Mapping[str, Any]) -> Socket:
     socket = context.socket(zmq.DEALER)
     _common(socket, config, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, _FAR_TOO_LARGE * settings.get(config, "max_message_size"))
-    # What was meant for a connection that has ended must not be sent by the next one.
-    socket.setsockopt(zmq.IMMEDIATE, 1)
+    # Not ZMQ_IMMEDIATE: with it, libzmq aborts the process where a connection ends while a message is being read.
     return socket
 
 
