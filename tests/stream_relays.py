@@ -37,6 +37,9 @@ class StreamBus(Bus):
         mine = {"relay_store": url, "relay_confirmed": [self.confirmed], "relay_stream": [free_address()], "timeout": 5}
         super().__init__({**mine, **settings})
 
+    def __enter__(self) -> StreamBus:
+        return self
+
     def confirming(self, **settings: Any) -> FedMsgContext:
         """Return a context that publishes with confirms."""
         return self.context(publish_confirm=True, **settings)

@@ -14,6 +14,7 @@ from fedmsg.commands import Declaration, _relay_checks
 from fedmsg.commands._forwarding import ForwardingCommand
 from fedmsg.commands._options import flag
 from fedmsg.config import settings
+from fedmsg.exceptions import ConfigError
 from fedmsg.transport.zmq.forwarder import Check, Forwarder
 
 __all__ = ["RelayCommand", "SigningRelayCommand", "relay", "signing_relay"]
@@ -81,6 +82,8 @@ class RelayCommand(ForwardingCommand):
         if self._is_shipped():
             super().run()
             return
+        if self.config.get("relay_store"):
+            raise ConfigError("relay_store is set, and a relay with a consumer of its own stores nothing: remove one")
         run_consumer = utils.load_class("fedmsg.consumers.relay:run_consumer")
         run_consumer(self.config, self.relay_consumer, *self._addresses(), validate=self.config.get("relay_validate"))
 

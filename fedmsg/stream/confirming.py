@@ -38,11 +38,11 @@ KEY = "relay_confirmed"
 _RETRY = 0.05
 # The share that a relay has of the time of a message is never less than so many seconds.
 _SHARE_MIN = 0.1
-# Without anything to send the connection stays for so many seconds without a sign of life.
+# Seconds between two looks at a connection that is quiet.
 _TICK = 0.5
 _POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
 # A connection that could not be made, or has ended; the next one is ours to make.
-_ENDED = monitor.DISCONNECTED | monitor.HANDSHAKE_FAILED | monitor.CONNECTING | int(zmq.EVENT_CLOSED)
+_ENDED = monitor.DISCONNECTED | monitor.HANDSHAKE_FAILED | int(zmq.EVENT_CONNECT_RETRIED) | int(zmq.EVENT_CLOSED)
 _EMPTY_OPTIONS = b"{}"
 
 
@@ -97,17 +97,12 @@ class _Link(Closeable):
         """Return whether it can't be used any more."""
         ended = False
         while events := self.monitor.read():
-            ended = ended or any(event.kind & _ENDED and not _is_first(event) for event in events)
+            ended = ended or any(event.kind & _ENDED for event in events)
         return ended
 
     def _close(self) -> None:
         self.monitor.close()
         self.socket.close(0)
-
-
-def _is_first(event: monitor.Event) -> bool:
-    """Return whether this is the beginning of an attempt, and not its end."""
-    return event.kind == int(zmq.EVENT_CONNECT_DELAYED)
 
 
 class Confirming(ServiceThread):

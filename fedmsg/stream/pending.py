@@ -100,6 +100,10 @@ class Pending:
             self.sent = True
         self.is_settled = True
 
+    def restart(self) -> None:
+        """Let its time begin now: the message before it was settled."""
+        self.deadline = time.monotonic() + self.timeout
+
     def wait(self) -> bool:
         """Wait until it is settled, or time is up; whether it is settled."""
         if not self.is_settled and self._waiter.acquire(timeout=max(0.0, self.deadline - time.monotonic())):

@@ -101,6 +101,11 @@ class ConfirmedSink(Closeable):
         """
         return pending.result(self._where)
 
+    @property
+    def alive(self) -> bool:
+        """Whether messages can be sent."""
+        return self._thread.alive
+
     def statistics(self) -> dict[str, Any]:
         """Return counts for status reports and metrics."""
         return dict(self._thread.counts)
@@ -115,7 +120,7 @@ class Window(Closeable):
     Args:
         sink: Where they are sent.
         size: How many may be unconfirmed.
-        timeout: How many seconds each may wait for its confirm.
+        timeout: How many seconds may pass from one confirm to the next.
     """
 
     def __init__(self, sink: ConfirmedSink, size: int, timeout: float) -> None:
@@ -150,6 +155,8 @@ class Window(Closeable):
             yield self._first()
 
     def _first(self) -> int:
+        # A relay that confirms one after the other is alive, however many there are.
+        self._waiting[0].restart()
         try:
             position = self._sink.result(self._waiting[0])
         except (NotConfirmed, RejectedByRelay) as error:
@@ -184,7 +191,7 @@ def open_confirmed(config: Mapping[str, Any]) -> ConfirmedSink:
     identity = (*relays, *values, *curve.identity(config, name))
     with _lock:
         sink = _open.get(identity)
-        if sink is None:
+        if sink is None or not sink.alive:
             sink = _open[identity] = ConfirmedSink(config, relays)
         sink.users += 1
         return sink

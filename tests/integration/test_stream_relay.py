@@ -108,8 +108,7 @@ def test_republish_sends_the_very_same_bytes(bus: StreamBus) -> None:
 
 
 def test_relay_takes_over_the_stream_when_the_other_one_ends(bus: StreamBus) -> None:
-    second = StreamBus(bus.url)
-    with second:
+    with StreamBus(bus.url) as second:
         with bus.confirming() as context:
             assert context.publish(topic="t", modname="m", msg={"n": 1}) == 1
         with Process(["fedmsg-relay"], env=second.environ) as waiting:

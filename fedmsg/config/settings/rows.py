@@ -152,7 +152,8 @@ class CryptoSettings(View):
     curve_key = setting(TEXT, None, "The file with this program's own CURVE key pair, NAME.key_secret.", "curve",
         in_conf=False)
     curve_servers = setting(MAPPING, {},
-        "The files with the CURVE public keys of servers, by their names in endpoints or relay_inbound.", "curve",
+        "The files with the CURVE public keys of servers, by their names in endpoints, relay_inbound, relay_confirmed "
+        "or relay_stream.", "curve",
         in_conf=False)
     curve_publishers = setting(TEXT, None,
         "The folder with the CURVE public keys of those who may publish through the relay.", "curve", in_conf=False)
