@@ -32,6 +32,7 @@ CLIENTS_MAX = 4000
 VIA_MAX = 100
 # Milliseconds for which answers that were sent may still be on their way when the port is closed.
 _LINGER_MS = 500
+_NOBLOCK = int(zmq.NOBLOCK)
 # Seconds between two looks at clients that are silent.
 _TICK = 0.5
 
@@ -128,7 +129,7 @@ class ConfirmedPort(Closeable):
         socket, now = self._port.socket, time.monotonic()
         while limit > 0 and size > 0:
             try:
-                first = socket.recv(zmq.NOBLOCK, copy=False)
+                first = socket.recv(_NOBLOCK, copy=False)
             except zmq.Again:
                 break
             limit -= 1

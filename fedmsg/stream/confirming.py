@@ -128,6 +128,7 @@ class Confirming(ServiceThread):
         # Since when the relay has owed an answer without giving any.
         self._owed_since: float | None = None
         self._queue: deque[Pending] = deque()
+        self._sleeping = False
         self._in_flight: dict[int, Pending] = {}
         self._events = RateLimitedLog(log)
         self.counts: Counter[str] = Counter()
@@ -137,7 +138,9 @@ class Confirming(ServiceThread):
     def put(self, pending: Pending) -> None:
         """Have a message sent; any thread may call it, and a signal handler."""
         self._queue.append(pending)
-        self.waker.wake()
+        # To wake a thread that is awake would cost more than all the rest of this.
+        if self._sleeping:
+            self.waker.wake()
 
     @property
     def address(self) -> str:
@@ -164,18 +167,19 @@ class Confirming(ServiceThread):
                     one.settle(None)
 
     def _wait(self) -> None:
-        waker = self.waker.fileno()
-        link = self._link
+        # Set before the last look at the queue: what comes after that look wakes this thread.
+        self._sleeping = True
+        link, waker = self._link, self.waker
         if link is None:
             delay = None if not self._queue else max(0.0, self._retry_at - time.monotonic())
-            self.waker.wait(delay) if delay is None or delay else self.waker.clear()
-            return
-        wants = _POLLIN | (_POLLOUT if self._can_send() else 0)
-        timeout = _TICK if self._owed_since is None else min(_TICK, self._share() / 4)
-        zmq.zmq_poll(
-            [(link.socket, wants), (link.monitor.fileno(), _POLLIN), (waker, _POLLIN)], int(timeout * 1000) + 1
-        )
-        self.waker.clear()
+            waker.wait(delay)
+        else:
+            wants = _POLLIN | (_POLLOUT if self._can_send() else 0)
+            timeout = _TICK if self._owed_since is None else min(_TICK, self._share() / 4)
+            polled = [(link.socket, wants), (link.monitor.fileno(), _POLLIN), (waker.fileno(), _POLLIN)]
+            if any(one == waker.fileno() for one, _ in zmq.zmq_poll(polled, int(timeout * 1000) + 1)):
+                waker.clear()
+        self._sleeping = False
 
     def _can_send(self) -> bool:
         link = self._link

@@ -19,7 +19,8 @@ from fedmsg.transport.zmq.sockets import Socket
 
 __all__ = ["Drained", "Keeper", "drain", "forward"]
 
-_POLLIN = int(zmq.POLLIN)
+# Plain numbers: pyzmq looks an enum member up again for each call.
+_POLLIN, _SNDMORE, _NOBLOCK = int(zmq.POLLIN), int(zmq.SNDMORE), int(zmq.NOBLOCK)
 
 
 class Keeper(Protocol):
@@ -126,7 +127,7 @@ def _read(inbound: Socket, limit: int, end: LoopEnd) -> list[list[bytes]]:
     messages: list[list[bytes]] = []
     try:
         while len(messages) < limit:
-            messages.append(inbound.recv_multipart(zmq.NOBLOCK))
+            messages.append(inbound.recv_multipart(_NOBLOCK))
     except zmq.Again:
         pass
     end.counts[0] += MESSAGE_INCREMENT * len(messages)
@@ -137,7 +138,7 @@ def _read(inbound: Socket, limit: int, end: LoopEnd) -> list[list[bytes]]:
 def _pass_on(keeper: Keeper, outbound: Socket, end: LoopEnd) -> None:
     messages = keeper.advance()
     for topic, body in messages:
-        outbound.send(topic, zmq.SNDMORE)
+        outbound.send(topic, _SNDMORE)
         outbound.send(body)
         end.counts[3] += len(topic) + len(body)
     end.counts[2] += MESSAGE_INCREMENT * len(messages)
