@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +367,39 @@ def test_confirmed_port_admits_only_known_publishers(server: str, tmp_path: Path
                         context.publish(topic="t", modname="m")
                     assert not caught.value.sent
         assert len(bus.entries()) == 1
+
+
+class Interrupted(Exception):
+    """Raised by a signal handler."""
+
+
+@contextlib.contextmanager
+def alarm(handle: Callable[[], object]) -> Iterator[None]:
+    """Call a function in a signal handler, shortly after the beginning of the block."""
+    before = signal.signal(signal.SIGALRM, lambda *_: handle())
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_signal_handler_publishes_in_the_middle_of_a_publish(tmp_path: Path) -> None:
+    positions: list[int | None] = []
+    with running(StreamBus(sqlite_url(tmp_path))) as bus, bus.confirming() as context:
+        with alarm(lambda: positions.append(context.publish(topic="handler", modname="m"))):
+            while not positions:
+                context.publish(topic="t", modname="m", msg={"n": 1})
+        topics = [entry.topic for entry in bus.entries()]
+    assert positions == [topics.index(b"org.fedoraproject.dev.m.handler") + 1]
+
+
+def test_signal_handler_that_raises_leaves_the_context_usable(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        raise Interrupted
+
+    with StreamBus(sqlite_url(tmp_path)) as bus, bus.confirming(timeout=20) as context:
+        with alarm(interrupt), pytest.raises(Interrupted):
+            context.publish(topic="t", modname="m", msg={"n": 1})
+        bus.start_relay()
+        # The one that was interrupted is not sent any more.
+        assert context.publish(topic="t", modname="m", msg={"n": 2}) == 1
