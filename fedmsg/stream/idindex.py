@@ -9,10 +9,10 @@ an old id reads one short row of each segment, and storing costs no writes all o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from fedmsg.stream.ids import ENTRY, RecentIds, newest_of, split, with_key
+from fedmsg.stream.ids import ENTRY, RecentIds, split, with_key
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -46,23 +46,27 @@ class IdIndex:
         self.recent = RecentIds()
         self.since = 0.0
         self.has_older = False
+        # Up to this position ids are in segments, or have expired.
+        self._moved = 0
 
     # ---------------------------------------------------------------- the writer
 
-    def load(self, connection: sa.Connection) -> None:
+    def load(self, connection: sa.Connection, newest: int) -> None:
         """Read the recent ids into memory."""
         recent = RecentIds()
         rows = self._db.rows(connection, "SELECT entries FROM fedmsg_stream_recent_ids ORDER BY position", ())
         for (entries,) in rows:
             recent.fill(entries)
         self.recent = recent
-        self._look(connection)
+        self._look(connection, newest)
 
-    def _look(self, connection: sa.Connection) -> None:
-        run = self._db.run
-        oldest = run(connection, "SELECT stored FROM fedmsg_stream_recent_ids ORDER BY position LIMIT 1").scalar()
-        self.since = 0.0 if oldest is None else oldest
-        self.has_older = bool(run(connection, "SELECT EXISTS (SELECT 1 FROM fedmsg_stream_segments)").scalar())
+    def _look(self, connection: sa.Connection, newest: int) -> None:
+        statement = "SELECT position, stored, entries FROM fedmsg_stream_recent_ids ORDER BY position LIMIT 1"
+        self._moved, self.since = newest, 0.0
+        for position, stored, entries in self._db.rows(connection, statement, ()):
+            self._moved, self.since = position - len(entries) // ENTRY, stored
+        exists = self._db.run(connection, "SELECT EXISTS (SELECT 1 FROM fedmsg_stream_segments)").scalar()
+        self.has_older = bool(exists)
 
     def store(self, connection: sa.Connection, position: int, stored: float, entries: bytes) -> None:
         """Write the entries of a batch, the last of which has this position."""
@@ -74,54 +78,55 @@ class IdIndex:
         statement = "SELECT entries FROM fedmsg_stream_recent_ids WHERE position = ?"
         return any(found == entries for (found,) in self._db.rows(connection, statement, (position,)))
 
-    def make_segment(self, connection: sa.Connection) -> None:
-        """Move the oldest ids out of memory into a segment, in a transaction of its own, once there are enough."""
-        if len(self.recent) < self._memory + self._segment:
-            return
-        with connection.begin():
-            entries, last = self._oldest(connection)
-            if len(entries) < self._segment * ENTRY:
-                # Those before have expired; they are in memory alone.
-                last -= len(entries) // ENTRY
-            else:
-                self._write_segment(connection, entries, last)
-            self._look(connection)
-        self.recent.forget(last)
+    def make_segment(self, connection: sa.Connection, newest: int) -> None:
+        """Move the oldest ids out of memory into segments, in transactions of their own, where it has too many."""
+        while newest - self._moved >= self._memory + self._segment:
+            with connection.begin():
+                entries, last, gone = self._oldest(connection)
+                if len(entries) >= self._segment * ENTRY:
+                    self._write_segment(connection, entries, last, gone)
+                self._look(connection, newest)
+            # Some may have expired, and were in memory alone.
+            self.recent.forget(self._moved)
 
-    def _oldest(self, connection: sa.Connection) -> tuple[bytes, int]:
-        """Return the entries for a segment, or all where there are fewer, and the position of the last of them."""
+    def _oldest(self, connection: sa.Connection) -> tuple[bytes, int, float | None]:
+        """Return the entries for a segment, or all where there are fewer.
+
+        Returns:
+            The entries, the position of the last, and when the message at it was removed.
+        """
         found: list[bytes] = []
-        count, last = 0, newest_of(next(reversed(self.recent.entries.values())))
-        statement = "SELECT position, entries FROM fedmsg_stream_recent_ids ORDER BY position LIMIT ?"
-        for position, entries in self._db.rows(connection, statement, (self._segment,)):
+        count, last, gone = 0, 0, None
+        statement = "SELECT position, entries, gone FROM fedmsg_stream_recent_ids ORDER BY position LIMIT ?"
+        for position, entries, removed in self._db.rows(connection, statement, (self._segment,)):
             found.append(entries)
-            last = position
+            last, gone = position, removed
             count += len(entries) // ENTRY
             if count >= self._segment:
                 break
-        return b"".join(found), last
+        return b"".join(found), last, gone
 
-    def _write_segment(self, connection: sa.Connection, entries: bytes, last: int) -> None:
+    def _write_segment(self, connection: sa.Connection, entries: bytes, last: int, gone: float | None) -> None:
         buckets: dict[int, list[bytes]] = defaultdict(list)
         for entry in split(entries):
             buckets[_bucket(entry)].append(entry)
         rows = [(bucket, last, b"".join(found)) for bucket, found in sorted(buckets.items())]
-        self._db.run(connection, "INSERT INTO fedmsg_stream_segments (position) VALUES (?)", (last,))
+        self._db.run(connection, "INSERT INTO fedmsg_stream_segments (position, gone) VALUES (?, ?)", (last, gone))
         self._db.insert(connection, "fedmsg_stream_ids", "bucket, position, entries", rows)
         self._db.run(connection, "DELETE FROM fedmsg_stream_recent_ids WHERE position <= ?", (last,))
 
     # ---------------------------------------------------------------- looking up
 
     def older(self, connection: sa.Connection, keys: Collection[bytes]) -> dict[bytes, bytes]:
-        """Return the entries of keys that are no longer in memory, in the order of positions."""
+        """Return what is no longer in memory: for each key that is there the entries of its bucket, by position."""
         found: dict[bytes, bytes] = {}
         if self._db.is_sqlite:
             statement = (
                 "SELECT entries FROM fedmsg_stream_ids WHERE bucket = ? AND instr(entries, ?) > 0 ORDER BY position"
             )
             for key in keys:
-                entries = self._joined(connection, statement, (_bucket(key), key), key)
-                if entries:
+                rows = self._db.rows(connection, statement, (_bucket(key), key))
+                if entries := b"".join([entries for (entries,) in rows]):
                     found[key] = entries
             return found
         # In one go, because each question takes its way to the server and back.
@@ -131,8 +136,7 @@ class IdIndex:
             " ORDER BY ids.position"
         )
         for key, entries in self._db.rows(connection, statement, ([_bucket(key) for key in keys], list(keys))):
-            if match := with_key(entries, key):
-                found[key] = found.get(key, b"") + match
+            found[key] = found.get(key, b"") + entries
         return found
 
     def find(self, connection: sa.Connection, key: bytes) -> bytes:
@@ -145,10 +149,8 @@ class IdIndex:
                 " ORDER BY ids.position"
             )
         older = self.older(connection, [key]).get(key, b"")
-        return older + self._joined(connection, statement, (key,), key)
-
-    def _joined(self, connection: sa.Connection, statement: str, values: Sequence[object], key: bytes) -> bytes:
-        return b"".join([with_key(entries, key) for (entries,) in self._db.rows(connection, statement, values)])
+        recent = b"".join([entries for (entries,) in self._db.rows(connection, statement, (key,))])
+        return with_key(older + recent, key)
 
     def has_expired(self, connection: sa.Connection, position: int) -> bool:
         """Return whether the entry of a position, of which the memory knows, has been removed."""

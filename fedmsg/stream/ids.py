@@ -18,12 +18,13 @@ from fedmsg import encoding
 __all__ = [
     "ENTRY",
     "RecentIds",
+    "first_position",
     "identify",
     "key_of",
+    "last_position",
     "make_entry",
     "msg_id_of",
     "newest_of",
-    "position_of",
     "split",
     "timestamp_of",
     "with_key",
@@ -31,6 +32,9 @@ __all__ = [
 
 #: The bytes of an entry.
 ENTRY = 32
+
+# Messages may come with one id and other bytes, and as many as a publisher likes: of a key the memory has so many.
+_MOST_OF_A_KEY = 16
 
 _KEY = b'"msg_id":"'
 _NAME = b'"msg_id"'
@@ -67,6 +71,7 @@ def msg_id_of(body: bytes) -> bytes | None:
         found = body[start + 10 : end]
         if (
             end > 0
+            and body[:1] == b"{"
             and b"\\" not in found
             and body.count(_NAME) == 1
             and body.count(b"{", 0, start) - body.count(b"}", 0, start) == 1
@@ -99,9 +104,20 @@ def split(entries: bytes) -> Iterator[bytes]:
         yield entries[start : start + ENTRY]
 
 
-def position_of(entries: bytes, digest: bytes) -> int | None:
-    """Return the first position of the message with this digest among entries of one key; None where it is not."""
-    for start in range(16, len(entries), ENTRY):
+def first_position(entries: bytes, key: bytes, digest: bytes) -> int | None:
+    """Return the first position of a message among entries of many keys, of which there may be very many."""
+    wanted = digest[:16]
+    start = entries.find(wanted)
+    while start >= 0:
+        if start % ENTRY == 16 and entries.startswith(key, start - 16):
+            return int(_POSITION.unpack_from(entries, start - 8)[0])
+        start = entries.find(wanted, start + 1)
+    return None
+
+
+def last_position(entries: bytes, digest: bytes) -> int | None:
+    """Return the last position of a message among entries of its key; None where it is not."""
+    for start in reversed(range(16, len(entries), ENTRY)):
         if entries.startswith(digest[:16], start):
             return int(_POSITION.unpack_from(entries, start - 8)[0])
     return None
@@ -147,7 +163,7 @@ class RecentIds:
 
     def add(self, key: bytes, entry: bytes) -> None:
         """Remember an entry whose key may be there already; it becomes the newest."""
-        self.entries[key] = self.entries.pop(key, b"") + entry
+        self.entries[key] = (self.entries.pop(key, b"") + entry)[-_MOST_OF_A_KEY * ENTRY :]
 
     def forget(self, until: int) -> None:
         """Forget the entries of all positions up to this one."""

@@ -45,7 +45,8 @@ class Journal:
         except SQLAlchemyError as error:
             # The messages are stored all the same; a lasting fault shows itself at the next append.
             connection.rollback()
-            self._warnings.report("journal", f"the journal of {self._db.shown} can't be moved into it: {error}")
+            problem = getattr(error, "orig", error)
+            self._warnings.report("journal", f"the journal of {self._db.shown} can't be moved into it: {problem}")
             return
         self._note(pages, is_busy=moved < pages)
 

@@ -20,8 +20,8 @@ class WriterLock(Protocol):
     def take(self, connection: Any) -> bool:
         """Take the lock for the connection that writes, and return whether it is held now."""
 
-    def release(self) -> None:
-        """Release the lock."""
+    def release(self, connection: Any) -> None:
+        """Release the lock; the connection is that which took it, None where it was lost."""
 
 
 class FileLock:
@@ -52,7 +52,7 @@ class FileLock:
         self._descriptor = descriptor
         return True
 
-    def release(self) -> None:
+    def release(self, connection: Any = None) -> None:  # noqa: ARG002 the lock is the process's
         """Release the lock; the file stays."""
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -72,8 +72,11 @@ class AdvisoryLock:
         connection.commit()
         return bool(found)
 
-    def release(self) -> None:
-        """Release nothing: the end of the connection does."""
+    def release(self, connection: Any) -> None:
+        """Release the lock now: the server notices the end of a connection some time after."""
+        if connection is not None:
+            connection.exec_driver_sql("SELECT pg_advisory_unlock(%s)", (self._key,))
+            connection.commit()
 
 
 _file_locks: WeakSet[FileLock] = WeakSet()

@@ -24,11 +24,16 @@ _SELECT = (
     " WHERE position > ? AND position <= ?{} ORDER BY position LIMIT ?"
 )
 # The driver for PostgreSQL reads an answer whole, so the server ends it where it is large enough.
-_LIMITED = (  # noqa: S608 all of it is ours
+_LIMITED = (
     "SELECT position, stored, topic, body, via FROM (SELECT *, sum(length(topic) + length(body)) OVER"
-    " (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM (" + _SELECT + ") AS found)"
-    " AS counted WHERE before IS NULL OR before <= ? ORDER BY position"
+    " (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
+    " FROM (SELECT * FROM fedmsg_stream_messages WHERE position > ? AND position <= ?{} ORDER BY position LIMIT ?)"
+    " AS found) AS counted WHERE before IS NULL OR before <= ? ORDER BY position"
 )
+
+
+# Quicker than by the names.
+_make = tuple.__new__
 
 
 def chunk(
@@ -41,18 +46,19 @@ def chunk(
     until = min(head.newest, first + rows * (_LOOK_AT_FACTOR if prefixes else 1))
     if until <= first:
         return Chunk([], first)
-    condition, values = _matching(prefixes)
+    condition, wanted = _matching(prefixes)
     if db.is_sqlite:
-        found = db.rows(connection, _SELECT.format(condition), (first, until, *values, rows))
+        found = db.rows(connection, _SELECT.format(condition), (first, until, *wanted, rows))
     else:
-        found = db.rows(connection, _LIMITED.format(condition), (first, until, *values, rows, max_bytes))
+        found = db.rows(connection, _LIMITED.format(condition), (first, until, *wanted, rows, max_bytes))
     entries: list[Entry] = []
     size = 0
     for position, stored, topic, body, via in found:
         size += len(topic) + len(body)
         if size > max_bytes and entries:
             return Chunk(entries, entries[-1].position)
-        entries.append(Entry(position, stored, topic, body, tuple(via.split(" ")) if via else ()))
+        values = position, stored, topic, body, tuple(via.split(" ")) if via else ()
+        entries.append(_make(Entry, values))
     # The server may have ended it because of its size.
     is_whole = len(entries) < rows and (db.is_sqlite or size <= max_bytes)
     return Chunk(entries, until if is_whole else entries[-1].position)

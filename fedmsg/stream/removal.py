@@ -105,6 +105,4 @@ def shrink(db: Database, connection: sa.Connection) -> None:
     pages = db.run(connection, "PRAGMA page_count").scalar() or 0
     excess = free - max(_FREE_PAGES, pages // _FREE_SHARE)
     if excess > 0:
-        # One page for each row that is read.
-        for _ in db.rows(connection, f"PRAGMA incremental_vacuum({min(excess, _VACUUM_PAGES)})", ()):
-            pass
+        db.script(connection, f"PRAGMA incremental_vacuum({min(excess, _VACUUM_PAGES)})")

@@ -258,6 +258,14 @@ class Database:
         with database.errors_mapped(self.engine, "can't be written"):
             return database.retried(write)
 
+    def script(self, connection: sa.Connection, statement: str) -> None:
+        """Run a statement of SQLite to its end, outside of any transaction.
+
+        The driver ends others after one step where they return rows without columns.
+        """
+        with self._driver(connection) as raw:
+            raw.executescript(statement)
+
     def writer(self) -> sa.Connection:
         """Open the connection that appends."""
         connection = self.engine.connect()
@@ -271,7 +279,9 @@ class Database:
 
 def _set_auto_vacuum(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    # Of a file that is in use it would wait for the writer, and change nothing.
+    if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
+        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
     cursor.close()
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fedmsg.exceptions import StoreError
 from fedmsg.store import database
 from fedmsg.stream.idindex import IdIndex
-from fedmsg.stream.ids import identify, make_entry, newest_of, position_of, split, timestamp_of
+from fedmsg.stream.ids import first_position, identify, last_position, make_entry, newest_of, split, timestamp_of
 from fedmsg.stream.journal import Journal
 from fedmsg.stream.locks import AdvisoryLock, FileLock, WriterLock
 from fedmsg.stream.records import Incoming, Stored
 from fedmsg.stream.tables import Database, SQLAlchemyError
+from fedmsg.transport.zmq import contexts
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -27,6 +29,9 @@ __all__ = ["Held", "Writer"]
 
 # The clock may be set back by so much without the stream's times going back.
 _CLOCK_STEP_SECONDS = 3600.0
+
+# Of parents of this process; never freed, because freeing one closes it.
+_inherited: list[object] = []
 
 
 class Held(StoreError):
@@ -70,6 +75,7 @@ class Writer:
         self._lock: WriterLock = FileLock(f"{db.file}.lock") if db.is_sqlite else AdvisoryLock(stream)
         self._journal = Journal(db)
         self._connection: sa.Connection | None = None
+        self._generation = contexts.generation
         # None where it has to be read, and the recent ids with it.
         self._newest: int | None = None
         self._last_time = 0.0
@@ -80,8 +86,11 @@ class Writer:
 
     def close(self) -> None:
         """Close the connection and release the lock."""
+        self._forget_of_parent()
+        # A connection that was lost has lost its lock too.
+        with suppress(SQLAlchemyError):
+            self._lock.release(self._connection)
         self._drop()
-        self._lock.release()
 
     # ---------------------------------------------------------------- the connection
 
@@ -95,6 +104,7 @@ class Writer:
             return self._open()
 
     def _open(self) -> sa.Connection:
+        self._forget_of_parent()
         if self._connection is None:
             connection = self._db.writer()
             try:
@@ -111,6 +121,12 @@ class Writer:
             self._load(self._connection)
         return self._connection
 
+    def _forget_of_parent(self) -> None:
+        """Leave the connection to the parent in a child that was forked: to close it would end it there too."""
+        if self._generation != contexts.generation:
+            _inherited.append(self._connection)
+            self._generation, self._connection, self._newest = contexts.generation, None, None
+
     def _drop(self) -> None:
         connection, self._connection, self._newest = self._connection, None, None
         if connection is not None:
@@ -120,10 +136,13 @@ class Writer:
     def _load(self, connection: sa.Connection) -> None:
         """Read where the stream ends, and the recent ids."""
         with connection.begin():
+            if self._db.is_sqlite:
+                # What is read here may never have been synced, by a writer that was killed: this commit does it.
+                self._db.run(connection, "UPDATE fedmsg_stream SET version = version")
             head = self._db.head(connection)
             statement = "SELECT stored FROM fedmsg_stream_messages WHERE position = ?"
             self._last_time = self._db.run(connection, statement, (head.newest,)).scalar() or 0.0
-            self.ids.load(connection)
+            self.ids.load(connection, head.newest)
             if self._unsure is not None and self.ids.has_batch(connection, *self._unsure):
                 self._unreported.update(newest_of(entry) for entry in split(self._unsure[1]))
         self._unsure = None
@@ -147,7 +166,8 @@ class Writer:
     def _append(self, batch: Sequence[Incoming]) -> list[Stored]:
         try:
             connection = self._open()
-            self.ids.make_segment(connection)
+            assert self._newest is not None
+            self.ids.make_segment(connection, self._newest)
             with connection.begin():
                 added = self._sort_out(connection, batch)
                 if added.rows:
@@ -175,7 +195,7 @@ class Writer:
         for (topic, body, via, _), (key, digest) in zip(batch, identities, strict=True):
             known = recent.get(key)
             if known is not None or key in older:
-                found = self._known(connection, digest, known or b"", older.get(key, b""))
+                found = self._known(connection, key, digest, known or b"", older.get(key, b""))
                 if found is not None:
                     results.append(found)
                     continue
@@ -202,15 +222,17 @@ class Writer:
         }
         return self.ids.older(connection, keys) if keys else {}
 
-    def _known(self, connection: sa.Connection, digest: bytes, recent: bytes, older: bytes) -> Stored | None:
+    def _known(
+        self, connection: sa.Connection, key: bytes, digest: bytes, recent: bytes, older: bytes
+    ) -> Stored | None:
         """Return where a message is whose id is known; None for one with other bytes, which is new."""
-        position = position_of(recent, digest)
+        # The memory has two of them where the first has expired, or was moved to the older ones.
+        position = last_position(recent, digest)
+        is_expired = position is not None and position < self.oldest and self.ids.has_expired(connection, position)
+        if position is None or is_expired:
+            position = first_position(older, key, digest)
         if position is None:
-            position = position_of(older, digest)
-        elif position < self.oldest and self.ids.has_expired(connection, position):
-            return None
-        if position is None:
-            self.altered += 1
+            self.altered += not is_expired
             return None
         if position in self._unreported:
             self._unreported.discard(position)
