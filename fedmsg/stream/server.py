@@ -7,7 +7,7 @@ import logging
 import select
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import zmq
@@ -57,6 +57,7 @@ class StreamServer(ServiceThread):
         stream: The stream; it is read by threads of this server.
         clients_max: How many clients there may be.
         window: The newest messages; one of the usual size by default.
+        figures: Returns more figures for ``INFO``, such as those of retention; called in the thread of the server.
 
     Attributes:
         addresses: What was bound, once it is started.
@@ -72,6 +73,7 @@ class StreamServer(ServiceThread):
         *,
         clients_max: int = CLIENTS_MAX,
         window: Window | None = None,
+        figures: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         super().__init__("fedmsg-stream")
         self.addresses = list(addresses)
@@ -79,6 +81,7 @@ class StreamServer(ServiceThread):
         self._stream = stream
         self._clients_max = clients_max
         self._window = window
+        self._figures = figures
         self._events = RateLimitedLog(log)
         self.counts: Counter[str] = self._events.counts
         self._names = Names()
@@ -157,7 +160,9 @@ class StreamServer(ServiceThread):
             self._opening = Opening(
                 stream, self._names, self._asking, self._events, int(self._config.get("relay_durable_max") or 10_000)
             )
-            self._answering = Answering(stream, self._names, self._asking, self.statistics, self._window)
+            self._answering = Answering(
+                stream, self._names, self._asking, lambda: {**self.statistics(), **self._figures()}, self._window
+            )
             poll = select.poll()
             poll.register(self._port.fileno(), select.POLLIN)
             poll.register(self.waker.fileno(), select.POLLIN)

@@ -378,6 +378,12 @@ def test_requests(log: MemoryLog, server: StreamServer) -> None:
         asking.get({}, address, 0)
 
 
+def test_info_has_the_figures_of_the_relay(log: MemoryLog) -> None:
+    with StreamServer({}, ["tcp://127.0.0.1:*"], log, figures=lambda: {"retention": 7}) as server:
+        server.start()
+        assert asking.info({}, server.addresses[0])["retention"] == 7
+
+
 def test_request_ends_in_time_where_there_is_no_relay() -> None:
     with pytest.raises(TransportError, match=r"did not answer within 0\.2 s"):
         asking.info({}, "tcp://127.0.0.1:9", 0.2)
