@@ -29,6 +29,7 @@ _EXTENSION_USEC = 10_000_000
 # Name, text, key of the statistics, and whether it only grows.
 _METRICS = (
     ("stream_newest_position", "The newest position of the stream", "newest", True),
+    ("stream_per_second", "Messages that are stored per second, at present", "per_second", False),
     ("stream_stored", "Messages that were stored", "stored", True),
     ("stream_duplicates", "Messages that came again", "duplicates", True),
     ("stream_confirmed", "Confirms that were sent to publishers", "confirmed", True),
@@ -83,7 +84,12 @@ class Store(Closeable):
 
     def keeper(self, check: Check | None) -> Storing:
         """Make what stores the messages of a forwarder."""
-        server = StreamServer(self._config, self._stream, self._committer.log)
+        server = StreamServer(
+            self._config,
+            self._stream,
+            self._committer.log,
+            figures=lambda: {} if self._keeper is None else self._keeper.figures(),
+        )
         self._keeper = Storing(self._config, self._committer, server, self._confirmed, check=check)
         return self._keeper
 

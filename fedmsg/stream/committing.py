@@ -82,6 +82,7 @@ class Committer(ServiceThread):
         working_since: Since when a batch is being stored, by the monotonic clock; None where none is.
         failures: How many attempts to store have failed.
         removed: How many messages retention has removed.
+        retention: What retention keeps: ``age``, ``max_bytes``, ``messages``; 0 for no limit.
     """
 
     log: Any
@@ -89,7 +90,7 @@ class Committer(ServiceThread):
     def __init__(self, open_log: Callable[[], Appendable], config: Mapping[str, Any]) -> None:
         super().__init__("fedmsg-store")
         self._open_log = open_log
-        self._limits = {
+        self.retention: dict[str, Any] = {
             "age": settings.get(config, "relay_retention_age"),
             "max_bytes": settings.get(config, "relay_retention_bytes"),
             "messages": settings.get(config, "relay_retention_messages"),
@@ -232,9 +233,9 @@ class Committer(ServiceThread):
 
     def _prune(self) -> None:
         removed = 0
-        if any(self._limits.values()):
+        if any(self.retention.values()):
             try:
-                removed = self.log.prune(**self._limits)
+                removed = self.log.prune(**self.retention)
             except StoreError as error:
                 self._events.report("retention", f"what is too old is not removed yet: {error}")
         self.removed += removed

@@ -176,7 +176,7 @@ class Confirming(ServiceThread):
         else:
             wants = _POLLIN | (_POLLOUT if self._can_send() else 0)
             timeout = _TICK if self._owed_since is None else min(_TICK, self._share() / 4)
-            polled = [(link.socket, wants), (link.monitor.fileno(), _POLLIN), (waker.fileno(), _POLLIN)]
+            polled: list[Any] = [(link.socket, wants), (link.monitor.fileno(), _POLLIN), (waker.fileno(), _POLLIN)]
             if any(one == waker.fileno() for one, _ in zmq.zmq_poll(polled, int(timeout * 1000) + 1)):
                 waker.clear()
         self._sleeping = False

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -30,6 +32,8 @@ BATCH_BYTES = 16 * 1024 * 1024
 
 # Milliseconds after which signs of life are due.
 _TICK_MS = 250
+# The rate is that of so many seconds.
+_SAMPLES = 10
 
 
 class Server(Protocol):
@@ -98,6 +102,8 @@ class Storing:
         self._answers: list[tuple[Submission, int]] = []
         self._entries: list[Entry] = []
         self.stored = self.duplicates = self.confirmed = self.newest = 0
+        # How many were stored at some times, the last of which are recent.
+        self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES)
 
     # ---------------------------------------------------------------- for other threads
 
@@ -107,10 +113,16 @@ class Storing:
 
     def statistics(self) -> dict[str, Any]:
         """Return figures for status reports and metrics."""
+        return {**self.figures(), **self._server.statistics()}
+
+    def figures(self) -> dict[str, Any]:
+        """Return those that are not of the server."""
         committer, port = self._committer, self._port
+        then, before = self._samples[0] if self._samples else (time.monotonic(), self.stored)
         return {
             "newest": self.newest,
             "stored": self.stored,
+            "per_second": (self.stored - before) / max(1.0, time.monotonic() - then),
             "duplicates": self.duplicates,
             "confirmed": self.confirmed,
             "publishers": 0 if port is None else port.clients,
@@ -118,8 +130,8 @@ class Storing:
             "store_failures": committer.failures,
             "store_away": committer.away,
             "removed": committer.removed,
+            "retention": committer.retention,
             **({} if port is None else {f"publishers_{kind}": count for kind, count in list(port.counts.items())}),
-            **self._server.statistics(),
         }
 
     # ---------------------------------------------------------------- the loop
@@ -229,6 +241,9 @@ class Storing:
                 self._port.forget_silent()
         self._port.tick()
         self._committer.look()
+        now = time.monotonic()
+        if not self._samples or now - self._samples[-1][0] >= 1:
+            self._samples.append((now, self.stored))
 
     def _store(self) -> None:
         if self._under_way is None and self._batch:

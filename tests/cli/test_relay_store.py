@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from fedmsg.stream import asking
 from fedmsg.testing import Bus, Process, free_address, free_port, wait_until
 from tests.stream_relays import StreamBus, running, sqlite_url, stored_in
 
@@ -110,6 +111,17 @@ def test_relay_reports_the_figures_of_its_stream(tmp_path: Path) -> None:
     assert values["fedmsg_stream_newest_position"] == values["fedmsg_stream_stored"] == 3
     assert values["fedmsg_stream_confirmed"] == 3
     assert values["fedmsg_stream_store_away_seconds"] == 0
+
+
+def test_relay_tells_its_figures_at_the_stream_port(tmp_path: Path) -> None:
+    with running(StreamBus(sqlite_url(tmp_path), relay_retention_messages=1000)) as bus:
+        with bus.confirming() as context:
+            for _ in range(3):
+                context.publish(topic="t", modname="m")
+        found = asking.info(bus.config, bus.config["relay_stream"][0])
+    assert (found["first"], found["newest"], found["messages"], found["stored"], found["confirmed"]) == (1, 3, 3, 3, 3)
+    assert found["retention"] == {"age": 604800, "max_bytes": 0, "messages": 1000}
+    assert 0 < found["per_second"] <= 3
 
 
 def test_relay_report_has_a_part_for_the_stream(tmp_path: Path) -> None:
