@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 import warnings
 import weakref
@@ -74,6 +75,8 @@ class Session:
         self.number = 0
         self.publisher: publisher.Publisher | None = None
         self.confirmed: ConfirmedSink | None = None
+        # Threads of asyncio may be at it at once; re-entrant for signal handlers.
+        self._opening = threading.RLock()
         self.writer: writer.Writer | None = None
         self.signer: crypto.Signer | None = None
         self.closed = True
@@ -188,6 +191,7 @@ class Session:
         """Open sockets of its own in a child of ``fork``, instead of using those of the parent."""
         if self.generation != contexts.generation and not self.closed:
             self.confirmed = None
+            self._opening = threading.RLock()
             self._open_sockets()
 
     # ---------------------------------------------------------------- publishing
@@ -212,12 +216,13 @@ class Session:
         """
         if self.closed or self.config.get("mute") or not settings.get(self.config, "zmq_enabled"):
             raise self.why_silent()
-        if self.confirmed is None:
-            if self.signer is None:
-                self.signer = self._open_signer(confirmed=True)
-            # Here: few programs need it.
-            self.confirmed = utils.load_class("fedmsg.stream.publishing:open_confirmed")(self.config)
-        return self.confirmed
+        with self._opening:
+            if self.confirmed is None:
+                if self.signer is None:
+                    self.signer = self._open_signer(confirmed=True)
+                # Here: few programs need it.
+                self.confirmed = utils.load_class("fedmsg.stream.publishing:open_confirmed")(self.config)
+            return self.confirmed
 
     def frames(
         self, number: int, topic: str | None, msg: object, modname: str, pre_fire_hook: Hook | None

@@ -13,6 +13,7 @@ import pytest
 import fedmsg.aio
 from fedmsg.aio import FedMsgContext
 from fedmsg.exceptions import MessageError, NotConfirmed
+from fedmsg.stream import publishing
 from fedmsg.testing import free_address
 from tests.integration.loops import LOOPS, NAMES
 from tests.stream_relays import StreamBus, running, sqlite_url
@@ -99,6 +100,8 @@ async def test_a_cancelled_publish_leaves_the_context_usable(bus: StreamBus, con
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await context.publish(**message(2)) in {1, 2}
+    await context.destroy()
+    assert publishing._open == {}
 
 
 async def test_the_functions_do_the_same(bus: StreamBus) -> None:
