@@ -83,6 +83,9 @@ class IdIndex:
         while newest - self._moved >= self._memory + self._segment:
             with connection.begin():
                 entries, last, gone = self._oldest(connection)
+                # A batch moves as a whole, and the memory keeps as many as it promises.
+                if newest - last < self._memory:
+                    return
                 if len(entries) >= self._segment * ENTRY:
                     self._write_segment(connection, entries, last, gone)
                 self._look(connection, newest)
