@@ -22,12 +22,12 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fedmsg import aio, config, core, encoding, exceptions, meta, utils  # noqa: F401 - what __getattr__ finds
     from fedmsg.transport.zmq.source import Received
 
-__all__ = ["destroy", "init", "publish", "tail_messages"]
+__all__ = ["destroy", "init", "publish", "publish_many", "republish", "tail_messages"]
 
 #: What belongs to one thread; its ``__context`` is the context in use.
 __local = threading.local()
@@ -70,8 +70,9 @@ def publish(
     msg: object = None,
     modname: str | None = None,
     pre_fire_hook: Callable[[dict[str, Any]], object] | None = None,
+    confirm: bool | None = None,
     **config: Any,
-) -> None:
+) -> int | None:
     """Send a message, through a context that is opened when there is none yet.
 
     Args:
@@ -79,16 +80,66 @@ def publish(
         msg: The content.
         modname: The application; the caller's top-level module by default.
         pre_fire_hook: Called with the finished envelope just before it is sent.
+        confirm: Whether to wait until a relay has it on disk; by default as ``publish_confirm`` says.
         config: Settings for the context, where one has to be opened.
+
+    Returns:
+        Its position in the stream of the relay, when it was confirmed.
 
     Raises:
         NotListening: Publishing through a relay, and none listened within ``timeout``.
+        NotConfirmed: No relay has confirmed it within ``timeout``; see `republish`.
+        RejectedByRelay: The relay has rejected it.
         MessageError: The message is not fit for the wire.
     """
     context = getattr(__local, "__context", None)
     if context is None:
         context = _open(config, add=True)
-    context.publish(topic, msg, modname, pre_fire_hook)
+    position: int | None = context.publish(topic, msg, modname, pre_fire_hook, confirm)
+    return position
+
+
+def publish_many(messages: Iterable[Mapping[str, Any]], modname: str | None = None, **config: Any) -> Iterator[int]:
+    """Send messages ahead of their confirms, up to ``publish_window`` of them; the order is kept.
+
+    Args:
+        messages: For each message a dict with arguments of `publish`.
+        modname: The application, where a message does not name one; the caller's top-level module by default.
+        config: Settings for the context, where one has to be opened.
+
+    Returns:
+        A generator of their positions, in order; it sends as it is read.
+
+    Raises:
+        NotConfirmed: There is no confirm within ``timeout``; its ``unconfirmed`` has all that have none.
+        RejectedByRelay: The relay has rejected a message; the same.
+    """
+    context = getattr(__local, "__context", None)
+    if context is None:
+        context = _open(config, add=True)
+    positions: Iterator[int] = context.publish_many(messages, modname)
+    return positions
+
+
+def republish(envelope: Mapping[str, Any], **config: Any) -> int:
+    """Send an envelope that was not confirmed once more, exactly as it is; what is stored already is not doubled.
+
+    Args:
+        envelope: Such as that of a `fedmsg.exceptions.NotConfirmed`.
+        config: Settings for the context, where one has to be opened.
+
+    Returns:
+        Its position in the stream of the relay.
+
+    Raises:
+        NotConfirmed: No relay has confirmed it within ``timeout``.
+        RejectedByRelay: The relay has rejected it.
+    """
+    context = getattr(__local, "__context", None)
+    if context is None:
+        context = _open(config, add=True)
+    position: int = context.republish(envelope)
+    return position
 
 
 def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Iterator[Received]:

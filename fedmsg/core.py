@@ -6,10 +6,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from fedmsg import crypto, utils
+from fedmsg import _confirmed, crypto, utils
 from fedmsg.exceptions import ValidationError
 from fedmsg.replay import gaps
 from fedmsg.session import BaseContext, Hook, Session
@@ -75,8 +75,9 @@ class FedMsgContext(BaseContext):
         msg: object = None,
         modname: str | None = None,
         pre_fire_hook: Hook | None = None,
+        confirm: bool | None = None,
         **_config: Any,
-    ) -> None:
+    ) -> int | None:
         """Send a message; the arguments are not changed.
 
         Args:
@@ -84,9 +85,15 @@ class FedMsgContext(BaseContext):
             msg: The content: usually a dict, anything that becomes JSON.
             modname: The application; the caller's top-level module by default.
             pre_fire_hook: Called with the finished envelope just before it is sent.
+            confirm: Whether to wait until a relay has it on disk; by default as ``publish_confirm`` says.
+
+        Returns:
+            Its position in the stream of the relay, when it was confirmed.
 
         Raises:
             NotListening: Publishing through a relay, and none listened within ``timeout``.
+            NotConfirmed: No relay has confirmed it within ``timeout``; see `republish`.
+            RejectedByRelay: The relay has rejected it. A MessageError.
             MessageError: A receiver would have to reject the message. A ValueError.
             TypeError: ``msg`` holds something that can't become JSON.
             ConfigError: This context has no address to publish at.
@@ -94,17 +101,55 @@ class FedMsgContext(BaseContext):
         session = self._session
         if session.generation != contexts.generation:
             session.follow_fork()
-        publisher = session.publisher
+        modname = modname or utils.guess_calling_module() or "fedmsg"
+        if session.confirms(confirm):
+            return _confirmed.publish(session, topic, msg, modname, pre_fire_hook)
+        publisher = session.publisher or session.plain_publisher()
         if publisher is None:
             raise session.why_silent()
-        modname = modname or utils.guess_calling_module() or "fedmsg"
         if session.writer is not None:
             session.publish_stored(topic, msg, modname, pre_fire_hook)
-            return
+            return None
         number = session.number + 1
         frame, body = session.frames(number, topic, msg, modname, pre_fire_hook)
         publisher.send(frame, body)
         session.number = number
+        return None
+
+    def publish_many(self, messages: Iterable[Mapping[str, Any]], modname: str | None = None) -> Iterator[int]:
+        """Send messages ahead of their confirms, up to ``publish_window``; the order is kept.
+
+        Args:
+            messages: For each message a dict with arguments of `publish`: ``topic``, ``msg``, ``modname``,
+                ``pre_fire_hook``.
+            modname: The application, where a message does not name one; the caller's top-level module by default.
+
+        Returns:
+            A generator of their positions, in order; it sends as it is read.
+
+        Raises:
+            NotConfirmed: There is no confirm within ``timeout``. Its ``unconfirmed`` has the envelopes of all
+                that have none, for `republish`.
+            RejectedByRelay: The relay has rejected a message; the same. A MessageError.
+            MessageError: A receiver would have to reject a message. A ValueError.
+        """
+        self._session.follow_fork()
+        modname = modname or utils.guess_calling_module() or "fedmsg"
+        return _confirmed.publish_many(self._session, messages, modname)
+
+    def republish(self, envelope: Mapping[str, Any]) -> int:
+        """Send an envelope that was not confirmed once more, exactly as it is; what is stored already is not doubled.
+
+        Returns:
+            Its position in the stream of the relay.
+
+        Raises:
+            NotConfirmed: No relay has confirmed it within ``timeout``.
+            RejectedByRelay: The relay has rejected it. A MessageError.
+            MessageError: It is no envelope. A ValueError.
+        """
+        self._session.follow_fork()
+        return _confirmed.republish(self._session, envelope)
 
     def send_message(self, topic: str | None = None, msg: object = None, modname: str | None = None) -> None:
         """Publish a message; the old name of `publish`."""

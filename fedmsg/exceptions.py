@@ -12,11 +12,14 @@
     ├── RefusedAtStart        (IOError)      7   a key, certificate or CA is missing
     │   └── MissingKey        (KeyError)         no key is configured for a name
     ├── MessageError          (ValueError)  70   a message that must not go over the wire
-    │   └── ValidationError   (IOError)          a received message that failed validation
+    │   ├── ValidationError   (IOError)          a received message that failed validation
+    │   └── RejectedByRelay                  1   the relay does not take the message
     ├── QueryError            (ValueError)  70   a query for stored messages that has no answer
+    │   └── PositionGone      (LookupError)  1   the stream has no such position or msg_id
     ├── GpgBinaryError                      70   GnuPG failed
     └── TransportError        (IOError)      3
         ├── NotListening                     3   no relay or store accepted it in time
+        ├── NotConfirmed                 3, 4   no relay has confirmed the message in time; 4 when it was sent
         ├── StoreError                       3   the message store could not be used
         ├── PossiblyLost                     4   sent, then the connection broke
         ├── AddressInUse                     6   no configured address could be bound
@@ -43,10 +46,13 @@ __all__ = [
     "MissingExtra",
     "MissingKey",
     "MissingReplayEndpoint",
+    "NotConfirmed",
     "NotListening",
+    "PositionGone",
     "PossiblyLost",
     "QueryError",
     "RefusedAtStart",
+    "RejectedByRelay",
     "StoreError",
     "TransportError",
     "UsageError",
@@ -134,8 +140,34 @@ class ValidationError(MessageError, IOError):
         self.msg = msg
 
 
+class RejectedByRelay(MessageError):
+    """The relay has rejected a message that was to be confirmed; sending it again would not help.
+
+    Args:
+        reason: Its reason.
+        envelope: The envelope, available as ``.envelope``.
+        kind: A short word for the reason.
+
+    Attributes:
+        unconfirmed: The envelopes that `fedmsg.publish_many` had no confirm for, this one first.
+    """
+
+    exit_status = 1
+
+    def __init__(self, reason: str, envelope: Mapping[str, Any], kind: str = "rejected") -> None:
+        super().__init__(f"rejected by the relay: {reason}", kind)
+        self.envelope = envelope
+        self.unconfirmed: list[Mapping[str, Any]] = [envelope]
+
+
 class QueryError(FedmsgError, ValueError):
     """A query for stored messages is malformed, asks for too many, or finds none."""
+
+
+class PositionGone(QueryError, LookupError):
+    """The stream has no such position, or no message with such a ``msg_id``."""
+
+    exit_status = 1
 
 
 class GpgBinaryError(FedmsgError):
@@ -150,6 +182,26 @@ class TransportError(FedmsgError, IOError):
 
 class NotListening(TransportError):
     """No relay accepted the message within ``timeout``, so nothing was sent."""
+
+
+class NotConfirmed(TransportError):
+    """No relay has confirmed a message within ``timeout``; `fedmsg.republish` sends it again without doubling it.
+
+    Args:
+        reason: Where it was sent, and for how long a confirm was waited for.
+        envelope: The envelope, available as ``.envelope``.
+        sent: Whether the message was handed over to a relay, which may have stored it; available as ``.sent``.
+
+    Attributes:
+        unconfirmed: The envelopes that `fedmsg.publish_many` had no confirm for, this one first.
+    """
+
+    def __init__(self, reason: str, envelope: Mapping[str, Any], sent: bool) -> None:
+        super().__init__(reason)
+        self.envelope = envelope
+        self.sent = sent
+        self.unconfirmed: list[Mapping[str, Any]] = [envelope]
+        self.exit_status = 4 if sent else 3
 
 
 class StoreError(TransportError):

@@ -13,12 +13,13 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmsg import _wire, crypto, encoding, utils
 from fedmsg._util.ratelimit import RejectionLog
@@ -29,6 +30,9 @@ from fedmsg.transport.zmq import addresses, contexts, curve, publisher
 from fedmsg.transport.zmq.sink import RELAY, open_sink
 from fedmsg.transport.zmq.sockets import Context, Socket
 from fedmsg.transport.zmq.source import Source
+
+if TYPE_CHECKING:
+    from fedmsg.stream.publishing import ConfirmedSink
 
 __all__ = ["BaseContext", "Hook", "Session"]
 
@@ -46,6 +50,7 @@ class Session:
     Attributes:
         number: How many messages it has sent.
         generation: The ``contexts.generation`` that it was opened under.
+        confirmed: What it publishes confirmed messages through; opened by the first of them.
         writer: What stores its messages; None where they are not stored.
         signer: What signs them; None where they are not signed.
         closed: Whether it is closed, or not open yet.
@@ -62,6 +67,9 @@ class Session:
         self.config = self._resolve(config)
         self.number = 0
         self.publisher: publisher.Publisher | None = None
+        self.confirmed: ConfirmedSink | None = None
+        # Threads of asyncio may be at it at once; re-entrant for signal handlers.
+        self._opening = threading.RLock()
         self.writer: writer.Writer | None = None
         self.signer: crypto.Signer | None = None
         self.closed = True
@@ -108,7 +116,8 @@ class Session:
         self.generation = contexts.generation
         self.context = contexts.acquire(settings.get(self.config, "io_threads"))
         try:
-            self.publisher = open_sink(self.config)
+            # What is confirmed goes to a relay, and needs no address of its own.
+            self.publisher = None if self.confirms() else open_sink(self.config)
             self.writer = self._open_writer()
         except BaseException:
             self._close_publisher()
@@ -120,15 +129,16 @@ class Session:
             sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
 
     def _open_writer(self) -> writer.Writer | None:
-        if self.publisher is None or not settings.get(self.config, "persistent_store"):
+        if (self.publisher is None and not self.confirms()) or not settings.get(self.config, "persistent_store"):
             return None
         return writer.open_writer(self.config, signed=self.signer is not None)
 
-    def _open_signer(self) -> crypto.Signer | None:
+    def _open_signer(self, *, confirmed: bool = False) -> crypto.Signer | None:
         config = self.config
         if config.get("mute") or not settings.get(config, "sign_messages"):
             return None
-        if not config.get("active") and not config["endpoints"].get(config["name"]):
+        goes_to_relay = confirmed or self.confirms() or config.get("active")
+        if not goes_to_relay and not config["endpoints"].get(config["name"]):
             return None  # nothing will be sent
         return crypto.Signer.for_publisher(config, self.hostname)
 
@@ -147,6 +157,9 @@ class Session:
         contexts.release(self.generation)
 
     def _close_publisher(self) -> None:
+        if self.confirmed is not None:
+            confirmed, self.confirmed = self.confirmed, None
+            utils.load_class("fedmsg.stream.publishing:close")(confirmed)
         if self.publisher is not None:
             publisher.close(self.publisher)
             self._lost = self.publisher.lost
@@ -170,9 +183,39 @@ class Session:
     def follow_fork(self) -> None:
         """Open sockets of its own in a child of ``fork``, instead of using those of the parent."""
         if self.generation != contexts.generation and not self.closed:
+            self.confirmed = None
+            self._opening = threading.RLock()
             self._open_sockets()
 
     # ---------------------------------------------------------------- publishing
+
+    def confirms(self, confirm: bool | None = None) -> bool:
+        """Return whether a message is to be confirmed: ``publish_confirm``, where the call leaves it open."""
+        return bool(settings.get(self.config, "publish_confirm")) if confirm is None else confirm
+
+    def plain_publisher(self) -> publisher.Publisher | None:
+        """Return what messages are published through that are not confirmed."""
+        if self.publisher is None and not self.closed and self.confirms():
+            self.publisher = open_sink(self.config)
+        return self.publisher
+
+    def confirmed_sink(self) -> ConfirmedSink:
+        """Return what confirmed messages are published through; the first call opens it.
+
+        Raises:
+            MissingEndpoint: No address is configured for the relay. A KeyError.
+            ConfigError: The context is closed or mute, or something is no address.
+            RefusedAtStart: Signing is on and can't be done, or a key for CURVE can't be read.
+        """
+        if self.closed or self.config.get("mute") or not settings.get(self.config, "zmq_enabled"):
+            raise self.why_silent()
+        with self._opening:
+            if self.confirmed is None:
+                if self.signer is None:
+                    self.signer = self._open_signer(confirmed=True)
+                # Here: few programs need it.
+                self.confirmed = utils.load_class("fedmsg.stream.publishing:open_confirmed")(self.config)
+            return self.confirmed
 
     def frames(
         self, number: int, topic: str | None, msg: object, modname: str, pre_fire_hook: Hook | None
@@ -256,9 +299,23 @@ class Session:
             envelope = self.signer.sign(envelope)
         return envelope
 
-    def publish_stored(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
-        """Number a message, store it, and send it when it is stored."""
-        assert self.publisher is not None
+    def publish_stored(
+        self,
+        topic: str | None,
+        msg: object,
+        modname: str,
+        hook: Hook | None,
+        deliver: Callable[[bytes, bytes], object] | None = None,
+    ) -> None:
+        """Number a message, store it, and send it when it is stored.
+
+        Args:
+            topic: What happened.
+            msg: The content.
+            modname: The application.
+            hook: Called with the finished envelope.
+            deliver: Sends the two frames; by default to all who subscribe to the publisher.
+        """
         assert self.writer is not None
         publisher_, body = self.publisher, b""
         name, frame = self.topic_and_frame(modname, topic)
@@ -274,14 +331,20 @@ class Session:
 
         def send() -> None:
             self.number += 1
+            if deliver is not None:
+                deliver(frame, body)
+                return
+            assert publisher_ is not None
             try:
                 publisher_.send(frame, body)
             except NotListening as error:
                 # It has its number, so that a later subscriber finds it missing and asks for it.
                 self.log.warning("%s; but it is stored, and can be asked for", error)
 
-        # Without a subscriber nothing is to be stored either.
-        publisher_.wait(frame)
+        if deliver is None:
+            # Without a subscriber nothing is to be stored either.
+            assert publisher_ is not None
+            publisher_.wait(frame)
         self.writer.publish(envelope, finish, send)
 
     def why_silent(self) -> Exception:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -40,6 +41,10 @@ def _version(program: Path) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", program.parts[-3])]
 
 
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 class Cluster:
     """A server with its data in a temporary folder, on a free port of the loopback interface.
 
@@ -54,6 +59,7 @@ class Cluster:
         self._user = self._other_user() if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="fedmsg-postgresql-"))
         self._server: subprocess.Popen[bytes] | None = None
+        self._options: list[str] = []
         try:
             if self._user is not None:
                 os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
@@ -95,14 +101,33 @@ class Cluster:
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
         if not durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-        options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        self._options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         # Somebody may take the port between our looking for it and the server's taking it.
         for _ in range(3):
             self.port = free_port()
-            self._server = self._popen("postgres", "-D", str(self._folder / "data"), "-p", str(self.port), *options)
-            if self._answers(self._server):
+            if self._try():
                 return
         raise RuntimeError(f"postgres does not start: {self._log()}")
+
+    def _try(self) -> bool:
+        data = str(self._folder / "data")
+        self._server = self._popen("postgres", "-D", data, "-p", str(self.port), *self._options)
+        return self._answers(self._server)
+
+    def kill(self) -> None:
+        """Kill the server and all that it has started, as a fault of the machine would."""
+        assert self._server is not None
+        processes = [self._server.pid, *_children(self._server.pid)]
+        for process in processes:
+            # One of them may have ended by itself.
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self._server.wait()
+
+    def start_again(self) -> None:
+        """Start the server that was killed, at the same port."""
+        # What the dead one had may still be in use for a moment.
+        wait_until(self._try, what="PostgreSQL starts again")
 
     def _answers(self, server: subprocess.Popen[bytes]) -> bool:
         def answers() -> bool:
@@ -114,6 +139,13 @@ class Cluster:
 
         wait_until(lambda: server.poll() is not None or answers(), what="PostgreSQL answers")
         return server.poll() is None
+
+    def limit_files(self, process: int, size: int | None) -> None:
+        """Limit the size of files that a process of the server writes, as a full disk would; None for no limit."""
+        limit = "unlimited" if size is None else str(size)
+        arguments = ["prlimit", "--pid", str(process), f"--fsize={limit}:unlimited"]
+        user = self._user and self._user.pw_uid
+        subprocess.run(arguments, check=True, user=user, group=self._user and self._user.pw_gid, cwd="/")
 
     def url(self, database: str, *, driver: str = "postgresql+psycopg") -> str:
         """Return the URL of a database."""

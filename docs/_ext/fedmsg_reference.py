@@ -58,6 +58,7 @@ SECTIONS = {
     "meta": "Messages in words",
     "irc": "The IRC bot",
     "replay": "Keeping messages for replay",
+    "stream": "The stream of a relay",
     "logging": "Logging",
     "stomp": "A STOMP broker instead of ZeroMQ",
     "hub": "The hub and its consumers",

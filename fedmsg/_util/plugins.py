@@ -46,6 +46,7 @@ _TABLE = {
     "daemon": _Lazy("fedmsg.commands._daemon", "running as a daemon", "daemon"),
     "sqla": _Lazy("fedmsg.encoding.sqla", "sending SQLAlchemy models", "sql"),
     "store": _Lazy("fedmsg.replay.sqlstore", "keeping messages in a database", "sql"),
+    "stream": _Lazy("fedmsg.stream.log", "the stream of a relay", "sql"),
     "x509": _Lazy("fedmsg.crypto._cryptography", "signing and checking with certificates", "crypto"),
     "gnupg": _Lazy("fedmsg.crypto._gnupg", "signing and checking with GnuPG", "crypto"),
     "fetch": _Lazy("fedmsg._util.http", "certificates at an https address", "crypto"),

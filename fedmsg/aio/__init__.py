@@ -19,16 +19,18 @@ import asyncio
 import os
 import threading
 from asyncio import get_running_loop
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from fedmsg import config as configuration
 from fedmsg import utils
+from fedmsg.aio._confirming import Messages
 from fedmsg.aio._context import FedMsgContext, like_a_coroutine_function
 from fedmsg.session import Hook
 from fedmsg.transport.zmq.source import Received
 
-__all__ = ["FedMsgContext", "destroy", "init", "publish", "tail_messages"]
+__all__ = ["FedMsgContext", "destroy", "init", "publish", "publish_many", "republish", "tail_messages"]
 
 # In a child: what the loop in which its parent has forked was initialised with.
 _inherited: dict[str, Any] = {}
@@ -61,8 +63,9 @@ def publish(
     msg: object = None,
     modname: str | None = None,
     pre_fire_hook: Hook | None = None,
+    confirm: bool | None = None,
     **config: Any,
-) -> Coroutine[Any, Any, None]:
+) -> Coroutine[Any, Any, int | None]:
     """Send a message, through a context that is opened when there is none yet.
 
     Cancelled while it waits for a subscriber, it sends nothing.
@@ -73,27 +76,79 @@ def publish(
         modname: The application; the top-level module that makes the call by default.
         pre_fire_hook: A plain function, called in the loop with the finished envelope just
             before it is sent.
+        confirm: Whether to wait until a relay has it on disk; by default as ``publish_confirm`` says.
         config: Settings for the context, where one has to be opened.
+
+    Returns:
+        Its position in the stream of the relay, when it was confirmed.
 
     Raises:
         NotListening: Publishing through a relay, and none listened within ``timeout``.
+        NotConfirmed: No relay has confirmed it within ``timeout``; see `republish`.
+        RejectedByRelay: The relay has rejected it.
         MessageError: The message is not fit for the wire.
     """
     # The caller can be found now, and not when a loop runs what is returned.
     modname = modname or utils.guess_calling_module() or "fedmsg"
     context = _current()
     if context is not None and context.is_open:
-        return context._publish(topic, msg, modname, pre_fire_hook)
-    return _publish_first(context or _make(config), topic, msg, modname, pre_fire_hook)
+        return context._publish(topic, msg, modname, pre_fire_hook, confirm)
+    return _publish_first(context or _make(config), (topic, msg, modname, pre_fire_hook, confirm))
 
 
-async def _publish_first(fresh: FedMsgContext, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
+async def _publish_first(
+    fresh: FedMsgContext, message: tuple[str | None, object, str, Hook | None, bool | None]
+) -> int | None:
+    return await (await _opened(fresh))._publish(*message)
+
+
+async def _opened(fresh: FedMsgContext) -> FedMsgContext:
+    """Open the context of the running loop, which is this one where it has none yet."""
     context = _current()
     if context is None:
         context = fresh
         _keep(context)
     await _open(context)
-    await context._publish(topic, msg, modname, hook)
+    return context
+
+
+async def publish_many(messages: Messages, modname: str | None = None, **config: Any) -> AsyncGenerator[int, None]:
+    """Send messages ahead of their confirms, up to ``publish_window`` of them; the order is kept.
+
+    Args:
+        messages: An iterable, asynchronous or not: for each message a dict with arguments of `publish`.
+        modname: The application, where a message does not name one.
+        config: Settings for the context, where one has to be opened.
+
+    Yields:
+        Their positions, in order.
+
+    Raises:
+        NotConfirmed: There is no confirm within ``timeout``; its ``unconfirmed`` has all that have none.
+        RejectedByRelay: The relay has rejected a message; the same.
+    """
+    context = await _opened(_current() or _make(config))
+    async with aclosing(context.publish_many(messages, modname)) as positions:
+        async for position in positions:
+            yield position
+
+
+async def republish(envelope: Mapping[str, Any], **config: Any) -> int:
+    """Send an envelope that was not confirmed once more, exactly as it is; what is stored already is not doubled.
+
+    Args:
+        envelope: Such as that of a `fedmsg.exceptions.NotConfirmed`.
+        config: Settings for the context, where one has to be opened.
+
+    Returns:
+        Its position in the stream of the relay.
+
+    Raises:
+        NotConfirmed: No relay has confirmed it within ``timeout``.
+        RejectedByRelay: The relay has rejected it.
+    """
+    context = await _opened(_current() or _make(config))
+    return await context.republish(envelope)
 
 
 def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> AsyncGenerator[Received, None]:

@@ -8,12 +8,13 @@ import inspect
 import time
 import warnings
 from asyncio import get_running_loop
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fedmsg import crypto, utils
+from fedmsg import _confirmed, crypto, utils
+from fedmsg.aio._confirming import Messages, publish_frames, publish_many
 from fedmsg.aio._listening import Checking, fill_gaps, tail
 from fedmsg.aio._threads import Waiter, Work, call_in_loop, in_thread
 from fedmsg.config import settings
@@ -22,6 +23,9 @@ from fedmsg.session import BaseContext, Hook, Session
 from fedmsg.transport.zmq import contexts, sockets
 from fedmsg.transport.zmq.publisher import Hindrance, Publisher
 from fedmsg.transport.zmq.source import Received
+
+if TYPE_CHECKING:
+    from fedmsg.stream.publishing import ConfirmedSink
 
 __all__ = ["FedMsgContext", "like_a_coroutine_function"]
 
@@ -215,11 +219,12 @@ class FedMsgContext(BaseContext):
         msg: object = None,
         modname: str | None = None,
         pre_fire_hook: Hook | None = None,
+        confirm: bool | None = None,
         **_config: Any,
-    ) -> Coroutine[Any, Any, None]:
+    ) -> Coroutine[Any, Any, int | None]:
         """Send a message; the arguments are not changed.
 
-        Cancelled while it waits for a subscriber, it sends nothing.
+        Cancelled while it waits for a subscriber, it sends nothing; while it waits for a confirm, it may have sent it.
 
         Args:
             topic: What happened; the rest of the full topic is added.
@@ -227,17 +232,32 @@ class FedMsgContext(BaseContext):
             modname: The application; the top-level module that makes the call by default.
             pre_fire_hook: A plain function, called in the loop with the finished envelope
                 just before it is sent.
+            confirm: Whether to wait until a relay has it on disk; by default as ``publish_confirm`` says.
+
+        Returns:
+            Its position in the stream of the relay, when it was confirmed.
 
         Raises:
             NotListening: Publishing through a relay, and none listened within ``timeout``.
+            NotConfirmed: No relay has confirmed it within ``timeout``; see `republish`.
+            RejectedByRelay: The relay has rejected it. A MessageError.
             MessageError: A receiver would have to reject the message. A ValueError.
             TypeError: ``msg`` holds something that can't become JSON.
             ConfigError: This context has no address to publish at.
         """
         # Now, for the coroutine may be run by a loop whose call stack knows nothing of the caller.
-        return self._publish(topic, msg, modname or utils.guess_calling_module() or "fedmsg", pre_fire_hook)
+        modname = modname or utils.guess_calling_module() or "fedmsg"
+        return self._publish(topic, msg, modname, pre_fire_hook, confirm)
 
-    async def _publish(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
+    async def _publish(
+        self, topic: str | None, msg: object, modname: str, hook: Hook | None, confirm: bool | None = None
+    ) -> int | None:
+        if self._session.confirms(confirm):
+            return await self._publish_confirmed(topic, msg, modname, hook)
+        await self._publish_plain(topic, msg, modname, hook)
+        return None
+
+    async def _publish_plain(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> None:
         loop, session = get_running_loop(), self._session
         now = time.monotonic()
         if self._busy_since is None:
@@ -250,7 +270,7 @@ class FedMsgContext(BaseContext):
             await self.open()
         if session.generation != contexts.generation:
             session.follow_fork()
-        publisher = session.publisher
+        publisher = session.publisher or session.plain_publisher()
         if publisher is None:
             raise session.why_silent()
         if hook is not None and inspect.iscoroutinefunction(hook):
@@ -272,6 +292,99 @@ class FedMsgContext(BaseContext):
 
     def _rest(self) -> None:
         self._busy_since = None
+
+    # ---------------------------------------------------------------- publishing with a confirm
+
+    def publish_many(self, messages: Messages, modname: str | None = None) -> AsyncGenerator[int, None]:
+        """Send messages ahead of their confirms, up to ``publish_window``; the order is kept.
+
+        Args:
+            messages: An iterable, asynchronous or not: for each message a dict with arguments of `publish`.
+            modname: The application, where a message does not name one; the caller's top-level module by default.
+
+        Returns:
+            An asynchronous generator of their positions, in order; it sends as it is read.
+
+        Raises:
+            NotConfirmed: There is no confirm within ``timeout``; its ``unconfirmed`` has all that have none.
+            RejectedByRelay: The relay has rejected a message; the same. A MessageError.
+            MessageError: A receiver would have to reject a message. A ValueError.
+        """
+        return self._publish_many(messages, modname or utils.guess_calling_module() or "fedmsg")
+
+    async def _publish_many(self, messages: Messages, modname: str) -> AsyncGenerator[int, None]:
+        sink = await self._confirmed_sink()
+        async with aclosing(publish_many(self._session, sink, self._frames, messages, modname)) as positions:
+            async for position in positions:
+                yield position
+
+    async def republish(self, envelope: Mapping[str, Any]) -> int:
+        """Send an envelope that was not confirmed once more, exactly as it is; what is stored already is not doubled.
+
+        Returns:
+            Its position in the stream of the relay.
+
+        Raises:
+            NotConfirmed: No relay has confirmed it within ``timeout``.
+            RejectedByRelay: The relay has rejected it. A MessageError.
+            MessageError: It is no envelope. A ValueError.
+        """
+        sink = await self._confirmed_sink()
+        frames = _confirmed.envelope_frames(self._session, envelope)
+        return await publish_frames(self._session, sink, frames, again=True)
+
+    async def _publish_confirmed(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> int:
+        session = self._session
+        if session.writer is not None:
+            await self._confirmed_sink()
+            found: list[int] = []
+            async with self._turn.taken():
+                self._raise_if_closed()
+                work = partial(_confirmed.publish, session, topic, msg, modname, self._in_loop(hook))
+                await self._finish(lambda: found.append(work()))
+            return found[0]
+        ready = session.confirmed is not None and self.is_open and session.generation == contexts.generation
+        if not ready or self._turn.waiting:
+            await self._confirmed_sink()
+        frames = await self._frames(topic, msg, modname, hook)
+        sink = session.confirmed
+        if sink is None:
+            raise session.why_silent()
+        return await publish_frames(session, sink, frames)
+
+    async def _frames(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> tuple[bytes, bytes]:
+        """Make the frames of a message, in the order of the calls; its number is taken even without a confirm."""
+        session = self._session
+        if hook is not None and inspect.iscoroutinefunction(hook):
+            raise UsageError("pre_fire_hook is a coroutine function; it has to be a plain one")
+        if not self._slow and not self._turn.waiting:
+            session.number += 1
+            return session.frames(session.number, topic, msg, modname, hook)
+        async with self._turn.taken():
+            self._raise_if_closed()
+            session.number += 1
+            work = partial(session.frames, session.number, topic, msg, modname, self._in_loop(hook))
+            return await in_thread(work, daemon=True) if self._slow else work()
+
+    def _in_loop(self, hook: Hook | None) -> Hook | None:
+        """Return a hook that a thread may call; that of the application is called in the loop."""
+        assert self._loop is not None
+        return None if hook is None or not self._slow else partial(call_in_loop, self._loop, hook)
+
+    async def _confirmed_sink(self) -> ConfirmedSink:
+        if not self.is_open or self._loop is not get_running_loop():
+            await self.open()
+        session = self._session
+        if session.generation != contexts.generation:
+            session.follow_fork()
+        if session.confirmed is None or self._turn.waiting:
+            async with self._turn.taken():
+                self._raise_if_closed()
+                if session.confirmed is None:
+                    await in_thread(session.confirmed_sink)
+        sink = session.confirmed
+        assert sink is not None
+        return sink
 
     async def _publish_in_turn(
         self, publisher: Publisher, start: float, message: tuple[str | None, object, str, Hook | None]
@@ -338,7 +451,7 @@ class FedMsgContext(BaseContext):
     @like_a_coroutine_function
     def send_message(
         self, topic: str | None = None, msg: object = None, modname: str | None = None
-    ) -> Coroutine[Any, Any, None]:
+    ) -> Coroutine[Any, Any, int | None]:
         """Publish a message; the old name of `publish`."""
         warnings.warn(".send_message is deprecated. Use .publish", DeprecationWarning, stacklevel=2)
         return self.publish(topic, msg, modname)

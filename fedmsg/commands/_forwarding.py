@@ -47,14 +47,26 @@ class ForwardingCommand(BaseCommand):
             RefusedAtStart: Messages are to be checked or signed, and can't be.
             WorkLeft: Time was up before everything was passed on.
         """
+        with StopSignals() as stop, self.prepared(stop) as may_start:
+            if may_start:
+                self._forward(stop)
+
+    def _forward(self, stop: StopSignals) -> None:
         forwarder = self.forwarder()
-        with StopSignals() as stop, forwarder, self._reporting(forwarder):
+        with forwarder, self._reporting(forwarder):
             self.log.info("%s", self.describe(forwarder))
             systemd.notify("READY=1")
             systemd.wait_and_watch(stop.wait, lambda: forwarder.running, lambda: self._is_well(forwarder))
             systemd.notify("STOPPING=1")
             outcome = forwarder.stop()
         self._report(outcome)
+
+    def prepared(self, stop: StopSignals) -> contextlib.AbstractContextManager[bool]:  # noqa: ARG002 for a subclass
+        """Return what has to be open for as long as messages are forwarded.
+
+        Its value is whether the command may start: not when the stop has come before.
+        """
+        return contextlib.nullcontext(True)
 
     def _is_well(self, forwarder: Forwarder) -> bool:
         """Ask the loop itself: a thread may live and yet pass nothing on."""
@@ -106,6 +118,8 @@ class ForwardingCommand(BaseCommand):
         reasons = []
         if outcome.still_arriving:
             reasons.append(f"messages were still coming in, {outcome.drained} since the signal")
+        if outcome.unkept:
+            reasons.append(f"{outcome.unkept} messages could not be stored")
         if outcome.behind:
             reasons.append(f"{outcome.behind} subscribers had not taken everything")
         raise WorkLeft(f"stopped after {outcome.passed_on} messages with work left: {'; '.join(reasons)}")

@@ -27,7 +27,10 @@ class AnnounceCommand(BaseCommand):
     name = "fedmsg-announce"
     needs_zmq = True
     unused_flags = frozenset({"post_init_sleep"})
-    extra_args: ClassVar[list[Declaration]] = [flag("--link", metavar="URL", help="Where there is more to read.")]
+    extra_args: ClassVar[list[Declaration]] = [
+        flag("--link", metavar="URL", help="Where there is more to read."),
+        _relayed.CONFIRM,
+    ]
 
     def run(self) -> None:
         """Publish what is read from standard input.
@@ -35,6 +38,8 @@ class AnnounceCommand(BaseCommand):
         Raises:
             UsageError: It can't be read, or is not fit to be sent.
             NotListening: There is no relay.
+            NotConfirmed: With --confirm: it was not confirmed in time.
+            RejectedByRelay: With --confirm: the relay has rejected it.
             PossiblyLost: The connection to it broke.
             WorkLeft: A signal came before it was sent.
         """

@@ -19,7 +19,8 @@ class LoggerCommand(BaseCommand):
     """Publish a message, or every line of standard input as a message of its own.
 
     Messages are passed on by fedmsg-relay; when none runs where it is configured, that
-    is an error (status 3) and nothing is sent.
+    is an error (status 3) and nothing is sent. With --confirm it ends when a relay that has a
+    store has confirmed that everything is on disk.
 
     Some examples::
 
@@ -48,6 +49,7 @@ class LoggerCommand(BaseCommand):
             default="shell",
             help="Which certificate to sign with: that of PREFIX.<this host>; default: %(default)s.",
         ),
+        _relayed.CONFIRM,
     ]
 
     def run(self) -> None:
@@ -56,6 +58,8 @@ class LoggerCommand(BaseCommand):
         Raises:
             UsageError: The input can't be read, is not JSON, or is not fit to be sent.
             NotListening: There is no relay.
+            NotConfirmed: With --confirm: a message was not confirmed in time.
+            RejectedByRelay: With --confirm: the relay has rejected one.
             PossiblyLost: The connection to it broke.
             WorkLeft: A signal came before a message was sent.
         """
@@ -76,7 +80,7 @@ class LoggerCommand(BaseCommand):
                     publish(msg, where)
                     sent += 1
             except FedmsgError as error:
-                if sent:
+                if sent and not config["publish_confirm"]:
                     error.args = (f"{error}; {sent} were handed over before it",)
                 raise
 

@@ -3,17 +3,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from fedmsg import utils
+from fedmsg._util.signals import StopSignals
 from fedmsg.commands import Declaration, _relay_checks
 from fedmsg.commands._forwarding import ForwardingCommand
 from fedmsg.commands._options import flag
 from fedmsg.config import settings
+from fedmsg.exceptions import ConfigError
 from fedmsg.transport.zmq.forwarder import Check, Forwarder
 
 __all__ = ["RelayCommand", "SigningRelayCommand", "relay", "signing_relay"]
+
+
+# The flags of what a relay keeps; their values stand in place of those of the configuration.
+_STREAM_FLAGS: list[Declaration] = [
+    flag("--store", dest="relay_store", metavar="URL", help="Keep what is passed on, as a stream, in this database."),
+    flag(
+        "--confirmed",
+        dest="relay_confirmed",
+        metavar="ADDRESS",
+        help="Where to take messages that are confirmed once they are stored.",
+    ),
+    flag("--stream", dest="relay_stream", metavar="ADDRESS", help="Where to hand out the stream."),
+]
 
 
 class _Shipped:
@@ -29,8 +46,9 @@ class _Shipped:
 class RelayCommand(ForwardingCommand):
     """Pass on what is published at relay_inbound to all that subscribe at endpoints["relay_outbound"].
 
-    Messages are forwarded unread and unchanged. The command runs in the foreground until it is
-    stopped; then it passes on what it has received, and ends.
+    Messages are forwarded unread and unchanged. With a store each of them is first stored, in the
+    stream, which subscribers can read from any position; publishers may wait until that is done. The
+    command runs in the foreground until it is stopped; then it passes on what it has received, and ends.
     """
 
     # A subclass may name a consumer of its own; then that gets the messages, and passes on what it likes.
@@ -45,7 +63,9 @@ class RelayCommand(ForwardingCommand):
             action="store_true",
             help="Reject and count what is malformed or not validly signed; costs most of the speed.",
         ),
+        *_STREAM_FLAGS,
     ]
+    _store: Any = None
 
     def run(self) -> None:
         """Relay until SIGTERM or SIGINT.
@@ -59,6 +79,8 @@ class RelayCommand(ForwardingCommand):
         if self._is_shipped():
             super().run()
             return
+        if self.config.get("relay_store"):
+            raise ConfigError("relay_store is set, and a relay with a consumer of its own stores nothing: remove one")
         run_consumer = utils.load_class("fedmsg.consumers.relay:run_consumer")
         run_consumer(self.config, self.relay_consumer, *self._addresses(), validate=self.config.get("relay_validate"))
 
@@ -80,11 +102,31 @@ class RelayCommand(ForwardingCommand):
             *self._addresses(),
             limit=settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
             check=self.check(),
+            keeper=None if self._store is None else self._store.keeper(self.check()),
         )
+
+    @contextlib.contextmanager
+    def prepared(self, stop: StopSignals) -> Iterator[bool]:
+        """Open the store, if there is one; wait while another relay has it."""
+        if not self.config.get("relay_store"):
+            yield True
+            return
+        # A relay without a store does not load what one consists of.
+        with utils.load_class("fedmsg.commands._storing:Store")(self.config) as self._store:
+            yield self._store.open(stop)
 
     def describe(self, forwarder: Forwarder) -> str:
         """Return between which addresses it stands."""
-        return f"relaying from {', '.join(forwarder.inbound)} to {forwarder.outbound}"
+        text = f"relaying from {', '.join(forwarder.inbound)} to {forwarder.outbound}"
+        return text if self._store is None else text + self._store.describe()
+
+    def more(self) -> dict[str, Any]:
+        """Return the figures of the stream."""
+        return {} if self._store is None else {"stream": self._store.statistics()}
+
+    def metrics(self) -> list[tuple[str, str, float, bool]]:
+        """Return the metrics of the stream."""
+        return [] if self._store is None else self._store.metrics()
 
 
 class SigningRelayCommand(RelayCommand):
@@ -106,6 +148,7 @@ class SigningRelayCommand(RelayCommand):
             action="store_true",
             help="Sign only what is validly signed by its publisher.",
         ),
+        *_STREAM_FLAGS,
     ]
 
     def check(self) -> Check:

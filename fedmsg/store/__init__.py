@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-__all__ = ["Finish", "MessageLog", "Position"]
+__all__ = ["Finish", "MessageLog", "Position", "PositionLog"]
 
 #: The place of a message in a log: 1, 2, 3 and so on, never assigned twice.
 Position = int
@@ -18,8 +18,26 @@ Position = int
 Finish = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
 
-class MessageLog(Protocol):
-    """A store of messages with positions."""
+class PositionLog(Protocol):
+    """A store with positions, whatever it stores: envelopes, or the frames of a stream."""
+
+    def last(self) -> Position:
+        """Return the newest position; 0 when nothing was stored yet.
+
+        Raises:
+            StoreError: The log could not be read.
+        """
+
+    def trim(self, until: Position) -> int:
+        """Remove the messages up to a position, included; their positions are not assigned again.
+
+        Raises:
+            StoreError: The log could not be written.
+        """
+
+
+class MessageLog(PositionLog, Protocol):
+    """A store of envelopes with positions."""
 
     def append(self, batch: Iterable[Mapping[str, Any]], finish: Finish | None = None) -> list[dict[str, Any]]:
         """Assign positions to messages and store them, all of them or none; return them when they are on disk.
@@ -39,18 +57,4 @@ class MessageLog(Protocol):
 
         Raises:
             StoreError: The log could not be read.
-        """
-
-    def last(self) -> Position:
-        """Return the newest position; 0 when nothing was stored yet.
-
-        Raises:
-            StoreError: The log could not be read.
-        """
-
-    def trim(self, until: Position) -> int:
-        """Remove the messages up to a position, included; their positions are not assigned again.
-
-        Raises:
-            StoreError: The log could not be written.
         """

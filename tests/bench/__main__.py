@@ -9,7 +9,22 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.bench import aio, gateway, hub, idle, meta, publish, relay, replay, signed, startup, stop, tail, trigger
+from tests.bench import (
+    aio,
+    gateway,
+    hub,
+    idle,
+    meta,
+    publish,
+    relay,
+    replay,
+    signed,
+    startup,
+    stop,
+    stream,
+    tail,
+    trigger,
+)
 from tests.bench.harness import REPOSITORY, Bench, BenchError
 from tests.bench.table import render
 
@@ -26,6 +41,7 @@ GROUPS = {
     "meta": meta.measure,
     "aio": aio.measure,
     "replay": replay.measure,
+    "stream": stream.measure,
     "trigger": trigger.measure,
 }
 

@@ -33,7 +33,9 @@ FLOORS = {
     "fedmsg.store": 40,
     "fedmsg.monitoring": 40,
     "fedmsg.replay": 41,
+    "fedmsg.stream": 41,
     "fedmsg.session": 45,  # what core and aio share
+    "fedmsg._confirmed": 46,
     "fedmsg.core": 50,
     "fedmsg.aio": 50,  # the asyncio twin of core
     "fedmsg.hub": 50,
@@ -73,6 +75,7 @@ WRAPPERS = {
         "fedmsg.encoding.sqla",
         "fedmsg.store.database",
         "fedmsg.replay.sqlstore",
+        "fedmsg.stream.tables",
         "fedmsg.datanommer.models",
     },
     "websockets": {"fedmsg.websocket.clients", "fedmsg.websocket.server"},

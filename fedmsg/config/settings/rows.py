@@ -154,7 +154,8 @@ class CryptoSettings(View):
     curve_key = setting(TEXT, None, "The file with this program's own CURVE key pair, NAME.key_secret.", "curve",
         in_conf=False)
     curve_servers = setting(MAPPING, {},
-        "The files with the CURVE public keys of servers, by their names in endpoints or relay_inbound.", "curve",
+        "The files with the CURVE public keys of servers, by their names in endpoints, relay_inbound, relay_confirmed "
+        "or relay_stream.", "curve",
         in_conf=False)
     curve_publishers = setting(TEXT, None,
         "The folder with the CURVE public keys of those who may publish through the relay.", "curve", in_conf=False)
@@ -205,6 +206,44 @@ class ReplaySettings(View):
         unit="messages", in_conf=False, low=1)
     replay_max_bytes = setting(INTEGER, 16 * 1024 * 1024, "How big the answer to one such question may be.", "replay",
         unit="bytes", in_conf=False, low=1, high=_BIGGEST)
+
+
+class StreamSettings(View):
+    """The stream that a relay with a store keeps: storing, confirms, reading."""
+
+    # fmt: off
+    relay_store = setting(TEXT, None,
+        "Where the relay keeps what it passes on, the stream: the URL of an SQLite or PostgreSQL database.", "stream",
+        # It may have a password in it.
+        in_conf=False, secret=True)
+    relay_confirmed = setting(LINES, "tcp://127.0.0.1:2004",
+        "Where relays with a store take messages that they confirm; publishers try them in this order.", "stream",
+        in_conf=False)
+    relay_stream = setting(LINES, "tcp://127.0.0.1:4002",
+        "Where relays with a store hand out their stream; subscribers try them in this order.", "stream",
+        in_conf=False)
+    relay_retention_age = setting(INTEGER, 604800, "How long the stream keeps a message; 0 sets no limit.", "stream",
+        unit="seconds", in_conf=False, high=_BIGGEST)
+    relay_retention_bytes = setting(INTEGER, 0,
+        "How big the topics and bodies in the stream may become; 0 sets no limit.", "stream", unit="bytes",
+        in_conf=False, high=_BIGGEST)
+    relay_retention_messages = setting(INTEGER, 0, "How many messages the stream keeps; 0 sets no limit.", "stream",
+        unit="messages", in_conf=False, high=_BIGGEST)
+    relay_upstream = setting(LINES, [],
+        "Where the relay hands on everything in its stream: the relay_confirmed of another relay.", "stream",
+        in_conf=False)
+    relay_durable_max = setting(INTEGER, 10000, "How many durable subscriptions a stream may have.", "stream",
+        unit="subscriptions", in_conf=False)
+    publish_confirm = setting(BOOLEAN, False,
+        "Whether a publisher waits until a relay has confirmed that a message is on disk.", "stream", in_conf=False)
+    publish_window = setting(INTEGER, 1000,
+        "How many messages a publisher of many sends ahead of their confirms.", "stream", unit="messages",
+        in_conf=False, low=1)
+    stream_credit = setting(INTEGER, 1000, "How many messages of the stream a subscriber is sent ahead.", "stream",
+        unit="messages", in_conf=False, low=1)
+    stream_credit_bytes = setting(INTEGER, 4 * 1024 * 1024,
+        "How many bytes of the stream a subscriber is sent ahead; one message always fits.", "stream", unit="bytes",
+        in_conf=False, low=1, high=_BIGGEST)
 
 
 _LOG_FORMAT = {"format": "[%(asctime)s][%(name)10s %(levelname)7s] %(message)s", "datefmt": "%Y-%m-%d %H:%M:%S"}
@@ -298,7 +337,9 @@ class HubSettings(View):
         in_conf=False, needed_later=True)
 
 
-class Settings(BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, HubSettings):
+class Settings(
+    BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, StreamSettings, HubSettings
+):
     """All settings of a configuration, in the order of ``conf`` and of ``--help``."""
 
     __slots__ = ()

@@ -24,7 +24,8 @@ from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, FedmsgError, MessageError, TransportError
-from fedmsg.transport.zmq import contexts, curve, sockets, subscribers
+from fedmsg.transport.zmq import contexts, curve, keeping, sockets, subscribers
+from fedmsg.transport.zmq.keeping import Keeper
 from fedmsg.transport.zmq.proxy_control import MESSAGE_INCREMENT, LoopEnd, ProxyControl
 from fedmsg.transport.zmq.sockets import Socket
 from fedmsg.transport.zmq.subscribers import Stuck, Subscribers
@@ -65,17 +66,19 @@ class Outcome(NamedTuple):
         drained: How many of them after it was stopped.
         still_arriving: Whether more was coming in when time was up.
         behind: How many subscribers had not taken everything when time was up.
+        unkept: How many messages could not be kept, and so were not passed on, when time was up.
     """
 
     passed_on: int
     drained: int
     still_arriving: bool
     behind: int
+    unkept: int = 0
 
     @property
     def complete(self) -> bool:
         """Whether everything that was sent arrived."""
-        return not self.still_arriving and not self.behind
+        return not (self.still_arriving or self.behind or self.unkept)
 
 
 class Forwarder:
@@ -89,6 +92,7 @@ class Forwarder:
         check: Looks at the two frames and returns the body that goes on, usually the same one; raises
             MessageError for what is to be rejected.
         upstream: Endpoints to listen to, by connecting to them.
+        keeper: Keeps each message before it is passed on, and looks at it in place of ``check``.
         outbound_key: Where ``outbound`` is configured, for errors.
 
     Attributes:
@@ -106,6 +110,7 @@ class Forwarder:
         limit: int,
         check: Check | None = None,
         upstream: Upstream | None = None,
+        keeper: Keeper | None = None,
         outbound_key: str = "endpoints",
     ) -> None:
         self.inbound = list(inbound)
@@ -115,6 +120,7 @@ class Forwarder:
         self.limit = limit
         self.check = check
         self.upstream = upstream
+        self.keeper = keeper
         self._candidates = list(outbound)
         self._outbound_key = outbound_key
         # Only a bound inbound side can be guarded.
@@ -276,6 +282,8 @@ class _Loop(ServiceThread):
             end.socket.close()
             self.outcome = self._drain(inbound, outbound)
         finally:
+            if forwarder.keeper is not None:
+                forwarder.keeper.close(max(0.0, self.deadline - time.monotonic()))
             for socket in (inbound, outbound, end.socket):
                 socket.close(0)
 
@@ -285,6 +293,8 @@ class _Loop(ServiceThread):
         if forwarder.guard is not None:
             forwarder.guard.open(self._context, inbound, outbound)
         forwarder.bind(inbound, outbound)
+        if forwarder.keeper is not None:
+            forwarder.keeper.open(forwarder.rejections)
         inbound.send(b"\x01")
         if forwarder.upstream is not None:
             forwarder.upstream.open(self._context, inbound, self.control.interrupt)
@@ -303,7 +313,9 @@ class _Loop(ServiceThread):
 
         while not self.control.stopping:
             if self._await_subscribers(inbound, outbound, interrupted):
-                if self._forwarder.check is None:
+                if self._forwarder.keeper is not None:
+                    keeping.forward(self._forwarder.keeper, inbound, outbound, end)
+                elif self._forwarder.check is None:
                     zmq.proxy_steerable(inbound, outbound, None, end.socket)
                 else:
                     self._forward_checked(inbound, outbound, end)
@@ -371,8 +383,12 @@ class _Loop(ServiceThread):
             self._await_subscribers(inbound, outbound, _pause)
         # A fifth of the time is left for subscribers that are behind.
         until = self.deadline - 0.2 * left
-        drained, quiet = 0, False
-        while not quiet and time.monotonic() < until:
+        drained, quiet, unkept = 0, False, 0
+        if self._forwarder.keeper is not None:
+            drained, quiet, unkept = keeping.drain(
+                self._forwarder.keeper, inbound, outbound, self._control_end, until=until, quiet_ms=QUIET_MS
+            )
+        while self._forwarder.keeper is None and not quiet and time.monotonic() < until:
             if inbound.poll(QUIET_MS):
                 while self._pass_one(inbound, outbound) and time.monotonic() < until:
                     drained += 1
@@ -380,7 +396,7 @@ class _Loop(ServiceThread):
                 quiet = True
         inbound.close(0)
         behind = self.subscribers.flush(outbound, max(0.0, self.deadline - time.monotonic()))
-        return Outcome(0, drained, still_arriving=not quiet, behind=behind)
+        return Outcome(0, drained, still_arriving=not quiet and not unkept, behind=behind, unkept=unkept)
 
 
 def _pause() -> bool:

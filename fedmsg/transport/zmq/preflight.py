@@ -49,6 +49,8 @@ def _taken(view: Settings) -> Iterator[Problem]:
     outbound = as_list(view.endpoints.get("relay_outbound"))
     for key, needed in (
         *(("relay_inbound", [address]) for address in as_list(view.relay_inbound)),
+        *(("relay_confirmed", [address]) for address in as_list(view.relay_store and view.relay_confirmed)),
+        *(("relay_stream", [address]) for address in as_list(view.relay_store and view.relay_stream)),
         # The first that is free is bound.
         ("endpoints['relay_outbound']", outbound),
     ):

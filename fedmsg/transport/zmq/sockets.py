@@ -22,10 +22,14 @@ __all__ = [
     "asker",
     "attach",
     "bind",
+    "confirmed_client",
+    "confirmed_port",
     "connect",
     "forwarder_pair",
     "monitor",
     "publisher",
+    "stream_client",
+    "stream_port",
     "subscriber",
 ]
 
@@ -53,6 +57,16 @@ _ANSWERS_AT_ONCE = 2
 _ANSWERS_IN_KERNEL = 512 * 1024
 # Milliseconds.
 _STUCK_FOR = 30_000
+# What clients of the stream say is short; topics make the longest of it.
+_LONGEST_STREAM_REQUEST = 256 * 1024
+_STREAM_REQUESTS_AT_ONCE = 100
+# How many messages may wait for one client. Those of the stream are fewer: they are counted before they are sent.
+_STREAM_ANSWERS_AT_ONCE = 10_000
+# How many messages of one publisher wait at the confirmed port until they are read, and how many answers for it.
+_SUBMISSIONS_AT_ONCE = 1000
+_CONFIRMS_AT_ONCE = 10_000
+# An answer to a message is short.
+_LONGEST_ANSWER = 64 * 1024
 
 
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
@@ -140,6 +154,50 @@ def asker(context: Context, config: Mapping[str, Any]) -> Socket:
     socket.setsockopt(zmq.LINGER, 0)
     # Not ZMQ_IMMEDIATE: with it, libzmq aborts the process where a connection ends while a reply of several frames is
     # being read.
+    return socket
+
+
+def stream_port(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that a relay serves its stream on: a ROUTER, which reports what could not be sent."""
+    socket = context.socket(zmq.ROUTER)
+    _common(socket, config, _STREAM_ANSWERS_AT_ONCE)
+    socket.setsockopt(zmq.RCVHWM, _STREAM_REQUESTS_AT_ONCE)
+    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_STREAM_REQUEST)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
+    socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)
+    return socket
+
+
+def stream_client(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that a stream is read on: a DEALER, whose receive buffer is bounded by credit alone."""
+    socket = context.socket(zmq.DEALER)
+    _common(socket, config, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, _FAR_TOO_LARGE * settings.get(config, "max_message_size"))
+    # Not ZMQ_IMMEDIATE: with it, libzmq aborts the process where a connection ends while a message is being read.
+    return socket
+
+
+def confirmed_port(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that a relay takes messages at which it confirms: a ROUTER, which reports lost answers."""
+    socket = context.socket(zmq.ROUTER)
+    _common(socket, config, _CONFIRMS_AT_ONCE)
+    socket.setsockopt(zmq.RCVHWM, _SUBMISSIONS_AT_ONCE)
+    # A message that is a bit too large is rejected with its reason; one that is far too large ends the connection.
+    socket.setsockopt(zmq.MAXMSGSIZE, _FAR_TOO_LARGE * settings.get(config, "max_message_size"))
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
+    socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)
+    return socket
+
+
+def confirmed_client(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that messages are sent on to be confirmed: a DEALER for one connection."""
+    socket = context.socket(zmq.DEALER)
+    _common(socket, config, _SUBMISSIONS_AT_ONCE)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_ANSWER)
+    socket.setsockopt(zmq.LINGER, 0)
     return socket
 
 

@@ -28,7 +28,7 @@ STRETCH = 20
 _context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 _publish: dict[str, Callable[[dict[str, Any]], object]] = {}
 _loop = asyncio.new_event_loop()
-_publish_aio: dict[str, Callable[[dict[str, Any]], Awaitable[None]]] = {}
+_publish_aio: dict[str, Callable[[dict[str, Any]], Awaitable[object]]] = {}
 
 
 def open_fedmsg(address: str) -> None:
@@ -106,7 +106,7 @@ def publish(count: int, size: int, how: str, depth: int) -> float:
     return _deeper(depth, _publish[how], payload.message(size), count)
 
 
-async def _in_loop(call: Callable[[dict[str, Any]], Awaitable[None]], message: dict[str, Any], count: int) -> float:
+async def _in_loop(call: Callable[[dict[str, Any]], Awaitable[object]], message: dict[str, Any], count: int) -> float:
     figures = []
     for begin in range(0, count, STRETCH):
         stretch = min(STRETCH, count - begin)

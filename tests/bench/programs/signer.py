@@ -28,7 +28,7 @@ _PADDING = padding.PKCS1v15()
 _SHA1 = hashes.SHA1()
 _CREDENTIALS = ("signature", "certificate")
 
-_publish: list[Callable[[], None]] = []
+_publish: list[Callable[[], object]] = []
 _messages: list[dict[str, Any]] = []
 _context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 

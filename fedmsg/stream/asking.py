@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Asks a stream port for figures, durable subscriptions, or one message."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fedmsg._util.service import Waker
+from fedmsg.config import settings
+from fedmsg.exceptions import PositionGone, QueryError, StoreError, TransportError
+from fedmsg.stream import protocol
+from fedmsg.stream.protocol import Malformed
+from fedmsg.stream.session import Ended, Session
+from fedmsg.transport.zmq import addresses, contexts
+
+__all__ = ["Answer", "get", "info", "subscriptions"]
+
+_ID = b"1"
+
+
+class Answer(NamedTuple):
+    """An answer: its options, and for a message its topic and body."""
+
+    options: dict[str, Any]
+    topic: bytes
+    body: bytes
+
+
+def info(config: Mapping[str, Any], address: str, timeout: float = 5.0) -> dict[str, Any]:
+    """Return the figures of a stream.
+
+    Raises:
+        TransportError: The relay does not answer in time.
+    """
+    return _ask(config, address, timeout, protocol.INFO).options
+
+
+def subscriptions(config: Mapping[str, Any], address: str, timeout: float = 5.0) -> list[dict[str, Any]]:
+    """Return the durable subscriptions of a stream, by name.
+
+    Raises:
+        TransportError: The relay does not answer in time.
+    """
+    rows: list[dict[str, Any]] = []
+    more = True
+    while more:
+        page = {"after": rows[-1]["name"]} if rows else {}
+        options = _ask(config, address, timeout, protocol.SUBSCRIPTIONS, page).options
+        rows += options["subscriptions"]
+        more = options["more"]
+    return rows
+
+
+def get(config: Mapping[str, Any], address: str, wanted: int | str, timeout: float = 5.0) -> Answer:
+    """Return one message.
+
+    Args:
+        config: The configuration.
+        address: The address of the stream port.
+        wanted: A position or a ``msg_id``.
+        timeout: Seconds.
+
+    Raises:
+        PositionGone: It is not there. A LookupError.
+        TransportError: The relay does not answer in time.
+    """
+    key = "msg_id" if isinstance(wanted, str) else "position"
+    return _ask(config, address, timeout, protocol.GET, {key: wanted})
+
+
+def _ask(config: Mapping[str, Any], address: str, timeout: float, kind: bytes, *fields: Any) -> Answer:
+    addresses.check(address, "relay_stream")
+    deadline = time.monotonic() + timeout
+    generation = contexts.generation
+    context = contexts.acquire(settings.get(config, "io_threads"))
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                with (
+                    Waker() as waker,
+                    Session(
+                        context, config, address, client=os.urandom(16).hex(), is_one_of_several=False, waker=waker
+                    ) as session,
+                ):
+                    answer = _converse(session, deadline, kind, *fields)
+            except Ended:
+                # It is tried again as long as there is time.
+                with Waker() as pause:
+                    pause.wait(min(0.1, left))
+            else:
+                if answer is not None:
+                    return _checked(answer, address)
+    finally:
+        contexts.release(generation)
+    raise TransportError(f"{address} did not answer within {timeout:g} s")
+
+
+def _converse(session: Session, deadline: float, kind: bytes, *fields: Any) -> Answer | None:
+    while (left := deadline - time.monotonic()) > 0:
+        session.look()
+        while (frames := session.receive()) is not None:
+            try:
+                message = protocol.decode(frames)
+            except Malformed:
+                continue
+            if message is None:
+                continue
+            if message.kind == protocol.WELCOME:
+                session.is_welcome = True
+                session.send(kind, _ID, *fields)
+            elif message.kind == protocol.ANSWER:
+                return Answer(*message.fields[1:])
+            elif message.kind == protocol.NO:
+                raise Ended(str(message.fields[0].get("reason")))
+        session.wait(left)
+    return None
+
+
+def _checked(answer: Answer, address: str) -> Answer:
+    code = answer.options.get("code")
+    if code is None:
+        return answer
+    kind = {protocol.CODE_GONE: PositionGone, protocol.CODE_STORE: StoreError}.get(code, QueryError)
+    raise kind(f"{address}: {answer.options.get('reason')}")

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The confirmed port of a relay: publishers send messages there, and get an answer when they are on disk."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import zmq
+
+from fedmsg import _wire
+from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
+from fedmsg._util.service import Closeable
+from fedmsg.config import settings
+from fedmsg.exceptions import MessageError
+from fedmsg.stream import protocol
+from fedmsg.stream.port import Full, Gone, Port
+from fedmsg.stream.protocol import Malformed, Message
+from fedmsg.stream.records import Incoming
+from fedmsg.transport.zmq import sockets
+from fedmsg.transport.zmq.sockets import Socket
+
+__all__ = ["Check", "ConfirmedPort", "Submission"]
+
+log = logging.getLogger("fedmsg.stream")
+
+#: How many clients there may be.
+CLIENTS_MAX = 4000
+#: How many relays a message may have passed.
+VIA_MAX = 100
+# Milliseconds for which answers that were sent may still be on their way when the port is closed.
+_LINGER_MS = 500
+_NOBLOCK = int(zmq.NOBLOCK)
+# Seconds between two looks at clients that are silent.
+_TICK = 0.5
+
+#: Takes the two frames and returns the body that is stored, or raises MessageError.
+Check = Callable[[bytes, bytes], bytes]
+
+
+class Submission(NamedTuple):
+    """A message that a client wants to have confirmed, under its id for it."""
+
+    identity: bytes
+    id: bytes
+    incoming: Incoming
+
+
+class _Client:
+    __slots__ = ("heard", "peer", "pinged")
+
+    def __init__(self, peer: str, now: float) -> None:
+        self.peer = peer
+        self.heard = self.pinged = now
+
+
+class ConfirmedPort(Closeable):
+    """The port, for the thread that opens it.
+
+    Nothing is queued here: what is not read yet waits in the queues of ZeroMQ, which are bounded for each
+    client, and then at the client.
+
+    Args:
+        config: The configuration, for the options of the socket and for CURVE (``curve_publishers``).
+        addresses: The addresses to bind, all of them.
+        stream: The id of the stream.
+        newest: Returns the newest position.
+        rejections: Where rejected messages are counted.
+        check: Looks at the two frames and returns the body that is stored; raises MessageError for what is to
+            be rejected.
+        clients_max: How many clients there may be.
+
+    Attributes:
+        addresses: What was bound.
+        counts: ``malformed`` messages of clients; ``clients`` that were turned away; ``silent`` ones that were
+            given up; ``dropped`` answers, whose clients had gone or did not read.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        addresses: Sequence[str],
+        *,
+        stream: str,
+        newest: Callable[[], int],
+        rejections: RejectionLog,
+        check: Check | None = None,
+        clients_max: int = CLIENTS_MAX,
+    ) -> None:
+        self._closed = True  # until there is something to close
+        self._stream = stream
+        self._newest = newest
+        self._check = check
+        self._rejections = rejections
+        self._clients_max = clients_max
+        self._max_size: int = settings.get(config, "max_message_size")
+        self._events = RateLimitedLog(log)
+        self.counts = self._events.counts
+        self._clients: dict[bytes, _Client] = {}
+        self._next_tick = 0.0
+        self._port = Port(
+            config, addresses, key="relay_confirmed", admit="curve_publishers", make=sockets.confirmed_port
+        )
+        self._closed = False
+        self.addresses = self._port.addresses
+
+    @property
+    def socket(self) -> Socket:
+        """The socket, to be polled."""
+        return self._port.socket
+
+    @property
+    def clients(self) -> int:
+        """How many clients there are."""
+        return len(self._clients)
+
+    # ---------------------------------------------------------------- messages
+
+    def receive(self, limit: int, size: int) -> list[Submission]:
+        """Return what clients have sent, without waiting, and answer what needs no storing.
+
+        Args:
+            limit: How many messages to read at most.
+            size: After so many bytes of topics and bodies no more is read.
+        """
+        found: list[Submission] = []
+        socket, now = self._port.socket, time.monotonic()
+        while limit > 0 and size > 0:
+            try:
+                first = socket.recv(_NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            limit -= 1
+            frames = socket.recv_multipart() if first.more else []
+            size -= sum(map(len, frames))
+            try:
+                submission = self._handle(first, frames, now)
+            except Malformed as error:
+                self._events.report("malformed", f"rejected a message of a client at {_peer(first)}: {error}")
+            else:
+                if submission is not None:
+                    found.append(submission)
+        return found
+
+    def _handle(self, first: zmq.Frame, frames: list[bytes], now: float) -> Submission | None:
+        message = protocol.decode(frames)
+        if message is None:
+            return None
+        identity = first.bytes
+        client = self._clients.get(identity)
+        if message.kind == protocol.HELLO:
+            self._greet(identity, _peer(first), now)
+        elif client is None:
+            if message.kind == protocol.PUB:
+                self._refuse(identity, _id_of(message), protocol.CODE_HELLO, "begin with HELLO", retry=True)
+        else:
+            client.heard = now
+            if message.kind == protocol.PUB:
+                return self._submitted(identity, client, message)
+            if message.kind == protocol.PING:
+                self._send(identity, protocol.PONG)
+        return None
+
+    def _greet(self, identity: bytes, peer: str, now: float) -> None:
+        if identity not in self._clients and len(self._clients) >= self._clients_max:
+            self._events.report("clients", f"turned a client at {peer} away: there are too many")
+            self._send(identity, protocol.NO, {"code": protocol.CODE_BUSY, "reason": "there are too many clients"})
+            return
+        self._clients[identity] = _Client(peer, now)
+        newest = self._newest()
+        welcome = {"stream": self._stream, "first": 0, "newest": newest, "heartbeat": protocol.HEARTBEAT}
+        self._send(identity, protocol.WELCOME, welcome)
+
+    def _submitted(self, identity: bytes, client: _Client, message: Message) -> Submission | None:
+        """Return what is to be stored; None for what is answered already."""
+        id_, (options, topic, body) = _id_of(message), message.fields[1:]
+        try:
+            via = _via_of(options)
+            if self._stream in via:
+                self.confirm(identity, id_, 0)
+                return None
+            _wire.check_topic(topic)
+            _wire.check_size(len(topic) + len(body), self._max_size)
+            if self._check is not None:
+                body = self._check(topic, body)
+        except MessageError as error:
+            self._rejections.add(client.peer or ", ".join(self.addresses), error)
+            self._refuse(identity, id_, protocol.CODE_REJECTED, str(error), retry=False)
+            return None
+        return Submission(identity, id_, Incoming(topic, body, via, options.get("again") is True))
+
+    # ---------------------------------------------------------------- answers
+
+    def confirm(self, identity: bytes, id_: bytes, position: int) -> None:
+        """Inform a client that its message is on disk."""
+        self._send_frames(identity, [protocol.VERSION, protocol.OK, id_, protocol.number(position)])
+
+    def _refuse(self, identity: bytes, id_: bytes, code: str, reason: str, *, retry: bool) -> None:
+        self._send(identity, protocol.NO, id_, {"code": code, "reason": reason, "retry": retry})
+
+    def _send(self, identity: bytes, kind: bytes, *fields: Any) -> None:
+        self._send_frames(identity, protocol.encode(kind, *fields))
+
+    def _send_frames(self, identity: bytes, frames: list[bytes]) -> None:
+        try:
+            self._port.send(identity, frames)
+        except Gone:
+            # Another connection of it will ask again.
+            self._clients.pop(identity, None)
+            self.counts["dropped"] += 1
+        except Full:
+            self.counts["dropped"] += 1
+
+    def tick(self) -> None:
+        """Send signs of life, and forget clients without any; to be called now and then.
+
+        Raises:
+            FedmsgError: No client can connect any more.
+        """
+        now = time.monotonic()
+        if now < self._next_tick:
+            return
+        self._next_tick = now + _TICK
+        self._port.check()
+        for identity, client in list(self._clients.items()):
+            if now - client.pinged >= protocol.HEARTBEAT:
+                client.pinged = now
+                self._send(identity, protocol.PING)
+
+    def forget_silent(self) -> None:
+        """Forget the clients that have sent nothing for too long; not to be called while nothing is read."""
+        limit = time.monotonic() - protocol.SILENCE_MAX
+        for identity, client in list(self._clients.items()):
+            if client.heard < limit:
+                self._events.report("silent", f"gave up a client at {client.peer}: it is silent", client.peer)
+                del self._clients[identity]
+
+    def _close(self) -> None:
+        # The last answers are on their way.
+        self._port.socket.close(_LINGER_MS)
+        self._port.close()
+
+
+def _peer(frame: zmq.Frame) -> str:
+    try:
+        return str(frame.get("Peer-Address"))
+    except zmq.ZMQError:
+        return ""
+
+
+def _id_of(message: Message) -> bytes:
+    id_: bytes = message.fields[0]
+    if len(id_) > protocol.ID_BYTES_MAX:
+        raise Malformed("the id of a message is too long")
+    return id_
+
+
+def _via_of(options: Mapping[str, Any]) -> tuple[str, ...]:
+    via = options.get("via")
+    if via is None:
+        return ()
+    if not isinstance(via, list) or len(via) > VIA_MAX:
+        raise Malformed("via is no list of streams, or too long")
+    if not all(isinstance(one, str) and len(one) <= protocol.ID_BYTES_MAX and one.isascii() for one in via):
+        raise Malformed("via has what is no id of a stream")
+    return tuple(via)

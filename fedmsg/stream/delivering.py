@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Sends the stream to its readers, each at its own pace and none at the cost of another one.
+
+A reader near the end gets what is in the window in memory; one further back what is read from the store,
+a part at a time. Readers near the end come first in each turn; the others share the rest of its time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from fedmsg._util.ratelimit import RateLimitedLog
+from fedmsg.stream import jobs, protocol
+from fedmsg.stream.port import Full, Gone, Port
+from fedmsg.stream.readers import Reader
+from fedmsg.stream.records import Entry
+from fedmsg.stream.window import Window
+from fedmsg.stream.worker import Worker
+
+__all__ = ["Delivering"]
+
+log = logging.getLogger("fedmsg.stream")
+
+# How many messages of the window a reader gets in one turn.
+_SLICE = 200
+# A reader that is behind by no more than so many comes first.
+_NEAR = 1000
+# Seconds in one turn for those that are further behind.
+_TURN = 0.005
+# Seconds until a reader is looked at again that has no room: they double each time.
+_RETRY_MIN = 0.002
+_RETRY_MAX = 0.25
+# After a failure of the store.
+_RETRY_STORE = 1.0
+# So many positions without a match are reported to a reader.
+_AT_POSITIONS = 10_000
+# How many bytes may wait in this process for all clients, and for one of them in any case.
+_PENDING_MAX = 128 * 1024 * 1024
+_PENDING_SHARE_MAX = 4 * 1024 * 1024
+_PENDING_SHARE_MIN = 64 * 1024
+
+
+class Delivering:
+    """Sends messages to the readers of a port, in the thread of the port.
+
+    Args:
+        port: The port.
+        window: The newest messages.
+        stream: The stream.
+        worker: The thread that reads it.
+        events: Where failures are counted and logged.
+        lose: Called with a reader that has gone.
+
+    Attributes:
+        pending_elsewhere: How many bytes wait for clients that are no longer readers.
+        sent: How many messages were sent.
+        sent_size: How many bytes of topics and bodies.
+        lost: How many positions readers were informed to have lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: Port,
+        window: Window,
+        stream: jobs.Readable,
+        worker: Worker,
+        events: RateLimitedLog,
+        lose: Callable[[Reader], None],
+    ) -> None:
+        self._port = port
+        self._window = window
+        self._stream = stream
+        self._worker = worker
+        self._events = events
+        self._lose = lose
+        self._near: dict[Reader, None] = {}
+        self._behind: dict[Reader, None] = {}
+        self._waiting: dict[Reader, float] = {}
+        self._readers = 1
+        self.pending_elsewhere = 0
+        self.sent = self.sent_size = self.lost = 0
+
+    # ---------------------------------------------------------------- turns
+
+    def push(self, reader: Reader) -> None:
+        """Have a reader served, if there is something for it."""
+        newest = self._window.newest
+        if reader.can_go_on(newest) and reader not in self._waiting:
+            near = not reader.has_part and newest - reader.at <= _NEAR
+            (self._near if near else self._behind)[reader] = None
+
+    def forget(self, reader: Reader) -> None:
+        """Serve a reader no more."""
+        for queue in (self._near, self._behind, self._waiting):
+            queue.pop(reader, None)
+
+    def turn(self, readers: int) -> bool:
+        """Serve the readers for a while.
+
+        Args:
+            readers: How many there are, who share the memory.
+
+        Returns:
+            Whether something was done.
+        """
+        self._readers = readers
+        now = time.monotonic()
+        for reader in [reader for reader, when in self._waiting.items() if when <= now]:
+            del self._waiting[reader]
+            self.push(reader)
+        worked = bool(self._near or self._behind)
+        near, self._near = self._near, {}
+        for reader in near:
+            self._serve_safely(reader)
+        until = time.monotonic() + _TURN
+        for reader in list(self._behind):
+            if time.monotonic() > until:
+                break
+            # A reader that was lost in the meantime is not there any more.
+            if reader in self._behind:
+                del self._behind[reader]
+                self._serve_safely(reader)
+        return worked
+
+    def timeout(self) -> float | None:
+        """Return in how many seconds a reader has to be looked at again; None where none has."""
+        if not self._waiting:
+            return None
+        return max(0.0, min(self._waiting.values()) - time.monotonic())
+
+    @property
+    def share(self) -> int:
+        """How many bytes may wait for one reader."""
+        left = max(0, _PENDING_MAX - self.pending_elsewhere) // max(1, self._readers)
+        return min(_PENDING_SHARE_MAX, max(_PENDING_SHARE_MIN, left))
+
+    # ---------------------------------------------------------------- one reader
+
+    def _serve_safely(self, reader: Reader) -> None:
+        try:
+            if self._serve(reader):
+                reader.retry_delay = 0.0
+                self.push(reader)
+        except Full:
+            self._wait(reader)
+        except Gone:
+            self._lose(reader)
+
+    def _wait(self, reader: Reader, delay: float = 0.0) -> None:
+        """Look at a reader again after a time: it does not read, or the store can't be read."""
+        reader.retry_delay = min(_RETRY_MAX, max(_RETRY_MIN, 2 * reader.retry_delay))
+        self._waiting[reader] = time.monotonic() + max(delay, reader.retry_delay)
+
+    def _serve(self, reader: Reader) -> bool:
+        """Send the next messages to a reader; whether it may be served again at once."""
+        if not reader.can_go_on(self._window.newest):
+            return False
+        if reader.lost is not None:
+            self._port.send(reader.identity, protocol.encode(protocol.LOST, *reader.lost))
+            reader.lost = None
+        reader.outbox.look()
+        if reader.has_part:
+            return self._send_part(reader)
+        if reader.credit <= 0:
+            return False
+        entries = self._window.read(reader.at, _SLICE)
+        if entries is None:
+            self._read(reader)
+            return False
+        return self._send_window(reader, entries)
+
+    def _send_part(self, reader: Reader) -> bool:
+        for entry in reader.part(_SLICE):
+            if not self._send(reader, entry):
+                return False
+            reader.step()
+        self._announce_many(reader)
+        return True
+
+    def _send_window(self, reader: Reader, entries: Sequence[Entry]) -> bool:
+        prefixes = reader.prefixes
+        for entry in entries:
+            if prefixes and not entry.topic.startswith(prefixes):
+                reader.at = entry.position
+            elif not self._send(reader, entry):
+                return False
+        self._announce_many(reader)
+        return True
+
+    def _send(self, reader: Reader, entry: Entry) -> bool:
+        """Send one message; False where it has to wait for credit.
+
+        Raises:
+            Full: The client does not read.
+            Gone: It has gone.
+        """
+        outbox, size = reader.outbox, len(entry.topic) + len(entry.body)
+        if not reader.may_take(size):
+            return False
+        if not outbox.has_room(size, self.share):
+            raise Full
+        frames = [
+            protocol.VERSION,
+            protocol.MSG,
+            protocol.number(entry.position),
+            protocol.number(reader.previous),
+            protocol.number(protocol.microseconds(entry.stored)),
+            entry.topic,
+            entry.body,
+        ]
+        track = outbox.wants_report(size)
+        tracker: zmq.MessageTracker | None = self._port.send(reader.identity, frames, track=track)
+        outbox.add(size, tracker)
+        reader.sent(entry, size)
+        self.sent += 1
+        self.sent_size += size
+        return True
+
+    def _announce_many(self, reader: Reader) -> None:
+        if reader.at - reader.announced >= _AT_POSITIONS:
+            self.announce(reader)
+
+    def _announce_safely(self, reader: Reader) -> None:
+        try:
+            self._announce_many(reader)
+        except Full:
+            pass
+        except Gone:
+            self._lose(reader)
+
+    def announce(self, reader: Reader) -> None:
+        """Report to a reader what was looked at, unless it knows.
+
+        Raises:
+            Full: The client does not read.
+            Gone: It has gone.
+        """
+        if reader.is_open and reader.at > reader.announced and reader.lost is None:
+            self._port.send(reader.identity, protocol.encode(protocol.AT, reader.at))
+            reader.announced = reader.at
+
+    # ---------------------------------------------------------------- the store
+
+    def _read(self, reader: Reader) -> None:
+        """Have the store read for a reader: no more than it may be sent."""
+        reader.is_reading = True
+        generation = reader.generation
+        after, prefixes = reader.at, reader.prefixes
+        rows = min(jobs.ROWS_MAX, reader.credit)
+        size = max(1, min(jobs.BYTES_MAX, reader.credit_size, self.share))
+
+        def take(result: jobs.Part | Exception) -> None:
+            if reader.generation == generation:
+                reader.is_reading = False
+                self._take(reader, result)
+
+        self._worker.ask(lambda: jobs.read(self._stream, after, prefixes, rows, size), take)
+
+    def _take(self, reader: Reader, result: jobs.Part | Exception) -> None:
+        if isinstance(result, Exception):
+            self._events.report("store", f"the stream can't be read, trying again: {result}")
+            self._wait(reader, _RETRY_STORE)
+            return
+        before = reader.at
+        if result.lost is not None:
+            reader.add_lost(*result.lost)
+            self.lost += result.lost[1] - result.lost[0] + 1
+            self._events.report(
+                "lost",
+                f"a reader at {reader.peer} was too slow: positions {result.lost[0]} to {result.lost[1]} are gone",
+            )
+        reader.set_part(result.entries, result.looked_at)
+        self._announce_safely(reader)
+        if not reader.has_part and reader.at == before:
+            # The store has not got yet what the window has had.
+            self._wait(reader, _RETRY_MAX)
+        else:
+            self.push(reader)

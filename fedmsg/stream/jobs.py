@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the stream port asks the store for, in threads that may wait for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from fedmsg.exceptions import QueryError
+from fedmsg.stream import protocol
+from fedmsg.stream.begin import Begin
+from fedmsg.stream.records import Chunk, Cursor, Entry
+
+__all__ = ["Part", "Readable", "Refused", "find", "position_of", "read", "start_durable"]
+
+#: How many rows, and how many bytes of topics and bodies, are read at once.
+ROWS_MAX = 1000
+BYTES_MAX = 4 * 1024 * 1024
+# So many prefixes are filtered by the store.
+_PREFIXES_MAX = 50
+# How often a read that retention was faster than is repeated.
+_TRIES = 3
+
+
+class Readable(Protocol):
+    """What is needed of a stream to serve it."""
+
+    @property
+    def stream(self) -> str:
+        """The id of the stream."""
+
+    def read(self, after: int, prefixes: Sequence[bytes] = (), *, rows: int = 1000, max_bytes: int = 4 << 20) -> Chunk:
+        """Read a part of the stream."""
+
+    def first(self) -> int:
+        """Return the oldest position."""
+
+    def newest(self) -> int:
+        """Return the newest position."""
+
+    def find(self, msg_id: str) -> int | None:
+        """Return the position of a message."""
+
+    def after_time(self, since: float) -> int:
+        """Return the position after which the messages of a time begin."""
+
+    def statistics(self) -> dict[str, Any]:
+        """Return figures."""
+
+    def cursor(self, name: str) -> Cursor | None:
+        """Return a cursor."""
+
+    def save_cursors(self, cursors: Iterable[Cursor]) -> None:
+        """Store cursors."""
+
+    def cursors(self) -> list[Cursor]:
+        """Return all cursors."""
+
+
+class Refused(QueryError):
+    """The answer is no; ``code`` is one of the protocol."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Part(NamedTuple):
+    """A part of the stream.
+
+    Attributes:
+        lost: The positions that retention has removed before they could be read, the first and the last.
+        entries: What was read.
+        looked_at: Everything up to here was looked at.
+    """
+
+    lost: tuple[int, int] | None
+    entries: list[Entry]
+    looked_at: int
+
+
+# ---------------------------------------------------------------- where to begin
+
+
+def position_of(log: Readable, begin: Begin) -> int:
+    """Return the position after which a subscription begins.
+
+    Raises:
+        Refused: There is none.
+    """
+    newest = log.newest()
+    if begin.since is not None:
+        return min(newest, log.after_time(begin.since))
+    if begin.last is not None:
+        return max(newest - begin.last, log.first() - 1)
+    if begin.after is None:
+        return newest
+    if isinstance(begin.after, str):
+        found = log.find(begin.after)
+        if found is None:
+            raise Refused(protocol.CODE_GONE, "the stream has no message with this msg_id")
+        return found
+    if begin.after > newest:
+        raise Refused(protocol.CODE_GONE, f"the newest position of the stream is {newest}")
+    if begin.after == 0 and not begin.resume:
+        return log.first() - 1
+    return begin.after
+
+
+def start_durable(
+    log: Readable, name: str, begin: Begin, *, unsaved: Cursor | None, address: str, limit: int
+) -> tuple[int, int]:
+    """Return the position after which a durable subscription begins, and its cursor; a new name is stored.
+
+    Args:
+        log: The stream.
+        name: The name.
+        begin: Where it begins when the name is new.
+        unsaved: Its cursor, where that is newer than the stored one.
+        address: Where the reader is connected from.
+        limit: How many names there may be.
+
+    Raises:
+        Refused: There are too many names, or no such position.
+    """
+    if unsaved is not None:
+        log.save_cursors([unsaved])
+    cursor = log.cursor(name)
+    if cursor is None:
+        if len(log.cursors()) >= limit:
+            raise Refused(protocol.CODE_FULL, f"there are {limit} durable subscriptions, and relay_durable_max is that")
+        position = position_of(log, begin)
+        log.save_cursors([Cursor(name, position, time.time(), address)])
+        return position, position
+    position = min(cursor.position, log.newest())
+    if begin.resume and isinstance(begin.after, int):
+        # This reader has received more than it has acknowledged, and has it in work.
+        return max(position, min(begin.after, log.newest())), position
+    return position, position
+
+
+# ---------------------------------------------------------------- messages
+
+
+def read(log: Readable, after: int, prefixes: tuple[bytes, ...], rows: int, max_bytes: int) -> Part:
+    """Read a part of the stream, and find out what of it was removed before it could be read."""
+    lost: tuple[int, int] | None = None
+    for _ in range(_TRIES):
+        chunk = _read_chunk(log, after, prefixes, rows, max_bytes)
+        first = log.first()
+        # Nothing after this position was removed before it was read.
+        if first <= after + 1:
+            return Part(lost, chunk.entries, max(chunk.looked_at, after))
+        if not prefixes:
+            # There are no gaps: what is missing was removed.
+            begin = chunk.entries[0].position if chunk.entries else first
+            if begin > after + 1:
+                lost = (lost[0] if lost is not None else after + 1, begin - 1)
+            return Part(lost, chunk.entries, max(chunk.looked_at, begin - 1))
+        lost = (lost[0] if lost is not None else after + 1, first - 1)
+        after = first - 1
+    return Part(lost, [], after)
+
+
+def _read_chunk(log: Readable, after: int, prefixes: tuple[bytes, ...], rows: int, max_bytes: int) -> Chunk:
+    if len(prefixes) <= _PREFIXES_MAX:
+        return log.read(after, prefixes, rows=rows, max_bytes=max_bytes)
+    # Databases limit how long a condition may be.
+    chunk = log.read(after, rows=rows, max_bytes=max_bytes)
+    return Chunk([entry for entry in chunk.entries if entry.topic.startswith(prefixes)], chunk.looked_at)
+
+
+def find(log: Readable, wanted: int | str) -> Entry:
+    """Return one message, by its position or its ``msg_id``.
+
+    Raises:
+        Refused: It is not there.
+    """
+    position = log.find(wanted) if isinstance(wanted, str) else wanted
+    if position is not None and position > 0:
+        entries = log.read(position - 1, rows=1).entries
+        if entries and entries[0].position == position:
+            return entries[0]
+    raise Refused(protocol.CODE_GONE, "the stream has no such message, or no longer")

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Begins subscriptions at the relay, and stores the cursors of the durable ones."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from fedmsg._util.ratelimit import RateLimitedLog
+from fedmsg.exceptions import FedmsgError
+from fedmsg.stream import jobs
+from fedmsg.stream.names import Names
+from fedmsg.stream.readers import Reader
+from fedmsg.stream.worker import Worker
+
+__all__ = ["Opening"]
+
+log = logging.getLogger("fedmsg.stream")
+
+# Seconds until the store is asked again after a failure.
+_RETRY = 1.0
+
+#: Called with the position after which a subscription begins; with None, a code and a reason where it does not.
+Done = Callable[["int | None", str, str], None]
+
+
+class Opening:
+    """Finds out where subscriptions begin, and stores cursors, by a thread that may wait for the store.
+
+    Args:
+        stream: The stream.
+        names: The durable names.
+        worker: The thread.
+        events: Where failures are counted and logged.
+        limit: How many durable names there may be.
+    """
+
+    def __init__(self, stream: jobs.Readable, names: Names, worker: Worker, events: RateLimitedLog, limit: int) -> None:
+        self._stream = stream
+        self._names = names
+        self._worker = worker
+        self._events = events
+        self._limit = limit
+        self._is_saving = False
+        self._retries: list[tuple[float, Reader, int, Done]] = []
+        self._next_save = 0.0
+
+    def ask(self, reader: Reader, done: Done) -> None:
+        """Find out where a subscription begins, and call ``done``."""
+        stream, names, begin, name, peer = self._stream, self._names, reader.begin, reader.name, reader.peer
+        generation, limit = reader.generation, self._limit
+        unsaved = names.unsaved.get(name) if name else None
+
+        def work() -> tuple[int, int | None]:
+            if not name:
+                return jobs.position_of(stream, begin), None
+            return jobs.start_durable(stream, name, begin, unsaved=unsaved, address=peer, limit=limit)
+
+        def take(result: tuple[int, int | None] | Exception) -> None:
+            if reader.generation != generation:
+                return
+            if isinstance(result, jobs.Refused):
+                done(None, result.code, str(result))
+            elif isinstance(result, Exception):
+                self._report(result)
+                self._retries.append((time.monotonic() + _RETRY, reader, generation, done))
+            else:
+                position, cursor = result
+                if cursor is not None:
+                    names.started(name, cursor)
+                if unsaved is not None:
+                    names.saved([unsaved])
+                done(position, "", "")
+
+        self._worker.ask(work, take)
+
+    def _report(self, error: Exception) -> None:
+        self._events.report("store", f"the stream can't be read, trying again: {error}")
+
+    def tick(self, now: float) -> None:
+        """Store the cursors that have moved, and try again what has failed; to be called several times a second."""
+        due = [entry for entry in self._retries if entry[0] <= now]
+        self._retries = [entry for entry in self._retries if entry[0] > now]
+        for _, reader, generation, done in due:
+            if reader.generation == generation:
+                self.ask(reader, done)
+        if not self._is_saving and self._names.unsaved and now >= self._next_save:
+            self._save()
+
+    def _save(self) -> None:
+        self._is_saving = True
+        cursors = list(self._names.unsaved.values())
+
+        def take(error: Exception | None) -> None:
+            self._is_saving = False
+            if error is None:
+                self._names.saved(cursors)
+            else:
+                self._next_save = time.monotonic() + _RETRY
+                self._events.report("store", f"cursors can't be stored, trying again: {error}")
+
+        self._worker.ask(lambda: self._stream.save_cursors(cursors), take)
+
+    def save_last(self) -> None:
+        """Store what is not stored, in the calling thread: the server is stopping."""
+        if self._names.unsaved:
+            try:
+                self._stream.save_cursors(list(self._names.unsaved.values()))
+            except FedmsgError as error:
+                log.error("cursors can't be stored, so that messages since the last ones come again: %s", error)

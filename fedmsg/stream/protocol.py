@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The frames of the stream: how both sides of both ports write and read them.
+
+Every message is ``[b"FM1", KIND, …]``. A number is 8 bytes, big-endian; options are a JSON object, of
+which unknown keys are ignored; so are messages of an unknown kind. First the client sends ``HELLO``
+and the relay answers ``WELCOME``; after that both send ``PING`` when they have nothing else to send,
+and answer it with ``PONG``. A side that has sent nothing for `SILENCE_MAX` seconds is dead.
+
+=================  ======================================================  ==========================================
+kind               frames                                                  meaning
+=================  ======================================================  ==========================================
+``HELLO``          options: ``client``, a random id                        a second one replaces the first
+``WELCOME``        options: ``stream``, ``first``, ``newest``,             the stream that the relay has
+                   ``heartbeat``
+``PING, PONG``     none
+``OPEN``           options: ``topics``, ``durable``, and at most one of    begin; what was open before is closed
+                   ``after``, ``since``, ``last``; ``resume``
+``CREDIT``         messages, bytes                                         the first one after ``OPEN`` is the window,
+                                                                           later ones return what was handled
+``ACK``            position                                                moves the cursor of a durable subscription
+``CLOSE``          none                                                    end of the subscription
+``OPENED``         options: ``position``, of the last message before       the answer to ``OPEN``
+``MSG``            position, previous, stored, topic, body                 stored: microseconds since the epoch
+``AT``             position                                                everything up to here was looked at
+``LOST``           first, last                                             retention has removed these
+``WAIT``           options: ``address`` of the other reader                another reader has the name
+``NO``             options: ``code``, ``reason``                           the answer to ``OPEN`` or ``HELLO``
+``INFO``           id                                                      asks for figures
+``SUBSCRIPTIONS``  id, options: ``after``, a name                          asks for durable names, a page of them
+``GET``            id, options: ``position`` or ``msg_id``                 asks for one message
+``ANSWER``         id, options, topic, body                                the last two are empty but for ``GET``
+``PUB``            id, options: ``via``, ``again``; topic, body            store this and confirm it (confirmed port)
+``OK``             id, position                                            it is on disk; 0: it has been here before
+``NO``             id, options: ``code``, ``reason``, ``retry``            it is not; with ``retry`` begin again
+=================  ======================================================  ==========================================
+
+``resume`` marks that ``after`` is where this reader has come to: what is gone after position 0 was lost,
+and a durable name goes on there if its cursor is behind it. The codes of ``NO`` and of an ``ANSWER`` with
+an error are the constants ``CODE_…``. All numbers are below 2**63.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fedmsg import encoding
+from fedmsg.exceptions import MessageError
+
+__all__ = [
+    "Malformed",
+    "Message",
+    "credit_of",
+    "decode",
+    "encode",
+    "microseconds",
+    "number",
+    "read_number",
+    "read_options",
+    "text_of",
+]
+
+VERSION = b"FM1"
+
+HELLO, WELCOME, PING, PONG = b"HELLO", b"WELCOME", b"PING", b"PONG"
+OPEN, CREDIT, ACK, CLOSE = b"OPEN", b"CREDIT", b"ACK", b"CLOSE"
+OPENED, MSG, AT, LOST, WAIT, NO = b"OPENED", b"MSG", b"AT", b"LOST", b"WAIT", b"NO"
+INFO, SUBSCRIPTIONS, GET, ANSWER = b"INFO", b"SUBSCRIPTIONS", b"GET", b"ANSWER"
+PUB, OK = b"PUB", b"OK"
+
+#: The query or the start makes no sense.
+CODE_BAD = "bad"
+#: The position is beyond the newest one, the ``msg_id`` is not known, or the message is gone.
+CODE_GONE = "gone"
+#: There are as many durable names as there may be.
+CODE_FULL = "full"
+#: There are too many clients or requests: try again.
+CODE_BUSY = "busy"
+#: The relay does not know this client (any more): begin with ``HELLO``.
+CODE_HELLO = "hello"
+#: The store can't be read at the moment.
+CODE_STORE = "store"
+
+#: The message is not well formed, not validly signed, or too large.
+CODE_REJECTED = "rejected"
+
+#: Seconds between two signs of life, and without any after which a side is dead.
+HEARTBEAT = 2.0
+SILENCE_MAX = 8.0
+#: The credit of a subscription, where none is configured.
+CREDIT_MESSAGES = 1000
+CREDIT_BYTES = 4 * 1024 * 1024
+#: How many frames a message may have.
+FRAMES_MAX = 7
+#: How long a name and an id may be, in bytes.
+NAME_BYTES_MAX = 255
+ID_BYTES_MAX = 64
+_OPTIONS_BYTES_MAX = 1024 * 1024
+_NUMBER_MAX = 2**63 - 1
+
+_NUMBER = struct.Struct(">Q")
+
+_FIELDS: dict[bytes, str] = {
+    HELLO: "o", WELCOME: "o", PING: "", PONG: "",
+    OPEN: "o", CREDIT: "nn", ACK: "n", CLOSE: "",
+    OPENED: "o", MSG: "nnnbb", AT: "n", LOST: "nn", WAIT: "o", NO: "o",
+    INFO: "b", SUBSCRIPTIONS: "bo", GET: "bo", ANSWER: "bobb",
+    PUB: "bobb", OK: "bn",
+}  # fmt: skip
+# The answer to ``PUB``, which has an id.
+_NO_WITH_ID = "bo"
+
+
+class Malformed(MessageError):
+    """Frames that are no message of this protocol."""
+
+
+class Message(NamedTuple):
+    """A message: its kind, and what its frames hold: numbers, options and bytes."""
+
+    kind: bytes
+    fields: tuple[Any, ...]
+
+
+# ---------------------------------------------------------------- frames
+
+
+def number(value: int) -> bytes:
+    """Return a number as it goes over the wire."""
+    return _NUMBER.pack(value)
+
+
+def read_number(frame: bytes) -> int:
+    """Return the number in a frame.
+
+    Raises:
+        Malformed: It is not a number.
+    """
+    if len(frame) != _NUMBER.size:
+        raise Malformed(f"a number has {len(frame)} bytes instead of {_NUMBER.size}")
+    value: int = _NUMBER.unpack(frame)[0]
+    if value > _NUMBER_MAX:
+        raise Malformed("a number is too large")
+    return value
+
+
+def read_options(frame: bytes) -> dict[str, Any]:
+    """Return the options in a frame.
+
+    Raises:
+        Malformed: It is not a JSON object.
+    """
+    if len(frame) > _OPTIONS_BYTES_MAX:
+        raise Malformed("options are too long")
+    try:
+        options = encoding.decode(frame)
+    except ValueError as error:
+        raise Malformed("options are not JSON") from error
+    if not isinstance(options, dict):
+        raise Malformed("options are not a JSON object")
+    return options
+
+
+def encode(kind: bytes, *fields: Any) -> list[bytes]:
+    """Return the frames of a message."""
+    frames = [VERSION, kind]
+    for form, value in zip(_forms(kind, len(fields)) or "", fields, strict=True):
+        if form == "n":
+            frames.append(number(value))
+        elif form == "o":
+            frames.append(encoding.dumps(value).encode())
+        else:
+            frames.append(value)
+    return frames
+
+
+def decode(frames: Sequence[bytes]) -> Message | None:
+    """Return the message in some frames; None where its kind is not known.
+
+    Raises:
+        Malformed: It is no message.
+    """
+    if len(frames) < 2 or frames[0] != VERSION:
+        raise Malformed("it does not begin like a message of the stream")
+    kind = frames[1]
+    forms = _forms(kind, len(frames) - 2)
+    if forms is None:
+        return None
+    if len(frames) != len(forms) + 2:
+        raise Malformed(f"{kind.decode()} has {len(frames)} frames instead of {len(forms) + 2}")
+    return Message(kind, tuple(_READERS[form](frame) for form, frame in zip(forms, frames[2:], strict=True)))
+
+
+def _forms(kind: bytes, count: int) -> str | None:
+    return _NO_WITH_ID if kind == NO and count == len(_NO_WITH_ID) else _FIELDS.get(kind)
+
+
+def _as_it_is(frame: bytes) -> bytes:
+    return frame
+
+
+_READERS = {"n": read_number, "o": read_options, "b": _as_it_is}
+
+
+def microseconds(seconds: float) -> int:
+    """Return a time as ``MSG`` has it."""
+    return max(0, round(seconds * 1_000_000))
+
+
+def credit_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many messages and bytes may be in flight to a client of this configuration."""
+    messages, size = config.get("stream_credit"), config.get("stream_credit_bytes")
+    return max(1, int(messages or CREDIT_MESSAGES)), max(1, int(size or CREDIT_BYTES))
+
+
+def text_of(options: Mapping[str, Any], key: str, limit: int = ID_BYTES_MAX) -> str:
+    """Return a short text in options; an empty one where there is none.
+
+    Raises:
+        Malformed: It is no text, or too long, or not printable.
+    """
+    value = options.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not value.isprintable() or len(value.encode(errors="replace")) > limit:
+        raise Malformed(f"{key} is no short text")
+    return value

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Publishing with a confirm: a `fedmsg.transport.base.Sink` that returns when a relay has a message on disk."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from fedmsg._util.service import Closeable
+from fedmsg.config import settings
+from fedmsg.exceptions import MissingEndpoint, NotConfirmed, RejectedByRelay
+from fedmsg.stream.confirming import KEY, Confirming, curve_name
+from fedmsg.stream.pending import Pending
+from fedmsg.transport.zmq import addresses, contexts, curve
+
+__all__ = ["ConfirmedSink", "Window", "close", "open_confirmed"]
+
+# The settings that make two connections to the same relays different ones.
+_SOCKET_SETTINGS = (
+    "max_message_size",
+    "publish_window",
+    "zmq_heartbeat_ivl",
+    "zmq_tcp_keepalive",
+    "zmq_tcp_keepalive_cnt",
+    "zmq_tcp_keepalive_idle",
+    "zmq_tcp_keepalive_intvl",
+)
+
+_open: dict[tuple[object, ...], ConfirmedSink] = {}
+_lock = threading.RLock()
+_inherited: list[object] = []
+
+
+class ConfirmedSink(Closeable):
+    """Sends messages to the confirmed port of a relay; threads share it.
+
+    Args:
+        config: The configuration.
+        relays: The addresses of relays, in the order in which they are tried.
+
+    Attributes:
+        users: How many have opened it and not closed it yet.
+    """
+
+    def __init__(self, config: Mapping[str, Any], relays: tuple[str, ...]) -> None:
+        self._closed = True  # until there is something to close
+        self.users = 0
+        self._where = ", ".join(relays)
+        self._thread = Confirming(dict(config), relays)
+        self._thread.start()
+        self._closed = False
+
+    def send(self, topic: bytes, body: bytes, *, timeout: float, via: tuple[str, ...] = (), again: bool = False) -> int:
+        """Send a message, and wait for its confirm.
+
+        Args:
+            topic: The topic frame.
+            body: The envelope as it goes over the wire.
+            timeout: Seconds to wait at most, for all relays together.
+            via: The ids of the streams that it has passed.
+            again: Whether it may have been sent before.
+
+        Returns:
+            Its position.
+
+        Raises:
+            NotConfirmed: There is no confirm in time.
+            RejectedByRelay: The relay has rejected it.
+        """
+        pending = self.begin(topic, body, timeout=timeout, via=via, again=again)
+        try:
+            return pending.result(self._where)
+        finally:
+            # Also where a signal handler has raised.
+            if not pending.is_settled:
+                pending.abandon()
+
+    def begin(
+        self,
+        topic: bytes,
+        body: bytes,
+        *,
+        timeout: float,
+        via: tuple[str, ...] = (),
+        again: bool = False,
+        notify: Callable[[], object] | None = None,
+    ) -> Pending:
+        """Send a message without waiting for its confirm; messages are sent in the order of the calls."""
+        pending = Pending(topic, body, timeout, via=via, again=again, notify=notify)
+        self._thread.put(pending)
+        return pending
+
+    def result(self, pending: Pending) -> int:
+        """Wait for a confirm, and return the position.
+
+        Raises:
+            NotConfirmed: There is none in time.
+            RejectedByRelay: The relay has rejected it.
+        """
+        return pending.result(self._where)
+
+    @property
+    def alive(self) -> bool:
+        """Whether messages can be sent."""
+        return self._thread.alive
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counts for status reports and metrics."""
+        return dict(self._thread.counts)
+
+    def _close(self) -> None:
+        self._thread.close()
+
+
+class Window(Closeable):
+    """Messages that are sent ahead of their confirms, up to ``publish_window``, in order.
+
+    Args:
+        sink: Where they are sent.
+        size: How many may be unconfirmed.
+        timeout: How many seconds may pass from one confirm to the next.
+    """
+
+    def __init__(self, sink: ConfirmedSink, size: int, timeout: float) -> None:
+        self._closed = True  # until there is something to close
+        self._sink = sink
+        self._size = size
+        self._timeout = timeout
+        self._waiting: deque[Pending] = deque()
+        self._closed = False
+
+    def send(self, topic: bytes, body: bytes) -> Iterator[int]:
+        """Send a message; yield the positions that are known by now, and wait for some while too many are not.
+
+        Raises:
+            NotConfirmed: There is no confirm in time; its ``unconfirmed`` has all that have none.
+            RejectedByRelay: The relay has rejected a message; the same.
+        """
+        while len(self._waiting) >= self._size:
+            yield self._first()
+        self._waiting.append(self._sink.begin(topic, body, timeout=self._timeout))
+        while self._waiting and self._waiting[0].is_settled:
+            yield self._first()
+
+    def finish(self) -> Iterator[int]:
+        """Wait for the confirms of all that was sent; yield the positions.
+
+        Raises:
+            NotConfirmed: There is no confirm in time; its ``unconfirmed`` has all that have none.
+            RejectedByRelay: The relay has rejected a message; the same.
+        """
+        while self._waiting:
+            yield self._first()
+
+    def _first(self) -> int:
+        # A relay that confirms one after the other is alive, however many there are.
+        self._waiting[0].restart()
+        try:
+            position = self._sink.result(self._waiting[0])
+        except (NotConfirmed, RejectedByRelay) as error:
+            # Whether or not the later ones are confirmed by now: to send them again does not double them.
+            error.unconfirmed = [one.envelope for one in self._waiting]
+            self.close()
+            raise
+        self._waiting.popleft()
+        return position
+
+    def _close(self) -> None:
+        for one in self._waiting:
+            if not one.is_settled:
+                one.abandon()
+        self._waiting.clear()
+
+
+def open_confirmed(config: Mapping[str, Any]) -> ConfirmedSink:
+    """Open what confirmed messages are sent through, or share what this process has.
+
+    Raises:
+        MissingEndpoint: No address is configured. A KeyError.
+        ConfigError: Something is no address.
+        RefusedAtStart: A key for CURVE can't be read.
+    """
+    relays = tuple(addresses.check(one, KEY) for one in addresses.as_list(settings.get(config, KEY)))
+    if not relays:
+        raise MissingEndpoint(f"{KEY} is not set: set it to the address of a relay with a store")
+    name = curve_name(config)
+    curve.prepare(config, [name])
+    values = (settings.get(config, key) for key in _SOCKET_SETTINGS)
+    identity = (*relays, *values, *curve.identity(config, name))
+    with _lock:
+        sink = _open.get(identity)
+        if sink is None or not sink.alive:
+            sink = _open[identity] = ConfirmedSink(config, relays)
+        sink.users += 1
+        return sink
+
+
+def close(sink: ConfirmedSink) -> None:
+    """End one use of a sink; the last one closes it."""
+    with _lock:
+        sink.users -= 1
+        if sink.users:
+            return
+        for identity in [key for key, value in _open.items() if value is sink]:
+            del _open[identity]
+    sink.close()
+
+
+def _in_child() -> None:
+    global _lock
+    # They belong to the parent, and are never closed here.
+    _inherited.append(dict(_open))
+    _open.clear()
+    _lock = threading.RLock()
+
+
+contexts.after_fork(_in_child)

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The thread of a subscription: it keeps the connection, whatever its user is doing meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from fedmsg import _wire
+from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
+from fedmsg._util.service import ServiceThread
+from fedmsg.config import settings
+from fedmsg.exceptions import FedmsgError, MessageError, PositionGone, QueryError
+from fedmsg.stream import protocol
+from fedmsg.stream.inbox import Inbox, StreamDelivery
+from fedmsg.stream.progress import Progress
+from fedmsg.stream.protocol import Malformed
+from fedmsg.stream.session import Ended, Session
+from fedmsg.transport.zmq import contexts
+
+__all__ = ["Receiving"]
+
+log = logging.getLogger("fedmsg.stream")
+
+# How many messages are received before timers are looked at.
+_BATCH = 500
+# Seconds between two attempts to connect: they double.
+_RETRY_MIN = 0.05
+_RETRY_MAX = 1.0
+# Seconds until credit is returned that is less than half of the window, and until the next ACK.
+_CREDIT_DELAY = 0.2
+_ACK_DELAY = 0.02
+_MSG_FRAMES = 7
+_NUMBERS = struct.Struct(">QQQ")
+
+
+class Receiving(ServiceThread):
+    """Receives a stream.
+
+    Args:
+        config: The configuration.
+        addresses: Where the relay is; those after the first are other relays.
+        progress: Where to begin.
+        topics: Returns the topics that are wanted.
+        durable: The name of a durable subscription; empty for a plain one.
+        rejections: Where rejected messages are counted and logged.
+
+    Attributes:
+        counts: ``received``, ``duplicates``, ``lost``, ``gaps`` and ``connections``.
+        address: The address of the relay that serves at the moment; empty where none does.
+        newest: The newest position that is known.
+        ending: The error that ended the subscription, if one has.
+        opens_again: Set by the owner, to begin again with other topics.
+        inbox: What was received.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        addresses: Sequence[str],
+        progress: Progress,
+        *,
+        topics: Callable[[], list[str]],
+        durable: str,
+        rejections: RejectionLog,
+    ) -> None:
+        super().__init__("fedmsg-subscription")
+        self._config = config
+        # A durable subscription belongs to one relay, and waits for it.
+        self._addresses = list(addresses[:1] if durable else addresses)
+        self._progress = progress
+        self._topics = topics
+        self._durable = durable
+        self._rejections = rejections
+        self._client = os.urandom(16).hex()
+        self._credit, self._credit_size = protocol.credit_of(config)
+        self._max_size: int = settings.get(config, "max_message_size")
+        self.inbox = Inbox((self._credit // 2 or 1, self._credit_size // 2 or 1), self.waker)
+        self._events = RateLimitedLog(log)
+        self._generation = contexts.generation
+        self.counts: Counter[str] = Counter()
+        self.address = ""
+        self.newest = 0
+        self.ending: FedmsgError | None = None
+        self.opens_again = False
+        self._stream = ""
+        self._is_open = self._has_opened = False
+        self._pending, self._pending_size = 0, 0
+        self._credit_sent = self._ack_sent = 0.0
+        self._acked = 0
+        self._received: list[StreamDelivery] = []
+        self._handlers: dict[bytes, Callable[..., None]] = {
+            protocol.WELCOME: self._welcome,
+            protocol.PING: self._ping,
+            protocol.OPENED: self._opened,
+            protocol.AT: self._at,
+            protocol.LOST: self._lost,
+            protocol.WAIT: self._wait,
+            protocol.NO: self._no,
+        }
+
+    # ---------------------------------------------------------------- connections
+
+    def run(self) -> None:
+        """Receive until it is stopped, or something ends the subscription."""
+        context = contexts.acquire(settings.get(self._config, "io_threads"))
+        try:
+            self.ready()
+            for address in self._rotation():
+                if self.stopping or self.ending is not None:
+                    break
+                self._connect(context, address)
+        except FedmsgError as error:
+            self.ending = error
+        finally:
+            self.address = ""
+            self.inbox.notify()
+            contexts.release(self._generation)
+
+    def _rotation(self) -> Iterator[str]:
+        """Yield the addresses, again and again, with pauses."""
+        delay = _RETRY_MIN
+        for address in itertools.cycle(self._addresses):
+            self._has_opened = False
+            yield address
+            delay = _RETRY_MIN if self._has_opened else min(_RETRY_MAX, 2 * delay)
+            deadline = time.monotonic() + delay
+            while not self.stopping and self.ending is None and (left := deadline - time.monotonic()) > 0:
+                self.waker.wait(left)
+
+    def _connect(self, context: Any, address: str) -> None:
+        try:
+            with Session(
+                context,
+                self._config,
+                address,
+                client=self._client,
+                is_one_of_several=len(self._addresses) > 1,
+                waker=self.waker,
+            ) as session:
+                self._session = session
+                try:
+                    self._serve(session)
+                finally:
+                    self._is_open = False
+                    self.address = ""
+        except Ended as error:
+            if not self.stopping:
+                self._events.report("connection", f"{error}; trying again", address)
+
+    def _serve(self, session: Session) -> None:
+        while not self.stopping and self.ending is None:
+            self.waker.clear()
+            session.look()
+            more = self._receive(session)
+            if self.opens_again and self._is_open:
+                self._open(session)
+            timeout = self._return_credit(session)
+            timeout = min(timeout, self._acknowledge(session))
+            if not more:
+                session.wait(timeout)
+        if self._is_open:
+            self._ack_sent = 0.0
+            self._acknowledge(session)
+            session.send(protocol.CLOSE)
+
+    def _receive(self, session: Session) -> bool:
+        """Receive a batch of messages; whether there may be more."""
+        receive = session.receive
+        try:
+            for _ in range(_BATCH):
+                frames = receive()
+                if frames is None:
+                    return False
+                if len(frames) == _MSG_FRAMES and frames[1] == protocol.MSG and frames[0] == protocol.VERSION:
+                    self._message(session, frames)
+                else:
+                    # What it leads to must see what came before it.
+                    self._flush()
+                    self._handle(session, frames)
+            return True
+        finally:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Pass on what was received."""
+        if self._received:
+            received, self._received = self._received, []
+            self._progress.received_at = time.time()
+            self.counts["received"] += len(received)
+            self.inbox.put(received)
+
+    def _handle(self, session: Session, frames: list[bytes]) -> None:
+        try:
+            message = protocol.decode(frames)
+            handler = None if message is None else self._handlers.get(message.kind)
+            if message is not None and handler is not None:
+                handler(session, *message.fields)
+        except Malformed as error:
+            self._reject_frames(session, str(error))
+
+    def _reject_frames(self, session: Session, reason: str) -> None:
+        self._events.report("malformed", f"rejected a message of {session.address}: {reason}", session.address)
+
+    # ---------------------------------------------------------------- what the relay sends
+
+    def _welcome(self, session: Session, options: Mapping[str, Any]) -> None:
+        stream = protocol.text_of(options, "stream", protocol.NAME_BYTES_MAX)
+        if not stream:
+            raise Malformed("WELCOME names no stream")
+        newest = options.get("newest")
+        self.newest = newest if isinstance(newest, int) else 0
+        session.is_welcome = True
+        self.counts["connections"] += 1
+        self.address = session.address
+        self._stream = stream
+        if self._progress.stream and self._progress.stream != stream:
+            self._move(session)
+        self._open(session)
+
+    def _move(self, session: Session) -> None:
+        how = self._progress.move()
+        log.warning("the stream at %s is another one (%s): going on %s", session.address, self._stream, how)
+
+    def _open(self, session: Session) -> None:
+        self._is_open = self.opens_again = False
+        options: dict[str, Any] = {"topics": self._topics(), **self._progress.resume().options()}
+        if self._durable:
+            options["durable"] = self._durable
+        session.send(protocol.OPEN, options)
+        # What was received and is still waiting here is part of the window.
+        waiting, size = self.inbox.waiting()
+        self._pending = self._pending_size = 0
+        session.send(protocol.CREDIT, max(0, self._credit - waiting), max(0, self._credit_size - size))
+
+    def _ping(self, session: Session) -> None:
+        session.send(protocol.PONG)
+
+    def _opened(self, _session: Session, options: Mapping[str, Any]) -> None:
+        position = options.get("position")
+        if type(position) is not int or position < 0:
+            raise Malformed("OPENED has no position")
+        self._progress.opened(self._stream, position)
+        self._acked = 0
+        self._is_open = self._has_opened = True
+        self.inbox.open(self._stream, position)
+
+    def _message(self, session: Session, frames: list[bytes]) -> None:
+        if not self._is_open:
+            return
+        _, _, number, before, when, topic, body = frames
+        if not len(number) == len(before) == len(when) == _NUMBERS.size // 3:
+            self._reject_frames(session, "a number of a message is none")
+            return
+        position, previous, stored = _NUMBERS.unpack(number + before + when)
+        progress = self._progress
+        if previous != progress.previous or position <= previous:
+            # Something between was missed; it is sent again.
+            self.counts["gaps"] += 1
+            self._flush()
+            self._open(session)
+            return
+        if not progress.received(position, topic, body):
+            self.counts["duplicates"] += 1
+        elif self._is_acceptable(session, topic, body):
+            self._received.append(
+                StreamDelivery(
+                    self.inbox,
+                    self._stream,
+                    session.address,
+                    position=position,
+                    stored=stored / 1_000_000,
+                    topic=topic,
+                    body=body,
+                )
+            )
+            return
+        self._pending += 1
+        self._pending_size += len(topic) + len(body)
+
+    def _is_acceptable(self, session: Session, topic: bytes, body: bytes) -> bool:
+        """Return whether a message is not too large; one that is, is counted."""
+        if len(topic) <= _wire.MAX_TOPIC_BYTES and len(topic) + len(body) <= self._max_size:
+            return True
+        try:
+            _wire.check_size(len(topic) + len(body), self._max_size)
+            _wire.check_topic(topic)
+        except MessageError as error:
+            self._rejections.add(session.address, error)
+            return False
+        return True
+
+    def _at(self, _session: Session, position: int) -> None:
+        if self._is_open:
+            self._progress.looked_at = max(self._progress.looked_at, position)
+            self.newest = max(self.newest, position)
+
+    def _lost(self, session: Session, first: int, last: int) -> None:
+        if self._is_open and first <= last:
+            self.counts["lost"] += last - first + 1
+            self._progress.looked_at = max(self._progress.looked_at, last)
+            self._events.report(
+                "lost", f"{session.address}: the messages {first} to {last} are gone, the relay keeps them no longer"
+            )
+
+    def _wait(self, session: Session, options: Mapping[str, Any]) -> None:
+        holder = protocol.text_of(options, "address", protocol.NAME_BYTES_MAX)
+        log.warning("%s: another reader, at %s, has the name %s: waiting", session.address, holder, self._durable)
+
+    def _no(self, session: Session, options: Mapping[str, Any]) -> None:
+        code = protocol.text_of(options, "code")
+        reason = str(options.get("reason", ""))[: protocol.NAME_BYTES_MAX]
+        progress = self._progress
+        if code == protocol.CODE_GONE and (progress.stream or progress.has_moved):
+            if progress.stream:
+                self._move(session)
+            else:
+                progress.move_by_time()
+            self._open(session)
+        elif code == protocol.CODE_GONE:
+            self.ending = PositionGone(f"{session.address}: {reason}")
+        elif code in {protocol.CODE_BAD, protocol.CODE_FULL}:
+            self.ending = QueryError(f"{session.address}: {reason}")
+        else:
+            raise Ended(f"the relay at {session.address} refuses: {reason}")
+
+    # ---------------------------------------------------------------- what the relay is sent
+
+    def _return_credit(self, session: Session) -> float:
+        """Return the credit of what was taken; seconds until that is to be looked at again."""
+        messages, size = self.inbox.returned()
+        self._pending += messages
+        self._pending_size += size
+        if not self._pending or not self._is_open:
+            return protocol.HEARTBEAT
+        now = time.monotonic()
+        if 2 * self._pending < self._credit and 2 * self._pending_size < self._credit_size:
+            left = self._credit_sent + _CREDIT_DELAY - now
+            if left > 0:
+                return left
+        session.send(protocol.CREDIT, self._pending, self._pending_size)
+        self._pending = self._pending_size = 0
+        self._credit_sent = now
+        return protocol.HEARTBEAT
+
+    def _acknowledge(self, session: Session) -> float:
+        """Send the cursor where it has moved; seconds until that is to be looked at again."""
+        if not self._durable or not self._is_open:
+            return protocol.HEARTBEAT
+        position = self.inbox.cursor(self._progress.looked_at)
+        if position <= self._acked:
+            return protocol.HEARTBEAT
+        now = time.monotonic()
+        left = self._ack_sent + _ACK_DELAY - now
+        if left > 0:
+            return left
+        session.send(protocol.ACK, position)
+        self._acked, self._ack_sent = position, now
+        return protocol.HEARTBEAT
