@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fedmsg import aio, config, core, encoding, exceptions, meta, utils  # noqa: F401 - what __getattr__ finds
+    from fedmsg.stream.messages import MessageStream
     from fedmsg.transport.zmq.source import Received
 
-__all__ = ["destroy", "init", "publish", "publish_many", "republish", "tail_messages"]
+__all__ = ["destroy", "init", "publish", "publish_many", "republish", "subscribe", "tail_messages"]
 
 #: What belongs to one thread; its ``__context`` is the context in use.
 __local = threading.local()
@@ -140,6 +141,43 @@ def republish(envelope: Mapping[str, Any], **config: Any) -> int:
         context = _open(config, add=True)
     position: int = context.republish(envelope)
     return position
+
+
+def subscribe(
+    topic: str | Iterable[str] = "",
+    *,
+    after: int | str | None = None,
+    since: float | str | None = None,
+    last: int | None = None,
+    durable: str | None = None,
+    ack_mode: str = "auto",
+    **config: Any,
+) -> MessageStream:
+    """Read the stream of a relay with a store, history and live messages by one path.
+
+    Args:
+        topic: The beginning of the topics that are wanted, one or several; empty for all.
+        after: Begin after a position, or a ``msg_id``; 0 or ``"first"`` is the first message that is kept.
+        since: Begin with what was stored since then: seconds since the epoch, ISO 8601, or an age: ``2h``.
+        last: Begin with so many of the newest messages. Without any of these: new messages only.
+        durable: The name of a durable subscription, whose cursor the relay keeps.
+        ack_mode: ``auto`` acknowledges a message when the next one is asked for, ``manual`` leaves it to the caller.
+        config: Settings for the context, where one has to be opened.
+
+    Returns:
+        A context manager and iterator of messages, see `fedmsg.core.FedMsgContext.subscribe`.
+
+    Raises:
+        UsageError: The arguments make no sense. A ValueError.
+        ConfigError: ``relay_stream`` has no address. A ValueError.
+    """
+    context = getattr(__local, "__context", None)
+    if context is None:
+        context = _open({"mute": True, **config}, add=True)
+    opened: MessageStream = context.subscribe(
+        topic, after=after, since=since, last=last, durable=durable, ack_mode=ack_mode
+    )
+    return opened
 
 
 def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Iterator[Received]:

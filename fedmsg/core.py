@@ -7,7 +7,7 @@ import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmsg import _confirmed, crypto, utils
 from fedmsg.exceptions import ValidationError
@@ -15,6 +15,9 @@ from fedmsg.replay import gaps
 from fedmsg.session import BaseContext, Hook, Session
 from fedmsg.transport.zmq import contexts, sockets
 from fedmsg.transport.zmq.source import Received, Source, tail
+
+if TYPE_CHECKING:
+    from fedmsg.stream.messages import MessageStream
 
 __all__ = ["FedMsgContext", "ValidationError"]
 
@@ -181,6 +184,46 @@ class FedMsgContext(BaseContext):
         if replayed:
             return self._tail_replayed(source, replayed, topic, validate)
         return tail(source, validate)
+
+    def subscribe(
+        self,
+        topic: str | Iterable[str] = "",
+        *,
+        after: int | str | None = None,
+        since: float | str | None = None,
+        last: int | None = None,
+        durable: str | None = None,
+        ack_mode: str = "auto",
+    ) -> MessageStream:
+        """Read the stream of a relay with a store, history and live messages by one path.
+
+        Args:
+            topic: The beginning of the topics that are wanted, one or several; empty for all.
+            after: Begin after a position, or a ``msg_id``; 0 or ``"first"`` is the first message that is kept.
+            since: Begin with what was stored since then: seconds since the epoch, ISO 8601, or an age: ``2h``.
+            last: Begin with so many of the newest messages. Without any of these: new messages only.
+            durable: The name of a durable subscription, whose cursor the relay keeps: the next reader of that name
+                goes on there. Where to begin counts only when the name is new.
+            ack_mode: ``auto`` acknowledges a message when the next one is asked for; with ``manual`` the caller
+                does it with the ``ack()`` of the message.
+
+        Returns:
+            A context manager and iterator of messages, which are tuples as `tail_messages` yields them, with
+            ``position``, ``stored`` and ``ack()``. It reconnects by itself, and goes on after its last message.
+
+        Raises:
+            UsageError: The arguments make no sense. A ValueError.
+            ConfigError: ``relay_stream`` has no address. A ValueError.
+            RefusedAtStart: Checking is on and can't be done.
+        """
+        session = self._session
+        session.follow_fork()
+        # Here: it takes a library of its own to load, and most programs only publish or listen.
+        opened: MessageStream = utils.load_class("fedmsg.stream.messages:open_stream")(
+            session.config, topic, session.checker(), self.rejections,
+            after=after, since=since, last=last, durable=durable, ack_mode=ack_mode,
+        )  # fmt: skip
+        return opened
 
     def _tail_replayed(
         self, open_source: Callable[[], Source], replayed: set[str], topic: str, validate: crypto.Check | None

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import fedmsg
-from fedmsg.commands import BaseCommand, Declaration, _filters, _formats
+from fedmsg.commands import BaseCommand, Declaration, _filters, _formats, _subscribing
 from fedmsg.commands._options import flag
 from fedmsg.config import settings
+
+if TYPE_CHECKING:
+    from fedmsg.transport.zmq.source import Received
 
 __all__ = ["TailCommand", "tail"]
 
@@ -31,6 +35,7 @@ class TailCommand(BaseCommand):
         $ fedmsg-tail --really-pretty
         $ fedmsg-tail --topic org.fedoraproject.prod.bodhi --query msg.update.title
         $ fedmsg-tail --json | jq .msg
+        $ fedmsg-tail --since 2h --until now
     """
 
     name = "fedmsg-tail"
@@ -46,6 +51,8 @@ class TailCommand(BaseCommand):
         flag("--terse", action="store_true", help="Print what happened, in a line of English."),
         flag("--cowsay", action="store_true", help="Draw a cow that says it."),
         *_filters.FLAGS[1:],
+        *_subscribing.FLAGS,
+        _subscribing.UNTIL,
         flag("--count", type=_number, metavar="N", help="End after so many messages."),
         flag(
             "--color",
@@ -79,10 +86,14 @@ class TailCommand(BaseCommand):
         """
         show = _formats.choose(self.config)
         selection = _filters.Selection(self.config)
+        begin = _subscribing.requested(self.config)
         printed, count = 0, self.config["count"]
         _write_what_can_be_written()
         with fedmsg.core.FedMsgContext(**{**self.config, "mute": True, "name": "relay_inbound"}) as context:
-            messages = context.tail_messages(topic=selection.prefix)
+            if begin is None:
+                messages: Iterator[Received] = context.tail_messages(topic=selection.prefix)
+            else:
+                messages = _subscribing.messages(context, self.config, selection.prefix, begin)
             self._warn_when_unchecked()
             for _, _, _, envelope in messages:
                 if selection.matches(envelope) and (text := show(envelope)):
