@@ -18,9 +18,6 @@ config = {
     #     "relay_retention_bytes": 0,
     #     "relay_retention_messages": 0,
     #
-    # The relay_confirmed of another relay, to which this one hands on everything in its stream.
-    #     "relay_upstream": [],
-    #
     # How many durable subscriptions there may be.
     #     "relay_durable_max": 10000,
     #

@@ -229,9 +229,6 @@ class StreamSettings(View):
         in_conf=False, high=_BIGGEST)
     relay_retention_messages = setting(INTEGER, 0, "How many messages the stream keeps; 0 sets no limit.", "stream",
         unit="messages", in_conf=False, high=_BIGGEST)
-    relay_upstream = setting(LINES, [],
-        "Where the relay hands on everything in its stream: the relay_confirmed of another relay.", "stream",
-        in_conf=False)
     relay_durable_max = setting(INTEGER, 10000, "How many durable subscriptions a stream may have.", "stream",
         unit="subscriptions", in_conf=False)
     publish_confirm = setting(BOOLEAN, False,
