@@ -41,7 +41,6 @@ class Consumer:
         incoming: The queue of what is to be handled.
         blocking_mode: Whether each message is handled before the next is received.
         N: How many threads work for it, unless in blocking mode.
-        headcount_out: How many were handled since the last report.
     """
 
     topic: str | Collection[str] = ""
@@ -61,7 +60,6 @@ class Consumer:
         self.engine: Any = None
         self.blocking_mode = bool(settings.get(config, "moksha.blocking_mode"))
         self.N: int = settings.get(config, "moksha.workers_per_consumer")
-        self.headcount_out = 0
         self._exception_count = 0
         self.__runner = ConsumerRunner(self, config)
         self.__runner.handler.hooks.idle = {Consumer.pre_consume, Consumer.post_consume}
@@ -126,6 +124,11 @@ class Consumer:
     def _do_work(self, message: Any) -> bool:
         """Handle a valid message now; whether that went well."""
         return self.__runner.handler.process(message) is None
+
+    @property
+    def headcount_out(self) -> int:
+        """How many were handled since the last report."""
+        return self.__runner.headcount_out
 
     @property
     def headcount_in(self) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 import time
 from collections import deque
@@ -31,6 +32,24 @@ class Interrupted(BaseException):
     """The hub stops before a message has had all its tries: it is to be spooled, after those in ``args``."""
 
 
+class _Count:
+    """Counts in several threads without a lock, which would cost more than all else that is counted with it.
+
+    `itertools.count` takes a step in C, so that no other thread comes in between.
+    """
+
+    def __init__(self) -> None:
+        steps = itertools.count()
+        self.add: Callable[[], int] = steps.__next__
+        # To look takes a step too. Those who look have a lock.
+        self._looks = 0
+
+    def value(self) -> int:
+        """Return the count."""
+        self._looks += 1
+        return self.add() + 1 - self._looks
+
+
 class MessageHandler:
     """Takes messages of one consumer through `consume`; all its workers share it.
 
@@ -47,7 +66,9 @@ class MessageHandler:
         self.retries: int = settings.get(config, "consume_retries")
         self.cut = False
         self.lock = threading.Lock()
-        self.totals = dict.fromkeys(("handled", "failed", "rejected", "retried", "dead"), 0)
+        self._handled, self._failed = _Count(), _Count()
+        # Of the first two those that were handled many at a time.
+        self._counts = dict.fromkeys(("handled", "failed", "rejected", "retried", "dead"), 0)
         self.times: deque[float] = deque(maxlen=1024)
         self._consumer = consumer
         self._delay: float = settings.get(config, "consume_retry_delay")
@@ -72,7 +93,15 @@ class MessageHandler:
     def count(self, kind: str) -> None:
         """Count a message."""
         with self.lock:
-            self.totals[kind] += 1
+            self._counts[kind] += 1
+
+    def totals(self) -> dict[str, int]:
+        """Return what has become of the messages, by kind."""
+        with self.lock:
+            counts = dict(self._counts)
+            counts["handled"] += self._handled.value()
+            counts["failed"] += self._failed.value()
+        return counts
 
     # ---------------------------------------------------------------- before consume
 
@@ -177,10 +206,11 @@ class MessageHandler:
             self._call(self._after, message)
         if self.hooks.notes_end:
             self.hooks.finished((message,))
-        with self.lock:
-            consumer.headcount_out += 1
-            self.totals["handled" if error is None else "failed"] += 1
-            self.times.append(time.perf_counter() - start)
+        if error is None:
+            self._handled.add()
+        else:
+            self._failed.add()
+        self.times.append(time.perf_counter() - start)
         return None if is_dead else error
 
     def process_many(self, messages: list[Any]) -> bool:
@@ -192,9 +222,8 @@ class MessageHandler:
             return False
         self.hooks.finished(messages)
         with self.lock:
-            consumer.headcount_out += len(messages)
-            self.totals["handled"] += len(messages)
-            self.times.append((time.perf_counter() - start) / len(messages))
+            self._counts["handled"] += len(messages)
+        self.times.append((time.perf_counter() - start) / len(messages))
         return True
 
     def _call(self, method: Any, argument: Any) -> BaseException | None:

@@ -296,7 +296,7 @@ class Hub:
     @property
     def handled(self) -> int:
         """How many messages the consumers have handled."""
-        return sum(runner.handler.totals["handled"] for runner in self._consumer_runners)
+        return sum(runner.handler.totals()["handled"] for runner in self._consumer_runners)
 
     def report(self) -> dict[str, Any]:
         """Return the status report; the counters in it start again at zero."""

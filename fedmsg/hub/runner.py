@@ -241,7 +241,8 @@ class ConsumerRunner:
         self.acknowledgements = Acknowledgements()
         self.first_count = 0
         self._spool = Spool(None, type(consumer))
-        self._reported = 0
+        # How many messages had arrived, and were done with, at the last report.
+        self._reported = self._reported_done = 0
         self._wakers: list[Waker] = []
         self._workers: list[_Worker] = []
         self._rest: list[Any] = []
@@ -383,33 +384,42 @@ class ConsumerRunner:
         """How many messages have arrived since the last report."""
         return self.queue.received - self._reported
 
+    @property
+    def headcount_out(self) -> int:
+        """How many messages are done with since the last report."""
+        return self._done() - self._reported_done
+
+    def _done(self) -> int:
+        totals = self.handler.totals()
+        return totals["handled"] + totals["failed"]
+
     def totals(self) -> dict[str, int]:
         """Return what has become of the messages since the start, by kind, and how many wait."""
         queue = self.queue
         counts = {"received": queue.received, "dropped": queue.dropped, "waiting": queue.qsize()}
-        counts |= self.handler.totals | self.hooks.totals()
+        counts |= self.handler.totals() | self.hooks.totals()
         for more in self.more_totals:
             counts |= more()
         return counts
 
     def report(self) -> dict[str, Any]:
         """Return the consumer's row of the status report; the counters in it start again at zero."""
-        consumer, received = self.consumer, self.queue.received
+        consumer, times = self.consumer, self.handler.times
+        received, done = self.queue.received, self._done()
         with self.handler.lock:
-            row = {
-                "backlog": self.queue.qsize(),
-                "exceptions": consumer._exception_count,
-                "headcount_in": received - self._reported,
-                "headcount_out": consumer.headcount_out,
-                "initialized": consumer._initialized,
-                "jsonify": consumer.jsonify,
-                "module": type(consumer).__module__,
-                "name": type(consumer).__name__,
-                "times": [*self.handler.times],
-                "topic": consumer.topic,
-                "totals": self.totals(),
-            }
-            consumer._exception_count = consumer.headcount_out = 0
-            self._reported = received
-            self.handler.times.clear()
+            exceptions, consumer._exception_count = consumer._exception_count, 0
+        row = {
+            "backlog": self.queue.qsize(),
+            "exceptions": exceptions,
+            "headcount_in": received - self._reported,
+            "headcount_out": done - self._reported_done,
+            "initialized": consumer._initialized,
+            "jsonify": consumer.jsonify,
+            "module": type(consumer).__module__,
+            "name": type(consumer).__name__,
+            "times": [times.popleft() for _ in range(len(times))],
+            "topic": consumer.topic,
+            "totals": self.totals(),
+        }
+        self._reported, self._reported_done = received, done
         return row
