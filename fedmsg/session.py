@@ -51,6 +51,7 @@ class Session:
         number: How many messages it has sent.
         generation: The ``contexts.generation`` that it was opened under.
         confirmed: What it publishes confirmed messages through; opened by the first of them.
+        confirms: Whether messages are confirmed where a call leaves it open: ``publish_confirm``.
         writer: What stores its messages; None where they are not stored.
         signer: What signs them; None where they are not signed.
         closed: Whether it is closed, or not open yet.
@@ -79,6 +80,7 @@ class Session:
         self._prefix = str(settings.get(self.config, "topic_prefix"))
         self._environment = str(settings.get(self.config, "environment"))
         self._max_size: int = settings.get(self.config, "max_message_size")
+        self.confirms = bool(settings.get(self.config, "publish_confirm"))
         self._topics: dict[tuple[str, str], tuple[str, bytes]] = {}
 
     def _resolve(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +119,7 @@ class Session:
         self.context = contexts.acquire(settings.get(self.config, "io_threads"))
         try:
             # What is confirmed goes to a relay, and needs no address of its own.
-            self.publisher = None if self.confirms() else open_sink(self.config)
+            self.publisher = None if self.confirms else open_sink(self.config)
             self.writer = self._open_writer()
         except BaseException:
             self._close_publisher()
@@ -129,7 +131,7 @@ class Session:
             sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
 
     def _open_writer(self) -> writer.Writer | None:
-        if (self.publisher is None and not self.confirms()) or not settings.get(self.config, "persistent_store"):
+        if (self.publisher is None and not self.confirms) or not settings.get(self.config, "persistent_store"):
             return None
         return writer.open_writer(self.config, signed=self.signer is not None)
 
@@ -137,7 +139,7 @@ class Session:
         config = self.config
         if config.get("mute") or not settings.get(config, "sign_messages"):
             return None
-        goes_to_relay = confirmed or self.confirms() or config.get("active")
+        goes_to_relay = confirmed or self.confirms or config.get("active")
         if not goes_to_relay and not config["endpoints"].get(config["name"]):
             return None  # nothing will be sent
         return crypto.Signer.for_publisher(config, self.hostname)
@@ -189,13 +191,9 @@ class Session:
 
     # ---------------------------------------------------------------- publishing
 
-    def confirms(self, confirm: bool | None = None) -> bool:
-        """Return whether a message is to be confirmed: ``publish_confirm``, where the call leaves it open."""
-        return bool(settings.get(self.config, "publish_confirm")) if confirm is None else confirm
-
     def plain_publisher(self) -> publisher.Publisher | None:
         """Return what messages are published through that are not confirmed."""
-        if self.publisher is None and not self.closed and self.confirms():
+        if self.publisher is None and not self.closed and self.confirms:
             self.publisher = open_sink(self.config)
         return self.publisher
 

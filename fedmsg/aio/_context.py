@@ -252,7 +252,7 @@ class FedMsgContext(BaseContext):
     async def _publish(
         self, topic: str | None, msg: object, modname: str, hook: Hook | None, confirm: bool | None = None
     ) -> int | None:
-        if self._session.confirms(confirm):
+        if self._session.confirms if confirm is None else confirm:
             return await self._publish_confirmed(topic, msg, modname, hook)
         await self._publish_plain(topic, msg, modname, hook)
         return None

@@ -216,7 +216,13 @@ ERRORS = [getattr(exceptions, name) for name in exceptions.__all__]
 
 
 def raising(error: type[exceptions.FedmsgError]) -> str:
-    arguments = {"MissingExtra": "'flying', 'wings'", "PossiblyLost": "7, 'tcp://x:1'", "ValidationError": "None"}
+    arguments = {
+        "MissingExtra": "'flying', 'wings'",
+        "NotConfirmed": "'it failed', {}, False",
+        "PossiblyLost": "7, 'tcp://x:1'",
+        "RejectedByRelay": "'it failed', {}",
+        "ValidationError": "None",
+    }
     return f"raise fedmsg.exceptions.{error.__name__}({arguments.get(error.__name__, repr('it failed'))})"
 
 
