@@ -455,7 +455,8 @@ def test_a_context_of_the_test_itself_is_left_alone() -> None:
         fedmsg.destroy()
 
 
-def test_fifty_of_them_leave_nothing_behind() -> None:
+@pytest.mark.soak
+def test_many_of_them_leave_nothing_behind(full_size: bool) -> None:
     def once() -> None:
         with HubRunner(Biller, Clock) as hub:
             hub.publish(ORDER, {"id": 1})
@@ -463,6 +464,6 @@ def test_fifty_of_them_leave_nothing_behind() -> None:
 
     once()
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
-    for _ in range(50):
+    for _ in range(50 if full_size else 12):
         once()
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
