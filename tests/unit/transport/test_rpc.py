@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -77,7 +78,8 @@ def _ask_while_garbage(client: rpc.Client, listener: socket.socket, garbage: byt
         connection, _ = listener.accept()
         connections.append(connection)
         connection.sendall(garbage)
-        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # the client may have hung up by then
+            connection.shutdown(socket.SHUT_WR)
 
     thread = threading.Thread(target=answer)
     thread.start()
