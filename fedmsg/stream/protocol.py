@@ -46,6 +46,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedmsg import encoding
+from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
 
 __all__ = [
@@ -88,9 +89,6 @@ CODE_REJECTED = "rejected"
 #: Seconds between two signs of life, and without any after which a side is dead.
 HEARTBEAT = 2.0
 SILENCE_MAX = 8.0
-#: The credit of a subscription, where none is configured.
-CREDIT_MESSAGES = 1000
-CREDIT_BYTES = 4 * 1024 * 1024
 #: How many frames a message may have.
 FRAMES_MAX = 7
 #: How long a name and an id may be, in bytes.
@@ -210,8 +208,7 @@ def microseconds(seconds: float) -> int:
 
 def credit_of(config: Mapping[str, Any]) -> tuple[int, int]:
     """Return how many messages and bytes may be in flight to a client of this configuration."""
-    messages, size = config.get("stream_credit"), config.get("stream_credit_bytes")
-    return max(1, int(messages or CREDIT_MESSAGES)), max(1, int(size or CREDIT_BYTES))
+    return settings.get(config, "stream_credit"), settings.get(config, "stream_credit_bytes")
 
 
 def text_of(options: Mapping[str, Any], key: str, limit: int = ID_BYTES_MAX) -> str:

@@ -14,6 +14,7 @@ import zmq
 
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg._util.service import ServiceThread
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
 from fedmsg.stream import jobs, protocol
 from fedmsg.stream.answering import Answering
@@ -158,7 +159,7 @@ class StreamServer(ServiceThread):
                 lose=self._lose,
             )
             self._opening = Opening(
-                stream, self._names, self._asking, self._events, int(self._config.get("relay_durable_max") or 10_000)
+                stream, self._names, self._asking, self._events, settings.get(self._config, "relay_durable_max")
             )
             self._answering = Answering(
                 stream, self._names, self._asking, lambda: {**self.statistics(), **self._figures()}, self._window

@@ -339,17 +339,15 @@ def test_there_are_no_more_names_than_relay_durable_max(log: MemoryLog) -> None:
 
 
 def test_reader_that_opens_again_keeps_its_name(log: MemoryLog, server: StreamServer) -> None:
-    with (
-        Subscription({}, server.addresses, "nothing", durable="shop", after=10) as first,
-        Subscription({}, server.addresses, durable="shop") as second,
-    ):
+    with Subscription({}, server.addresses, "nothing", durable="shop", after=10) as first:
         begun(first)
-        wait_until(lambda: asking.subscriptions({}, server.addresses[0])[0]["waiting"] == 1)
-        first.subscribe(["org"])
-        wait_for(lambda: server.statistics()["subscriptions"] == 1, first)
-        server.append(log.add(body(11)))
-        assert positions(take(first, 1)) == [11]
-        assert second.position is None
+        with Subscription({}, server.addresses, durable="shop") as second:
+            wait_until(lambda: asking.subscriptions({}, server.addresses[0])[0]["waiting"] == 1)
+            first.subscribe(["org"])
+            wait_for(lambda: server.statistics()["subscriptions"] == 1, first)
+            server.append(log.add(body(11)))
+            assert positions(take(first, 1)) == [11]
+            assert second.position is None
 
 
 # ---------------------------------------------------------------- requests
