@@ -296,16 +296,14 @@ def test_reader_with_nothing_in_work_acks_what_the_relay_looked_at(log: MemoryLo
 def test_second_reader_of_a_name_waits_and_takes_over(
     log: MemoryLog, server: StreamServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with (
-        Subscription({}, server.addresses, durable="shop", after="first") as first,
-        Subscription({}, server.addresses, durable="shop", after="first") as second,
-    ):
+    with Subscription({}, server.addresses, durable="shop", after="first") as first:
         take(first, 3)[1].ack()
-        wait_until(lambda: asking.subscriptions({}, server.addresses[0])[0]["waiting"] == 1)
-        assert second.position is None
-        assert "another reader, at 127.0.0.1, has the name shop: waiting" in caplog.text
-        first.close()
-        assert positions(take(second, 6)) == list(range(5, 11))
+        with Subscription({}, server.addresses, durable="shop", after="first") as second:
+            wait_until(lambda: asking.subscriptions({}, server.addresses[0])[0]["waiting"] == 1)
+            assert second.position is None
+            assert "another reader, at 127.0.0.1, has the name shop: waiting" in caplog.text
+            first.close()
+            assert positions(take(second, 6)) == list(range(5, 11))
 
 
 def test_ack_of_a_reader_that_has_lost_the_name_is_ignored(log: MemoryLog, server: StreamServer) -> None:
