@@ -19,9 +19,9 @@ import asyncio
 import os
 import threading
 from asyncio import get_running_loop
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmsg import config as configuration
 from fedmsg import utils
@@ -30,7 +30,12 @@ from fedmsg.aio._context import FedMsgContext, like_a_coroutine_function
 from fedmsg.session import Hook
 from fedmsg.transport.zmq.source import Received
 
-__all__ = ["FedMsgContext", "destroy", "init", "publish", "publish_many", "republish", "tail_messages"]
+if TYPE_CHECKING:
+    from fedmsg.aio._subscribing import AsyncMessageStream
+
+__all__ = [
+    "FedMsgContext", "destroy", "init", "publish", "publish_many", "republish", "subscribe", "tail_messages",
+]  # fmt: skip
 
 # In a child: what the loop in which its parent has forked was initialised with.
 _inherited: dict[str, Any] = {}
@@ -166,12 +171,43 @@ def tail_messages(topic: str = "", passive: bool = False, **config: Any) -> Asyn
     Raises:
         RuntimeError: No event loop runs.
     """
-    get_running_loop()
-    context = _current()
-    if context is None:
-        context = _make(config)
-        _keep(context)
-    return context.tail_messages(topic, passive)
+    return _listening(config).tail_messages(topic, passive)
+
+
+def subscribe(
+    topic: str | Iterable[str] = "",
+    *,
+    after: int | str | None = None,
+    since: float | str | None = None,
+    last: int | None = None,
+    durable: str | None = None,
+    ack_mode: str = "auto",
+    **config: Any,
+) -> AsyncMessageStream:
+    """Read the stream of a relay with a store, through a context that is made when there is none yet.
+
+    ::
+
+        async with fedmsg.aio.subscribe(since="2h", durable="mailer") as stream:
+            async for message in stream:
+                ...
+
+    Args:
+        topic: The beginning of the topics that are wanted, one or several; empty for all.
+        after: Begin after a position, or a ``msg_id``; 0 or ``"first"`` is the first message that is kept.
+        since: Begin with what was stored since then: seconds since the epoch, ISO 8601, or an age: ``2h``.
+        last: Begin with so many of the newest messages.
+        durable: The name of a durable subscription, whose cursor the relay keeps.
+        ack_mode: ``auto`` acknowledges a message when the next one is asked for; ``manual`` leaves it to the caller.
+        config: Settings for the context, where one has to be made.
+
+    Returns:
+        An asynchronous context manager and iterator of messages; see `fedmsg.subscribe`.
+
+    Raises:
+        RuntimeError: No event loop runs.
+    """
+    return _listening(config).subscribe(topic, after=after, since=since, last=last, durable=durable, ack_mode=ack_mode)
 
 
 async def destroy() -> None:
@@ -200,6 +236,16 @@ def _make(config: dict[str, Any]) -> FedMsgContext:
 def _keep(context: FedMsgContext) -> None:
     context.closes_by_itself()
     get_running_loop()._fedmsg_context = context  # type: ignore[attr-defined]
+
+
+def _listening(config: dict[str, Any]) -> FedMsgContext:
+    """Return the context of the running loop, which need not be open to listen."""
+    get_running_loop()
+    context = _current()
+    if context is None:
+        context = _make(config)
+        _keep(context)
+    return context
 
 
 def _forget(context: FedMsgContext) -> None:

@@ -8,7 +8,7 @@ import inspect
 import time
 import warnings
 from asyncio import get_running_loop
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +25,7 @@ from fedmsg.transport.zmq.publisher import Hindrance, Publisher
 from fedmsg.transport.zmq.source import Received
 
 if TYPE_CHECKING:
+    from fedmsg.aio._subscribing import AsyncMessageStream
     from fedmsg.stream.publishing import ConfirmedSink
 
 __all__ = ["FedMsgContext", "like_a_coroutine_function"]
@@ -481,6 +482,34 @@ class FedMsgContext(BaseContext):
         checking = Checking(session.config, session.checker)
         messages = tail(partial(session.source, endpoints, topic, passive, replayed), checking)
         return fill_gaps(session, replayed, topic, messages, checking) if replayed else messages
+
+    def subscribe(
+        self,
+        topic: str | Iterable[str] = "",
+        *,
+        after: int | str | None = None,
+        since: float | str | None = None,
+        last: int | None = None,
+        durable: str | None = None,
+        ack_mode: str = "auto",
+    ) -> AsyncMessageStream:
+        """Read the stream of a relay with a store, history and live messages by one path.
+
+        The arguments, and the errors at the call, are those of `fedmsg.core.FedMsgContext.subscribe`.
+
+        Returns:
+            An asynchronous context manager and iterator of messages; ``ack()`` of a message is a plain function.
+        """
+        session = self._session
+        if session.generation != contexts.generation:
+            session.follow_fork()
+        # Here: it takes a library of its own to load, and most programs only publish or listen.
+        from fedmsg.aio._subscribing import open_stream
+
+        return open_stream(
+            session.config, topic, Checking(session.config, session.checker), session.rejections,
+            after=after, since=since, last=last, durable=durable, ack_mode=ack_mode,
+        )  # fmt: skip
 
 
 def _takes_long(signer: crypto.Signer) -> bool:

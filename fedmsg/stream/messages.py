@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.ratelimit import RejectionLog
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from fedmsg.transport.zmq.source import Received
 
-__all__ = ["Message", "MessageStream", "open_stream"]
+__all__ = ["BaseMessageStream", "Message", "MessageStream", "checked", "open_stream", "subscribe"]
 
 _BATCH = 1000
 #: Each message is acknowledged when the next one is asked for, or only by `Message.ack`.
@@ -58,7 +57,53 @@ class Message(tuple):  # type: ignore[type-arg] # noqa: SLOT001 - a tuple can ha
         self._delivery.ack()
 
 
-class MessageStream(Closeable):
+class BaseMessageStream:
+    """What a stream of messages is, however one waits for it.
+
+    Args:
+        subscription: What it reads.
+        ack_mode: ``auto`` acknowledges a message when the next one is asked for, ``manual`` leaves it to the caller.
+    """
+
+    def __init__(self, subscription: Subscription, ack_mode: str) -> None:
+        self._subscription = subscription
+        self._acks = ack_mode == "auto"
+        # What is taken from the subscription, each with what is accepted of it; it is checked as it is read.
+        self._taken: Iterator[tuple[StreamDelivery, Received | None]] = iter(())
+        self._previous: StreamDelivery | None = None
+
+    def _acknowledge(self) -> None:
+        """Acknowledge the message before the one that is asked for."""
+        if self._previous is not None and self._acks:
+            self._previous.ack()
+        self._previous = None
+
+    def _next_taken(self) -> Message | None:
+        """Return the next message that is accepted of those that are taken; None when there is none."""
+        for delivery, received in self._taken:
+            if received is not None:
+                self._previous = delivery
+                return Message(received, delivery)
+            if self._acks:
+                delivery.ack()
+        return None
+
+    @property
+    def position(self) -> int | None:
+        """The position up to which the stream was received; None before the subscription has begun."""
+        return self._subscription.position
+
+    @property
+    def newest(self) -> int:
+        """The newest position of the stream that is known."""
+        return self._subscription.newest
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counts for status reports and metrics."""
+        return self._subscription.statistics()
+
+
+class MessageStream(BaseMessageStream, Closeable):
     """Yields the messages of a subscription; a context manager.
 
     Args:
@@ -70,11 +115,8 @@ class MessageStream(Closeable):
     def __init__(
         self, subscription: Subscription, validate: Callable[[Mapping[str, Any]], bool] | None, ack_mode: str
     ) -> None:
-        self._subscription = subscription
+        super().__init__(subscription, ack_mode)
         self._validate = validate
-        self._acks = ack_mode == "auto"
-        self._waiting: deque[StreamDelivery] = deque()
-        self._previous: StreamDelivery | None = None
         self._closed = False
 
     def __iter__(self) -> MessageStream:
@@ -94,42 +136,50 @@ class MessageStream(Closeable):
             QueryError: The relay has rejected the subscription. A ValueError.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._previous is not None and self._acks:
-            self._previous.ack()
-        self._previous = None
+        self._acknowledge()
         while not self._closed:
-            while self._waiting:
-                delivery = self._waiting.popleft()
-                received = accepted(delivery, self._validate, self._subscription.rejections)
-                if received is not None:
-                    self._previous = delivery
-                    return Message(received, delivery)
-                if self._acks:
-                    delivery.ack()
-            self._waiting.extend(self._subscription.poll(_BATCH))
-            if not self._waiting:
+            message = self._next_taken()
+            if message is not None:
+                return message
+            batch = self._subscription.poll(_BATCH)
+            self._taken = checked(batch, self._validate, self._subscription.rejections)
+            if not batch:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     return None
                 self._subscription.wait(left)
         return None
 
-    @property
-    def position(self) -> int | None:
-        """The position up to which the stream was received; None before the subscription has begun."""
-        return self._subscription.position
-
-    @property
-    def newest(self) -> int:
-        """The newest position of the stream that is known."""
-        return self._subscription.newest
-
-    def statistics(self) -> dict[str, Any]:
-        """Return counts for status reports and metrics."""
-        return self._subscription.statistics()
-
     def _close(self) -> None:
         self._subscription.close()
+
+
+def checked(
+    batch: Iterable[StreamDelivery], validate: Callable[[Mapping[str, Any]], bool] | None, rejections: RejectionLog
+) -> Iterator[tuple[StreamDelivery, Received | None]]:
+    """Yield each delivery with what is accepted of it; None where it is rejected."""
+    for delivery in batch:
+        yield delivery, accepted(delivery, validate, rejections)
+
+
+def subscribe(
+    config: Mapping[str, Any],
+    topic: str | Iterable[str],
+    rejections: RejectionLog,
+    *,
+    ack_mode: str = "auto",
+    **begin: Any,
+) -> Subscription:
+    """Subscribe to the stream at ``relay_stream``; ``begin`` says where, as for `Subscription`.
+
+    Raises:
+        UsageError: The arguments make no sense. A ValueError.
+        ConfigError: Something is no address, or there is none.
+        RefusedAtStart: The keys for CURVE can't be read.
+    """
+    if ack_mode not in ACK_MODES:
+        raise UsageError(f"ack_mode is {ack_mode!r}: write 'auto' or 'manual'")
+    return Subscription(config, settings.get(config, "relay_stream"), topic, rejections=rejections, **begin)
 
 
 def open_stream(
@@ -141,14 +191,5 @@ def open_stream(
     ack_mode: str = "auto",
     **begin: Any,
 ) -> MessageStream:
-    """Subscribe to the stream at ``relay_stream``; ``begin`` says where, as for `Subscription`.
-
-    Raises:
-        UsageError: The arguments make no sense. A ValueError.
-        ConfigError: Something is no address, or there is none.
-        RefusedAtStart: The keys for CURVE can't be read.
-    """
-    if ack_mode not in ACK_MODES:
-        raise UsageError(f"ack_mode is {ack_mode!r}: write 'auto' or 'manual'")
-    addresses = settings.get(config, "relay_stream")
-    return MessageStream(Subscription(config, addresses, topic, rejections=rejections, **begin), validate, ack_mode)
+    """Subscribe, and return what yields the messages; the arguments and errors are those of `subscribe`."""
+    return MessageStream(subscribe(config, topic, rejections, ack_mode=ack_mode, **begin), validate, ack_mode)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import unittest
@@ -15,6 +16,7 @@ import pytest
 
 import fedmsg.meta
 from fedmsg.testing import Bus, HubRunner, Process, run
+from tests.stream_relays import StreamBus, running, sqlite_url
 from tests.structure import source
 from tests.structure.pages import DOCS, blocks
 
@@ -34,6 +36,29 @@ def test_tutorial_programs(bus: Bus) -> None:
             "shop", meanwhile=lambda: run([sys.executable, str(DOCS / "tutorial" / "shop.py")], env=bus.environ)
         )
     assert line == "org.fedoraproject.dev.shop.order.placed 1017"
+
+
+def test_tutorial_programs_that_miss_nothing(tmp_path: Path) -> None:
+    orders, packer = ([sys.executable, str(DOCS / "tutorial" / name)] for name in ("orders.py", "packer.py"))
+    shown = {"orders.py": "", "packer.py": ""}
+    for _, block in blocks(DOCS / "tutorial.rst", "console"):
+        command, _, output = block.partition("\n")
+        if command.startswith("$ python ") and output:
+            shown[command.removeprefix("$ python ")] = output
+    with running(StreamBus(sqlite_url(tmp_path))) as bus:
+        # Nobody listens.
+        assert run(orders, env=bus.environ).stdout == shown["orders.py"]
+        with Process(packer, env=bus.environ) as process:
+            process.wait_for("packing 1019")
+            assert process.out == shown["packer.py"].splitlines()
+            process.popen.send_signal(signal.SIGINT)
+            process.wait()
+        bus.stop_relay()
+        bus.start_relay()
+        assert run(orders, env=bus.environ).returncode == 0
+        with Process(packer, env=bus.environ) as process:
+            process.wait_for("packing 1019")
+            assert process.out == shown["packer.py"].splitlines()
 
 
 def test_tutorial_shell_commands(bus: Bus) -> None:
