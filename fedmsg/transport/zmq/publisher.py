@@ -383,7 +383,8 @@ class BoundPublisher(Publisher):
         if not one.closed:
             self._expected = max(self._expected, min(one.connections, one.subscribed))
             self._wait_until = 0.0
-            self._drop(one, self._linger)
+            # Slow subscribers have as long to take what it held as a message waits for the first one.
+            self._drop(one, max(self._linger, int(self._wait_limit * 1000)))
         self._bind()
         self.sockets.remove(one)
 

@@ -235,7 +235,11 @@ class PublishingSocket:
 
     def settle(self, now: float, *, in_time: bool) -> None:
         """Count what could not be delivered before it was closed."""
-        if not self._manual or (self.connections and in_time):
+        if not self._manual:
+            if self.connections and not in_time:
+                log.warning("messages may be lost: not all subscribers of %s took them in time", self.address)
+            return
+        if self.connections and in_time:
             return
         left = self.sent.recent(now) if self.connections else self.sent.count
         self.sent.forget()

@@ -302,6 +302,51 @@ def test_an_interrupted_message_is_rolled_back(
     assert (received, errors) == ([[b"t", b"1"], [b"t", b"2"]], [])
 
 
+@pytest.fixture
+def lagging(subscriber: zmq.Socket[bytes], address: str) -> zmq.Socket[bytes]:
+    """Return a subscriber in whose buffers next to nothing has room."""
+    subscriber.setsockopt(zmq.RCVHWM, 1)
+    subscriber.setsockopt(zmq.RCVBUF, 4096)
+    subscriber.setsockopt(zmq.RCVTIMEO, 20_000)
+    subscriber.connect(address)
+    return subscriber
+
+
+LAG = [[b"t", b"%d" % number * 10_000] for number in range(1000)]
+
+
+def test_a_socket_is_replaced_when_slow_subscribers_have_what_it_held(
+    address: str, opened: list[Publisher], lagging: zmq.Socket[bytes]
+) -> None:
+    made = bind(opened, address, zmq_linger=1)
+    for topic, body in LAG:
+        made.send(topic, body)
+    with made.changed.lock:
+        made.sockets[0].broken = True
+    thread, errors = in_background(made.send, b"t", b"last")
+    thread.join(0.3)  # much longer than zmq_linger
+    assert [lagging.recv_multipart() for _ in range(1001)] == [*LAG, [b"t", b"last"]]
+    thread.join(10)
+    assert errors == []
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_what_subscribers_do_not_take_before_the_end_is_logged(
+    in_time: bool, address: str, lagging: zmq.Socket[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = publisher.open_bound(
+        {"post_init_sleep": 20.0, "zmq_linger": 20_000 if in_time else 50}, "me.here", [address]
+    )
+    for topic, body in LAG:
+        made.send(topic, body)
+    thread, errors = in_background(publisher.close, made)
+    if in_time:
+        assert [lagging.recv_multipart() for _ in LAG] == LAG
+    thread.join(20)
+    expected = f"messages may be lost: not all subscribers of {address} took them in time"
+    assert ([record.message for record in caplog.records], errors) == ([] if in_time else [expected], [])
+
+
 def test_opening_and_closing_leaves_nothing_behind(address: str) -> None:
     for _ in range(50):
         made = publisher.open_bound({}, "me.here", [address])
