@@ -50,9 +50,10 @@ class Cluster:
 
     Args:
         durable: Whether a commit waits for the disk, as it does outside of tests.
+        data: Data of another one that is taken over; new ones when not given.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, data: Path | None = None) -> None:
         self._programs = programs()
         self._numbers = itertools.count(1)
         # PostgreSQL refuses to run as root.
@@ -63,12 +64,27 @@ class Cluster:
         try:
             if self._user is not None:
                 os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
-            self._run("initdb", "-D", str(self._folder / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8",
-                      "--no-locale", "--no-sync")  # fmt: skip
+            if data is None:
+                self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                          "--no-locale", "--no-sync")  # fmt: skip
+            else:
+                self._take_over(data)
             self._start(durable=durable)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def data(self) -> Path:
+        """The folder with its data."""
+        return self._folder / "data"
+
+    def _take_over(self, data: Path) -> None:
+        shutil.move(data, self.data)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        if self._user is not None:
+            for path in (self.data, *self.data.rglob("*")):
+                os.chown(path, self._user.pw_uid, self._user.pw_gid, follow_symlinks=False)
 
     @staticmethod
     def _other_user() -> pwd.struct_passwd:
@@ -110,15 +126,22 @@ class Cluster:
         raise RuntimeError(f"postgres does not start: {self._log()}")
 
     def _try(self) -> bool:
-        data = str(self._folder / "data")
-        self._server = self._popen("postgres", "-D", data, "-p", str(self.port), *self._options)
+        self._server = self._popen("postgres", "-D", str(self.data), "-p", str(self.port), *self._options)
         return self._answers(self._server)
+
+    def processes(self) -> list[int]:
+        """Return the ids of its processes."""
+        assert self._server is not None
+        return [self._server.pid, *_children(self._server.pid)]
+
+    def checkpoint(self) -> None:
+        """Have all that it has in memory written to its files."""
+        self._execute("CHECKPOINT")
 
     def kill(self) -> None:
         """Kill the server and all that it has started, as a fault of the machine would."""
         assert self._server is not None
-        processes = [self._server.pid, *_children(self._server.pid)]
-        for process in processes:
+        for process in self.processes():
             # One of them may have ended by itself.
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
