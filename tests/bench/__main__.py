@@ -22,6 +22,8 @@ from tests.bench import (
     startup,
     stop,
     stream,
+    stream_bus,
+    stream_growth,
     tail,
     trigger,
 )
@@ -42,6 +44,8 @@ GROUPS = {
     "aio": aio.measure,
     "replay": replay.measure,
     "stream": stream.measure,
+    "stream-bus": stream_bus.measure,
+    "stream-growth": stream_growth.measure,
     "trigger": trigger.measure,
 }
 

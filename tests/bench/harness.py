@@ -17,7 +17,7 @@ from typing import Any
 
 from fedmsg.testing import command_path, free_address
 
-__all__ = ["Bench", "BenchError", "Program", "cpu_seconds", "expect", "memory_mib", "progress"]
+__all__ = ["Bench", "BenchError", "Program", "cpu_seconds", "end", "expect", "memory_mib", "progress"]
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -93,7 +93,7 @@ class Program:
         assert self._popen.stdout is not None
         self._popen.stdin.close()
         self._popen.stdout.close()
-        _end(self._popen, 0.5)
+        end(self._popen, 0.5)
 
 
 class Bench:
@@ -158,9 +158,10 @@ class Bench:
     def configuration(self, who: str, inbound: str, outbound: str) -> str:
         """Write the configuration of a bus with those addresses; give its file."""
         settings = {"relay_inbound": [inbound], "endpoints": {"relay_outbound": [outbound]}}
-        return self._configuration(f"{who}-{inbound.rpartition(':')[2]}", settings)
+        return self.configuration_file(f"{who}-{inbound.rpartition(':')[2]}", settings)
 
-    def _configuration(self, name: str, settings: dict[str, Any]) -> str:
+    def configuration_file(self, name: str, settings: dict[str, Any]) -> str:
+        """Write a configuration; give its file."""
         path = self.folder / f"{name}.py"
         path.write_text(f"config = { ({**_CONFIG, **settings})!r}\n")
         return str(path)
@@ -187,7 +188,7 @@ class Bench:
                 "fedmsg.consumers.gateway.port": int(port),
                 "fedmsg.consumers.gateway.high_water_mark": SEND_LIMIT,
             }
-            config = self._configuration(f"gateway-{who}-{port}", settings)
+            config = self.configuration_file(f"gateway-{who}-{port}", settings)
             argv = self.command(who, "fedmsg-gateway", "--config-filename", config)
         return self.start(argv, env)
 
@@ -199,7 +200,7 @@ class Bench:
             process = subprocess.Popen(
                 argv, env=env or self.environ, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=file, stderr=file
             )
-        self._closers.append(lambda: _end(process, 0.0))
+        self._closers.append(lambda: end(process, 0.0))
         return process
 
     def closing(self, close: Callable[[], None]) -> None:
@@ -222,7 +223,8 @@ class Bench:
             self._closers.pop()()
 
 
-def _end(process: subprocess.Popen[bytes], patience: float) -> None:
+def end(process: subprocess.Popen[bytes], patience: float) -> None:
+    """Wait for the end of a process, and kill it after so many seconds."""
     try:
         process.wait(patience)
     except subprocess.TimeoutExpired:

@@ -129,7 +129,8 @@ def render(rows: Sequence[Row], peer_python: str, rounds: int) -> str:
 
 _WORDS = [
     "Medians over the rounds; spread: the lowest and the highest of ours. peer: fedmsg 1.1.7. limit: the least",
-    "that the job costs with pyzmq and Python's json alone. Goals with an x are relative to the limit.",
+    "that the job costs with pyzmq and Python's json alone, or with the bare database. Goals with an x are relative",
+    "to the limit. In rows that name another system the figures of the peer are those of that system.",
 ]
 
 

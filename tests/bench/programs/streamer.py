@@ -4,20 +4,15 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
+from tests.bench.programs import bare
+from tests.bench.programs.bare import TOPIC
 from tests.bench.programs.link import serve
 
 BATCH, SIZE = 500, 500
-TOPIC = b"org.fedoraproject.dev.bench.update"
-CACHE_KIB = 65_536
-
-# Position, time, topic, body, 8 bytes of a digest.
-_Row = tuple[int, float, bytes, bytes, int]
 
 _append: list[Callable[[list[bytes]], Callable[[], None]]] = []
 _read: list[Callable[[int], int]] = []
@@ -64,16 +59,12 @@ def open_ours(url: str) -> None:
 
 def open_limit(url: str) -> None:
     """Append to a bare table."""
-    insert, query = _bare_sqlite(url) if url.startswith("sqlite") else _bare_postgresql(url)
+    insert, query = bare.opened(url)
     newest = 0
 
     def prepare(bodies: list[bytes]) -> Callable[[], None]:
         nonlocal newest
-        now = time.time()
-        numbered = enumerate(bodies, newest + 1)
-        rows = [
-            (number, now, TOPIC, body, int.from_bytes(os.urandom(8), "big", signed=True)) for number, body in numbered
-        ]
+        rows = bare.rows(newest + 1, bodies)
         newest += len(rows)
         return lambda: insert(rows)
 
@@ -85,54 +76,6 @@ def open_limit(url: str) -> None:
 
     _append.append(prepare)
     _read.append(read)
-
-
-def _bare_sqlite(url: str) -> tuple[Callable[[Sequence[_Row]], None], Callable[[int, int], list[Any]]]:
-    import sqlite3
-
-    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
-    for statement in (
-        "PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", f"PRAGMA cache_size=-{CACHE_KIB}",
-        "CREATE TABLE messages (position INTEGER PRIMARY KEY, stored REAL, topic BLOB, body BLOB, digest INTEGER)",
-        "CREATE INDEX digests ON messages (digest)",
-    ):  # fmt: skip
-        connection.execute(statement)
-
-    def insert(rows: Sequence[_Row]) -> None:
-        connection.executemany("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", rows)
-        connection.commit()
-
-    def query(after: int, rows: int) -> list[Any]:
-        statement = "SELECT position, stored, topic, body FROM messages WHERE position > ? ORDER BY position LIMIT ?"
-        return connection.execute(statement, (after, rows)).fetchall()
-
-    return insert, query
-
-
-def _bare_postgresql(url: str) -> tuple[Callable[[Sequence[_Row]], None], Callable[[int, int], list[Any]]]:
-    import psycopg
-
-    connection = psycopg.connect(url.replace("+psycopg", ""))
-    connection.execute(
-        "CREATE TABLE messages (position BIGINT PRIMARY KEY, stored DOUBLE PRECISION, topic BYTEA, body BYTEA,"
-        " digest BIGINT)"
-    )
-    connection.execute("CREATE INDEX digests ON messages (digest)")
-    connection.commit()
-
-    def insert(rows: Sequence[_Row]) -> None:
-        with connection.cursor().copy("COPY messages FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(["int8", "float8", "bytea", "bytea", "int8"])
-            for row in rows:
-                copy.write_row(row)
-        connection.commit()
-
-    def query(after: int, rows: int) -> list[Any]:
-        statement = "SELECT position, stored, topic, body FROM messages WHERE position > %s ORDER BY position LIMIT %s"
-        with connection.cursor(binary=True) as cursor:
-            return cursor.execute(statement, (after, rows)).fetchall()
-
-    return insert, query
 
 
 def append(count: int) -> float:

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Message brokers of our own for tests and benches, from the programs that Debian's packages bring."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from fedmsg.testing import free_port, wait_until
+
+__all__ = ["JetStream", "RabbitMQ"]
+
+_RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+
+class _Broker:
+    """A server with its data in a temporary folder, on a free port of the loopback interface.
+
+    Attributes:
+        port: Its port.
+    """
+
+    #: What a client sends, and how the answer begins.
+    greeting = (b"", b"")
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="fedmsg-broker-"))
+        try:
+            with (self.folder / "log").open("wb") as log:
+                self._server = subprocess.Popen(
+                    self._command(), cwd=self.folder, env=self._environ(), stdin=subprocess.DEVNULL, stdout=log,
+                    stderr=log, start_new_session=True,
+                )  # fmt: skip
+            wait_until(lambda: self._server.poll() is not None or self._answers(), 60, what=self._log)
+            if self._server.poll() is not None:
+                raise RuntimeError(f"{type(self).__name__} does not start: {self._log()}")
+        except BaseException:
+            self.close()
+            raise
+
+    def _command(self) -> list[str]:
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        """Where it serves."""
+        raise NotImplementedError
+
+    def _environ(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
+
+    def _log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")[-2000:]
+
+    def _answers(self) -> bool:
+        question, answer = self.greeting
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.sendall(question)
+                return connection.recv(100).startswith(answer)
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """End the server, and what it has started, and remove its data."""
+        server = getattr(self, "_server", None)
+        if server is not None and server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> _Broker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class JetStream(_Broker):
+    """NATS with JetStream, which stores in files."""
+
+    greeting = (b"", b"INFO ")
+
+    def _command(self) -> list[str]:
+        return [_found("nats-server", "nats-server"), "-a", "127.0.0.1", "-p", str(self.port), "-js",
+                "-sd", str(self.folder / "data")]  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        """Where it serves."""
+        return f"nats://127.0.0.1:{self.port}"
+
+
+class RabbitMQ(_Broker):
+    """RabbitMQ, a cluster of one node."""
+
+    greeting = (b"AMQP\x00\x00\x09\x01", b"\x01")
+
+    def _command(self) -> list[str]:
+        if not _RABBITMQ.exists():
+            raise FileNotFoundError(f"{_RABBITMQ} (apt-get install rabbitmq-server)")
+        return [str(_RABBITMQ)]
+
+    def _environ(self) -> dict[str, str]:
+        # A name server of its own: the machine's knows nothing of it.
+        self._names = str(free_port())
+        (self.folder / "plugins").write_text("[].\n")
+        (self.folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\n")
+        return super()._environ() | {
+            "ERL_EPMD_PORT": self._names,
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # So that it can be ended while it still counts the node as alive.
+            "ERL_EPMD_RELAXED_COMMAND_CHECK": "1",
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "logs"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+        }
+
+    @property
+    def url(self) -> str:
+        """Where it serves."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
+
+    def close(self) -> None:
+        """End the server and its name server, and remove its data."""
+        super().close()
+        if epmd := shutil.which("epmd"):
+            subprocess.run([epmd, "-port", self._names, "-kill"], capture_output=True, check=False)
+
+
+def _found(name: str, package: str) -> str:
+    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+    if found is None:
+        raise FileNotFoundError(f"the program {name} (apt-get install {package})")
+    return found
