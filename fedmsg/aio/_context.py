@@ -504,12 +504,11 @@ class FedMsgContext(BaseContext):
         if session.generation != contexts.generation:
             session.follow_fork()
         # Here: it takes a library of its own to load, and most programs only publish or listen.
-        from fedmsg.aio._subscribing import open_stream
-
-        return open_stream(
+        opened: AsyncMessageStream = utils.load_class("fedmsg.aio._subscribing:open_stream")(
             session.config, topic, Checking(session.config, session.checker), session.rejections,
             after=after, since=since, last=last, durable=durable, ack_mode=ack_mode,
         )  # fmt: skip
+        return opened
 
 
 def _takes_long(signer: crypto.Signer) -> bool:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from itertools import islice
 from typing import Any
 
 from tests.bench.programs.link import serve
 
+_never = threading.Event()
 _messages: list[Any] = []
 _context: list[Any] = []
 
@@ -34,7 +36,7 @@ def publish(count: int, pace: float) -> None:
     for number in range(count):
         ahead = begin + number / pace - time.monotonic()
         if ahead > 0:
-            time.sleep(ahead)
+            _never.wait(ahead)
         _context[0].publish(topic="update", modname="bench", msg={"text": "x" * 300, "sent": time.time()})
 
 

@@ -13,6 +13,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ from tests.stream_relays import StreamBus, number_of, sqlite_url
 
 REPOSITORY = Path(__file__).parents[3]
 NAMES = ("first", "second")
+
+_never = threading.Event()
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -226,7 +229,7 @@ def kills(ground: Ground, strike: Callable[[], None], victim: str, figures: Figu
     chance, waits = random.Random(victim), []
     rounds = 100 if full_size else 3
     for _ in range(rounds):
-        time.sleep(chance.uniform(0.0, 0.3))
+        _never.wait(chance.uniform(0.0, 0.3))
         strike()
         waits.append(ground.wait_for_more())
     kept = ground.bus.url.partition(":")[0]
@@ -261,7 +264,7 @@ def test_network_is_cut(which: str, tmp_path: Path, figures: Figures, full_size:
         ground.config[key] = [link.address]
         with ground:
             link.cut()
-            time.sleep(seconds)
+            _never.wait(seconds)
             link.mend()
             waits = [ground.wait_for_more()]
             note(figures, f"network of {which} cut for {seconds:.0f} s", ground.finish(), waits)
@@ -270,7 +273,7 @@ def test_network_is_cut(which: str, tmp_path: Path, figures: Figures, full_size:
 def test_relay_is_away(tmp_path: Path, figures: Figures, away: float) -> None:
     with Ground(tmp_path, sqlite_url(tmp_path), rate=1000) as ground:
         ground.bus.kill_relay()
-        time.sleep(away)
+        _never.wait(away)
         ground.bus.start_relay()
         waits = [ground.wait_for_more()]
         note(figures, f"relay away for {away:.0f} s", ground.finish(), waits)
@@ -279,7 +282,7 @@ def test_relay_is_away(tmp_path: Path, figures: Figures, away: float) -> None:
 def test_database_is_away(tmp_path: Path, figures: Figures, away: float) -> None:
     with Cluster(durable=True) as cluster, Ground(tmp_path, cluster.create(), rate=1000) as ground:
         cluster.kill()
-        time.sleep(away)
+        _never.wait(away)
         cluster.start_again()
         waits = [ground.wait_for_more()]
         note(figures, f"PostgreSQL away for {away:.0f} s", ground.finish(), waits)
@@ -309,7 +312,7 @@ def test_disk_is_full(tmp_path: Path, figures: Figures, away: float) -> None:
                 file.write(b"x" * 512)
         assert ground.bus.relay is not None
         ground.bus.relay.wait_for("messages wait to be stored", 60)
-        time.sleep(away)
+        _never.wait(away)
         filler.unlink()
         waits = [ground.wait_for_more()]
         note(figures, f"disk full for {away:.0f} s", ground.finish(), waits)
