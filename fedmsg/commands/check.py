@@ -45,7 +45,7 @@ def check(  # noqa: PLR0917 a parameter for each flag
     timeout: int,
     consumers: tuple[str, ...],
     producers: tuple[str, ...],
-    stream: bool,  # noqa: FBT001 the value of a flag
+    stream: bool,
     max_lag: int | None,
     durables: tuple[str, ...],
 ) -> None:
@@ -94,7 +94,7 @@ def _subscriptions(timeout: int, durables: tuple[str, ...]) -> Iterator[dict[str
         _fail('No stream port has been configured: please set "relay_stream"')
     if not durables:
         yield from asking.subscriptions(config, address, timeout)
-    for name in durables:
+    for name in filter(None, durables):
         yield from asking.subscriptions(config, address, timeout, name=name)
 
 
@@ -122,9 +122,8 @@ def _check_report(timeout: int, consumers: tuple[str, ...], producers: tuple[str
 
 def _fail(text: str, status: int = 1) -> NoReturn:
     """End with one line and a status."""
-    error = click.ClickException(text)
-    error.exit_code = status
-    raise error
+    click.echo(f"Error: {text}", err=True)
+    click.get_current_context().exit(status)
 
 
 def _states(report: Mapping[str, Any], kind: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:

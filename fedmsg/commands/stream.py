@@ -189,26 +189,28 @@ def remove(
         cursor = log.cursor(name)
         if cursor is None:
             _fail(f"there is no durable subscription {name!r}")
-        reader = _reader(config, log, name, timeout)
-        if reader:
-            _fail(f"{name!r} is being read, by a client at {reader}: stop that first")
+        row = _ask_relay(config, log, name, timeout)
+        if row is not None and row["connected"]:
+            _fail(f"{name!r} is being read, by a client at {row['address']}: stop that first")
         if not log.remove_cursor(name):
             _fail(f"there is no durable subscription {name!r}")
+    # The relay may not have stored the newest one.
+    position = max(cursor.position, 0 if row is None else row["cursor"])
     if as_json:
-        _print_json({"removed": name, "cursor": cursor.position})
+        _print_json({"removed": name, "cursor": position})
     else:
-        click.echo(f"Removed {safe_line(name)}, whose cursor was {cursor.position}.")
+        click.echo(f"Removed {safe_line(name)}, whose cursor was {position}.")
 
 
-def _reader(config: Mapping[str, Any], log: StreamLog, name: str, timeout: float) -> str:
-    """Return where the reader of a durable subscription is connected from; an empty text where there is none.
+def _ask_relay(config: Mapping[str, Any], log: StreamLog, name: str, timeout: float) -> dict[str, Any] | None:
+    """Return what the relay knows of a durable subscription; None where no relay runs, or it knows nothing.
 
     Raises:
         TransportError: A relay has the store, and does not answer.
     """
     if log.acquire(0):
         # No relay runs, and none begins before the store is closed: it waits for this lock.
-        return ""
+        return None
     places = as_list(settings.get(config, "relay_stream"))
     for place in places:
         try:
@@ -217,7 +219,7 @@ def _reader(config: Mapping[str, Any], log: StreamLog, name: str, timeout: float
             rows = asking.subscriptions(config, place, timeout, name=name)
         except TransportError:
             continue
-        return next((row["address"] or "an unknown address" for row in rows if row["connected"]), "")
+        return rows[0] if rows else None
     raise TransportError(
         f"a relay has the store, but does not answer at {', '.join(places)}: whether {name!r} is being read is not"
         " known; set relay_stream to its stream port, or name that with --stream"
