@@ -15,7 +15,7 @@ import click
 from fedmsg import encoding
 from fedmsg._util import plugins
 from fedmsg._util.text import as_list, one_line, safe_block, safe_line
-from fedmsg.commands import _formats, _groups
+from fedmsg.commands import _formats, _groups, _process
 from fedmsg.config import load_config, settings
 from fedmsg.exceptions import ConfigError, TransportError, UsageError
 from fedmsg.stream import asking, removal
@@ -123,7 +123,7 @@ def subscriptions(request: _Request, address: str | None, *, timeout: float, as_
     if as_json:
         _print_json({"subscriptions": rows})
     elif not rows:
-        click.echo("There is no durable subscription.")
+        _write("There is no durable subscription.")
     else:
         shown = [
             (safe_line(row["name"]), str(row["cursor"]), str(row["lag"]), _clock(row["seen"]),
@@ -156,9 +156,9 @@ def get(request: _Request, wanted: str, address: str | None, *, timeout: float, 
     stored = _clock(options.get("stored"))
     _print_table([("position", str(options.get("position"))), ("stored", stored), ("topic", safe_line(topic))])
     if isinstance(envelope, dict):
-        click.echo(_formats.choose({"really_pretty": True, "color": "never"})(envelope))
+        _write(_formats.choose({"really_pretty": True, "color": "never"})(envelope))
     else:
-        click.echo("\n" + safe_block(found.body.decode(errors="replace")))
+        _write("\n" + safe_block(found.body.decode(errors="replace")))
 
 
 # ---------------------------------------------------------------- what opens the store
@@ -199,7 +199,7 @@ def remove(
     if as_json:
         _print_json({"removed": name, "cursor": position})
     else:
-        click.echo(f"Removed {safe_line(name)}, whose cursor was {position}.")
+        _write(f"Removed {safe_line(name)}, whose cursor was {position}.")
 
 
 def _ask_relay(config: Mapping[str, Any], log: StreamLog, name: str, timeout: float) -> dict[str, Any] | None:
@@ -267,9 +267,7 @@ def prune(
     if as_json:
         _print_json({"removed": removed, **{key: left[key] for key in ("first", "newest", "messages", "bytes")}})
     else:
-        click.echo(
-            f"Messages removed: {removed}; kept: {_span(left['first'], left['newest'])}, {_size(left['bytes'])}."
-        )
+        _write(f"Messages removed: {removed}; kept: {_span(left['first'], left['newest'])}, {_size(left['bytes'])}.")
 
 
 def _age(before: str, now: float) -> float:
@@ -301,9 +299,19 @@ def _fail(text: str) -> NoReturn:
     sys.exit(1)
 
 
+def _write(text: str) -> None:
+    """Print text; the command ends silently where the reader of the output has gone."""
+    try:
+        print(text)
+    except OSError as error:
+        # Here: click would make a failure of it.
+        _process.end_quietly_when_output_is_gone(error)
+        raise
+
+
 def _print_json(value: Mapping[str, Any]) -> None:
     # All but this is escaped by the json module, so that no terminal obeys it.
-    click.echo(json.dumps(value, sort_keys=True).replace("\x7f", "\\u007f"))
+    _write(json.dumps(value, sort_keys=True).replace("\x7f", "\\u007f"))
 
 
 def _print_table(rows: Iterable[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
@@ -315,7 +323,7 @@ def _print_table(rows: Iterable[tuple[str, ...]], right: tuple[int, ...] = ()) -
             text.rjust(width) if number in right else text.ljust(width)
             for number, (text, width) in enumerate(zip(row, widths, strict=True))
         )
-        click.echo("  ".join(cells).rstrip())
+        _write("  ".join(cells).rstrip())
 
 
 def _number(value: object) -> float:

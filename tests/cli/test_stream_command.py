@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import zmq.auth
 
+from fedmsg.exceptions import StoreError
 from fedmsg.stream import asking, protocol
 from fedmsg.stream.log import Cursor, StreamLog
 from fedmsg.stream.subscription import Subscription
-from fedmsg.testing import free_address, free_port, wait_until
+from fedmsg.testing import command_path, free_address, free_port, run, wait_until
 from tests.integration.streams import FrameClient, serving, take
 from tests.stream_memory import MemoryLog
-from tests.stream_relays import Raw, StreamBus, running, sqlite_url
+from tests.stream_relays import Flow, Raw, StreamBus, number_of, running, sqlite_url
 
 
 @contextmanager
@@ -138,6 +139,12 @@ def test_subscriptions_of_ten_thousand_names_come_in_pages(tmp_path: Path) -> No
         log.save_cursors([Cursor(name, 0, 1.0, "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff") for name in names])
     with running(StreamBus(url)) as bus:
         assert [row["name"] for row in done_json(bus, "subscriptions")["subscriptions"]] == names
+        # A reader that has seen enough is no failure.
+        ended = run(
+            ["bash", "-c", f"set -o pipefail; {command_path('fedmsg-stream')} subscriptions | head -n 1"],
+            env=bus.environ,
+        )
+        assert (ended.returncode, ended.stdout.split()[0], ended.stderr) == (0, "NAME", "")
         with Raw(bus.config["relay_stream"][0]) as client:
             client.greet()
             client.send(protocol.SUBSCRIPTIONS, b"1", {})
@@ -313,6 +320,22 @@ def test_prune_while_no_relay_runs(arguments: list[str], first: int, database_ur
         assert done_json(bus, "info")["newest"] == 11
 
 
+def test_prune_while_publishers_are_busy_loses_nothing_else(database_url: str) -> None:
+    with running(StreamBus(database_url)) as bus:
+        with Flow(bus) as flow:
+            for _ in range(3):
+                flow.wait_for(500)
+                found = done_json(bus, "prune", "--keep-messages", "100")
+                # Others came in after the last step.
+                assert found["first"] > 1
+                assert found["messages"] >= 100
+        kept = bus.entries()
+        assert flow.unconfirmed == 0
+    assert [entry.position for entry in kept] == list(range(found["first"], max(flow.confirmed.values()) + 1))
+    numbers = {position: number for number, position in flow.confirmed.items()}
+    assert [number_of(entry.body) for entry in kept] == [numbers[entry.position] for entry in kept]
+
+
 def test_prune_without_flags_removes_what_is_beyond_retention(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path)
     with filled(url, 10):
@@ -367,6 +390,16 @@ def test_what_does_not_answer_like_a_relay_is_status_3(tmp_path: Path) -> None:
     with serving(Odd()) as server, StreamBus(sqlite_url(tmp_path)) as bus:
         text = failed(bus, 3, "info", "--stream", server.addresses[0])
     assert "does not answer like a relay" in text
+
+
+def test_relay_whose_store_is_away_is_status_3(tmp_path: Path) -> None:
+    log = MemoryLog()
+    with serving(log) as server, StreamBus(sqlite_url(tmp_path), relay_stream=server.addresses) as bus:
+        log.fail = StoreError("away")
+        for command in (["info"], ["subscriptions"], ["get", "1"]):
+            assert "the store can't be read at the moment" in failed(bus, 3, *command)
+        log.fail = None
+        done(bus, "info")
 
 
 def test_keys_for_curve_are_found_as_for_other_readers(tmp_path: Path) -> None:
