@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""fedmsg-stream and fedmsg-check --stream with real relays, on SQLite and PostgreSQL."""
+"""fedmsg-stream with real relays, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +15,10 @@ from fedmsg.exceptions import StoreError
 from fedmsg.stream import asking, protocol
 from fedmsg.stream.log import Cursor, StreamLog
 from fedmsg.stream.subscription import Subscription
-from fedmsg.testing import command_path, free_address, free_port, run, wait_until
+from fedmsg.testing import command_path, free_address, run, wait_until
 from tests.integration.streams import FrameClient, serving, take
 from tests.stream_memory import MemoryLog
-from tests.stream_relays import Flow, Raw, StreamBus, number_of, running, sqlite_url
-
-
-@contextmanager
-def filled(url: str, count: int = 5, **settings: Any) -> Iterator[StreamBus]:
-    """Run a relay with some messages in its stream."""
-    with running(StreamBus(url, **settings)) as bus:
-        publish(bus, count)
-        yield bus
-
-
-def publish(bus: StreamBus, count: int) -> None:
-    with bus.confirming() as context:
-        for _ in context.publish_many({"topic": "t", "modname": "m", "msg": {"n": n}} for n in range(count)):
-            pass
+from tests.stream_relays import Flow, Raw, StreamBus, filled, leave_name, number_of, publish, running, sqlite_url
 
 
 @pytest.fixture
@@ -65,16 +49,6 @@ def failed(bus: StreamBus, status: int, *arguments: str) -> str:
     assert (ended.returncode, ended.stdout) == (status, ""), ended
     assert len(ended.stderr.splitlines()) == 1
     return str(ended.stderr)
-
-
-def leave_name(bus: StreamBus, name: str, handled: int) -> None:
-    """Make a durable subscription that has handled so many messages, and is away."""
-    with bus.context() as context, context.subscribe(durable=name, after="first", ack_mode="manual") as messages:
-        for _ in range(handled):
-            next(messages).ack()
-        address = bus.config["relay_stream"][0]
-        wait_until(lambda: asking.subscriptions(bus.config, address, name=name)[0]["cursor"] == handled)
-    wait_until(lambda: not asking.subscriptions(bus.config, address, name=name)[0]["connected"])
 
 
 # ---------------------------------------------------------------- info
@@ -421,80 +395,3 @@ def test_keys_for_curve_are_found_as_for_other_readers(tmp_path: Path) -> None:
             failed(bus, 3, "info", "--timeout", "0.5")
         with StreamBus(sqlite_url(tmp_path), relay_stream=server.addresses, **{**reader, "curve_key": "/none"}) as bus:
             failed(bus, 7, "info", "--timeout", "0.5")
-
-
-# ---------------------------------------------------------------- fedmsg-check --stream, metrics
-
-
-def test_check_compares_the_lag(bus: StreamBus) -> None:
-    leave_name(bus, "shop", 2)
-    leave_name(bus, "mail", 5)
-    well = bus.run("fedmsg-check", "--stream", "--max-lag", "3")
-    assert (well.returncode, well.stderr) == (0, "")
-    title, _, rows = well.stdout.partition("\n")
-    assert title == "All durable subscriptions are well!"
-    assert {row["name"]: row["lag"] for row in json.loads(rows)} == {"shop": 3, "mail": 0}
-    behind = bus.run("fedmsg-check", "--stream", "--max-lag", "2")
-    assert (behind.returncode, behind.stdout) == (1, "")
-    assert behind.stderr == '"shop" is 3 messages behind!\nError: Some durable subscriptions are too far behind!\n'
-    named = bus.run("fedmsg-check", "--stream", "--max-lag", "0", "--durable", "mail")
-    assert (named.returncode, named.stderr) == (0, "")
-    missing = bus.run("fedmsg-check", "--stream", "--durable", "mail", "--durable", "x", "--max-lag", "9")
-    assert (missing.returncode, missing.stdout) == (1, "")
-    assert missing.stderr == '"x" is not there!\nError: Some durable subscriptions are missing!\n'
-    alone = bus.run("fedmsg-check", "--stream")
-    assert alone.returncode == 0
-    assert alone.stdout.startswith("The relay answers.\n")
-
-
-def test_check_of_a_relay_that_is_away_is_status_3(tmp_path: Path) -> None:
-    with StreamBus(sqlite_url(tmp_path)) as bus:
-        ended = bus.run("fedmsg-check", "--stream", "--max-lag", "3", "--timeout", "1")
-    assert (ended.returncode, ended.stdout) == (3, "")
-    assert ended.stderr.startswith("Error: tcp://127.0.0.1:")
-    assert ended.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--max-lag", "1"], ["--durable", "x"], ["--stream", "-c", "A"], ["--stream", "-p", "A"],
-     ["--stream", "--max-lag", "-1"], ["--stream", "--max-lag", "x"]],
-)  # fmt: skip
-def test_check_of_a_stream_that_makes_no_sense_is_status_2(arguments: list[str], tmp_path: Path) -> None:
-    with StreamBus(sqlite_url(tmp_path)) as bus:
-        ended = bus.run("fedmsg-check", *arguments)
-    assert (ended.returncode, ended.stdout) == (2, "")
-
-
-def metrics(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("fedmsg_stream")}
-
-
-def test_metrics_have_the_figures_of_the_stream(tmp_path: Path) -> None:
-    port = free_port()
-    with filled(sqlite_url(tmp_path), metrics_port=port) as bus:
-        leave_name(bus, 'nächt"lich', 2)
-        done(bus, "prune", "--until", "1")
-        wait_until(lambda: metrics(port).get("fedmsg_stream_first_position") == 2)
-        size = done_json(bus, "info")["bytes"]
-        wait_until(lambda: 'fedmsg_stream_durable_lag{name="nächt\\"lich"}' in metrics(port))
-        found = metrics(port)
-    assert found['fedmsg_stream_durable_lag{name="nächt\\"lich"}'] == 3
-    assert (found["fedmsg_stream_newest_position"], found["fedmsg_stream_messages"]) == (5, 4)
-    assert (found["fedmsg_stream_bytes"], found["fedmsg_stream_durable"]) == (size, 1)
-
-
-def test_metrics_of_many_durable_subscriptions_are_bounded(tmp_path: Path) -> None:
-    url, port = sqlite_url(tmp_path), free_port()
-    with filled(url):
-        pass
-    with StreamLog(url) as log:
-        log.save_cursors([Cursor(f"n{number}", 5 * (number > 10), 1.0, "") for number in range(2000)])
-    with running(StreamBus(url, metrics_port=port)):
-        wait_until(lambda: metrics(port).get("fedmsg_stream_durable") == 2000)
-        found = metrics(port)
-    lags = [value for name, value in found.items() if name.startswith("fedmsg_stream_durable_lag")]
-    assert len(lags) == 100
-    assert sorted(lags, reverse=True)[:12] == [5] * 11 + [0]
