@@ -201,9 +201,10 @@ def test_store_that_fails_holds_up_only_what_it_is_needed_for(log: MemoryLog, se
             client.hello()
             client.send(protocol.GET, b"1", {"position": 4})
             assert client.expect(protocol.ANSWER).fields[1]["code"] == protocol.CODE_STORE
+            # That is the other reader, which begins meanwhile.
+            wait_until(lambda: server.counts["store"] > 0)
             log.fail = None
             assert positions(take(history, 10)) == list(range(3, 13))
-    assert server.counts["store"] > 0
 
 
 # ---------------------------------------------------------------- credit
