@@ -105,6 +105,7 @@ COMMANDS = [
     "fedmsg-replay = fedmsg.commands.replay_server:replay_server",
     "fedmsg-relay = fedmsg.commands.relay:relay",
     "fedmsg-signing-relay = fedmsg.commands.relay:signing_relay",
+    "fedmsg-stream = fedmsg.commands.stream:main",
     "fedmsg-tail = fedmsg.commands.tail:tail",
     "fedmsg-trigger = fedmsg.commands.trigger:trigger",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 config = {
     # Where the relay keeps the stream: the URL of a database, for example
-    # "sqlite:////var/lib/fedmsg/stream.db" or "postgresql+psycopg://fedmsg@db.example.org/fedmsg".
+    # "sqlite:////var/lib/fedmsg-relay/stream.db" or "postgresql+psycopg://fedmsg@db.example.org/fedmsg".
     #     "relay_store": None,
     #
     # Where such relays take messages that they confirm, and where they hand out their stream: an

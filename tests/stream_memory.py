@@ -115,7 +115,21 @@ class MemoryLog:
         """Remove a cursor."""
         return self._cursors.pop(name, None) is not None
 
-    def cursors(self) -> list[Cursor]:
-        """Return all cursors."""
+    def move_cursors(self, cursors: Iterable[Cursor]) -> list[str]:
+        """Store cursors that are there; return the names of the others."""
         self._check()
-        return list(self._cursors.values())
+        with self._lock:
+            wanted = list(cursors)
+            self.save_cursors(cursor for cursor in wanted if cursor.name in self._cursors)
+            return [cursor.name for cursor in wanted if cursor.name not in self._cursors]
+
+    def cursors(self, after: str = "", limit: int = 1 << 31) -> list[Cursor]:
+        """Return cursors by name."""
+        self._check()
+        with self._lock:
+            return sorted(cursor for cursor in self._cursors.values() if cursor.name > after)[:limit]
+
+    def cursors_behind(self, limit: int) -> tuple[int, list[Cursor]]:
+        """Return how many cursors there are, and those with the largest lag."""
+        found = sorted(self.cursors(), key=lambda cursor: cursor.position)
+        return len(found), found[:limit]

@@ -14,7 +14,7 @@ import zmq
 
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import NotConfirmed
-from fedmsg.stream import protocol
+from fedmsg.stream import asking, protocol
 from fedmsg.stream.log import Entry, StreamLog
 from fedmsg.testing import Bus, free_address, wait_until
 
@@ -264,3 +264,28 @@ def running(bus: StreamBus, *arguments: str) -> Iterator[StreamBus]:
     with bus:
         bus.start_relay(*arguments)
         yield bus
+
+
+@contextlib.contextmanager
+def filled(url: str, count: int = 5, **settings: Any) -> Iterator[StreamBus]:
+    """Run a relay with some messages in its stream."""
+    with running(StreamBus(url, **settings)) as bus:
+        publish(bus, count)
+        yield bus
+
+
+def publish(bus: StreamBus, count: int) -> None:
+    """Publish the numbers from 0 on, and wait until they are stored."""
+    with bus.confirming() as context:
+        for _ in context.publish_many({"topic": "t", "modname": "m", "msg": {"n": n}} for n in range(count)):
+            pass
+
+
+def leave_name(bus: StreamBus, name: str, handled: int) -> None:
+    """Make a durable subscription that has handled so many messages, and is away."""
+    with bus.context() as context, context.subscribe(durable=name, after="first", ack_mode="manual") as messages:
+        for _ in range(handled):
+            next(messages).ack()
+        address = bus.config["relay_stream"][0]
+        wait_until(lambda: asking.subscriptions(bus.config, address, name=name)[0]["cursor"] == handled)
+    wait_until(lambda: not asking.subscriptions(bus.config, address, name=name)[0]["connected"])

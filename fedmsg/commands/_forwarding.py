@@ -12,6 +12,7 @@ from fedmsg._util.signals import StopSignals
 from fedmsg.commands import BaseCommand, _relay_checks
 from fedmsg.exceptions import ConfigError, FedmsgError, WorkLeft
 from fedmsg.monitoring import systemd
+from fedmsg.monitoring.metrics import Sample
 from fedmsg.transport.zmq import addresses
 from fedmsg.transport.zmq.forwarder import Check, Forwarder, Outcome
 
@@ -91,8 +92,8 @@ class ForwardingCommand(BaseCommand):
         """Return what else the status report shows of this command."""
         return {}
 
-    def metrics(self) -> list[tuple[str, str, float, bool]]:
-        """Return further metrics: names, texts, values, and whether they only grow."""
+    def metrics(self) -> list[Sample]:
+        """Return further metrics."""
         return []
 
     def check(self) -> Check | None:

@@ -88,7 +88,6 @@ class Report:
             ("forwarded_in_bytes", "Bytes that came in to be passed on", now.bytes_in, True),
             ("subscribers", "Subscribers that are connected", self._forwarder.look(), False),
             ("subscribers_stuck", "Subscribers whose queue does not move", len(self._forwarder.stuck()), False),
-            *self._command.metrics(),
         ]
         own = (metrics.Sample(name, text, value, {}, grows) for name, text, value, grows in numbers)
-        return chain(own, metrics.of_rejections(self._forwarder.rejections.counts))
+        return chain(own, self._command.metrics(), metrics.of_rejections(self._forwarder.rejections.counts))

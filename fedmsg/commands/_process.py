@@ -27,6 +27,7 @@ __all__ = [
     "input_lines",
     "interruptible",
     "reporting",
+    "write_what_can_be_written",
 ]
 
 #: The exit status for what was not expected. Expected failures carry their own: fedmsg.exceptions.
@@ -211,6 +212,13 @@ def end_quietly_when_output_is_gone(error: OSError) -> None:
         return
     _discard_output()
     sys.exit(0)
+
+
+def write_what_can_be_written() -> None:
+    """Write a character that the encoding of the output lacks as an escape, instead of ending the command."""
+    reconfigure: Any = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
 
 
 def _discard_output() -> None:

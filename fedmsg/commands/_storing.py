@@ -11,6 +11,7 @@ from fedmsg._util import plugins
 from fedmsg._util.service import Closeable
 from fedmsg._util.signals import StopSignals
 from fedmsg.monitoring import systemd
+from fedmsg.monitoring.metrics import Sample
 from fedmsg.stream.committing import Committer
 from fedmsg.stream.own_addresses import own_addresses
 from fedmsg.stream.server import StreamServer
@@ -28,7 +29,10 @@ _EXTENSION_USEC = 10_000_000
 
 # Name, text, key of the statistics, and whether it only grows.
 _METRICS = (
-    ("stream_newest_position", "The newest position of the stream", "newest", True),
+    ("stream_first_position", "The oldest position that is kept", "first", False),
+    ("stream_newest_position", "The newest position of the stream", "newest", False),
+    ("stream_messages", "Messages that are kept", "messages", False),
+    ("stream_bytes", "Bytes of topics and bodies that are kept", "bytes", False),
     ("stream_per_second", "Messages that are stored per second, at present", "per_second", False),
     ("stream_stored", "Messages that were stored", "stored", True),
     ("stream_duplicates", "Messages that came again", "duplicates", True),
@@ -41,9 +45,11 @@ _METRICS = (
     ("stream_clients", "Clients at the stream port", "clients", False),
     ("stream_subscriptions", "Subscriptions that are open", "subscriptions", False),
     ("stream_lag", "The largest lag of a subscription", "lag_max", False),
+    ("stream_durable", "Durable subscriptions", "durable", False),
     ("stream_sent", "Messages that were sent to subscribers of the stream", "sent", True),
     ("stream_lost", "Positions that retention removed before a slow subscriber had them", "lost", True),
 )
+_LAG = ("stream_durable_lag", "Messages that a durable subscription has not handled yet")
 
 
 class Store(Closeable):
@@ -66,6 +72,7 @@ class Store(Closeable):
         opener = plugins.lazy("stream").StreamLog
         self._committer = Committer(lambda: opener(config["relay_store"]), config)
         self._keeper: Storing | None = None
+        self._server: StreamServer | None = None
         self._closed = False
 
     def open(self, stop: StopSignals) -> bool:
@@ -84,13 +91,13 @@ class Store(Closeable):
 
     def keeper(self, check: Check | None) -> Storing:
         """Make what stores the messages of a forwarder."""
-        server = StreamServer(
+        self._server = StreamServer(
             self._config,
             self._stream,
             self._committer.log,
             figures=lambda: {} if self._keeper is None else self._keeper.figures(),
         )
-        self._keeper = Storing(self._config, self._committer, server, self._confirmed, check=check)
+        self._keeper = Storing(self._config, self._committer, self._server, self._confirmed, check=check)
         return self._keeper
 
     def describe(self) -> str:
@@ -106,10 +113,16 @@ class Store(Closeable):
         """Return what the status report shows."""
         return self._keeper.statistics() if self._keeper is not None else {}
 
-    def metrics(self) -> list[tuple[str, str, float, bool]]:
-        """Return the metrics for Prometheus."""
+    def metrics(self) -> list[Sample]:
+        """Return the metrics for Prometheus; of many durable subscriptions, those with the largest lag."""
+        if self._keeper is None or self._server is None:
+            return []
         found = self.statistics()
-        return [(name, text, found[key], grows) for name, text, key, grows in _METRICS if key in found]
+        lags = self._server.lags()
+        return [
+            *(Sample(name, text, found[key], {}, grows) for name, text, key, grows in _METRICS if key in found),
+            *(Sample(*_LAG, lag, {"name": name}, grows=False) for name, lag in lags.items()),
+        ]
 
     def _close(self) -> None:
         self._committer.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fedmsg.commands import _process
+from fedmsg.commands import _groups
 from fedmsg.crypto import authority as _authority
 
 __all__ = ["certs", "main"]
@@ -29,22 +29,7 @@ _CA_NAME = click.option("--name", default="fedmsg CA", show_default=True, help="
 _KIND = click.option("--key-type", "kind", type=_KINDS, default="rsa", show_default=True, help="The kind of key.")
 
 
-class _WholeHelp(click.Group):
-    """A group whose ``--help`` shows the options of its commands too: one page has everything."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_options(ctx, formatter)
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            assert command is not None
-            inner = click.Context(command, info_name=name, parent=ctx)
-            records = [record for one in command.get_params(inner) if (record := one.get_help_record(inner))]
-            with formatter.section(" ".join([name, *command.collect_usage_pieces(inner)])):
-                formatter.write_text(command.help or "")
-                formatter.write_dl([record for record in records if not record[0].startswith("--help")] or [("", "")])
-
-
-@click.group(cls=_WholeHelp, context_settings={"help_option_names": ["--help"]})
+@click.group(cls=_groups.WholeHelp, context_settings={"help_option_names": ["--help"]})
 @click.option(
     "--folder", default="fedmsg-certs", show_default=True, type=click.Path(path_type=Path, file_okay=False),
     help="The folder with the authority.",
@@ -170,11 +155,4 @@ def _show_trust(made: _authority.Authority) -> None:
 
 def main() -> Any:
     """Run the command: the entry point of ``fedmsg-certs``."""
-    with _process.reporting(_PROG, debug=False):
-        try:
-            return certs.main(prog_name=_PROG, standalone_mode=False)
-        except click.Abort:
-            return 130
-        except click.ClickException as error:
-            error.show()
-            return error.exit_code
+    return _groups.run(certs, _PROG)

@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 import click
 import zmq
 
-from fedmsg._util.text import one_line
+from fedmsg._util.text import as_list, one_line
 from fedmsg.config import load_config, settings
-from fedmsg.exceptions import FedmsgError
+from fedmsg.exceptions import FedmsgError, QueryError
+from fedmsg.stream import asking
 from fedmsg.transport.zmq import sockets
 
 __all__ = ["check"]
@@ -31,12 +32,74 @@ _KEY = "moksha.monitoring.socket"
 )  # fmt: skip
 @click.option("-c", "--consumer", "consumers", multiple=True, metavar="NAME", help="A consumer that has to be there.")
 @click.option("-p", "--producer", "producers", multiple=True, metavar="NAME", help="A producer that has to be there.")
-def check(timeout: int, consumers: tuple[str, ...], producers: tuple[str, ...]) -> None:
+@click.option("--stream", is_flag=True, help="Check the stream of the relay at relay_stream instead.")
+@click.option(
+    "--max-lag", type=click.IntRange(min=0), metavar="N",
+    help="With --stream: how many messages a durable subscription may be behind.",
+)  # fmt: skip
+@click.option(
+    "--durable", "durables", multiple=True, metavar="NAME",
+    help="With --stream: a durable subscription that has to be there; the others do not count then.",
+)  # fmt: skip
+def check(  # noqa: PLR0917 a parameter for each flag
+    timeout: int,
+    consumers: tuple[str, ...],
+    producers: tuple[str, ...],
+    stream: bool,
+    max_lag: int | None,
+    durables: tuple[str, ...],
+) -> None:
     """Check whether consumers and producers of a running daemon are active.
 
     Prints the daemon's report. The exit status is 1 when one that is named is missing or not initialized, or when no
     report comes. The daemon is the one that reports at moksha.monitoring.socket.
+
+    With --stream it checks durable subscriptions: the status is 1 when one is behind by more than --max-lag, or one
+    that is named is missing, and 3 when the relay does not answer.
     """
+    if stream and (consumers or producers):
+        raise click.UsageError("--stream goes without --consumer and --producer")
+    if not stream and (max_lag is not None or durables):
+        raise click.UsageError("--max-lag and --durable go with --stream")
+    if stream:
+        _check_stream(timeout, max_lag, durables)
+    else:
+        _check_report(timeout, consumers, producers)
+
+
+def _check_stream(timeout: int, max_lag: int | None, durables: tuple[str, ...]) -> None:
+    """Check the lag of durable subscriptions, all of them or those that are named."""
+    try:
+        rows = {row["name"]: row for row in _subscriptions(max(1, timeout), durables)}
+    except FedmsgError as error:
+        _fail(one_line(str(error)), error.exit_status if not isinstance(error, QueryError) else 1)
+    missing = [name for name in durables if name not in rows]
+    behind = [row for row in rows.values() if max_lag is not None and row["lag"] > max_lag]
+    for name in missing:
+        click.echo(f'"{one_line(name)}" is not there!', err=True)
+    for row in behind:
+        click.echo(f'"{one_line(row["name"])}" is {row["lag"]} messages behind!', err=True)
+    if missing:
+        _fail("Some durable subscriptions are missing!")
+    if behind:
+        _fail("Some durable subscriptions are too far behind!")
+    click.echo("All durable subscriptions are well!" if max_lag is not None or durables else "The relay answers.")
+    click.echo(json.dumps([*rows.values()], indent=2, sort_keys=True).replace("\x7f", "\\u007f"))
+
+
+def _subscriptions(timeout: int, durables: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    config = load_config()
+    address = next(iter(as_list(settings.get(config, "relay_stream"))), None)
+    if address is None:
+        _fail('No stream port has been configured: please set "relay_stream"')
+    if not durables:
+        yield from asking.subscriptions(config, address, timeout)
+    for name in filter(None, durables):
+        yield from asking.subscriptions(config, address, timeout, name=name)
+
+
+def _check_report(timeout: int, consumers: tuple[str, ...], producers: tuple[str, ...]) -> None:
+    """Wait for the report of a daemon, and look for the names in it."""
     try:
         report, text = _wait_for_report(timeout)
     except FedmsgError as error:
@@ -57,9 +120,10 @@ def check(timeout: int, consumers: tuple[str, ...], producers: tuple[str, ...]) 
     click.echo(text)
 
 
-def _fail(text: str) -> NoReturn:
-    """End with one line and status 1."""
-    raise click.ClickException(text)
+def _fail(text: str, status: int = 1) -> NoReturn:
+    """End with one line and a status."""
+    click.echo(f"Error: {text}", err=True)
+    click.get_current_context().exit(status)
 
 
 def _states(report: Mapping[str, Any], kind: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:

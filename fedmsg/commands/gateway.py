@@ -10,6 +10,7 @@ from fedmsg.commands._forwarding import ForwardingCommand
 from fedmsg.commands._options import flag
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
+from fedmsg.monitoring.metrics import Sample
 from fedmsg.transport.zmq import addresses
 from fedmsg.transport.zmq.forwarder import Forwarder
 from fedmsg.transport.zmq.upstream import Upstream
@@ -59,11 +60,13 @@ class GatewayCommand(ForwardingCommand):
         away = sorted({*self._upstream.addresses} - {*self._upstream.connected})
         return {"endpoints": len(self._upstream.addresses), "not_connected": away}
 
-    def metrics(self) -> list[tuple[str, str, float, bool]]:
+    def metrics(self) -> list[Sample]:
         """Count the endpoints, and those that a connection stands to."""
         return [
-            ("endpoints", "Endpoints that are listened to", len(self._upstream.addresses), False),
-            ("endpoints_connected", "Endpoints that a connection stands to", len(self._upstream.connected), False),
+            Sample("endpoints", "Endpoints that are listened to", len(self._upstream.addresses), {}, False),
+            Sample(
+                "endpoints_connected", "Endpoints that a connection stands to", len(self._upstream.connected), {}, False
+            ),
         ]
 
     def describe(self, forwarder: Forwarder) -> str:

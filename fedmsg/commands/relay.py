@@ -15,6 +15,7 @@ from fedmsg.commands._forwarding import ForwardingCommand
 from fedmsg.commands._options import flag
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
+from fedmsg.monitoring.metrics import Sample
 from fedmsg.transport.zmq.forwarder import Check, Forwarder
 
 __all__ = ["RelayCommand", "SigningRelayCommand", "relay", "signing_relay"]
@@ -124,7 +125,7 @@ class RelayCommand(ForwardingCommand):
         """Return the figures of the stream."""
         return {} if self._store is None else {"stream": self._store.statistics()}
 
-    def metrics(self) -> list[tuple[str, str, float, bool]]:
+    def metrics(self) -> list[Sample]:
         """Return the metrics of the stream."""
         return [] if self._store is None else self._store.metrics()
 

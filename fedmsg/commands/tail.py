@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import fedmsg
-from fedmsg.commands import BaseCommand, Declaration, _filters, _formats, _subscribing
+from fedmsg.commands import BaseCommand, Declaration, _filters, _formats, _process, _subscribing
 from fedmsg.commands._options import flag
 from fedmsg.config import settings
 
@@ -88,7 +88,7 @@ class TailCommand(BaseCommand):
         selection = _filters.Selection(self.config)
         begin = _subscribing.requested(self.config)
         printed, count = 0, self.config["count"]
-        _write_what_can_be_written()
+        _process.write_what_can_be_written()
         with fedmsg.core.FedMsgContext(**{**self.config, "mute": True, "name": "relay_inbound"}) as context:
             if begin is None:
                 messages: Iterator[Received] = context.tail_messages(topic=selection.prefix)
@@ -110,13 +110,6 @@ class TailCommand(BaseCommand):
                 f"{self.name}: signatures are not checked; set validate_signatures to True in the configuration",
                 file=sys.stderr,
             )
-
-
-def _write_what_can_be_written() -> None:
-    """Write a character that the encoding of the output lacks as an escape, instead of ending the command."""
-    reconfigure: Any = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
 
 
 def _print(text: str) -> None:

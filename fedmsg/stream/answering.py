@@ -18,7 +18,7 @@ from fedmsg.stream.worker import Worker
 __all__ = ["Answering"]
 
 #: How many durable subscriptions an answer lists.
-PAGE = 1000
+PAGE = 500
 
 #: Called with the options of the answer, and perhaps topic and body.
 Done = Callable[..., None]
@@ -85,7 +85,8 @@ class Answering:
         try:
             if kind == protocol.SUBSCRIPTIONS:
                 after = protocol.text_of(options, "after", protocol.NAME_BYTES_MAX)
-                return stream.cursors, lambda found: done(self._subscriptions(found, after))
+                name = protocol.text_of(options, "name", protocol.NAME_BYTES_MAX)
+                return lambda: _cursors(stream, name, after), lambda found: done(self._subscriptions(found))
             wanted = _wanted(options)
         except Malformed as error:
             done(_error(protocol.CODE_BAD, str(error)))
@@ -95,14 +96,12 @@ class Answering:
     def _info(self, found: Mapping[str, Any]) -> dict[str, Any]:
         return {"stream": self._stream.stream, "time": time.time(), **self._statistics(), **found}
 
-    def _subscriptions(self, cursors: list[Cursor], after: str) -> dict[str, Any]:
+    def _subscriptions(self, cursors: list[Cursor]) -> dict[str, Any]:
         names, newest = self._names, self._window.newest
         rows = []
-        found = sorted(cursor for cursor in cursors if cursor.name > after)
-        for cursor in found[:PAGE]:
+        for cursor in cursors[:PAGE]:
             holder = names.holder(cursor.name)
-            position = names.position(cursor.name)
-            position = cursor.position if position is None else max(position, cursor.position)
+            position = names.newest_of(cursor)
             rows.append(
                 {
                     "name": cursor.name,
@@ -114,7 +113,15 @@ class Answering:
                     "waiting": names.waiting(cursor.name),
                 }
             )
-        return {"newest": newest, "subscriptions": rows, "more": len(found) > PAGE}
+        return {"newest": newest, "subscriptions": rows, "more": len(cursors) > PAGE}
+
+
+def _cursors(stream: jobs.Readable, name: str, after: str) -> list[Cursor]:
+    """Read one cursor, or a page and one more of them."""
+    if name:
+        found = stream.cursor(name)
+        return [] if found is None else [found]
+    return stream.cursors(after, PAGE + 1)
 
 
 def _wanted(options: Mapping[str, Any]) -> int | str:

@@ -19,6 +19,10 @@ from fedmsg.transport.zmq import addresses, contexts
 __all__ = ["Answer", "get", "info", "subscriptions"]
 
 _ID = b"1"
+_FIGURES = ("first", "newest", "messages", "bytes")
+_ROW: dict[str, type | tuple[type, ...]] = {
+    "name": str, "cursor": int, "lag": int, "seen": (int, float), "address": str, "connected": bool, "waiting": int,
+}  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -35,23 +39,44 @@ def info(config: Mapping[str, Any], address: str, timeout: float = 5.0) -> dict[
     Raises:
         TransportError: The relay does not answer in time.
     """
-    return _ask(config, address, timeout, protocol.INFO).options
+    options = _ask(config, address, timeout, protocol.INFO).options
+    if not isinstance(options.get("stream"), str) or not all(isinstance(options.get(key), int) for key in _FIGURES):
+        raise TransportError(f"{address} does not answer like a relay with a stream")
+    return options
 
 
-def subscriptions(config: Mapping[str, Any], address: str, timeout: float = 5.0) -> list[dict[str, Any]]:
+def subscriptions(
+    config: Mapping[str, Any], address: str, timeout: float = 5.0, *, name: str = ""
+) -> list[dict[str, Any]]:
     """Return the durable subscriptions of a stream, by name.
 
+    Args:
+        config: The configuration.
+        address: The address of the stream port.
+        timeout: Seconds, for each page of them.
+        name: Return this one alone.
+
     Raises:
-        TransportError: The relay does not answer in time.
+        TransportError: The relay does not answer in time, or not with subscriptions.
     """
-    rows: list[dict[str, Any]] = []
-    more = True
-    while more:
-        page = {"after": rows[-1]["name"]} if rows else {}
+    rows: dict[str, dict[str, Any]] = {}
+    page: dict[str, str] = {"name": name} if name else {}
+    while True:
         options = _ask(config, address, timeout, protocol.SUBSCRIPTIONS, page).options
-        rows += options["subscriptions"]
-        more = options["more"]
-    return rows
+        found, more = options.get("subscriptions"), options.get("more")
+        if not isinstance(found, list) or not all(map(_is_row, found)):
+            raise TransportError(f"{address} does not answer like a relay with a stream")
+        fresh = {row["name"]: row for row in found if row["name"] not in rows}
+        rows |= fresh
+        # A page without a new name would come for ever.
+        if not more or not fresh:
+            return [*rows.values()]
+        page = {"after": found[-1]["name"]}
+
+
+def _is_row(row: object) -> bool:
+    """Return whether an answer has what belongs to a durable subscription."""
+    return isinstance(row, dict) and all(isinstance(row.get(key), kind) for key, kind in _ROW.items())
 
 
 def get(config: Mapping[str, Any], address: str, wanted: int | str, timeout: float = 5.0) -> Answer:

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg._util.service import ServiceThread, Waker
-from fedmsg.config import settings
 from fedmsg.exceptions import StoreError
+from fedmsg.stream import removal
 from fedmsg.stream.records import Incoming, Stored
 
 __all__ = ["Appendable", "Committer", "Result"]
@@ -90,11 +90,7 @@ class Committer(ServiceThread):
     def __init__(self, open_log: Callable[[], Appendable], config: Mapping[str, Any]) -> None:
         super().__init__("fedmsg-store")
         self._open_log = open_log
-        self.retention: dict[str, Any] = {
-            "age": settings.get(config, "relay_retention_age"),
-            "max_bytes": settings.get(config, "relay_retention_bytes"),
-            "messages": settings.get(config, "relay_retention_messages"),
-        }
+        self.retention: dict[str, Any] = removal.retention(config)
         self._batches: queue.SimpleQueue[Sequence[Incoming] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._events = RateLimitedLog(log)

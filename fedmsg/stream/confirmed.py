@@ -75,7 +75,7 @@ class ConfirmedPort(Closeable):
     Attributes:
         addresses: What was bound.
         counts: ``malformed`` messages of clients; ``clients`` that were turned away; ``silent`` ones that were
-            given up; ``dropped`` answers, whose clients had gone or did not read.
+            disconnected; ``dropped`` answers, whose clients had gone or did not read.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class ConfirmedPort(Closeable):
         limit = time.monotonic() - protocol.SILENCE_MAX
         for identity, client in list(self._clients.items()):
             if client.heard < limit:
-                self._events.report("silent", f"gave up a client at {client.peer}: it is silent", client.peer)
+                self._events.report("silent", f"disconnected a client at {client.peer}: it is silent", client.peer)
                 del self._clients[identity]
 
     def _close(self) -> None:

@@ -54,8 +54,14 @@ class Readable(Protocol):
     def save_cursors(self, cursors: Iterable[Cursor]) -> None:
         """Store cursors."""
 
-    def cursors(self) -> list[Cursor]:
-        """Return all cursors."""
+    def move_cursors(self, cursors: Iterable[Cursor]) -> list[str]:
+        """Store cursors that are there; the names of the others."""
+
+    def cursors(self, after: str = "", limit: int = 1000) -> list[Cursor]:
+        """Return cursors by name, after a name."""
+
+    def cursors_behind(self, limit: int) -> tuple[int, list[Cursor]]:
+        """Return how many cursors there are, and those with the largest lag."""
 
 
 class Refused(QueryError):
@@ -125,10 +131,10 @@ def start_durable(
         Refused: There are too many names, or no such position.
     """
     if unsaved is not None:
-        log.save_cursors([unsaved])
+        log.move_cursors([unsaved])
     cursor = log.cursor(name)
     if cursor is None:
-        if len(log.cursors()) >= limit:
+        if log.cursors_behind(0)[0] >= limit:
             raise Refused(protocol.CODE_FULL, f"there are {limit} durable subscriptions, and relay_durable_max is that")
         position = position_of(log, begin)
         log.save_cursors([Cursor(name, position, time.time(), address)])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.service import Closeable
 from fedmsg.stream import reading, removal
@@ -14,10 +14,15 @@ from fedmsg.stream.records import Chunk, Cursor, Entry, Incoming, Stored
 from fedmsg.stream.tables import Database
 from fedmsg.stream.writer import Held, Writer
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 __all__ = ["Chunk", "Cursor", "Entry", "Incoming", "Stored", "StreamLog"]
 
 # How often a lock that another process holds is tried.
 _LOCK_EVERY_SECONDS = 0.1
+# More cursors than there can be.
+_ALL = 2**31
 
 
 class StreamLog(Closeable):
@@ -28,6 +33,7 @@ class StreamLog(Closeable):
     Args:
         url: A SQLAlchemy URL such as ``sqlite:////var/lib/fedmsg/stream.db``.
         memory: How many ids of messages are kept in memory, to find a message that comes again.
+        create: Whether to make the stream where there is none.
 
     Attributes:
         stream: The random id of the stream, made with it.
@@ -37,13 +43,13 @@ class StreamLog(Closeable):
         StoreError: The database can't be used. An IOError.
     """
 
-    def __init__(self, url: str, *, memory: int = 100_000) -> None:
+    def __init__(self, url: str, *, memory: int = 100_000, create: bool = True) -> None:
         self._closed = True  # until there is something to close
         self._db = Database(url)
         # Of those who write in this process: SQLite's own waiting would take longer.
         self._writing = threading.RLock()
         try:
-            self.stream: str = self._db.prepare()
+            self.stream: str = self._db.prepare(create=create)
         except BaseException:
             self._db.close()
             raise
@@ -160,7 +166,7 @@ class StreamLog(Closeable):
 
     # ---------------------------------------------------------------- removal
 
-    def prune(self, *, age: float, max_bytes: int, messages: int, rows: int = 1000) -> int:
+    def prune(self, *, age: float, max_bytes: int, messages: int, until: int = 0, rows: int = 1000) -> int:
         """Remove the oldest messages that are too many, in one small step; call it again until it returns 0.
 
         It needs no lock: a command may do it while a relay appends.
@@ -169,6 +175,7 @@ class StreamLog(Closeable):
             age: Remove what was stored more than so many seconds ago; 0 for no limit.
             max_bytes: Keep so many bytes of topics and bodies; 0 for no limit.
             messages: Keep so many messages; 0 for no limit.
+            until: Remove up to this position in any case, included.
             rows: Remove no more than so many in this step.
 
         Returns:
@@ -177,7 +184,7 @@ class StreamLog(Closeable):
         Raises:
             StoreError: The database could not be written.
         """
-        return self._remove(removal.Limits(age=age, max_bytes=max_bytes, messages=messages), rows)
+        return self._remove(removal.Limits(age, max_bytes, messages, until), rows)
 
     def trim(self, until: int) -> int:
         """Remove the messages up to a position, included; returns how many these were."""
@@ -188,10 +195,10 @@ class StreamLog(Closeable):
 
     def _remove(self, limits: removal.Limits, rows: int) -> int:
         with self._writing:
-            removed = self._db.write(
+            # Other processes may remove, too.
+            removed, self._writer.oldest = self._db.write(
                 lambda connection: removal.remove(self._db, self._writer.ids, connection, limits, rows)
             )
-            self._writer.oldest += removed
             if self._db.is_sqlite:
                 self._db.write(lambda connection: removal.shrink(self._db, connection))
         return removed
@@ -204,11 +211,41 @@ class StreamLog(Closeable):
         row = self._db.read(lambda connection: self._db.run(connection, statement, (name,)).first())
         return Cursor(*row) if row else None
 
-    def cursors(self) -> list[Cursor]:
-        """Return all cursors, by name."""
-        statement = "SELECT name, position, seen, address FROM fedmsg_stream_cursors ORDER BY name"
-        rows = self._db.read(lambda connection: self._db.run(connection, statement).all())
+    def cursors(self, after: str = "", limit: int = _ALL) -> list[Cursor]:
+        """Return cursors by name: a page of them, after a name."""
+        statement = (
+            "SELECT name, position, seen, address FROM fedmsg_stream_cursors WHERE name > ? ORDER BY name LIMIT ?"
+        )
+        rows = self._db.read(lambda connection: self._db.run(connection, statement, (after, limit)).all())
         return [Cursor(*row) for row in rows]
+
+    def cursors_behind(self, limit: int) -> tuple[int, list[Cursor]]:
+        """Return how many cursors there are, and those with the largest lag."""
+        count = "SELECT count(*) FROM fedmsg_stream_cursors"
+        statement = "SELECT name, position, seen, address FROM fedmsg_stream_cursors ORDER BY position LIMIT ?"
+
+        def read(connection: sa.Connection) -> tuple[int, list[Cursor]]:
+            rows = self._db.run(connection, statement, (limit,)).all()
+            return self._db.run(connection, count).scalar() or 0, [Cursor(*row) for row in rows]
+
+        return self._db.read(read)
+
+    def move_cursors(self, cursors: Iterable[Cursor]) -> list[str]:
+        """Write cursors that are there, in one transaction.
+
+        Returns:
+            The names of those that are not there: they have been removed, and stay so.
+
+        Raises:
+            StoreError: The database could not be written.
+        """
+        rows = [(cursor.position, cursor.seen, cursor.address, cursor.name) for cursor in cursors]
+        statement = "UPDATE fedmsg_stream_cursors SET position = ?, seen = ?, address = ? WHERE name = ?"
+        if not rows:
+            return []
+        with self._writing:
+            moved = self._db.write(lambda connection: self._db.run(connection, statement, rows).rowcount)
+        return [] if moved == len(rows) else [row[-1] for row in rows if self.cursor(row[-1]) is None]
 
     def save_cursors(self, cursors: Iterable[Cursor]) -> None:
         """Write cursors, in one transaction; those that are not there yet are made.

@@ -94,12 +94,14 @@ class Names:
         held = self._held.get(name)
         return None if held is None else held.holder
 
-    def position(self, name: str) -> int | None:
-        """Return the newest cursor of a name, where it is not the stored one."""
-        found = self._cursors.get(name)
-        if found is None and name in self.unsaved:
-            found = self.unsaved[name].position
-        return found
+    def newest_of(self, stored: Cursor) -> int:
+        """Return the position of a stored cursor, or the newer one of its reader; any thread may ask."""
+        unsaved = self.unsaved.get(stored.name)
+        return max(
+            stored.position,
+            self._cursors.get(stored.name, 0),
+            0 if unsaved is None else unsaved.position,
+        )
 
     def waiting(self, name: str) -> int:
         """Return how many readers wait for a name."""

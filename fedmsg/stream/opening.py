@@ -50,7 +50,8 @@ class Opening:
         """Find out where a subscription begins, and call ``done``."""
         stream, names, begin, name, peer = self._stream, self._names, reader.begin, reader.name, reader.peer
         generation, limit = reader.generation, self._limit
-        unsaved = names.unsaved.get(name) if name else None
+        # It is stored by the job itself: later it might overwrite the cursor of a name that was removed and is new.
+        unsaved = names.unsaved.pop(name, None)
 
         def work() -> tuple[int, int | None]:
             if not name:
@@ -58,6 +59,8 @@ class Opening:
             return jobs.start_durable(stream, name, begin, unsaved=unsaved, address=peer, limit=limit)
 
         def take(result: tuple[int, int | None] | Exception) -> None:
+            if isinstance(result, Exception) and unsaved is not None:
+                names.unsaved.setdefault(name, unsaved)
             if reader.generation != generation:
                 return
             if isinstance(result, jobs.Refused):
@@ -69,8 +72,6 @@ class Opening:
                 position, cursor = result
                 if cursor is not None:
                     names.started(name, cursor)
-                if unsaved is not None:
-                    names.saved([unsaved])
                 done(position, "", "")
 
         self._worker.ask(work, take)
@@ -92,20 +93,31 @@ class Opening:
         self._is_saving = True
         cursors = list(self._names.unsaved.values())
 
-        def take(error: Exception | None) -> None:
+        def take(result: list[str] | Exception) -> None:
             self._is_saving = False
-            if error is None:
-                self._names.saved(cursors)
-            else:
+            if isinstance(result, Exception):
                 self._next_save = time.monotonic() + _RETRY
-                self._events.report("store", f"cursors can't be stored, trying again: {error}")
+                self._events.report("store", f"cursors can't be stored, trying again: {result}")
+                return
+            self._names.saved(cursors)
+            # `fedmsg-stream remove` has taken away what came into use just then.
+            removed = set(result)
+            kept = [cursor for cursor in cursors if cursor.name in removed and self._names.holder(cursor.name)]
+            if kept:
+                log.warning("durable subscriptions that are in use were removed; they are kept: %d", len(kept))
+                self._worker.ask(lambda: self._stream.save_cursors(kept), self._note_kept)
 
-        self._worker.ask(lambda: self._stream.save_cursors(cursors), take)
+        self._worker.ask(lambda: self._stream.move_cursors(cursors), take)
+
+    def _note_kept(self, error: Exception | None) -> None:
+        # The next acknowledgement of the reader tries again.
+        if error is not None:
+            self._report(error)
 
     def save_last(self) -> None:
         """Store what is not stored, in the calling thread: the server is stopping."""
         if self._names.unsaved:
             try:
-                self._stream.save_cursors(list(self._names.unsaved.values()))
+                self._stream.move_cursors(list(self._names.unsaved.values()))
             except FedmsgError as error:
                 log.error("cursors can't be stored, so that messages since the last ones come again: %s", error)

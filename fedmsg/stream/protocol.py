@@ -26,7 +26,7 @@ kind               frames                                                  meani
 ``WAIT``           options: ``address`` of the other reader                another reader has the name
 ``NO``             options: ``code``, ``reason``                           the answer to ``OPEN`` or ``HELLO``
 ``INFO``           id                                                      asks for figures
-``SUBSCRIPTIONS``  id, options: ``after``, a name                          asks for durable names, a page of them
+``SUBSCRIPTIONS``  id, options: ``after``, a name, or ``name``             asks for durable names: a page, or one
 ``GET``            id, options: ``position`` or ``msg_id``                 asks for one message
 ``ANSWER``         id, options, topic, body                                the last two are empty but for ``GET``
 ``PUB``            id, options: ``via``, ``again``; topic, body            store this and confirm it (confirmed port)

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fedmsg.config import settings
 from fedmsg.stream.reading import bisect
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from fedmsg.stream.idindex import IdIndex
     from fedmsg.stream.tables import Database, Head
 
-__all__ = ["Limits", "remove", "shrink"]
+__all__ = ["Limits", "remove", "retention", "shrink"]
 
 # A step ends after so many bytes.
 _STEP_BYTES = 16 << 20
@@ -43,10 +45,22 @@ class Limits(NamedTuple):
     until: int = 0
 
 
-def remove(db: Database, ids: IdIndex, connection: sa.Connection, limits: Limits, rows: int) -> int:
-    """Remove the oldest messages that are too many, no more than so many rows; returns how many these were.
+def retention(config: Mapping[str, Any]) -> dict[str, float]:
+    """Return what a configuration keeps: ``age``, ``max_bytes`` and ``messages``; 0 for no limit."""
+    return {
+        "age": settings.get(config, "relay_retention_age"),
+        "max_bytes": settings.get(config, "relay_retention_bytes"),
+        "messages": settings.get(config, "relay_retention_messages"),
+    }
+
+
+def remove(db: Database, ids: IdIndex, connection: sa.Connection, limits: Limits, rows: int) -> tuple[int, int]:
+    """Remove the oldest messages that are too many, no more than so many rows.
 
     It is one step, in a transaction of the caller.
+
+    Returns:
+        How many these were, and the oldest position now.
     """
     now = time.time()
     if db.is_sqlite:
@@ -63,12 +77,12 @@ def remove(db: Database, ids: IdIndex, connection: sa.Connection, limits: Limits
     )
     last, size = _choose(db, connection, head, min(old, head.oldest - 1 + rows), limits.max_bytes, rows)
     if last < head.oldest:
-        return 0
+        return 0, head.oldest
     statement = "DELETE FROM fedmsg_stream_messages WHERE position >= ? AND position <= ?"
     db.run(connection, statement, (head.oldest, last))
     ids.mark_gone(connection, head.oldest, last, now)
     db.run(connection, "UPDATE fedmsg_stream SET oldest = ?, bytes = bytes - ? WHERE id = 1", (last + 1, size))
-    return last + 1 - head.oldest
+    return last + 1 - head.oldest, last + 1
 
 
 def _choose(  # noqa: PLR0917 they are all of them numbers of one step

@@ -20,6 +20,7 @@ from fedmsg.stream import jobs, protocol
 from fedmsg.stream.answering import Answering
 from fedmsg.stream.begin import begin_of, topics_of
 from fedmsg.stream.delivering import Delivering
+from fedmsg.stream.figures import Figures
 from fedmsg.stream.names import Names
 from fedmsg.stream.opening import Opening
 from fedmsg.stream.port import Full, Gone, Incoming, Port
@@ -42,8 +43,6 @@ _RECEIVE_MAX = 200
 _TICK = 0.25
 # Seconds between two AT.
 _AT_INTERVAL = 1.0
-# Seconds between two looks at the oldest position.
-_FIRST_INTERVAL = 5.0
 
 
 class StreamServer(ServiceThread):
@@ -63,7 +62,8 @@ class StreamServer(ServiceThread):
     Attributes:
         addresses: What was bound, once it is started.
         counts: ``malformed`` messages of clients; ``clients`` that were turned away; ``silent`` ones that were
-            given up; ``store`` failures; ``lost`` times that a reader was too slow for retention; ``dropped`` answers.
+            disconnected; ``store`` failures; ``lost`` times that a reader was too slow for retention; ``dropped``
+            answers.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class StreamServer(ServiceThread):
         self._by_client: dict[str, Reader] = {}
         # What still waits for clients that are no longer readers.
         self._left: list[Outbox] = []
-        self._first = 0
+        self._stored: Figures | None = None
         self._news = False
-        self._next_tick = self._next_first = self._next_at = 0.0
+        self._next_tick = self._next_at = 0.0
         self._handlers = {
             protocol.PING: self._ping,
             protocol.OPEN: self._open,
@@ -120,6 +120,7 @@ class StreamServer(ServiceThread):
         newest = 0 if window is None else window.newest
         delivering = getattr(self, "_delivering", None)
         return {
+            **({} if self._stored is None else self._stored.statistics()),
             "clients": len(readers),
             "subscriptions": sum(reader.is_open for reader in readers),
             "lag_max": max((newest - reader.at for reader in readers if reader.is_open), default=0),
@@ -130,17 +131,22 @@ class StreamServer(ServiceThread):
             **{f"rejected_{kind}": count for kind, count in list(self.counts.items())},
         }
 
+    def lags(self) -> dict[str, int]:
+        """Return the lags of durable subscriptions by name, for metrics; of many, the largest."""
+        return {} if self._stored is None else self._stored.lags()
+
     # ---------------------------------------------------------------- the thread
 
     def run(self) -> None:
         """Serve until it is stopped."""
         stream = self._stream
         newest = stream.newest()
-        self._first = stream.first()
+        first = stream.first()
         if self._window is None:
             self._window = Window(newest)
         self._reading = Worker("fedmsg-stream-read", self.waker)
         self._asking = Worker("fedmsg-stream-ask", self.waker)
+        self._stored = Figures(stream, self._names, self._asking, self._window, first)
         try:
             contexts.allow_open_files(self._clients_max, f"{self._clients_max} clients of the stream")
         except ConfigError as error:
@@ -242,12 +248,13 @@ class StreamServer(ServiceThread):
         if client:
             self._by_client[client] = reader
         assert self._window is not None
+        assert self._stored is not None
         self._send(
             reader,
             protocol.WELCOME,
             {
                 "stream": self._stream.stream,
-                "first": self._first,
+                "first": self._stored.first,
                 "newest": self._window.newest,
                 "heartbeat": protocol.HEARTBEAT,
             },
@@ -260,14 +267,14 @@ class StreamServer(ServiceThread):
             self.counts["dropped"] += 1
 
     def _send(self, reader: Reader, kind: bytes, *fields: Any) -> None:
-        """Send what a client has to know; one that does not read it is given up."""
+        """Send what a client has to know; one that does not read it is disconnected."""
         try:
             self._port.send(reader.identity, protocol.encode(kind, *fields))
         except (Gone, Full):
             self._lose(reader)
 
     def _offer(self, reader: Reader, kind: bytes, *fields: Any) -> None:
-        """Send what a client can do without; one that has gone is given up."""
+        """Send what a client can do without; one that has gone is forgotten."""
         try:
             self._port.send(reader.identity, protocol.encode(kind, *fields))
         except Full:
@@ -377,7 +384,7 @@ class StreamServer(ServiceThread):
         contested = set(self._names.contested())
         for reader in list(self._readers.values()):
             if now - reader.heard > protocol.SILENCE_MAX:
-                self._events.report("silent", f"gave up a client at {reader.peer}: it is silent", reader.peer)
+                self._events.report("silent", f"disconnected a client at {reader.peer}: it is silent", reader.peer)
                 self._lose(reader)
             elif now - reader.pinged >= protocol.HEARTBEAT or reader in contested:
                 reader.pinged = now
@@ -385,9 +392,8 @@ class StreamServer(ServiceThread):
         if now >= self._next_at:
             self._next_at = now + _AT_INTERVAL
             self._announce()
-        if now >= self._next_first:
-            self._next_first = now + _FIRST_INTERVAL
-            self._asking.ask(self._stream.first, self._take_first)
+        if self._stored is not None:
+            self._stored.tick(now)
         self._opening.tick(now)
         for outbox in self._left:
             outbox.look()
@@ -402,10 +408,6 @@ class StreamServer(ServiceThread):
                 continue
             except Gone:
                 self._lose(reader)
-
-    def _take_first(self, result: int | Exception) -> None:
-        if isinstance(result, int):
-            self._first = result
 
     def _save_last(self) -> None:
         """Store the cursors that are not stored yet; the server is stopping."""

@@ -71,7 +71,7 @@ class Session(Closeable):
         self.address = address
         self.is_welcome = False
         self._client = client
-        self._gives_up = is_one_of_several
+        self._is_one_attempt = is_one_of_several
         self._is_connected = self._has_heard = self._has_sent = False
         self._heard = self._pinged = time.monotonic()
         self._deadline = self._heard + (_CONNECT_TIMEOUT_SHORT if is_one_of_several else _CONNECT_TIMEOUT)
@@ -155,7 +155,7 @@ class Session(Closeable):
             raise Ended(f"what is at {self.address} is no relay")
         elif self._is_connected and event == monitor.DISCONNECTED:
             raise Ended(f"the connection to {self.address} has ended")
-        elif event == _RETRIED and self._gives_up:
+        elif event == _RETRIED and self._is_one_attempt:
             raise Ended(f"there is no relay at {self.address}")
 
     def wait(self, timeout: float) -> None:

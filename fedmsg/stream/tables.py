@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,10 +125,19 @@ class Database:
 
     # ---------------------------------------------------------------- tables
 
-    def prepare(self) -> str:
-        """Make what is missing of the tables, check them, and return the id of the stream."""
+    def prepare(self, *, create: bool = True) -> str:
+        """Make what is missing of the tables, check them, and return the id of the stream.
+
+        Raises:
+            StoreError: The database can't be used; or there is no stream in it, and none is to be made.
+        """
+        # To open a file that is not there would make it.
+        if not create and self.is_sqlite and not os.path.exists(self.file):
+            raise StoreError(f"there is no stream in {self.shown}: the file is not there")
         with database.errors_mapped(self.engine, "can't be prepared"):
             if not database.retried(self._is_ready):
+                if not create:
+                    raise StoreError(f"there is no stream in {self.shown}: start a relay with it first")
                 database.retried(self._make)
         return self.read(self._checked, "can't be prepared")
 

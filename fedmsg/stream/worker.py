@@ -55,7 +55,7 @@ class Worker(ServiceThread):
             work, done = job
             try:
                 result = work()
-            except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+            except Exception as error:  # noqa: BLE001 - it is the result for the thread that asked
                 result = error
             self._results.put((done, result))
             self._result_waker.wake()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -200,9 +201,10 @@ def test_store_that_fails_holds_up_only_what_it_is_needed_for(log: MemoryLog, se
             client.hello()
             client.send(protocol.GET, b"1", {"position": 4})
             assert client.expect(protocol.ANSWER).fields[1]["code"] == protocol.CODE_STORE
+            # That is the other reader, which begins meanwhile.
+            wait_until(lambda: server.counts["store"] > 0)
             log.fail = None
             assert positions(take(history, 10)) == list(range(3, 13))
-    assert server.counts["store"] > 0
 
 
 # ---------------------------------------------------------------- credit
@@ -322,6 +324,39 @@ def test_ack_of_a_reader_that_has_lost_the_name_is_ignored(log: MemoryLog, serve
         first.send(protocol.INFO, b"1")
         first.expect(protocol.ANSWER)
         assert asking.subscriptions({}, server.addresses[0])[0]["cursor"] == 3
+
+
+@contextmanager
+def unsaved_and_removed(log: MemoryLog, server: StreamServer) -> Iterator[None]:
+    """Remove a name whose cursor the server has still to store, because the store is away at the beginning."""
+    with Subscription({}, server.addresses, durable="shop", after=4) as reader:
+        first, second = take(reader, 2)
+        first.ack()
+        wait_until(lambda: (log.cursor("shop") or Cursor("", 0, 0, "")).position == 5)
+        log.fail = StoreError("away")
+        second.ack()
+        wait_until(lambda: server.counts["store"] > 0)
+        assert log.remove_cursor("shop")
+    wait_until(lambda: server.statistics()["subscriptions"] == 0)
+    yield
+    log.fail = None
+
+
+def test_name_that_was_removed_is_not_brought_back_by_a_cursor_to_store(log: MemoryLog, server: StreamServer) -> None:
+    with unsaved_and_removed(log, server):
+        pass
+    # Its cursor is stored after that of the other one.
+    with Subscription({}, server.addresses, durable="other", after=9) as reader:
+        take(reader, 1)[0].ack()
+        wait_until(lambda: (log.cursor("other") or Cursor("", 0, 0, "")).position == 10)
+    assert log.cursor("shop") is None
+
+
+def test_name_that_was_removed_begins_anew(log: MemoryLog, server: StreamServer) -> None:
+    with unsaved_and_removed(log, server), Subscription({}, server.addresses, durable="shop", after=0) as reader:
+        log.fail = None
+        assert positions(take(reader, 8)) == list(range(3, 11))
+        assert asking.subscriptions({}, server.addresses[0], name="shop")[0]["cursor"] == 2
 
 
 def test_there_are_no_more_names_than_relay_durable_max(log: MemoryLog) -> None:

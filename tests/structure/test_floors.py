@@ -59,7 +59,13 @@ ONLY = {
 
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
 WRAPPERS = {
-    "click": {"fedmsg.commands._options", "fedmsg.commands.certs", "fedmsg.commands.check"},
+    "click": {
+        "fedmsg.commands._groups",
+        "fedmsg.commands._options",
+        "fedmsg.commands.certs",
+        "fedmsg.commands.check",
+        "fedmsg.commands.stream",
+    },
     "cryptography": {"fedmsg.crypto._cryptography"},
     "daemon": {"fedmsg.commands._daemon"},
     "dns": {"fedmsg._util.dns"},

@@ -41,6 +41,16 @@ def test_units_keep_their_state_over_a_restart() -> None:
         assert service(unit)["RuntimeDirectoryPreserve"] == "restart"
 
 
+def test_relays_have_a_folder_for_a_stream_and_the_pages_use_it() -> None:
+    for name in ("fedmsg-relay", "fedmsg-signing-relay"):
+        (unit,) = [unit for unit in UNITS if unit.stem == name]
+        assert (service(unit)["StateDirectory"], service(unit)["StateDirectoryMode"]) == (name, "0700")
+        assert f"sqlite:////var/lib/{name}/stream.db" in unit.read_text(encoding="utf-8")
+    for page in ("docs/howto/systemd.rst", "docs/howto/stream.rst", "fedmsg.d/stream.py"):
+        text = (source.REPOSITORY / page).read_text(encoding="utf-8")
+        assert set(re.findall(r"sqlite:///(/[^\"\s]*)", text)) == {"/var/lib/fedmsg-relay/stream.db"}, page
+
+
 def test_the_hub_has_a_folder_for_its_spool_and_one_for_its_monitoring_socket() -> None:
     (unit,) = [unit for unit in UNITS if unit.stem == "fedmsg-hub"]
     assert [service(unit)[key] for key in ("StateDirectory", "RuntimeDirectory")] == ["fedmsg-hub", "fedmsg-hub"]

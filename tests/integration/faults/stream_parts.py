@@ -105,7 +105,7 @@ def read(context: FedMsgContext, folder: Path, name: str) -> None:
 
 
 def _end_with_input() -> None:
-    while sys.stdin.buffer.read1():
+    while os.read(0, 4096):
         pass
     os._exit(0)
 
