@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 import pytest
@@ -14,22 +12,7 @@ import pytest
 from fedmsg.aio import FedMsgContext
 from fedmsg.core import FedMsgContext as Synchronous
 from fedmsg.testing import wait_until
-from tests.integration.faults.ground import doubled, surroundings
-
-
-@contextmanager
-def interrupts() -> Iterator[None]:
-    """Let a KeyboardInterrupt come out of the block's code whenever the alarm goes off."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+from tests.integration.faults.ground import doubled, interrupts, surroundings
 
 
 class Publishing:
@@ -64,13 +47,14 @@ def test_no_half_message_gets_out(way: str, full_size: bool) -> None:
     with surroundings(way) as (witness, settings):
         context = FedMsgContext(**settings)
         publishing = Publishing(context)
-        with interrupts():
+        with interrupts() as alarm:
             for hit in range(hits):
                 loop = asyncio.new_event_loop()
                 try:
+                    alarm.raises = True
                     loop.run_until_complete(publishing.go_on(0.0005 + 0.0000007 * (hit % 1000)))
                 except KeyboardInterrupt:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    alarm.raises = False
                 finally:
                     loop.close()
         asyncio.run(context.publish("last", modname="test"))

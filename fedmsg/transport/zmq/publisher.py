@@ -329,7 +329,8 @@ class BoundPublisher(Publisher):
     def __init__(self, config: Mapping[str, Any], address: str) -> None:
         super().__init__(config, (address,))
         self._wait_limit = float(settings.get(config, "post_init_sleep"))
-        self._expected = _subscribers.get(address, 1)
+        # How many subscribers its first message waits for, and how many that were when it last waited.
+        self._expected = self._had = _subscribers.get(address, 1)
         self._wait_until = 0.0
         self._all_tried_at = 0.0
         if address not in _subscribers:
@@ -373,15 +374,16 @@ class BoundPublisher(Publisher):
         # Before the first message nothing is known of the subscribers.
         if not self._expected and self._generation == contexts.generation:
             with self._lock:
-                # A subscription may have been read whose connection has not been counted yet.
                 self._look(time.monotonic())
                 for one in self.sockets:
-                    _subscribers[one.address] = min(one.connections, one.subscribed)
+                    found = one.followers(time.monotonic())
+                    _subscribers[one.address] = self._had if found is None else found
         super().shut()
 
     def _renew(self, one: PublishingSocket) -> None:
         if not one.closed:
-            self._expected = max(self._expected, min(one.connections, one.subscribed))
+            found = one.followers(time.monotonic())
+            self._expected = self._had = max(self._expected, self._had if found is None else found)
             self._wait_until = 0.0
             # Slow subscribers have as long to take what it held as a message waits for the first one.
             self._drop(one, max(self._linger, int(self._wait_limit * 1000)))

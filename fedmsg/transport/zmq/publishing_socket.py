@@ -115,7 +115,7 @@ class PublishingSocket:
         self.subscribed = 0
         self.connections = 0
         self.lost = 0
-        self.broken = False
+        self.broken = self._counting = False
         self.sent = SendLog(window)
         self._manual = manual
         self._closing = False
@@ -151,12 +151,22 @@ class PublishingSocket:
             return self._read_events(now) >= READ_LIMIT
         if self.broken:
             return False
-        self.broken = True
+        self.broken = self._counting = True
         read = max(self._read_events(now), self._read_subscriptions())
         if read:
             self.changed.notify_all()
-        self.broken = False
+        self.broken = self._counting = False
         return read >= READ_LIMIT
+
+    def followers(self, now: float) -> int | None:
+        """Return how many subscribers are connected; None where a signal handler has disturbed the counting."""
+        if self._counting:
+            return None
+        # A subscription may have been read whose connection has not been counted yet.
+        self._counting = True
+        self._read_events(now)
+        self._counting = False
+        return min(self.connections, self.subscribed)
 
     @property
     def flushed(self) -> bool:

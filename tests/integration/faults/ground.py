@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 import threading
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import zmq
@@ -129,6 +130,35 @@ def surroundings(way: str) -> Iterator[tuple[Witness, dict[str, Any]]]:
         witness.greet(bus)
         yield witness, {**bus.config, "active": True, "name": "relay_inbound", "timeout": 20}
         assert bus.stop_relay() == 0
+
+
+class Alarm:
+    """What an alarm does.
+
+    Attributes:
+        raises: Whether it raises a KeyboardInterrupt. On a busy machine a second one may come while the
+            first is being handled.
+    """
+
+    raises = False
+
+
+@contextmanager
+def interrupts() -> Iterator[Alarm]:
+    """Let a KeyboardInterrupt come out of the block's code, again and again."""
+    alarm = Alarm()
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        if alarm.raises:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        yield alarm
+    finally:
+        alarm.raises = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def doubled(values: Sequence[Any]) -> list[Any]:

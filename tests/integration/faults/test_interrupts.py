@@ -4,31 +4,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import pytest
 
 from fedmsg.core import FedMsgContext
 from fedmsg.testing import wait_until
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import doubled, publishing, surroundings
-
-
-@contextmanager
-def interrupts() -> Iterator[None]:
-    """Let a KeyboardInterrupt come out of the block's code, again and again."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+from tests.integration.faults.ground import doubled, interrupts, publishing, surroundings
 
 
 def publish_under_interrupts(context: FedMsgContext, wanted: int) -> tuple[set[int], int]:
@@ -39,9 +21,10 @@ def publish_under_interrupts(context: FedMsgContext, wanted: int) -> tuple[set[i
     """
     confirmed: set[int] = set()
     number = hits = 0
-    with interrupts():
+    with interrupts() as alarm:
         while hits < wanted:
             try:
+                alarm.raises = True
                 # Each after another while. Should one get lost in a destructor, the next comes in half a second.
                 signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.0000007 * (hits % 1000), 0.5)
                 while True:
@@ -49,8 +32,7 @@ def publish_under_interrupts(context: FedMsgContext, wanted: int) -> tuple[set[i
                     context.publish("cut", {"n": number, "filler": "x" * 200}, modname="test")
                     confirmed.add(number)
             except KeyboardInterrupt:
-                # On a busy machine the next alarm would come outside of the block.
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                alarm.raises = False
                 hits += 1
     return confirmed, number
 

@@ -302,6 +302,36 @@ def test_an_interrupted_message_is_rolled_back(
     assert (received, errors) == ([[b"t", b"1"], [b"t", b"2"]], [])
 
 
+def test_a_replaced_socket_waits_for_its_subscribers_although_counting_was_disturbed(
+    address: str, opened: list[Publisher], subscriber: zmq.Socket[bytes]
+) -> None:
+    made = bind(opened, address, post_init_sleep=20.0)
+    subscriber.connect(address)
+    made.send(b"t", b"1")
+    with made.changed.lock:
+        # As a signal handler leaves it that raises between reading an event and counting it.
+        made.sockets[0].connections, made.sockets[0]._counting, made.sockets[0].broken = 0, True, True
+    thread, errors = in_background(made.send, b"t", b"2")
+    received: list[list[bytes]] = []
+    while len(received) < 2:
+        assert subscriber.poll(5000)
+        received.append(subscriber.recv_multipart())
+    thread.join(10)
+    assert (received, errors) == ([[b"t", b"1"], [b"t", b"2"]], [])
+
+
+def test_a_connection_whose_event_was_not_read_yet_counts(
+    address: str, opened: list[Publisher], subscriber: zmq.Socket[bytes]
+) -> None:
+    made = bind(opened, address)
+    with made.changed.lock:  # so that no other thread reads it
+        subscriber.connect(address)
+        assert made.sockets[0].socket.poll(5000)
+        made.sockets[0]._read_subscriptions()
+        assert made.sockets[0].connections == 0
+        assert made.sockets[0].followers(time.monotonic()) == 1
+
+
 @pytest.fixture
 def lagging(subscriber: zmq.Socket[bytes], address: str) -> zmq.Socket[bytes]:
     """Return a subscriber in whose buffers next to nothing has room."""
