@@ -14,7 +14,7 @@ import zmq
 
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import NotConfirmed
-from fedmsg.stream import protocol
+from fedmsg.stream import asking, protocol
 from fedmsg.stream.log import Entry, StreamLog
 from fedmsg.testing import Bus, free_address, wait_until
 
@@ -33,7 +33,7 @@ class StreamBus(Bus):
 
     def __init__(self, url: str, **settings: Any) -> None:
         self.url = url
-        self.confirmed = free_address()
+        self.confirmed: str = settings.get("relay_confirmed", [free_address()])[0]
         mine = {"relay_store": url, "relay_confirmed": [self.confirmed], "relay_stream": [free_address()], "timeout": 5}
         super().__init__({**mine, **settings})
 
@@ -51,6 +51,10 @@ class StreamBus(Bus):
         self.relay.wait()
         self.relay.close()
         self.relay = None
+
+    def figures(self) -> dict[str, Any]:
+        """Return what the running relay answers to ``INFO``."""
+        return asking.info(self.config, self.config["relay_stream"][0])
 
     def entries(self) -> list[Entry]:
         """Return what is stored."""

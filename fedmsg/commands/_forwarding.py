@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from fedmsg import utils
@@ -15,7 +16,10 @@ from fedmsg.monitoring import systemd
 from fedmsg.transport.zmq import addresses
 from fedmsg.transport.zmq.forwarder import Check, Forwarder, Outcome
 
-__all__ = ["ForwardingCommand"]
+__all__ = ["ForwardingCommand", "Metric"]
+
+#: What a `fedmsg.monitoring.metrics.Sample` is made of, which is loaded only where metrics are asked for.
+Metric = tuple[str, str, float, Mapping[str, str], bool]
 
 
 class ForwardingCommand(BaseCommand):
@@ -91,8 +95,8 @@ class ForwardingCommand(BaseCommand):
         """Return what else the status report shows of this command."""
         return {}
 
-    def metrics(self) -> list[tuple[str, str, float, bool]]:
-        """Return further metrics: names, texts, values, and whether they only grow."""
+    def metrics(self) -> list[Metric]:
+        """Return further metrics."""
         return []
 
     def check(self) -> Check | None:

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from fedmsg._util import plugins
-from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.commands._forwarding import ForwardingCommand, Metric
 from fedmsg.config import settings
 from fedmsg.monitoring import metrics
 from fedmsg.monitoring.report import Monitor
@@ -82,13 +82,13 @@ class Report:
             FedmsgError: The forwarder does not answer.
         """
         now = self._forwarder.statistics()
-        numbers = [
-            ("forwarded_in", "Messages that came in to be passed on", now.messages_in, True),
-            ("forwarded_out", "Messages that were passed on", now.messages_out, True),
-            ("forwarded_in_bytes", "Bytes that came in to be passed on", now.bytes_in, True),
-            ("subscribers", "Subscribers that are connected", self._forwarder.look(), False),
-            ("subscribers_stuck", "Subscribers whose queue does not move", len(self._forwarder.stuck()), False),
+        numbers: list[Metric] = [
+            ("forwarded_in", "Messages that came in to be passed on", now.messages_in, {}, True),
+            ("forwarded_out", "Messages that were passed on", now.messages_out, {}, True),
+            ("forwarded_in_bytes", "Bytes that came in to be passed on", now.bytes_in, {}, True),
+            ("subscribers", "Subscribers that are connected", self._forwarder.look(), {}, False),
+            ("subscribers_stuck", "Subscribers whose queue does not move", len(self._forwarder.stuck()), {}, False),
             *self._command.metrics(),
         ]
-        own = (metrics.Sample(name, text, value, {}, grows) for name, text, value, grows in numbers)
+        own = (metrics.Sample(*number) for number in numbers)
         return chain(own, metrics.of_rejections(self._forwarder.rejections.counts))

@@ -10,11 +10,14 @@ from typing import Any
 from fedmsg._util import plugins
 from fedmsg._util.service import Closeable
 from fedmsg._util.signals import StopSignals
+from fedmsg.commands._forwarding import Metric
 from fedmsg.monitoring import systemd
 from fedmsg.stream.committing import Committer
 from fedmsg.stream.own_addresses import own_addresses
 from fedmsg.stream.server import StreamServer
 from fedmsg.stream.storing import Storing
+from fedmsg.stream.upstream import Upstreams
+from fedmsg.stream.window import Window
 from fedmsg.transport.zmq.forwarder import Check
 
 __all__ = ["Store"]
@@ -43,6 +46,15 @@ _METRICS = (
     ("stream_lag", "The largest lag of a subscription", "lag_max", False),
     ("stream_sent", "Messages that were sent to subscribers of the stream", "sent", True),
     ("stream_lost", "Positions that retention removed before a slow subscriber had them", "lost", True),
+)
+# The same of each relay that the stream is handed on to.
+_UPSTREAM_METRICS = (
+    ("stream_upstream_connected", "Whether messages can be handed on to a relay", "connected", False),
+    ("stream_upstream_lag", "Messages that are not handed on to a relay yet", "lag", False),
+    ("stream_upstream_handed_on", "Messages that were handed on to a relay", "handed_on", True),
+    ("stream_upstream_skipped", "Messages that a relay had already", "skipped", True),
+    ("stream_upstream_refused", "Messages that a relay has refused for good", "refused", True),
+    ("stream_upstream_lost", "Messages that retention removed before they were handed on", "lost", True),
 )
 
 
@@ -84,13 +96,17 @@ class Store(Closeable):
 
     def keeper(self, check: Check | None) -> Storing:
         """Make what stores the messages of a forwarder."""
+        log = self._committer.log
+        window = Window(log.newest())
+        upstreams = Upstreams(self._config, log, window)
         server = StreamServer(
             self._config,
             self._stream,
-            self._committer.log,
+            log,
+            window=window,
             figures=lambda: {} if self._keeper is None else self._keeper.figures(),
         )
-        self._keeper = Storing(self._config, self._committer, server, self._confirmed, check=check)
+        self._keeper = Storing(self._config, self._committer, server, self._confirmed, upstreams, check=check)
         return self._keeper
 
     def describe(self) -> str:
@@ -99,17 +115,27 @@ class Store(Closeable):
             return ""
         places = self._keeper.addresses()
         text = f", confirming at {', '.join(places['confirmed'])}, with a stream at {', '.join(places['stream'])}"
-        away = self._keeper.statistics()["store_away"]
+        figures = self._keeper.figures()
+        for one in (one for one in figures["upstreams"] if one["used"]):
+            state = f"{one['lag']} messages behind" if one["connected"] else f"away, {one['lag']} messages wait"
+            text += f", handing on to {one['address']} ({state})"
+        away = figures["store_away"]
         return f"{text}; messages have been waiting for the store for {away:.0f} s" if away >= 1 else text
 
     def statistics(self) -> dict[str, Any]:
         """Return what the status report shows."""
         return self._keeper.statistics() if self._keeper is not None else {}
 
-    def metrics(self) -> list[tuple[str, str, float, bool]]:
+    def metrics(self) -> list[Metric]:
         """Return the metrics for Prometheus."""
         found = self.statistics()
-        return [(name, text, found[key], grows) for name, text, key, grows in _METRICS if key in found]
+        samples: list[Metric] = [
+            (name, text, found[key], {}, grows) for name, text, key, grows in _METRICS if key in found
+        ]
+        for one in found.get("upstreams", ()):
+            labels = {"upstream": one["address"]}
+            samples += [(name, text, float(one[key]), labels, grows) for name, text, key, grows in _UPSTREAM_METRICS]
+        return samples
 
     def _close(self) -> None:
         self._committer.close()

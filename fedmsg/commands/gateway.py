@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from fedmsg.commands import Declaration
-from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.commands._forwarding import ForwardingCommand, Metric
 from fedmsg.commands._options import flag
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
@@ -59,11 +59,11 @@ class GatewayCommand(ForwardingCommand):
         away = sorted({*self._upstream.addresses} - {*self._upstream.connected})
         return {"endpoints": len(self._upstream.addresses), "not_connected": away}
 
-    def metrics(self) -> list[tuple[str, str, float, bool]]:
+    def metrics(self) -> list[Metric]:
         """Count the endpoints, and those that a connection stands to."""
         return [
-            ("endpoints", "Endpoints that are listened to", len(self._upstream.addresses), False),
-            ("endpoints_connected", "Endpoints that a connection stands to", len(self._upstream.connected), False),
+            ("endpoints", "Endpoints that are listened to", len(self._upstream.addresses), {}, False),
+            ("endpoints_connected", "Endpoints that a connection stands to", len(self._upstream.connected), {}, False),
         ]
 
     def describe(self, forwarder: Forwarder) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from fedmsg import utils
 from fedmsg._util.signals import StopSignals
 from fedmsg.commands import Declaration, _relay_checks
-from fedmsg.commands._forwarding import ForwardingCommand
+from fedmsg.commands._forwarding import ForwardingCommand, Metric
 from fedmsg.commands._options import flag
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
@@ -109,6 +109,8 @@ class RelayCommand(ForwardingCommand):
     def prepared(self, stop: StopSignals) -> Iterator[bool]:
         """Open the store, if there is one; wait while another relay has it."""
         if not self.config.get("relay_store"):
+            if self.config.get("relay_upstream"):
+                raise ConfigError("relay_upstream is set, and only a relay with a store can hand on: set relay_store")
             yield True
             return
         # A relay without a store does not load what one consists of.
@@ -124,7 +126,7 @@ class RelayCommand(ForwardingCommand):
         """Return the figures of the stream."""
         return {} if self._store is None else {"stream": self._store.statistics()}
 
-    def metrics(self) -> list[tuple[str, str, float, bool]]:
+    def metrics(self) -> list[Metric]:
         """Return the metrics of the stream."""
         return [] if self._store is None else self._store.metrics()
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.service import Closeable
 from fedmsg.stream import reading, removal
@@ -14,10 +14,15 @@ from fedmsg.stream.records import Chunk, Cursor, Entry, Incoming, Stored
 from fedmsg.stream.tables import Database
 from fedmsg.stream.writer import Held, Writer
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 __all__ = ["Chunk", "Cursor", "Entry", "Incoming", "Stored", "StreamLog"]
 
 # How often a lock that another process holds is tried.
 _LOCK_EVERY_SECONDS = 0.1
+# Of so many streams of other relays it is kept up to where messages were handed on.
+_UPSTREAMS_MAX = 100
 
 
 class StreamLog(Closeable):
@@ -231,3 +236,35 @@ class StreamLog(Closeable):
         statement = "DELETE FROM fedmsg_stream_cursors WHERE name = ?"
         with self._writing:
             return bool(self._db.write(lambda connection: self._db.run(connection, statement, (name,)).rowcount))
+
+    # ---------------------------------------------------------------- other relays
+
+    def handed_on(self) -> list[Cursor]:
+        """Return up to where messages were handed on to other relays; their names are the ids of the streams there."""
+        statement = "SELECT name, position, seen, address FROM fedmsg_stream_upstreams ORDER BY seen"
+        rows = self._db.read(lambda connection: self._db.run(connection, statement).all())
+        return [Cursor(*row) for row in rows]
+
+    def save_handed_on(self, cursor: Cursor) -> None:
+        """Write up to where messages were handed on to another relay; it never goes back.
+
+        Raises:
+            StoreError: The database could not be written.
+        """
+        statement = (
+            "INSERT INTO fedmsg_stream_upstreams (name, position, seen, address) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET position = excluded.position, seen = excluded.seen,"
+            " address = excluded.address WHERE fedmsg_stream_upstreams.position <= excluded.position"
+        )
+        # Another relay may show a new stream as often as it likes.
+        bound = (
+            "DELETE FROM fedmsg_stream_upstreams WHERE name NOT IN"
+            " (SELECT name FROM fedmsg_stream_upstreams ORDER BY seen DESC LIMIT ?)"
+        )
+
+        def write(connection: sa.Connection) -> None:
+            self._db.run(connection, statement, tuple(cursor))
+            self._db.run(connection, bound, (_UPSTREAMS_MAX,))
+
+        with self._writing:
+            self._db.write(write)
