@@ -10,6 +10,7 @@ Messages come from callers, or from a `Feed`, which begins again with each conne
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 
 import zmq
 
+from fedmsg import encoding
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg._util.service import Closeable, ServiceThread
 from fedmsg.config import settings
@@ -380,13 +382,12 @@ class Confirming(ServiceThread):
 
 
 def _frames(one: Pending) -> list[bytes]:
-    options = _EMPTY_OPTIONS
-    if one.via or one.again:
-        return protocol.encode(
-            protocol.PUB,
-            protocol.number(one.number),
-            {**({"via": list(one.via)} if one.via else {}), **({"again": True} if one.again else {})},
-            one.topic,
-            one.body,
-        )
+    options = _options(one.via, one.again) if one.via or one.again else _EMPTY_OPTIONS
     return [protocol.VERSION, protocol.PUB, protocol.number(one.number), options, one.topic, one.body]
+
+
+@functools.lru_cache(maxsize=128)
+def _options(via: tuple[str, ...], again: bool) -> bytes:
+    """Return options; there are few of them, in many messages."""
+    options = {**({"via": list(via)} if via else {}), **({"again": True} if again else {})}
+    return encoding.dumps(options).encode()

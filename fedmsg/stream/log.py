@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.service import Closeable
 from fedmsg.stream import reading, removal
-from fedmsg.stream.records import Chunk, Cursor, Entry, Incoming, Stored
+from fedmsg.stream.records import Chunk, Cursor, Entry, HandedOn, Incoming, Stored
 from fedmsg.stream.tables import Database
 from fedmsg.stream.writer import Held, Writer
 
@@ -239,31 +239,31 @@ class StreamLog(Closeable):
 
     # ---------------------------------------------------------------- other relays
 
-    def handed_on(self) -> list[Cursor]:
-        """Return up to where messages were handed on to other relays; their names are the ids of the streams there."""
-        statement = "SELECT name, position, seen, address FROM fedmsg_stream_upstreams ORDER BY seen"
+    def handed_on(self) -> list[HandedOn]:
+        """Return up to where messages were handed on to other relays, the latest last."""
+        statement = "SELECT stream, position, there, seen, address FROM fedmsg_stream_upstreams ORDER BY seen"
         rows = self._db.read(lambda connection: self._db.run(connection, statement).all())
-        return [Cursor(*row) for row in rows]
+        return [HandedOn(*row) for row in rows]
 
-    def save_handed_on(self, cursor: Cursor) -> None:
-        """Write up to where messages were handed on to another relay; it never goes back.
+    def save_handed_on(self, done: HandedOn) -> None:
+        """Write up to where messages were handed on to another relay.
 
         Raises:
             StoreError: The database could not be written.
         """
         statement = (
-            "INSERT INTO fedmsg_stream_upstreams (name, position, seen, address) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET position = excluded.position, seen = excluded.seen,"
-            " address = excluded.address WHERE fedmsg_stream_upstreams.position <= excluded.position"
+            "INSERT INTO fedmsg_stream_upstreams (stream, position, there, seen, address) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (stream) DO UPDATE SET position = excluded.position, there = excluded.there,"
+            " seen = excluded.seen, address = excluded.address"
         )
         # Another relay may show a new stream as often as it likes.
         bound = (
-            "DELETE FROM fedmsg_stream_upstreams WHERE name NOT IN"
-            " (SELECT name FROM fedmsg_stream_upstreams ORDER BY seen DESC LIMIT ?)"
+            "DELETE FROM fedmsg_stream_upstreams WHERE stream NOT IN"
+            " (SELECT stream FROM fedmsg_stream_upstreams ORDER BY seen DESC LIMIT ?)"
         )
 
         def write(connection: sa.Connection) -> None:
-            self._db.run(connection, statement, tuple(cursor))
+            self._db.run(connection, statement, tuple(done))
             self._db.run(connection, bound, (_UPSTREAMS_MAX,))
 
         with self._writing:

@@ -44,7 +44,8 @@ CREATE TABLE IF NOT EXISTS fedmsg_stream_ids (
 CREATE TABLE IF NOT EXISTS fedmsg_stream_cursors (
     name TEXT PRIMARY KEY, position BIGINT NOT NULL, seen {real} NOT NULL, address TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS fedmsg_stream_upstreams (
-    name TEXT PRIMARY KEY, position BIGINT NOT NULL, seen {real} NOT NULL, address TEXT NOT NULL)
+    stream TEXT PRIMARY KEY, position BIGINT NOT NULL, there BIGINT NOT NULL, seen {real} NOT NULL,
+    address TEXT NOT NULL)
 """
 _TYPES = {
     "sqlite": {"position": "position INTEGER", "real": "REAL", "blob": "BLOB", "rowid": " WITHOUT ROWID"},

@@ -3,8 +3,9 @@
 
 Each address of ``relay_upstream`` has a thread. Up to where messages were handed on is kept in the relay's own
 store, under the id of the stream at the other side and not under its address: a relay that has moved goes on
-where it was, and one whose store is new gets everything that is kept here. Of several addresses that lead to
-the same stream one is used at a time; one that leads back to this relay is never used.
+where it was, and one whose store is new, or was brought back from a copy, gets everything that is kept here.
+Of several addresses that lead to the same stream one is used at a time; one that leads back to this relay is
+never used.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fedmsg.exceptions import StoreError
 from fedmsg.stream import jobs, protocol
 from fedmsg.stream.confirming import Confirming, curve_name
 from fedmsg.stream.pending import Pending
-from fedmsg.stream.records import Cursor, Entry
+from fedmsg.stream.records import Entry, HandedOn
 from fedmsg.stream.window import Window
 from fedmsg.transport.zmq import addresses, curve
 
@@ -48,11 +49,11 @@ _AWAY_INTERVAL = 60.0
 class Kept(jobs.Readable, Protocol):
     """What is needed of a stream to hand it on."""
 
-    def handed_on(self) -> list[Cursor]:
-        """Return up to where messages were handed on; the names are the ids of streams."""
+    def handed_on(self) -> list[HandedOn]:
+        """Return up to where messages were handed on."""
 
-    def save_handed_on(self, cursor: Cursor) -> None:
-        """Store it for one of them."""
+    def save_handed_on(self, done: HandedOn) -> None:
+        """Store it for one other relay."""
 
 
 class _Claims:
@@ -96,7 +97,7 @@ class _Upstream:
         self.is_connected = False
         # Of the stream there.
         self._stream = ""
-        self._max_size = 0
+        self._there = self._max_size = 0
         # What was read last and is not sent yet; what is not settled, with its position and that before the next one.
         self._read: deque[Entry] = deque()
         self._in_flight: deque[tuple[Pending, int, int]] = deque()
@@ -132,8 +133,7 @@ class _Upstream:
             self._note_holder(holder)
             return _PAUSE
         try:
-            known = next((cursor.position for cursor in self._own.handed_on() if cursor.name == stream), None)
-            self._at = self._own.first() - 1 if known is None else known
+            self._at = self._begin(stream, relay.get("newest"))
         except StoreError as error:
             self._claims.release(self.address)
             self._events.report("store", f"the stream can't be read to hand it on: {error}")
@@ -147,6 +147,22 @@ class _Upstream:
         self.is_connected = True
         log.info("handing on to the relay at %s, after position %d of %d", self.address, self._at, self._unsure)
         return 0.0
+
+    def _begin(self, stream: str, newest: object) -> int:
+        """Return the position after which a stream is to be handed on.
+
+        Raises:
+            StoreError: The store can't be read.
+        """
+        known = next((done for done in self._own.handed_on() if done.stream == stream), None)
+        self._there = 0
+        if known is not None:
+            if not isinstance(newest, int) or newest >= known.there:
+                self._there = known.there
+                return known.position
+            text = f"the relay at {self.address} has lost what it had after position {newest}; handing on all there is"
+            self._events.report("restored", text)
+        return self._own.first() - 1
 
     def _note_holder(self, holder: str) -> None:
         if holder != self._holder:
@@ -252,6 +268,7 @@ class _Upstream:
                 return
             else:
                 self.counts["handed_on"] += 1
+                self._there = max(self._there, pending.position)
             in_flight.popleft()
             self._size -= len(pending.topic) + len(pending.body)
             self._done = until
@@ -267,7 +284,7 @@ class _Upstream:
         if done == self._saved:
             return
         try:
-            self._own.save_handed_on(Cursor(self._stream, done, time.time(), self.address))
+            self._own.save_handed_on(HandedOn(self._stream, done, self._there, time.time(), self.address))
         except StoreError as error:
             self._events.report("store", f"it can't be stored how far messages were handed on, trying again: {error}")
         else:
@@ -293,7 +310,7 @@ class Upstreams(Closeable):
         if found:
             curve.prepare(config, [curve_name(config)])
         claims = _Claims(stream.stream)
-        last = {cursor.address: cursor.position for cursor in stream.handed_on()} if found else {}
+        last = {done.address: done.position for done in stream.handed_on()} if found else {}
         start = stream.first() - 1 if found else 0
         timeout: float = settings.get(config, "timeout")
         self._all = [
