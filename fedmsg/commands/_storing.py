@@ -13,7 +13,7 @@ from fedmsg._util.signals import StopSignals
 from fedmsg.commands._forwarding import Metric
 from fedmsg.monitoring import systemd
 from fedmsg.stream.committing import Committer
-from fedmsg.stream.own_addresses import own_addresses
+from fedmsg.stream.own_addresses import is_own, own_addresses
 from fedmsg.stream.server import StreamServer
 from fedmsg.stream.storing import Storing
 from fedmsg.stream.upstream import Upstreams
@@ -108,6 +108,11 @@ class Store(Closeable):
         )
         self._keeper = Storing(self._config, self._committer, server, self._confirmed, upstreams, check=check)
         return self._keeper
+
+    @staticmethod
+    def own_outbound(configured: list[str]) -> list[str]:
+        """Return those outbound addresses that are this machine's, of the relays in one list; all where none is."""
+        return [address for address in configured if is_own(address)] or configured
 
     def describe(self) -> str:
         """Return where it is used, and what is the matter with it."""

@@ -97,9 +97,11 @@ class RelayCommand(ForwardingCommand):
 
     def forwarder(self) -> Forwarder:
         """Make a forwarder that binds both sides."""
+        inbound, outbound = self._addresses()
         return Forwarder(
             self.config,
-            *self._addresses(),
+            inbound,
+            outbound if self._store is None else self._store.own_outbound(outbound),
             limit=settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
             check=self.check(),
             keeper=None if self._store is None else self._store.keeper(self.check()),

@@ -254,6 +254,18 @@ def test_relay_does_not_hand_on_to_itself(tmp_path: Path) -> None:
         assert (bus.figures()["duplicates"], upstream(bus)["used"], upstream(bus)["lag"]) == (0, False, 0)
 
 
+def test_relay_binds_what_is_its_own_in_the_lists_of_two_relays(tmp_path: Path) -> None:
+    # An address that is kept for documentation, which no machine has.
+    other = "tcp://192.0.2.1:9"
+    mine = [free_address() for _ in range(3)]
+    shared = {"relay_confirmed": [other, mine[0]], "relay_stream": [other, mine[1]], "relay_upstream": [other, mine[0]]}
+    with running(StreamBus(sqlite_url(tmp_path), **shared, endpoints={"relay_outbound": [other, mine[2]]})) as bus:
+        assert bus.relay is not None
+        bus.relay.wait_for(f"relay_upstream: {mine[0]} leads to this relay itself, and is not used")
+        publish(bus, [1], relay_confirmed=mine[0])
+        assert bus.relay.wait_for("to tcp://").split(" to ")[1].split(",")[0] == mine[2]
+
+
 def test_relay_without_a_store_can_not_hand_on(tmp_path: Path) -> None:
     with StreamBus(sqlite_url(tmp_path), relay_store=None, relay_upstream=[free_address()]) as bus:
         result = bus.run("fedmsg-relay")
@@ -333,6 +345,13 @@ def test_two_relays_that_name_each_other_both_end_up_with_everything(tmp_path: P
     with running(a), running(b):
         publish(a, range(500))
         publish(b, range(1000, 1500))
+        for bus in (a, b):
+            wait_for_numbers(bus, 1000)
+        wait_until(lambda: not upstream(a)["lag"] and not upstream(b)["lag"])
+        for bus in (a, b):
+            # What has come from there does not go back.
+            assert bus.figures()["duplicates"] == 0
+            assert (upstream(bus)["handed_on"], upstream(bus)["skipped"]) == (500, 500)
         b.kill_relay()
         publish(a, range(500, 600))
         a.kill_relay()
@@ -344,9 +363,6 @@ def test_two_relays_that_name_each_other_both_end_up_with_everything(tmp_path: P
         wait_until(lambda: not upstream(a)["lag"] and not upstream(b)["lag"])
         for bus in (a, b):
             assert_whole(bus, {0: range(600), 1: range(1000, 1600)})
-        # What has come from there does not go back.
-        assert a.figures()["newest"] == b.figures()["newest"] == 1200
-        assert a.figures()["confirmed"] + b.figures()["confirmed"] <= 1200 + 1200
 
 
 @pytest.mark.soak
