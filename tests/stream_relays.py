@@ -196,6 +196,62 @@ class Raw:
         self._context.destroy(linger=0)
 
 
+class FakeRelay:
+    """A confirmed port whose answers a test makes.
+
+    Args:
+        address: Where it is.
+    """
+
+    def __init__(self, address: str = "") -> None:
+        self._context = zmq.Context()
+        self.socket = self._context.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVTIMEO, 20_000)
+        self.address = address or free_address()
+        self.socket.bind(self.address)
+        self.identity = b""
+
+    def receive(self, kind: bytes) -> protocol.Message:
+        """Return the next message of a kind; others are passed over."""
+        while True:
+            self.identity, *frames = self.socket.recv_multipart()
+            message = protocol.decode(frames)
+            assert message is not None
+            if message.kind == kind:
+                return message
+
+    def take(self, count: int) -> list[int]:
+        """Return the numbers in the next messages to be confirmed."""
+        found = [self.receive(protocol.PUB) for _ in range(count)]
+        self.last = [message.fields[0] for message in found]
+        self.again = [message.fields[1].get("again", False) for message in found]
+        return [int(message.fields[3].split(b'"n": ')[1].split(b"}")[0]) for message in found]
+
+    def send(self, kind: bytes, *fields: Any) -> None:
+        """Send a message to the client that was heard last."""
+        self.socket.send_multipart([self.identity, *protocol.encode(kind, *fields)])
+
+    def greet(self, **options: Any) -> None:
+        """Answer a HELLO."""
+        self.receive(protocol.HELLO)
+        self.send(protocol.WELCOME, {"stream": "s", "first": 1, "newest": 0, "heartbeat": 2, **options})
+
+    def hears(self, milliseconds: int) -> bool:
+        """Return whether something comes in this time."""
+        return bool(self.socket.poll(milliseconds))
+
+    def close(self) -> None:
+        """Close it."""
+        self._context.destroy(linger=0)
+
+    def __enter__(self) -> FakeRelay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def body_of(number: int) -> bytes:
     """Return the bytes of an envelope."""
     return json.dumps({"topic": "org.test", "msg": {"n": number}, "msg_id": f"2026-{number}"}).encode()

@@ -189,9 +189,9 @@ class Confirming(ServiceThread):
                 self._turn(time.monotonic())
         finally:
             self._disconnect()
+            contexts.release(generation)
             if self._feed is not None:
                 self._feed.closed("")
-            contexts.release(generation)
             # Who still waits for a confirm gets none.
             for one in [*self._in_flight.values(), *self._queue]:
                 if not one.is_settled:
@@ -357,7 +357,6 @@ class Confirming(ServiceThread):
 
     def _opened(self, link: _Link, relay: Mapping[str, Any]) -> None:
         self._owed_since = None
-        self._retry_delay = _RETRY_MIN
         pause = 0.0 if self._feed is None else self._feed.opened(relay)
         if pause:
             self._disconnect()
@@ -376,6 +375,8 @@ class Confirming(ServiceThread):
     def _settle(self, id_: bytes, position: int | None, rejection: tuple[str, str] | None = None) -> None:
         one = self._in_flight.pop(protocol.read_number(id_), None)
         self._owed_since = None if not self._in_flight else time.monotonic()
+        # One that only greets, and ends, is not tried more often for that.
+        self._retry_delay = _RETRY_MIN
         if one is not None and not one.is_settled:
             self.counts["confirmed" if rejection is None else "rejected"] += 1
             one.settle(position, rejection)

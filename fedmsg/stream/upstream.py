@@ -93,6 +93,7 @@ class _Upstream:
         self._timeout = timeout
         self._events = RateLimitedLog(log)
         self._away = RateLimitedLog(log, every=_AWAY_INTERVAL)
+        self._news = RateLimitedLog(log, level=logging.INFO)
         self.counts: Counter[str] = Counter()
         self.is_connected = False
         # Of the stream there.
@@ -145,7 +146,8 @@ class _Upstream:
         self._unsure = self._window.newest
         self._next_save = self._next_read = 0.0
         self.is_connected = True
-        log.info("handing on to the relay at %s, after position %d of %d", self.address, self._at, self._unsure)
+        text = f"handing on to the relay at {self.address}, after position {self._at} of {self._unsure}"
+        self._news.report("connected", text)
         return 0.0
 
     def _begin(self, stream: str, newest: object) -> int:

@@ -8,7 +8,7 @@ import signal
 import socket
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ import zmq.auth
 
 from fedmsg.stream import protocol
 from fedmsg.stream.log import StreamLog
-from fedmsg.stream.records import HandedOn
+from fedmsg.stream.records import HandedOn, Incoming
+from fedmsg.stream.upstream import Upstreams
+from fedmsg.stream.window import Window
 from fedmsg.testing import Bus, envelopes, free_address, free_port, wait_until
 from tests import certificates
-from tests.stream_relays import Flow, Raw, StreamBus, running, sqlite_url
+from tests.postgres import Cluster
+from tests.stream_relays import FakeRelay, Flow, Raw, StreamBus, body_of, running, sqlite_url
 
 
 def publish(bus: StreamBus, numbers: Sequence[int], **settings: Any) -> None:
@@ -200,6 +203,32 @@ def test_relay_goes_on_after_the_other_one_was_frozen(pair: Pair) -> None:
         assert far.numbers() == list(range(count))
 
 
+def test_relay_hands_on_after_its_database_was_away(tmp_path: Path) -> None:
+    with Cluster() as cluster, Pair(tmp_path, cluster.create()) as pair:
+        far, near = pair.far, pair.near
+        far.start_relay()
+        near.start_relay()
+        with Flow(near, timeout=30) as flow:
+            flow.wait_for(200)
+            cluster.kill()
+            assert near.relay is not None
+            near.relay.wait_for("messages wait to be stored")
+            # What it has confirmed is handed on from memory, or later.
+            cluster.start_again()
+            flow.wait_for(200)
+            flow.__exit__()
+            count = len(near.numbers())
+            wait_for_numbers(far, count)
+            wait_until(lambda: upstream(near)["lag"] == 0)
+            assert far.numbers() == near.numbers() == list(range(count))
+            # Where it has stopped is stored again, too.
+            near.kill_relay()
+            near.start_relay()
+            publish(near, [count])
+            wait_for_numbers(far, count + 1)
+            assert far.numbers() == list(range(count + 1))
+
+
 def test_relay_with_much_to_hand_on_needs_bounded_memory(pair: Pair) -> None:
     with running(pair.near) as near:
         with near.confirming() as context:
@@ -272,6 +301,73 @@ def test_relay_without_a_store_can_not_hand_on(tmp_path: Path) -> None:
         assert result.returncode == 5
         assert "relay_upstream is set" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+# ---------------------------------------------------------------- against a relay that answers as the test wants
+
+
+@contextmanager
+def handing_on(folder: Path, relay: FakeRelay, count: int, **settings: Any) -> Iterator[Upstreams]:
+    """Hand a stream with some numbers on to a relay."""
+    with StreamLog(sqlite_url(folder)) as log:
+        log.append([Incoming(b"org.test", body_of(number)) for number in range(count)])
+        config = {"relay_upstream": relay.address, "timeout": 20, **settings}
+        with Upstreams(config, log, Window(log.newest())) as upstreams:
+            upstreams.start()
+            yield upstreams
+
+
+def test_upstream_sends_again_what_was_not_confirmed_and_no_more_than_its_window(tmp_path: Path) -> None:
+    with FakeRelay() as relay, handing_on(tmp_path, relay, 10, publish_window=3):
+        relay.greet()
+        assert relay.take(3) == [0, 1, 2]
+        assert not relay.hears(300)
+        relay.send(protocol.OK, relay.last[0], 1)
+        assert relay.take(1) == [3]
+        # Not in the order of the messages: the second one is still awaited.
+        third = relay.last[0]
+        relay.send(protocol.OK, third, 4)
+        assert relay.take(1) == [4]
+        relay.send(protocol.NO, third, {"code": "hello", "reason": "begin with HELLO", "retry": True})
+        relay.greet(newest=4)
+        assert (relay.take(3), relay.again) == ([1, 2, 3], [True] * 3)
+
+
+def test_upstream_goes_on_where_its_cursor_is(tmp_path: Path) -> None:
+    for first in (0, 3):
+        with FakeRelay() as relay, handing_on(tmp_path, relay, 10, publish_window=3) as upstreams:
+            relay.greet(newest=first)
+            assert relay.take(3) == [first, first + 1, first + 2]
+            for number, one in enumerate(relay.last, first + 1):
+                relay.send(protocol.OK, one, number)
+            wait_until(lambda: upstreams.statistics()[0]["cursor"] == first + 3)  # noqa: B023 waited for at once
+
+
+def test_upstream_survives_a_relay_that_answers_what_it_likes(tmp_path: Path) -> None:
+    with FakeRelay() as relay, handing_on(tmp_path, relay, 3) as upstreams:
+        relay.receive(protocol.HELLO)
+        for frames in ([b""], [b"FM1", b"WELCOME", b"[]"], [b"FM1", b"WELCOME", b"{}", b""], [b"FM1", b"OK", b"1"]):
+            relay.socket.send_multipart([relay.identity, *frames])
+        relay.send(protocol.WELCOME, {"stream": "s", "newest": "many", "max_message_size": "large"})
+        assert relay.take(3) == [0, 1, 2]
+        # A second greeting changes nothing.
+        relay.send(protocol.WELCOME, {"stream": "t"})
+        relay.send(protocol.NO, relay.last[0], {"code": 7, "reason": ["none"]})
+        relay.send(protocol.OK, relay.last[1], 2**63 - 1)
+        relay.send(protocol.OK, b"another", 5)
+        relay.send(protocol.OK, relay.last[2], 3)
+        wait_until(lambda: upstreams.statistics()[0]["lag"] == 0)
+        figures = upstreams.statistics()[0]
+        assert (figures["handed_on"], figures["refused"]) == (2, 1)
+        assert upstreams.alive
+
+
+def test_upstream_leaves_a_relay_that_shows_no_stream(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with FakeRelay() as relay, handing_on(tmp_path, relay, 1) as upstreams:
+        relay.greet(stream="no id")
+        wait_until(lambda: "shows no id of a stream" in caplog.text)
+        assert not upstreams.statistics()[0]["connected"]
+        assert upstreams.alive
 
 
 # ---------------------------------------------------------------- what can't be handed on
