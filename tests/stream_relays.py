@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +311,30 @@ class Flow:
         self._thread.join(60)
         self._context.destroy()
         assert self.failure is None, self.failure
+
+
+def publish(bus: StreamBus, numbers: Sequence[int], **settings: Any) -> None:
+    """Publish numbers with confirms."""
+    with bus.confirming(**settings) as context:
+        list(context.publish_many({"topic": "t", "modname": "m", "msg": {"n": number}} for number in numbers))
+
+
+def wait_for_numbers(bus: StreamBus, count: int, timeout: float = 60.0) -> None:
+    """Wait until a relay has so many messages."""
+    with StreamLog(bus.url) as log:
+        wait_until(lambda: log.newest() >= count, timeout, what=lambda: f"{count} messages; there are {log.newest()}")
+
+
+def upstream(bus: StreamBus, number: int = 0) -> dict[str, Any]:
+    """Return the figures of one of the relays that a relay hands on to."""
+    found: dict[str, Any] = bus.figures()["upstreams"][number]
+    return found
+
+
+def stream_of(bus: StreamBus) -> str:
+    """Return the id of the stream of a relay."""
+    with StreamLog(bus.url) as log:
+        return log.stream
 
 
 def sqlite_url(folder: Path, name: str = "stream.db") -> str:
