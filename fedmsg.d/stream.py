@@ -13,6 +13,10 @@ config = {
     #     "relay_confirmed": "tcp://127.0.0.1:2004",
     #     "relay_stream": "tcp://127.0.0.1:4002",
     #
+    # Where other relays take messages that they confirm: a relay with a store hands everything on to each of
+    # them, from where it stopped, however long one is away. Two relays may name each other.
+    #     "relay_upstream": [],
+    #
     # How much of the stream is kept: seconds, bytes of topics and bodies, messages; 0 is no limit.
     #     "relay_retention_age": 604800,
     #     "relay_retention_bytes": 0,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class StreamBus(Bus):
 
     def __init__(self, url: str, **settings: Any) -> None:
         self.url = url
-        self.confirmed = free_address()
+        self.confirmed: str = settings.get("relay_confirmed", [free_address()])[0]
         mine = {"relay_store": url, "relay_confirmed": [self.confirmed], "relay_stream": [free_address()], "timeout": 5}
         super().__init__({**mine, **settings})
 
@@ -51,6 +51,10 @@ class StreamBus(Bus):
         self.relay.wait()
         self.relay.close()
         self.relay = None
+
+    def figures(self) -> dict[str, Any]:
+        """Return what the running relay answers to ``INFO``."""
+        return asking.info(self.config, self.config["relay_stream"][0])
 
     def entries(self) -> list[Entry]:
         """Return what is stored."""
@@ -192,6 +196,62 @@ class Raw:
         self._context.destroy(linger=0)
 
 
+class FakeRelay:
+    """A confirmed port whose answers a test makes.
+
+    Args:
+        address: Where it is.
+    """
+
+    def __init__(self, address: str = "") -> None:
+        self._context = zmq.Context()
+        self.socket = self._context.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVTIMEO, 20_000)
+        self.address = address or free_address()
+        self.socket.bind(self.address)
+        self.identity = b""
+
+    def receive(self, kind: bytes) -> protocol.Message:
+        """Return the next message of a kind; others are passed over."""
+        while True:
+            self.identity, *frames = self.socket.recv_multipart()
+            message = protocol.decode(frames)
+            assert message is not None
+            if message.kind == kind:
+                return message
+
+    def take(self, count: int) -> list[int]:
+        """Return the numbers in the next messages to be confirmed."""
+        found = [self.receive(protocol.PUB) for _ in range(count)]
+        self.last = [message.fields[0] for message in found]
+        self.again = [message.fields[1].get("again", False) for message in found]
+        return [int(message.fields[3].split(b'"n": ')[1].split(b"}")[0]) for message in found]
+
+    def send(self, kind: bytes, *fields: Any) -> None:
+        """Send a message to the client that was heard last."""
+        self.socket.send_multipart([self.identity, *protocol.encode(kind, *fields)])
+
+    def greet(self, **options: Any) -> None:
+        """Answer a HELLO."""
+        self.receive(protocol.HELLO)
+        self.send(protocol.WELCOME, {"stream": "s", "first": 1, "newest": 0, "heartbeat": 2, **options})
+
+    def hears(self, milliseconds: int) -> bool:
+        """Return whether something comes in this time."""
+        return bool(self.socket.poll(milliseconds))
+
+    def close(self) -> None:
+        """Close it."""
+        self._context.destroy(linger=0)
+
+    def __enter__(self) -> FakeRelay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def body_of(number: int) -> bytes:
     """Return the bytes of an envelope."""
     return json.dumps({"topic": "org.test", "msg": {"n": number}, "msg_id": f"2026-{number}"}).encode()
@@ -253,6 +313,30 @@ class Flow:
         assert self.failure is None, self.failure
 
 
+def publish(bus: StreamBus, numbers: Sequence[int], **settings: Any) -> None:
+    """Publish numbers with confirms."""
+    with bus.confirming(**settings) as context:
+        list(context.publish_many({"topic": "t", "modname": "m", "msg": {"n": number}} for number in numbers))
+
+
+def wait_for_numbers(bus: StreamBus, count: int, timeout: float = 60.0) -> None:
+    """Wait until a relay has so many messages."""
+    with StreamLog(bus.url) as log:
+        wait_until(lambda: log.newest() >= count, timeout, what=lambda: f"{count} messages; there are {log.newest()}")
+
+
+def upstream(bus: StreamBus, number: int = 0) -> dict[str, Any]:
+    """Return the figures of one of the relays that a relay hands on to."""
+    found: dict[str, Any] = bus.figures()["upstreams"][number]
+    return found
+
+
+def stream_of(bus: StreamBus) -> str:
+    """Return the id of the stream of a relay."""
+    with StreamLog(bus.url) as log:
+        return log.stream
+
+
 def sqlite_url(folder: Path, name: str = "stream.db") -> str:
     """Return the URL of an SQLite database in a folder."""
     return f"sqlite:///{folder / name}"
@@ -270,15 +354,8 @@ def running(bus: StreamBus, *arguments: str) -> Iterator[StreamBus]:
 def filled(url: str, count: int = 5, **settings: Any) -> Iterator[StreamBus]:
     """Run a relay with some messages in its stream."""
     with running(StreamBus(url, **settings)) as bus:
-        publish(bus, count)
+        publish(bus, range(count))
         yield bus
-
-
-def publish(bus: StreamBus, count: int) -> None:
-    """Publish the numbers from 0 on, and wait until they are stored."""
-    with bus.confirming() as context:
-        for _ in context.publish_many({"topic": "t", "modname": "m", "msg": {"n": n}} for n in range(count)):
-            pass
 
 
 def leave_name(bus: StreamBus, name: str, handled: int) -> None:

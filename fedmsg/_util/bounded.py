@@ -8,7 +8,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["LRU", "SeenIds"]
+__all__ = ["LRU", "SEEN_MESSAGES", "SeenIds"]
+
+#: A listener with more than one relay drops a message that is one of its last so many.
+SEEN_MESSAGES = 100_000
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")

@@ -13,9 +13,11 @@ from fedmsg._util.signals import StopSignals
 from fedmsg.monitoring import systemd
 from fedmsg.monitoring.metrics import Sample
 from fedmsg.stream.committing import Committer
-from fedmsg.stream.own_addresses import own_addresses
+from fedmsg.stream.own_addresses import is_own, own_addresses
 from fedmsg.stream.server import StreamServer
 from fedmsg.stream.storing import Storing
+from fedmsg.stream.upstream import Upstreams
+from fedmsg.stream.window import Window
 from fedmsg.transport.zmq.forwarder import Check
 
 __all__ = ["Store"]
@@ -50,6 +52,15 @@ _METRICS = (
     ("stream_lost", "Positions that retention removed before a slow subscriber had them", "lost", True),
 )
 _LAG = ("stream_durable_lag", "Messages that a durable subscription has not handled yet")
+# The same of each relay that the stream is handed on to.
+_UPSTREAM_METRICS = (
+    ("stream_upstream_connected", "Whether messages can be handed on to a relay", "connected", False),
+    ("stream_upstream_lag", "Messages that are not handed on to a relay yet", "lag", False),
+    ("stream_upstream_handed_on", "Messages that were handed on to a relay", "handed_on", True),
+    ("stream_upstream_skipped", "Messages that a relay had already", "skipped", True),
+    ("stream_upstream_refused", "Messages that a relay has refused for good", "refused", True),
+    ("stream_upstream_lost", "Messages that retention removed before they were handed on", "lost", True),
+)
 
 
 class Store(Closeable):
@@ -91,14 +102,23 @@ class Store(Closeable):
 
     def keeper(self, check: Check | None) -> Storing:
         """Make what stores the messages of a forwarder."""
+        log = self._committer.log
+        window = Window(log.newest())
+        upstreams = Upstreams(self._config, log, window)
         self._server = StreamServer(
             self._config,
             self._stream,
-            self._committer.log,
+            log,
+            window=window,
             figures=lambda: {} if self._keeper is None else self._keeper.figures(),
         )
-        self._keeper = Storing(self._config, self._committer, self._server, self._confirmed, check=check)
+        self._keeper = Storing(self._config, self._committer, self._server, self._confirmed, upstreams, check=check)
         return self._keeper
+
+    @staticmethod
+    def own_outbound(configured: list[str]) -> list[str]:
+        """Return those outbound addresses that are this machine's, of the relays in one list; all where none is."""
+        return [address for address in configured if is_own(address)] or configured
 
     def describe(self) -> str:
         """Return where it is used, and what is the matter with it."""
@@ -106,7 +126,11 @@ class Store(Closeable):
             return ""
         places = self._keeper.addresses()
         text = f", confirming at {', '.join(places['confirmed'])}, with a stream at {', '.join(places['stream'])}"
-        away = self._keeper.statistics()["store_away"]
+        figures = self._keeper.figures()
+        for one in (one for one in figures["upstreams"] if one["used"]):
+            state = f"{one['lag']} messages behind" if one["connected"] else f"away, {one['lag']} messages wait"
+            text += f", handing on to {one['address']} ({state})"
+        away = figures["store_away"]
         return f"{text}; messages have been waiting for the store for {away:.0f} s" if away >= 1 else text
 
     def statistics(self) -> dict[str, Any]:
@@ -122,6 +146,11 @@ class Store(Closeable):
         return [
             *(Sample(name, text, found[key], {}, grows) for name, text, key, grows in _METRICS if key in found),
             *(Sample(*_LAG, lag, {"name": name}, grows=False) for name, lag in lags.items()),
+            *(
+                Sample(name, text, float(one[key]), {"upstream": one["address"]}, grows)
+                for one in found.get("upstreams", ())
+                for name, text, key, grows in _UPSTREAM_METRICS
+            ),
         ]
 
     def _close(self) -> None:

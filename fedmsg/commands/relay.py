@@ -98,9 +98,11 @@ class RelayCommand(ForwardingCommand):
 
     def forwarder(self) -> Forwarder:
         """Make a forwarder that binds both sides."""
+        inbound, outbound = self._addresses()
         return Forwarder(
             self.config,
-            *self._addresses(),
+            inbound,
+            outbound if self._store is None else self._store.own_outbound(outbound),
             limit=settings.get(self.config, "fedmsg.consumers.relay.high_water_mark"),
             check=self.check(),
             keeper=None if self._store is None else self._store.keeper(self.check()),
@@ -110,6 +112,8 @@ class RelayCommand(ForwardingCommand):
     def prepared(self, stop: StopSignals) -> Iterator[bool]:
         """Open the store, if there is one; wait while another relay has it."""
         if not self.config.get("relay_store"):
+            if self.config.get("relay_upstream"):
+                raise ConfigError("relay_upstream is set, and only a relay with a store can hand on: set relay_store")
             yield True
             return
         # A relay without a store does not load what one consists of.

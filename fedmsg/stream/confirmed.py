@@ -171,7 +171,7 @@ class ConfirmedPort(Closeable):
         self._clients[identity] = _Client(peer, now)
         newest = self._newest()
         welcome = {"stream": self._stream, "first": 0, "newest": newest, "heartbeat": protocol.HEARTBEAT}
-        self._send(identity, protocol.WELCOME, welcome)
+        self._send(identity, protocol.WELCOME, {**welcome, "max_message_size": self._max_size})
 
     def _submitted(self, identity: bytes, client: _Client, message: Message) -> Submission | None:
         """Return what is to be stored; None for what is answered already."""
@@ -263,6 +263,6 @@ def _via_of(options: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     if not isinstance(via, list) or len(via) > VIA_MAX:
         raise Malformed("via is no list of streams, or too long")
-    if not all(isinstance(one, str) and len(one) <= protocol.ID_BYTES_MAX and one.isascii() for one in via):
+    if not all(isinstance(one, str) and protocol.is_stream(one) for one in via):
         raise Malformed("via has what is no id of a stream")
     return tuple(via)

@@ -4,19 +4,23 @@
 It is connected to one relay at a time. When that one ends, is silent, or confirms nothing in its share of the
 time, the thread goes on with the next one: first it sends there again, in the order of the calls, what was not
 confirmed yet. A relay that has stored such a message already does not store or pass it on again.
+
+Messages come from callers, or from a `Feed`, which begins again with each connection.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import zmq
 
+from fedmsg import encoding
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg._util.service import Closeable, ServiceThread
 from fedmsg.config import settings
@@ -27,15 +31,16 @@ from fedmsg.stream.protocol import Malformed, Message
 from fedmsg.transport.zmq import contexts, curve, monitor, sockets
 from fedmsg.transport.zmq.sockets import Context
 
-__all__ = ["KEY", "Confirming", "curve_name"]
+__all__ = ["KEY", "Confirming", "Feed", "curve_name"]
 
 log = logging.getLogger("fedmsg.stream")
 
 #: Where the addresses are configured.
 KEY = "relay_confirmed"
 
-# Seconds before the first relay is tried again, after all have been tried.
-_RETRY = 0.05
+# Seconds before the first relay is tried again, after all have been tried; they double each time.
+_RETRY_MIN = 0.05
+_RETRY_MAX = 0.8
 # The share that a relay has of the time of a message is never less than so many seconds.
 _SHARE_MIN = 0.1
 # Seconds between two looks at a connection that is quiet.
@@ -49,6 +54,23 @@ _EMPTY_OPTIONS = b"{}"
 def curve_name(config: Mapping[str, Any]) -> str:
     """Return the name under which ``curve_servers`` has the key of the relay."""
     return KEY if (config.get("curve_servers") or {}).get(KEY) else "relay_inbound"
+
+
+class Feed(Protocol):
+    """Has messages for a relay, for which nobody waits; called by the thread alone."""
+
+    def opened(self, relay: Mapping[str, Any]) -> float:
+        """Begin: a relay has answered with these options. 0, or for how many seconds to leave it."""
+
+    def more(self, room: int) -> list[Pending]:
+        """Return what is to be sent next, at most so many, and look at what was settled; called again and again."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has more at once."""
+
+    def closed(self, reason: str) -> None:
+        """End: what is not settled yet is forgotten. It is called after a failed attempt to connect, too."""
 
 
 class _Link(Closeable):
@@ -111,20 +133,23 @@ class Confirming(ServiceThread):
     Args:
         config: The configuration.
         relays: The addresses of relays, in the order in which they are tried.
+        feed: Has messages in place of callers.
 
     Attributes:
         counts: ``confirmed``, ``rejected`` and ``resent`` messages; ``connections``.
         address: The relay in use, or the next one.
     """
 
-    def __init__(self, config: Mapping[str, Any], relays: Sequence[str]) -> None:
+    def __init__(self, config: Mapping[str, Any], relays: Sequence[str], feed: Feed | None = None) -> None:
         super().__init__("fedmsg-confirm")
+        self._feed = feed
         self._config = config
         self._relays = list(relays)
         self._window: int = settings.get(config, "publish_window")
         self._at = 0
         self._link: _Link | None = None
         self._retry_at = self._next_purge = 0.0
+        self._retry_delay = _RETRY_MIN
         # Since when the relay has owed an answer without giving any.
         self._owed_since: float | None = None
         self._queue: deque[Pending] = deque()
@@ -138,6 +163,10 @@ class Confirming(ServiceThread):
     def put(self, pending: Pending) -> None:
         """Have a message sent; any thread may call it, and a signal handler."""
         self._queue.append(pending)
+        self.notify()
+
+    def notify(self) -> None:
+        """Have the thread look for messages; any thread may call it."""
         # To wake a thread that is awake would cost more than all the rest of this.
         if self._sleeping:
             self.waker.wake()
@@ -161,6 +190,8 @@ class Confirming(ServiceThread):
         finally:
             self._disconnect()
             contexts.release(generation)
+            if self._feed is not None:
+                self._feed.closed("")
             # Who still waits for a confirm gets none.
             for one in [*self._in_flight.values(), *self._queue]:
                 if not one.is_settled:
@@ -171,15 +202,25 @@ class Confirming(ServiceThread):
         self._sleeping = True
         link, waker = self._link, self.waker
         if link is None:
-            delay = None if not self._queue else max(0.0, self._retry_at - time.monotonic())
+            delay = max(0.0, self._retry_at - time.monotonic()) if self._wants_link else None
             waker.wait(delay)
         else:
             wants = _POLLIN | (_POLLOUT if self._can_send() else 0)
             timeout = _TICK if self._owed_since is None else min(_TICK, self._share() / 4)
+            if link.is_open and self._feed is not None and self._room > 0 and self._feed.waits:
+                timeout = 0.0
             polled: list[Any] = [(link.socket, wants), (link.monitor.fileno(), _POLLIN), (waker.fileno(), _POLLIN)]
             if any(one == waker.fileno() for one, _ in zmq.zmq_poll(polled, int(timeout * 1000) + 1)):
                 waker.clear()
         self._sleeping = False
+
+    @property
+    def _wants_link(self) -> bool:
+        return self._feed is not None or bool(self._queue)
+
+    @property
+    def _room(self) -> int:
+        return self._window - len(self._in_flight) - len(self._queue)
 
     def _can_send(self) -> bool:
         link = self._link
@@ -189,17 +230,19 @@ class Confirming(ServiceThread):
         link = self._link
         if link is None:
             self._drop_abandoned()
-            if self._queue and now >= self._retry_at:
+            if self._wants_link and now >= self._retry_at:
                 self._connect()
             return
         self._receive(link)
         if self._link is None:
             return
         if link.has_ended():
-            self._next("it has ended the connection")
+            self._next("it has ended the connection" if link.is_open else "there is no relay")
             return
         self._check(link, now)
         if self._link is not None:
+            if link.is_open and self._feed is not None:
+                self._queue.extend(self._feed.more(self._room))
             self._send(link)
 
     def _check(self, link: _Link, now: float) -> None:
@@ -215,7 +258,7 @@ class Confirming(ServiceThread):
             for number in [number for number, one in self._in_flight.items() if one.is_settled]:
                 del self._in_flight[number]
         self._drop_abandoned()
-        if not self._in_flight and not self._queue:
+        if not self._in_flight and not self._queue and (link.is_open or self._feed is None):
             self._owed_since = None
         elif self._owed_since is None:
             self._owed_since = now
@@ -239,6 +282,8 @@ class Confirming(ServiceThread):
             self._link = _Link(self._context, self._config, self.address)
         except FedmsgError as error:
             self._events.report("connection", str(error), self.address)
+            if self._feed is not None:
+                self._feed.closed(str(error))
             self._move_on()
         else:
             self._owed_since = time.monotonic()
@@ -251,6 +296,11 @@ class Confirming(ServiceThread):
 
     def _next(self, reason: str) -> None:
         """Leave this relay, and go on with the next one; what is not confirmed will be sent again."""
+        if self._feed is not None:
+            # It comes again from there.
+            self._queue.clear()
+            self._in_flight.clear()
+            self._feed.closed(reason)
         if self._in_flight:
             self._events.report("left", f"{self.address}: {reason}; sending again what it has not confirmed")
         self._disconnect()
@@ -266,7 +316,8 @@ class Confirming(ServiceThread):
     def _move_on(self) -> None:
         self._at = (self._at + 1) % len(self._relays)
         if self._at == 0:
-            self._retry_at = time.monotonic() + _RETRY
+            self._retry_at = time.monotonic() + self._retry_delay
+            self._retry_delay = min(2 * self._retry_delay, _RETRY_MAX)
 
     # ---------------------------------------------------------------- messages
 
@@ -297,12 +348,21 @@ class Confirming(ServiceThread):
         if kind == protocol.OK:
             self._settle(fields[0], fields[1])
         elif kind == protocol.WELCOME:
-            link.is_open = True
-            self._owed_since = None
+            if not link.is_open:
+                self._opened(link, fields[0])
         elif kind == protocol.PING:
             link.send(protocol.encode(protocol.PONG))
         elif kind == protocol.NO:
             self._refused(fields)
+
+    def _opened(self, link: _Link, relay: Mapping[str, Any]) -> None:
+        self._owed_since = None
+        pause = 0.0 if self._feed is None else self._feed.opened(relay)
+        if pause:
+            self._disconnect()
+            self._retry_at = time.monotonic() + pause
+        else:
+            link.is_open = True
 
     def _refused(self, fields: tuple[Any, ...]) -> None:
         options = fields[-1]
@@ -315,19 +375,20 @@ class Confirming(ServiceThread):
     def _settle(self, id_: bytes, position: int | None, rejection: tuple[str, str] | None = None) -> None:
         one = self._in_flight.pop(protocol.read_number(id_), None)
         self._owed_since = None if not self._in_flight else time.monotonic()
+        # One that only greets, and ends, is not tried more often for that.
+        self._retry_delay = _RETRY_MIN
         if one is not None and not one.is_settled:
             self.counts["confirmed" if rejection is None else "rejected"] += 1
             one.settle(position, rejection)
 
 
 def _frames(one: Pending) -> list[bytes]:
-    options = _EMPTY_OPTIONS
-    if one.via or one.again:
-        return protocol.encode(
-            protocol.PUB,
-            protocol.number(one.number),
-            {**({"via": list(one.via)} if one.via else {}), **({"again": True} if one.again else {})},
-            one.topic,
-            one.body,
-        )
+    options = _options(one.via, one.again) if one.via or one.again else _EMPTY_OPTIONS
     return [protocol.VERSION, protocol.PUB, protocol.number(one.number), options, one.topic, one.body]
+
+
+@functools.lru_cache(maxsize=128)
+def _options(via: tuple[str, ...], again: bool) -> bytes:
+    """Return options; there are few of them, in many messages."""
+    options = {**({"via": list(via)} if via else {}), **({"again": True} if again else {})}
+    return encoding.dumps(options).encode()

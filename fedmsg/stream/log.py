@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.service import Closeable
 from fedmsg.stream import reading, removal
-from fedmsg.stream.records import Chunk, Cursor, Entry, Incoming, Stored
+from fedmsg.stream.records import Chunk, Cursor, Entry, HandedOn, Incoming, Stored
 from fedmsg.stream.tables import Database
 from fedmsg.stream.writer import Held, Writer
 
@@ -23,6 +23,8 @@ __all__ = ["Chunk", "Cursor", "Entry", "Incoming", "Stored", "StreamLog"]
 _LOCK_EVERY_SECONDS = 0.1
 # More cursors than there can be.
 _ALL = 2**31
+# Of so many streams of other relays it is kept up to where messages were handed on.
+_UPSTREAMS_MAX = 100
 
 
 class StreamLog(Closeable):
@@ -268,3 +270,35 @@ class StreamLog(Closeable):
         statement = "DELETE FROM fedmsg_stream_cursors WHERE name = ?"
         with self._writing:
             return bool(self._db.write(lambda connection: self._db.run(connection, statement, (name,)).rowcount))
+
+    # ---------------------------------------------------------------- other relays
+
+    def handed_on(self) -> list[HandedOn]:
+        """Return up to where messages were handed on to other relays, the latest last."""
+        statement = "SELECT stream, position, there, seen, address FROM fedmsg_stream_upstreams ORDER BY seen"
+        rows = self._db.read(lambda connection: self._db.run(connection, statement).all())
+        return [HandedOn(*row) for row in rows]
+
+    def save_handed_on(self, done: HandedOn) -> None:
+        """Write up to where messages were handed on to another relay.
+
+        Raises:
+            StoreError: The database could not be written.
+        """
+        statement = (
+            "INSERT INTO fedmsg_stream_upstreams (stream, position, there, seen, address) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (stream) DO UPDATE SET position = excluded.position, there = excluded.there,"
+            " seen = excluded.seen, address = excluded.address"
+        )
+        # Another relay may show a new stream as often as it likes.
+        bound = (
+            "DELETE FROM fedmsg_stream_upstreams WHERE stream NOT IN"
+            " (SELECT stream FROM fedmsg_stream_upstreams ORDER BY seen DESC LIMIT ?)"
+        )
+
+        def write(connection: sa.Connection) -> None:
+            self._db.run(connection, statement, tuple(done))
+            self._db.run(connection, bound, (_UPSTREAMS_MAX,))
+
+        with self._writing:
+            self._db.write(write)

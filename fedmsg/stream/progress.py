@@ -7,13 +7,11 @@ import time
 from collections import deque
 
 from fedmsg import encoding
-from fedmsg._util.bounded import SeenIds
+from fedmsg._util.bounded import SEEN_MESSAGES, SeenIds
 from fedmsg.stream.begin import Begin
 
 __all__ = ["Progress"]
 
-# A listener with more than one relay drops a message with the id and bytes of one of so many.
-_SEEN_MAX = 100_000
 # Seconds: clocks of relays differ, and messages take their time between them.
 _OVERLAP = 60.0
 
@@ -43,8 +41,8 @@ class Progress:
         self.received_at = 0.0
         self._body = b""
         # Until the first move only noted, which costs next to nothing.
-        self._noted: deque[int] = deque(maxlen=_SEEN_MAX)
-        self._seen: SeenIds[int] = SeenIds(_SEEN_MAX)
+        self._noted: deque[int] = deque(maxlen=SEEN_MESSAGES)
+        self._seen: SeenIds[int] = SeenIds(SEEN_MESSAGES)
 
     def opened(self, stream: str, position: int) -> None:
         """Note that a subscription has begun after a position."""

@@ -11,7 +11,7 @@ kind               frames                                                  meani
 =================  ======================================================  ==========================================
 ``HELLO``          options: ``client``, a random id                        a second one replaces the first
 ``WELCOME``        options: ``stream``, ``first``, ``newest``,             the stream that the relay has
-                   ``heartbeat``
+                   ``heartbeat``, ``max_message_size``
 ``PING, PONG``     none
 ``OPEN``           options: ``topics``, ``durable``, and at most one of    begin; what was open before is closed
                    ``after``, ``since``, ``last``; ``resume``
@@ -55,6 +55,7 @@ __all__ = [
     "credit_of",
     "decode",
     "encode",
+    "is_stream",
     "microseconds",
     "number",
     "read_number",
@@ -209,6 +210,11 @@ def microseconds(seconds: float) -> int:
 def credit_of(config: Mapping[str, Any]) -> tuple[int, int]:
     """Return how many messages and bytes may be in flight to a client of this configuration."""
     return settings.get(config, "stream_credit"), settings.get(config, "stream_credit_bytes")
+
+
+def is_stream(value: str) -> bool:
+    """Return whether a text may be the id of a stream: letters and digits, which any database can store."""
+    return len(value) <= ID_BYTES_MAX and value.isascii() and value.isalnum()
 
 
 def text_of(options: Mapping[str, Any], key: str, limit: int = ID_BYTES_MAX) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Chunk", "Cursor", "Entry", "Incoming", "Stored"]
+__all__ = ["Chunk", "Cursor", "Entry", "HandedOn", "Incoming", "Stored"]
 
 
 class Incoming(NamedTuple):
@@ -53,5 +53,23 @@ class Cursor(NamedTuple):
 
     name: str
     position: int
+    seen: float
+    address: str
+
+
+class HandedOn(NamedTuple):
+    """Up to where this stream was handed on to another relay.
+
+    Args:
+        stream: The id of the stream there.
+        position: The position here up to which everything was handed on.
+        there: The newest position that the other relay has confirmed.
+        seen: When that was, in epoch seconds.
+        address: The address of the other relay.
+    """
+
+    stream: str
+    position: int
+    there: int
     seen: float
     address: str

@@ -20,6 +20,7 @@ from fedmsg.exceptions import FedmsgError, MessageError
 from fedmsg.stream.committing import Committer
 from fedmsg.stream.confirmed import Check, ConfirmedPort, Submission
 from fedmsg.stream.records import Entry, Incoming
+from fedmsg.stream.upstream import Upstreams
 from fedmsg.transport.zmq.sockets import Socket
 
 __all__ = ["BATCH_BYTES", "BATCH_MESSAGES", "Server", "Storing"]
@@ -66,6 +67,7 @@ class Storing:
         committer: What writes to the stream; it is started, and has the lock.
         server: What serves it.
         confirmed: The addresses of the confirmed port.
+        upstreams: What hands the stream on to other relays.
         check: Looks at the two frames and returns the body that is stored, or raises MessageError.
 
     Attributes:
@@ -81,12 +83,14 @@ class Storing:
         committer: Committer,
         server: Server,
         confirmed: Sequence[str],
+        upstreams: Upstreams,
         *,
         check: Check | None = None,
     ) -> None:
         self._config = config
         self._committer = committer
         self._server = server
+        self._upstreams = upstreams
         self._addresses = list(confirmed)
         self._rejections: RejectionLog | None = None
         self._check = check
@@ -131,6 +135,7 @@ class Storing:
             "store_away": committer.away,
             "removed": committer.removed,
             "retention": committer.retention,
+            "upstreams": self._upstreams.statistics(),
             **({} if port is None else {f"publishers_{kind}": count for kind, count in list(port.counts.items())}),
         }
 
@@ -160,6 +165,7 @@ class Storing:
         )
         self._addresses = self._port.addresses
         self._server.start()
+        self._upstreams.start()
 
     def polled(self) -> list[Socket | int]:
         """Return what is to be polled."""
@@ -225,8 +231,8 @@ class Storing:
             self.duplicates += len(result.stored) - len(passing)
             if self._entries:
                 self.newest = self._entries[-1].position
-        elif not self._committer.alive or not self._server.alive:
-            raise FedmsgError("stopped, because the thread that stores or serves the stream has ended")
+        elif not (self._committer.alive and self._server.alive and self._upstreams.alive):
+            raise FedmsgError("stopped, because a thread that stores, serves or hands on the stream has ended")
         self._store()
         return passing
 
@@ -261,6 +267,7 @@ class Storing:
         if self._entries:
             entries, self._entries = self._entries, []
             self._server.append(entries)
+            self._upstreams.notify()
 
     def finish(self) -> None:
         """Read no more from the confirmed port: who has no confirm sends again, to the next relay."""
@@ -273,6 +280,7 @@ class Storing:
             stack.callback(self._server.close)
             if self._port is not None:
                 stack.callback(self._port.close)
+            stack.callback(self._upstreams.close)
 
 
 def _end(committer: Committer, timeout: float) -> None:

@@ -43,7 +43,10 @@ CREATE TABLE IF NOT EXISTS fedmsg_stream_segments ({position} PRIMARY KEY, gone 
 CREATE TABLE IF NOT EXISTS fedmsg_stream_ids (
     bucket BIGINT NOT NULL, position BIGINT NOT NULL, entries {blob} NOT NULL, PRIMARY KEY (bucket, position)){rowid};
 CREATE TABLE IF NOT EXISTS fedmsg_stream_cursors (
-    name TEXT PRIMARY KEY, position BIGINT NOT NULL, seen {real} NOT NULL, address TEXT NOT NULL)
+    name TEXT PRIMARY KEY, position BIGINT NOT NULL, seen {real} NOT NULL, address TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS fedmsg_stream_upstreams (
+    stream TEXT PRIMARY KEY, position BIGINT NOT NULL, there BIGINT NOT NULL, seen {real} NOT NULL,
+    address TEXT NOT NULL)
 """
 _TYPES = {
     "sqlite": {"position": "position INTEGER", "real": "REAL", "blob": "BLOB", "rowid": " WITHOUT ROWID"},
@@ -144,7 +147,7 @@ class Database:
     def _is_ready(self) -> bool:
         with self.engine.connect() as connection:
             # The last one that is made.
-            if not sa.inspect(connection).has_table("fedmsg_stream_cursors"):
+            if not sa.inspect(connection).has_table("fedmsg_stream_upstreams"):
                 return False
             return bool(self.run(connection, "SELECT count(*) FROM fedmsg_stream").scalar())
 

@@ -249,7 +249,7 @@ def test_name_that_comes_into_use_while_it_is_removed_is_kept(tmp_path: Path) ->
 
 
 def test_prune_while_the_relay_serves_a_reader(each_bus: StreamBus) -> None:
-    publish(each_bus, 95)
+    publish(each_bus, range(95))
     with FrameClient(each_bus.config["relay_stream"][0]) as reader:
         reader.open(1, 1 << 20, after=0, durable="slow")
         assert reader.expect(protocol.MSG).fields[0] == 1
@@ -261,7 +261,7 @@ def test_prune_while_the_relay_serves_a_reader(each_bus: StreamBus) -> None:
     with Subscription(each_bus.config, each_bus.config["relay_stream"], durable="slow") as slow:
         assert [delivery.position for delivery in take(slow, 10)] == list(range(91, 101))
         assert slow.statistics()["lost"] == 90
-        publish(each_bus, 1)
+        publish(each_bus, [0])
         assert take(slow, 1)[0].position == 101
 
 
@@ -290,7 +290,7 @@ def test_prune_while_no_relay_runs(arguments: list[str], first: int, database_ur
         assert (found["first"], found["newest"], found["removed"]) == (first, 10, first - 1)
         assert found["messages"] == 11 - first
         bus.start_relay()
-        publish(bus, 1)
+        publish(bus, [0])
         assert done_json(bus, "info")["newest"] == 11
 
 

@@ -23,66 +23,10 @@ from fedmsg import _wire
 from fedmsg.exceptions import MissingEndpoint, NotConfirmed, RejectedByRelay
 from fedmsg.stream import protocol, publishing
 from fedmsg.stream.publishing import ConfirmedSink, Window
-from fedmsg.testing import free_address, wait_until
-from tests.stream_relays import StreamBus, body_of, running, sqlite_url
+from fedmsg.testing import wait_until
+from tests.stream_relays import FakeRelay, StreamBus, body_of, running, sqlite_url
 
 TOPIC = b"org.test"
-
-
-class FakeRelay:
-    """A confirmed port whose answers a test makes.
-
-    Args:
-        address: Where it is.
-    """
-
-    def __init__(self, address: str = "") -> None:
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVTIMEO, 20_000)
-        self.address = address or free_address()
-        self._socket.bind(self.address)
-        self.identity = b""
-
-    def receive(self, kind: bytes) -> protocol.Message:
-        """Return the next message of a kind; others are passed over."""
-        while True:
-            self.identity, *frames = self._socket.recv_multipart()
-            message = protocol.decode(frames)
-            assert message is not None
-            if message.kind == kind:
-                return message
-
-    def take(self, count: int) -> list[int]:
-        """Return the numbers in the next messages to be confirmed."""
-        found = [self.receive(protocol.PUB) for _ in range(count)]
-        self.last = [message.fields[0] for message in found]
-        self.again = [message.fields[1].get("again", False) for message in found]
-        return [int(message.fields[3].split(b'"n": ')[1].split(b"}")[0]) for message in found]
-
-    def send(self, kind: bytes, *fields: Any) -> None:
-        """Send a message to the client that was heard last."""
-        self._socket.send_multipart([self.identity, *protocol.encode(kind, *fields)])
-
-    def greet(self) -> None:
-        """Answer a HELLO."""
-        self.receive(protocol.HELLO)
-        self.send(protocol.WELCOME, {"stream": "s", "first": 1, "newest": 0, "heartbeat": 2})
-
-    def hears(self, milliseconds: int) -> bool:
-        """Return whether something comes in this time."""
-        return bool(self._socket.poll(milliseconds))
-
-    def close(self) -> None:
-        """Close it."""
-        self._context.destroy(linger=0)
-
-    def __enter__(self) -> FakeRelay:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @pytest.fixture
@@ -198,7 +142,7 @@ def test_sink_survives_answers_that_are_none(relay: FakeRelay) -> None:
         relay.greet()
         relay.take(1)
         for frames in ([b""], [b"FM1", b"OK"], [b"FM1", b"OK", b"1", b"2"], [b"FM1", b"NO", b"[]"], [b"FM1", b"NEW"]):
-            relay._socket.send_multipart([relay.identity, *frames])
+            relay.socket.send_multipart([relay.identity, *frames])
         relay.send(protocol.OK, b"another", 5)
         relay.send(protocol.OK, protocol.number(2**60), 5)
         relay.send(protocol.OK, relay.last[0], 1)

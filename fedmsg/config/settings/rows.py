@@ -222,6 +222,9 @@ class StreamSettings(View):
     relay_stream = setting(LINES, "tcp://127.0.0.1:4002",
         "Where relays with a store hand out their stream; subscribers try them in this order.", "stream",
         in_conf=False)
+    relay_upstream = setting(LINES, [],
+        "Where other relays take messages that they confirm; a relay with a store hands everything on to each of them.",
+        "stream", in_conf=False)
     relay_retention_age = setting(INTEGER, 604800, "How long the stream keeps a message; 0 sets no limit.", "stream",
         unit="seconds", in_conf=False, high=_BIGGEST)
     relay_retention_bytes = setting(INTEGER, 0,

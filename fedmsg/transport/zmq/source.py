@@ -4,6 +4,9 @@
 A source belongs to the thread that opens it. Up to `OWN_SOCKETS` endpoints have a socket each; all
 others share one, where the descriptor of its connection shows which endpoint a message came from.
 The sockets' descriptors wait together in one selector: the cost of waiting does not grow with them.
+
+Relays with a store that hand on to each other pass on the same message, each of them. A source drops what it has
+seen where the configuration names more than one such relay; on other buses a message may be sent again on purpose.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 import zmq
 
 from fedmsg import _wire
+from fedmsg._util.bounded import SEEN_MESSAGES, SeenIds
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import Closeable, Waker
 from fedmsg.config import settings
@@ -89,6 +93,9 @@ class Source(Closeable):
         passive: Bind the addresses instead of connecting to them.
         rejections: Where rejected messages are counted and logged; one of its own when not given.
 
+    Attributes:
+        duplicates: How many messages were dropped because they had come before, by another relay.
+
     Raises:
         ConfigError: Something in the list is no address, none can be connected to, a topic can't be sent,
             or the hard limit of open files is too low.
@@ -112,6 +119,8 @@ class Source(Closeable):
         self._whole = whole
         self._max_size: int = settings.get(config, "max_message_size")
         self._names = addresses.by_address(endpoints)
+        self.duplicates = 0
+        self._seen = SeenIds[int](SEEN_MESSAGES) if len(self._names) > 1 and _has_several_relays(config) else None
         own = [name in whole for name in self._names.values()]
         self._shared = 0 if passive else max(0, len(own) - sum(own) - OWN_SOCKETS)
         contexts.allow_open_files(4 * (len(own) - self._shared) + self._shared, f"{len(own)} endpoints")
@@ -226,7 +235,7 @@ class Source(Closeable):
 
     def _read(self, channel: _Channel, batch: list[Delivery], limit: int) -> bool:
         """Read a channel until it or the batch is exhausted; whether there may be more in it."""
-        receive, max_size, add = channel.socket.recv, self._max_size, batch.append
+        receive, max_size, add, seen = channel.socket.recv, self._max_size, batch.append, self._seen
         name, address = channel.endpoint or _UNKNOWN
         by_descriptor = None if channel.endpoint or channel.connections is None else channel.connections.by_descriptor
         for _ in range(limit - len(batch)):
@@ -250,7 +259,11 @@ class Source(Closeable):
             except MessageError as error:
                 self.rejections.add(address, error)
             else:
-                add(Delivery(address, topic, body, 1, name))
+                # The hash of Python is a keyed one, so that no sender can make two messages have the same.
+                if seen is None or seen.add(hash((topic, body))):
+                    add(Delivery(address, topic, body, 1, name))
+                else:
+                    self.duplicates += 1
         return True
 
     def wait(self, timeout: float | None = None) -> None:
@@ -338,6 +351,7 @@ class Source(Closeable):
             "endpoints": len(self._names),
             "connected": len(self.connected),
             "rejected": self.rejections.counts.total(),
+            "duplicates": self.duplicates,
         }
 
     def _close(self) -> None:
@@ -350,6 +364,11 @@ class Source(Closeable):
                 channel.close()
             self._channels.clear()
             contexts.release(self._generation)
+
+
+def _has_several_relays(config: Mapping[str, Any]) -> bool:
+    """Return whether more than one relay with a store is configured."""
+    return any(len(addresses.as_list(settings.get(config, key))) > 1 for key in ("relay_stream", "relay_confirmed"))
 
 
 def _encoded(topic: str | bytes) -> bytes:

@@ -55,7 +55,7 @@ metrics_port null | metrics_interface "127.0.0.1" | fedmsg.consumers.dummy.enabl
 fedmsg.consumers.relay.enabled false | fedmsg.consumers.gateway.enabled false | fedmsg.consumers.ircbot.enabled false
 relay_store null | relay_confirmed "tcp://127.0.0.1:2004" | relay_stream "tcp://127.0.0.1:4002"
 relay_retention_age 604800 | relay_retention_bytes 0 | relay_retention_messages 0
-relay_durable_max 10000 | publish_confirm false | publish_window 1000
+relay_durable_max 10000 | relay_upstream [] | publish_confirm false | publish_window 1000
 stream_credit 1000 | stream_credit_bytes 4194304
 """  # noqa: E501 one setting is one piece
 

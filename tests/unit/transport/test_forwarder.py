@@ -133,12 +133,14 @@ def test_a_subscriber_that_is_behind_is_counted(sockets: Sockets) -> None:
     stuck.setsockopt(zmq.RCVBUF, 4096)
     stuck.subscribe(b"")
     stuck.connect(running.outbound)
+    before = running.statistics().messages_in
+    sent = 2_000
     while not stuck.poll(10):
         publisher.send_multipart([b"t", b"hello"])
+        sent += 1
     for _ in range(2_000):
         publisher.send_multipart([b"t", bytes(10_000)])
-    while running.statistics().messages_in < 2_000:
-        pass
+    wait_until(lambda: running.statistics().messages_in >= before + sent)
     outcome = running.stop(1)
     assert (outcome.drained, outcome.still_arriving, outcome.behind) == (0, False, 1)
     assert not outcome.complete

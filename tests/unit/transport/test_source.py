@@ -257,6 +257,7 @@ def test_source_listens_to_thousands_of_endpoints(full_size: bool) -> None:
                 "endpoints": count,
                 "connected": count,
                 "rejected": 0,
+                "duplicates": 0,
             }
         assert heard == set(endpoints)
     context.term()
@@ -398,3 +399,38 @@ def test_source_tries_a_name_again_that_is_not_found(
         while source._resolver.pending:
             assert time.monotonic() < deadline
             source.wait(0.05)
+
+
+@pytest.mark.parametrize(
+    ("config", "dropped"),
+    [
+        ({"relay_stream": ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]}, 1),
+        ({"relay_confirmed": ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]}, 1),
+        ({}, 0),
+    ],
+    ids=["streams", "confirmed", "plain"],
+)
+def test_source_drops_what_has_come_by_another_relay(make: Make, config: dict[str, Any], dropped: int) -> None:
+    one, two = make(), make()
+    wanted = [b"1", b"2"] if dropped else [b"1", b"1", b"2"]
+    with Source(config, [("one", one[1]), ("two", two[1])]) as source:
+        assert one[0].recv() == two[0].recv() == b"\x01"
+        got: list[bytes] = []
+        for socket, number in ((one[0], b"1"), (two[0], b"1"), (two[0], b"2")):
+            socket.send_multipart([b"org.test", number])
+        wait_until(
+            lambda: len(got) >= len(wanted),
+            meanwhile=lambda: got.extend(delivery.data for delivery in source.poll(10)),
+        )
+        # The two are read in any order, each of them in its own.
+        assert sorted(got) == wanted
+        assert source.statistics()["duplicates"] == dropped
+
+
+def test_source_of_one_relay_hands_out_what_is_sent_twice(make: Make) -> None:
+    socket, address = make()
+    with Source({"relay_stream": ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"]}, [("one", address)]) as source:
+        assert socket.recv() == b"\x01"
+        for _ in range(2):
+            socket.send_multipart([b"org.test", body("org.test")])
+        assert len(take(source, 2)) == 2
