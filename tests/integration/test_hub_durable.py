@@ -291,7 +291,11 @@ def test_dead_letters_do_not_hold_the_cursor(bus: StreamBus, tmp_path: Path, wor
 
     publish(bus, range(9))
     kind, folder = taker(durable=True, consume=fail), tmp_path / "dead"
-    settings: dict[str, Any] = {"consume_retries": 1, "consume_retry_delay": 0.01, "moksha.workers_per_consumer": workers}
+    settings: dict[str, Any] = {
+        "consume_retries": 1,
+        "consume_retry_delay": 0.01,
+        "moksha.workers_per_consumer": workers,
+    }
     with hub_of(bus, kind, dead_letter_directory=str(folder), **settings) as hub:
         wait_for_cursor(bus, 9)
         assert sorted(taken(hub.consumers[0])) == [1, 2, 4, 5, 7, 8]
