@@ -155,7 +155,7 @@ def test_hub_that_is_stopped_in_good_order_gets_no_message_twice(bus: StreamBus,
                 seen = len(kept(folder))
                 wait_until(lambda: len(kept(folder)) > seen + 50)  # noqa: B023 - called in this round
                 assert hub.stop() == 0, number
-                wait_for_cursor(bus, len(kept(folder)), "Keeper")
+                assert cursor(bus, "Keeper") == len(kept(folder))
     found = kept(folder)
     assert [number for number, _ in found] == list(range(len(found)))
 
