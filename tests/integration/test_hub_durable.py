@@ -69,6 +69,12 @@ def wait_for_cursor(bus: StreamBus, position: int, name: str = "Made") -> None:
     wait_until(lambda: cursor(bus, name) == position, what=lambda: f"the cursor {position}; it is {cursor(bus, name)}")
 
 
+def dawdle(self: Any, message: Any) -> None:
+    """Take a message, and time for it."""
+    time.sleep(0.005)
+    Taker.consume(self, message)
+
+
 # ---------------------------------------------------------------- reading
 
 
@@ -174,10 +180,6 @@ def test_several_durable_consumers_of_a_hub_have_a_cursor_each(bus: StreamBus) -
 
 
 def test_durable_consumer_that_is_slow_loses_nothing_whatever_its_queue(bus: StreamBus) -> None:
-    def dawdle(self: Any, message: Any) -> None:
-        time.sleep(0.002)
-        Taker.consume(self, message)
-
     kind = taker(durable=True, queue_limit=3, queue_policy="drop", consume=dawdle)
     publish(bus, range(500))
     with hub_of(bus, kind, consumer_queue_policy="drop") as hub:
@@ -261,10 +263,6 @@ def test_message_is_not_acknowledged_before_those_before_it(bus: StreamBus) -> N
 
 
 def test_what_is_handled_is_acknowledged_before_the_hub_ends_and_the_rest_comes_again(bus: StreamBus) -> None:
-    def dawdle(self: Any, message: Any) -> None:
-        time.sleep(0.01)
-        Taker.consume(self, message)
-
     publish(bus, range(300))
     found: list[int] = []
     kind = taker(durable=True, consume=dawdle)

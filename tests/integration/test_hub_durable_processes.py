@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,9 +95,9 @@ def kill_again_and_again(bus: StreamBus, folder: Path, rounds: int, **settings: 
         flow.wait_for(1)
         for number in range(rounds):
             with hub_process(bus, folder, "--first", **settings).wait_ready() as hub:
-                seen = len(kept(folder))
-                wait_until(lambda: len(kept(folder)) > seen or number == 0)  # noqa: B023 - called in this round
-                time.sleep(dice.random() * 0.5)
+                # It may be killed before it has done anything, too.
+                goal = len(kept(folder)) + dice.randrange(1000) * (number > 0)
+                wait_until(lambda: len(kept(folder)) >= goal)  # noqa: B023 - called in this round
                 hub.popen.kill()
                 hub.wait()
         flow.wait_for(50)
