@@ -16,7 +16,7 @@ import pytest
 from fedmsg.exceptions import ConfigError, NotConfirmed, PositionGone, UsageError
 from fedmsg.hub import Hub
 from fedmsg.stream import asking, protocol
-from fedmsg.testing import wait_until
+from fedmsg.testing import HubRunner, wait_until
 from tests.certificates import Bench
 from tests.hubs import ENABLED, Taker, taker
 from tests.stream_relays import Raw, StreamBus, body_of, running, sqlite_url
@@ -486,3 +486,29 @@ def test_setting_confirms_what_the_hub_publishes(bus: StreamBus) -> None:
         with pytest.raises(NotConfirmed):
             hub.send_message(topics[0], {"topic": topics[0], "msg": {"n": 2}})
     assert len(bus.entries()) == 2
+
+
+def test_dead_letters_of_a_durable_consumer_are_tried_again_before_the_stream(bus: StreamBus, tmp_path: Path) -> None:
+    def fail(self: Any, message: Any) -> None:
+        raise ValueError("not yet")
+
+    publish(bus, [0])
+    settings = {"dead_letter_directory": str(tmp_path / "dead")}
+    with hub_of(bus, taker(durable=True, consume=fail, __module__="shop"), **settings):
+        wait_for_cursor(bus, 1)
+    publish(bus, [1])
+    hub = Hub(
+        {**bus.config, **ENABLED, **settings}, [taker(durable=True, __module__="shop")], [], retry_dead_letters=True
+    )
+    with hub:
+        wait_for(hub.consumers[0], [0, 1])
+        wait_for_cursor(bus, 2)
+    assert not list((tmp_path / "dead").rglob("*.jsonl*"))
+
+
+def test_durable_consumer_in_a_runner_for_tests_gets_what_the_test_publishes() -> None:
+    kind = taker(durable=True, topic=TOPIC)
+    with HubRunner(kind, config={"test.enabled.durable": "other"}) as runner:
+        runner.publish(f"{TOPIC}.t", {"n": 1})
+        runner.wait_until_handled()
+        assert taken(runner.consumer) == [1]
