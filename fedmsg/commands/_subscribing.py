@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fedmsg.core import FedMsgContext
     from fedmsg.stream.messages import Message, MessageStream
 
-__all__ = ["FLAGS", "UNTIL", "messages", "requested"]
+__all__ = ["BEGIN_FLAGS", "FLAGS", "UNTIL", "messages", "requested"]
 
 # How often a command that ends by itself looks whether it is at the end, in seconds.
 _LOOK_S = 0.1
@@ -26,15 +26,20 @@ def _count(text: str) -> int:
     return number
 
 
+_SINCE = flag(
+    "--since",
+    metavar="TIME",
+    help="Begin in the stream of a relay with what was stored since then: 2026-05-01T12:00, or 90s, 2h, 7d.",
+)
+_AFTER = flag("--after", metavar="PLACE", help="Begin in the stream after a position, or the message of this msg_id.")
+_FIRST = flag("--first", action="store_true", help="Begin in the stream with the first message that is kept.")
+#: Where a hub lets durable consumers begin.
+BEGIN_FLAGS = [_SINCE, _AFTER, _FIRST]
 FLAGS = [
-    flag(
-        "--since",
-        metavar="TIME",
-        help="Begin in the stream of a relay with what was stored since then: 2026-05-01T12:00, or 90s, 2h, 7d.",
-    ),
-    flag("--after", metavar="PLACE", help="Begin in the stream after a position, or the message of this msg_id."),
+    _SINCE,
+    _AFTER,
     flag("--last", type=_count, metavar="N", help="Begin in the stream with so many of the newest messages."),
-    flag("--first", action="store_true", help="Begin in the stream with the first message that is kept."),
+    _FIRST,
     flag("--durable", metavar="NAME", help="Go on in the stream where the last reader of this name has stopped."),
 ]
 UNTIL = flag("--until", choices=["now"], help="End at what is the end of the stream when the command starts.")

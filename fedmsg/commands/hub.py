@@ -9,7 +9,7 @@ import sys
 from typing import Any, ClassVar
 
 from fedmsg import utils
-from fedmsg.commands import BaseCommand, Declaration
+from fedmsg.commands import BaseCommand, Declaration, _subscribing
 from fedmsg.commands._options import flag
 from fedmsg.exceptions import ConfigError, RefusedAtStart, UsageError
 from fedmsg.hub import Hub, daemon, provide_moksha
@@ -47,6 +47,9 @@ class HubCommand(BaseCommand):
     They are found by the entry points moksha.consumer and moksha.producer of installed
     packages, and each is enabled by a setting of its own. The command runs in the
     foreground until SIGTERM or Ctrl-C.
+
+    Durable consumers read on where they have stopped; one whose name is new to the relay begins
+    with new messages, or where --since, --after or --first say.
     """
 
     name = "fedmsg-hub"
@@ -74,6 +77,7 @@ class HubCommand(BaseCommand):
             action="store_true",
             help="First try those messages again whose handling failed for good.",
         ),
+        *_subscribing.BEGIN_FLAGS,
     ]
 
     def run(self) -> None:
@@ -88,10 +92,20 @@ class HubCommand(BaseCommand):
         if self.config["retry_dead_letters"] and not self.config.get("dead_letter_directory"):
             raise ConfigError("--retry-dead-letters needs dead_letter_directory: set it to the folder they are in")
         daemon.run_hub(
-            lambda: Hub(self.config, consumers, retry_dead_letters=self.config["retry_dead_letters"]),
+            lambda: Hub(
+                self.config,
+                consumers,
+                retry_dead_letters=self.config["retry_dead_letters"],
+                begin=self._begin(),
+            ),
             "running",
             websocket=True,
         )
+
+    def _begin(self) -> dict[str, Any]:
+        """Return where durable consumers begin whose name is new, as the flags say."""
+        wanted = _subscribing.requested({name: self.config[name] for name in ("since", "after", "first")}) or {}
+        return {name: value for name, value in wanted.items() if value is not None}
 
     def _named_consumers(self) -> list[Any] | None:
         """Return the consumers of ``--with-consumers``, enabled unless the files switch them off; None without it."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -11,17 +12,21 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import fedmsg
 from fedmsg._util.service import ServiceThread
 from fedmsg._util.text import one_line
-from fedmsg.commands import BaseCommand, Declaration, _filters
+from fedmsg.commands import BaseCommand, Declaration, _filters, _subscribing
 from fedmsg.commands._options import flag
 from fedmsg.commands._waiting import Waiting
 from fedmsg.config import settings
 from fedmsg.exceptions import RefusedAtStart, WorkLeft
+
+if TYPE_CHECKING:
+    from fedmsg.stream.messages import Message
+    from fedmsg.transport.zmq.source import Received
 
 __all__ = ["TriggerCommand", "trigger"]
 
@@ -64,16 +69,52 @@ class _Worker(ServiceThread):
         self._work()
 
 
+class _Progress:
+    """Acknowledges the messages of a durable subscription, in order.
+
+    The main thread, which may be interrupted at any instruction, shares no lock with the worker.
+    """
+
+    def __init__(self) -> None:
+        # How many have matched, counted by the main thread, and how many of these are done, by the worker.
+        self._matched = self._done = 0
+        # The last one that did not match, and how many had matched before it.
+        self._unmatched: tuple[int, Message] | None = None
+        self._is_held = False
+
+    def match(self) -> None:
+        """Count a message that waits for the command."""
+        self._matched += 1
+
+    def pass_over(self, message: Message) -> None:
+        """Acknowledge a message that does not match, when the command has been run for those before it."""
+        self._unmatched = (self._matched, message)
+        if self._done == self._matched and not self._is_held:
+            message.ack()
+
+    def done(self, message: Message, *, was_run: bool) -> None:
+        """Acknowledge a message for which the command has ended; without that, nothing after it either."""
+        self._is_held = self._is_held or not was_run
+        if self._is_held:
+            return
+        self._done += 1
+        message.ack()
+        if (unmatched := self._unmatched) is not None and unmatched[0] == self._done:
+            unmatched[1].ack()
+
+
 class TriggerCommand(BaseCommand):
     """Run a command for each message that matches.
 
     The command is run by bash and gets the message as JSON on its standard input, its topic and id
     as FEDMSG_TOPIC and FEDMSG_MSG_ID in its environment. One runs at a time, in the order of the messages.
+    With --durable none is left out: when the command has not ended for a message, the next run begins with that.
 
     Some examples::
 
         $ fedmsg-trigger --topic org.fedoraproject.prod.git.receive --command "git -C /srv/mirror pull"
         $ fedmsg-trigger --topic org.fedoraproject.prod.shop --command "jq -r .msg.order >> orders"
+        $ fedmsg-trigger --topic org.fedoraproject.prod.shop --durable orders --command "jq -r .msg.order >> orders"
     """
 
     name = "fedmsg-trigger"
@@ -82,6 +123,7 @@ class TriggerCommand(BaseCommand):
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
         *_filters.FLAGS,
+        *_subscribing.FLAGS,
         flag("--command", dest="command", metavar="COMMAND", help="What to run, a line for bash."),
         flag(
             "--wait-for",
@@ -104,10 +146,14 @@ class TriggerCommand(BaseCommand):
     def __init__(self) -> None:
         super().__init__()
         self._shell = _Shell()
-        self._matches: Waiting[Envelope] | None = None
+        self._matches: Waiting[Received] | None = None
+        self._progress = _Progress()
         # For which message the command runs, and for how many it can't be run any more.
         self._at: Envelope | None = None
         self._not_run = 0
+        # Whether it stops, and how many messages of a durable subscription come again at the next run.
+        self._is_stopping = False
+        self._put_off = 0
 
     def run(self) -> None:
         """Run the command for each message until SIGTERM or SIGINT.
@@ -123,38 +169,50 @@ class TriggerCommand(BaseCommand):
             self.log.error("You must provide a --command to run.")
             sys.exit(1)
         selection = _filters.Selection(config)
+        begin = _subscribing.requested(config)
         self._shell.check()
         limit = settings.of(config).consumer_queue_limit
-        with Waiting[Envelope](float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit) as matches:
+        waiting = Waiting["Received"](float(config["wait_for"] or 0), int(config["max_queue_size"] or 0), limit)
+        with waiting as matches, contextlib.ExitStack() as stack:
             self._matches = matches
-            self._listen(selection, matches)
+            context = stack.enter_context(
+                fedmsg.core.FedMsgContext(**{**config, "mute": True, "name": "relay_inbound"})
+            )
+            if begin is None:
+                messages: Iterator[Received] = context.tail_messages(topic=selection.prefix)
+            else:
+                # It stays open until the worker has ended, which acknowledges.
+                messages = stack.enter_context(context.subscribe(selection.prefix, **begin, ack_mode="manual"))
+            self._listen(messages, selection, matches)
 
-    def _listen(self, selection: _filters.Selection, matches: Waiting[Envelope]) -> None:
+    def _listen(self, messages: Iterator[Received], selection: _filters.Selection, matches: Waiting[Received]) -> None:
         """Receive messages in this thread, and run the command in another."""
-        config = self.config
-        with fedmsg.core.FedMsgContext(**{**config, "mute": True, "name": "relay_inbound"}) as context:
-            messages = context.tail_messages(topic=selection.prefix)
-            worker = _Worker(self.name, lambda: self._work(matches))
-            try:
-                worker.start()
-                for _, _, _, envelope in messages:
-                    if selection.matches(envelope):
-                        matches.put(envelope)
-                        self.log.debug("%d messages wait for the command", len(matches))
-                matches.end()
-                worker.join(threading.TIMEOUT_MAX)
-            except BaseException:  # a signal, usually
-                self._stop(worker, matches, settings.of(config).stop_timeout)
-                raise
-            finally:
-                worker.abandon()
+        is_durable = bool(self.config.get("durable"))
+        worker = _Worker(self.name, lambda: self._work(matches, is_durable=is_durable))
+        try:
+            worker.start()
+            for message in messages:
+                if selection.matches(message[3]):
+                    self._progress.match()
+                    matches.put(message)
+                    self.log.debug("%d messages wait for the command", len(matches))
+                elif is_durable:
+                    self._progress.pass_over(cast("Message", message))
+            matches.end()
+            worker.join(threading.TIMEOUT_MAX)
+        except BaseException:  # a signal, usually
+            self._stop(worker, matches, settings.of(self.config).stop_timeout)
+            raise
+        finally:
+            worker.abandon()
 
-    def _stop(self, worker: _Worker, matches: Waiting[Envelope], limit: float) -> None:
-        """Run the command for what waits, as far as time allows.
+    def _stop(self, worker: _Worker, matches: Waiting[Received], limit: float) -> None:
+        """Run the command for what waits, as far as time allows; what is durable is left to the next run.
 
         Raises:
             WorkLeft: It does not allow for all.
         """
+        self._is_stopping = True
         matches.end()
         worker.join(0.8 * limit)
         left, at = matches.rest(), None
@@ -170,20 +228,29 @@ class TriggerCommand(BaseCommand):
         if left or self._not_run:
             reasons.append(f"it was not run for {len(left) + self._not_run} messages")
         if left:
-            reasons.append(f"the first of which is {_name(left[0])}")
+            reasons.append(f"the first of which is {_name(left[0][3])}")
+        if self._put_off:
+            self.log.info("%d messages are left to the next run as %s", self._put_off, self.config["durable"])
         if reasons:
             raise WorkLeft(f"stopped with work left: {', '.join(reasons)}")
 
     # ---------------------------------------------------------------- in a thread of its own
 
-    def _work(self, matches: Waiting[Envelope]) -> None:
-        while (envelope := matches.take()) is not None:
-            self._at = envelope
+    def _work(self, matches: Waiting[Received], *, is_durable: bool) -> None:
+        while (message := matches.take()) is not None:
+            if is_durable and self._is_stopping:
+                self._put_off += 1
+                continue
+            self._at = envelope = message[3]
+            not_run = self._not_run
             try:
                 self.run_command(self.config["command"], envelope)
             except Exception:
                 # Others build their commands on this class.
                 self.log.exception("running the command for %s failed", _name(envelope))
+            if is_durable:
+                was_run = self._not_run == not_run and not self._shell.closed
+                self._progress.done(cast("Message", message), was_run=was_run)
             self._at = None
 
     def run_command(self, command: str, message: Envelope) -> None:
@@ -262,6 +329,11 @@ class _Shell:
         with self._lock:
             if self._running is not None:
                 os.killpg(self._running, number)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it runs no more commands, and has ended the one that ran."""
+        return self._closed
 
     def close(self) -> None:
         """Run no more commands; ask the one that runs to end."""

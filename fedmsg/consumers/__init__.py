@@ -18,7 +18,7 @@ from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
 from fedmsg.filters import MessageFilter
 from fedmsg.hub import Consumer, ZMQMessage
-from fedmsg.hub.consumer import runner_of
+from fedmsg.hub.consumer import durable_of, runner_of
 from fedmsg.hub.hooks import RunnerHooks
 from fedmsg.replay.consumer import Gaps
 from fedmsg.store.catchup import ConsumerProgress
@@ -74,7 +74,14 @@ class FedmsgConsumer(Consumer):
         self.skip_last_message: bool = settings.get(config, "skip_last_message")
         self.name_to_seq_id: dict[str, int] = {}
         self.hub = hub
-        self.__hooks = hooks = BusHooks(self)
+        is_durable = durable_of(self, hub) is not False
+        if is_durable and (self.status_directory or self.replay_name):
+            self.log.info(
+                "%s is durable and reads on where it has stopped: status_directory, catching up and replay_name are "
+                "not used for it",
+                type(self).__name__,
+            )  # fmt: skip
+        self.__hooks = hooks = BusHooks(self, is_durable=is_durable)
         status = hooks.progress.status
         self.status_filename = str(status.path) if status is not None else None
         self.status_lock = hooks.progress.lock
@@ -151,13 +158,16 @@ class BusHooks(RunnerHooks):
         progress: The status file, and where the consumer catches up from.
     """
 
-    def __init__(self, consumer: FedmsgConsumer) -> None:
+    def __init__(self, consumer: FedmsgConsumer, *, is_durable: bool = False) -> None:
         config = consumer.hub.config
+        # The stream has what was missed, and the relay the cursor.
+        kept = {**config, "status_directory": None} if is_durable else config
         self.progress = ConsumerProgress(
-            config, type(consumer).__name__, consumer.topic, consumer.log, signed=bool(consumer.validate_signatures)
+            kept, type(consumer).__name__, consumer.topic, consumer.log, signed=bool(consumer.validate_signatures)
         )
         self._consumer = consumer
         self._config = config
+        self._is_durable = is_durable
         self._seen: SeenIds[bytes] | None = None
         self._gaps: Gaps | None = None
         self._only = self._read_filter()
@@ -198,7 +208,7 @@ class BusHooks(RunnerHooks):
             self._seen = SeenIds(limit)
             self.admits = True
         name = consumer.replay_name
-        if not name:
+        if not name or self._is_durable:
             return
         who = type(consumer).__name__
         if not (settings.get(config, "replay_endpoints") or {}).get(name):

@@ -11,12 +11,24 @@ from fedmsg import encoding
 from fedmsg.config import settings
 from fedmsg.hub.runner import ConsumerRunner
 
-__all__ = ["Consumer", "as_topics", "runner_of"]
+__all__ = ["Consumer", "as_topics", "durable_of", "runner_of"]
 
 
 def as_topics(topic: Any) -> list[str]:
     """Return a list of a consumer's ``topic``, which is text or some collection of texts."""
     return [topic] if isinstance(topic, str) else [str(one) for one in topic]
+
+
+def durable_of(consumer: Any, hub: Any) -> object:
+    """Return the ``durable`` of a consumer, where the setting of its ``config_key`` wins; False when it is not durable.
+
+    Not every hub reads streams: in a test it need not.
+    """
+    key = getattr(consumer, "config_key", None)
+    value: object = hub.config.get(f"{key}.durable") if isinstance(key, str) else None
+    if value is None:
+        value = consumer.durable
+    return value if value is not None and getattr(hub, "reads_streams", False) else False
 
 
 class Consumer:
@@ -38,6 +50,9 @@ class Consumer:
             otherwise it gets an object with both as text.
         queue_limit: How many messages may wait; None is what ``consumer_queue_limit`` says.
         queue_policy: ``block`` or ``drop``; None is what ``consumer_queue_policy`` says.
+        durable: Whether the messages come from the stream of a relay, each at least once, and not from the
+            endpoints: True, or the name of the durable subscription, which otherwise is that of the class. The
+            setting ``<config_key>.durable`` wins.
         incoming: The queue of what is to be handled.
         blocking_mode: Whether each message is handled before the next is received.
         N: How many threads work for it, unless in blocking mode.
@@ -47,6 +62,7 @@ class Consumer:
     jsonify: bool = True
     queue_limit: int | None = None
     queue_policy: str | None = None
+    durable: bool | str = False
 
     log: Any = logging.getLogger("fedmsg.consumers")
 
@@ -61,13 +77,14 @@ class Consumer:
         self.blocking_mode = bool(settings.get(config, "moksha.blocking_mode"))
         self.N: int = settings.get(config, "moksha.workers_per_consumer")
         self._exception_count = 0
-        self.__runner = ConsumerRunner(self, config)
+        durable = durable_of(self, hub)
+        self.__runner = ConsumerRunner(self, config, durable)
         self.__runner.handler.hooks.idle = {Consumer.pre_consume, Consumer.post_consume}
         if type(self)._do_work is not Consumer._do_work:
             self.__runner.handler.own_work = self._do_work
         self.incoming = self.__runner.queue
         subscribe = getattr(hub, "subscribe", None)
-        if subscribe is not None:
+        if subscribe is not None and durable is False:
             for topic in as_topics(self.topic):
                 subscribe(topic, self._consume_json if self.jsonify else self._consume)
         self._initialized = True
@@ -91,9 +108,17 @@ class Consumer:
             RuntimeWarning: It must not be handled.
         """
 
-    def send_message(self, topic: Any, message: Any) -> None:
-        """Publish a message through the hub."""
-        self.hub.send_message(topic, message)
+    def send_message(self, topic: Any, message: Any, confirm: bool | None = None) -> int | None:
+        """Publish a message through the hub; return its position in the stream, where a relay has confirmed it.
+
+        Args:
+            topic: The full topic, or a list of them.
+            message: The envelope.
+            confirm: Whether to wait until a relay has it on disk; by default as ``publish_confirm`` says.
+        """
+        more = {} if confirm is None else {"confirm": confirm}
+        position: int | None = self.hub.send_message(topic, message, **more)
+        return position
 
     def debug(self, message: str) -> None:
         """Log something of no importance."""

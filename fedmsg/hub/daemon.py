@@ -87,7 +87,7 @@ def _served(hub: Hub, *, websocket: bool) -> Iterator[None]:
 def _report(outcome: Outcome) -> None:
     left = ", ".join(f"{count} by {name}" for name, count in outcome.left.items())
     if left and outcome.kept:
-        log.info("stopped; messages spooled for the next start: %s", left)
+        log.info("stopped; messages kept for the next start: %s", left)
     elif left:
         lines = [f"messages not handled: {left}", *outcome.stuck]
         raise WorkLeft(f"stopped with work left: {'; '.join(lines)} (set state_directory to keep them)")

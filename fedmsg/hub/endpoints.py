@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from fedmsg import _wire, encoding
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, MessageError
+from fedmsg.stream import publishing
 from fedmsg.transport.zmq import addresses, publisher
 
 __all__ = ["Inbound", "Outgoing", "inbound", "outbound"]
@@ -57,12 +58,16 @@ def outbound(config: Mapping[str, Any]) -> list[str]:
 
 
 class Outgoing:
-    """A publisher that is bound at the first free address when it is first needed; threads share it."""
+    """A publisher that is bound at the first free address when it is first needed; threads share it.
+
+    What is to be confirmed goes to the relays of ``relay_confirmed`` instead.
+    """
 
     def __init__(self, config: Mapping[str, Any], addresses: list[str]) -> None:
         self._config = config
         self._addresses = addresses
         self._publisher: publisher.Publisher | None = None
+        self._confirmed: publishing.ConfirmedSink | None = None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -85,9 +90,19 @@ class Outgoing:
                 self._publisher = publisher.open_bound(self._config, "zmq_publish_endpoints", self._addresses)
             return self._publisher
 
-    def send(self, topics: Iterable[str], message: Any, *, jsonify: bool) -> None:
+    def _open_confirmed(self) -> publishing.ConfirmedSink:
+        with self._lock:
+            if self._closed:
+                raise ConfigError("this hub has stopped")
+            if self._confirmed is None:
+                self._confirmed = publishing.open_confirmed(self._config)
+            return self._confirmed
+
+    def send(self, topics: Iterable[str], message: Any, *, jsonify: bool, confirm: bool | None) -> int | None:
         """Publish a message for each of its topics, as `Hub.send_message` does."""
         text = encoding.dumps(message) if jsonify else message
+        confirms = bool(settings.get(self._config, "publish_confirm")) if confirm is None else confirm
+        timeout, position = float(settings.get(self._config, "timeout")), None
         limit = settings.get(self._config, "max_message_size")
         for topic in topics:
             try:
@@ -96,7 +111,11 @@ class Outgoing:
                 raise MessageError(f"{error.object[:100]!r} can't be written in UTF-8", "utf-8") from error
             _wire.check_topic(frame)
             _wire.check_size(len(frame) + len(body), limit)
-            self.open().send(frame, body)
+            if confirms:
+                position = self._open_confirmed().send(frame, body, timeout=timeout)
+            else:
+                self.open().send(frame, body)
+        return position
 
     def close(self) -> None:
         """Close it for good; a second call does nothing."""
@@ -105,3 +124,6 @@ class Outgoing:
             if self._publisher is not None:
                 publisher.close(self._publisher)
                 self._publisher = None
+            if self._confirmed is not None:
+                publishing.close(self._confirmed)
+                self._confirmed = None

@@ -23,13 +23,18 @@ from fedmsg.transport.base import Delivery
 if TYPE_CHECKING:
     from fedmsg.hub.runner import Acknowledgements
 
-__all__ = ["Batch", "MessageHandler"]
+__all__ = ["Batch", "MessageHandler", "is_of_stream"]
 
 MAX_RETRY_DELAY_S = 60.0
 
 
 class Interrupted(BaseException):
     """The hub stops before a message has had all its tries: it is to be spooled, after those in ``args``."""
+
+
+def is_of_stream(item: Any) -> bool:
+    """Return whether a message comes from a stream, which has it until it is acknowledged."""
+    return isinstance(item, Delivery) and item.position is not None
 
 
 class _Count:
@@ -53,13 +58,18 @@ class _Count:
 class MessageHandler:
     """Takes messages of one consumer through `consume`; all its workers share it.
 
+    Args:
+        consumer: The consumer.
+        config: The configuration.
+        holds: Whether a message of a stream is tried until it is handled or is a dead letter.
+
     Attributes:
         own_work: The consumer's own `_do_work`, where it is not that of the base class.
         cut: Whether the hub does not wait any more for what is left.
         lock: Held to change a counter.
     """
 
-    def __init__(self, consumer: Any, config: Mapping[str, Any]) -> None:
+    def __init__(self, consumer: Any, config: Mapping[str, Any], *, holds: bool = False) -> None:
         self.hooks = RunnerHooks()
         self.own_work: Callable[[Any], object] | None = None
         self.dead = DeadLetters(settings.get(config, "dead_letter_directory"), type(consumer))
@@ -71,6 +81,7 @@ class MessageHandler:
         self._counts = dict.fromkeys(("handled", "failed", "rejected", "retried", "dead"), 0)
         self.times: deque[float] = deque(maxlen=1024)
         self._consumer = consumer
+        self._holds = holds
         self._delay: float = settings.get(config, "consume_retry_delay")
         self._stop_waker: Waker | None = None
         self._fork_guard = ForkGuard()
@@ -196,12 +207,9 @@ class MessageHandler:
         if not isinstance(item, Delivery):
             # What a try changes in the message must reach neither the next try nor a file.
             original = _copy(message) if self.retries or self.dead else message
-        error, tries = self._call(consumer.consume, message), 1
-        if error is not None and self.retries:
-            error, tries = self._retry(original, error)
-        is_dead = error is not None and bool(self.dead) and self.dead.add(original, error, tries)
-        if is_dead:
-            self.count("dead")
+        error, is_dead = self._call(consumer.consume, message), False
+        if error is not None:
+            error, is_dead = self._try_again(original, error)
         if self._after is not None:
             self._call(self._after, message)
         if self.hooks.notes_end:
@@ -247,26 +255,55 @@ class MessageHandler:
             self._fork_guard.check()
         return None
 
-    def _retry(self, original: Any, error: BaseException) -> tuple[BaseException | None, int]:
-        """Try a message again that has failed once; return what the last try failed with, and how many there were."""
-        last: BaseException | None = error
+    def _try_again(self, original: Any, error: BaseException) -> tuple[BaseException | None, bool]:
+        """Try a message again that has failed once, or make a dead letter of it.
+
+        Return what the last try failed with, None where it did not, and whether it is a dead letter.
+        """
         tries = 1
-        while last is not None and tries <= self.retries:
-            # The wait reaches its maximum long before doubling leaves the range of numbers.
-            seconds = min(self._delay * 2.0 ** min(tries - 1, 30), MAX_RETRY_DELAY_S)
-            if self._stop_waker is None:
-                time.sleep(seconds)
-            elif self._stop_waker.poll(seconds):
-                raise Interrupted
+        while tries <= self.retries or not (is_dead := self._bury(original, error, tries)):
+            if tries > self.retries and not self._must_hold(original, tries):
+                return error, False
+            self._wait_for_try(tries)
             self.count("retried")
             try:
                 message = self.open(original) if isinstance(original, Delivery) else _copy(original)
             except MessageError as invalid:
                 self._consumer.log.warning("a message is not tried again: %s", invalid)
-                break
-            last = self._call(self._consumer.consume, message)
+                return error, self._bury(original, error, tries)
+            problem = self._call(self._consumer.consume, message)
+            if problem is None:
+                return None, False
+            error = problem
             tries += 1
-        return last, tries
+        return error, is_dead
+
+    def _bury(self, original: Any, error: BaseException, tries: int) -> bool:
+        """Make a dead letter of a message; whether that was possible."""
+        is_dead = bool(self.dead) and self.dead.add(original, error, tries)
+        if is_dead:
+            self.count("dead")
+        return is_dead
+
+    def _must_hold(self, original: Any, tries: int) -> bool:
+        """Return whether a message that has failed for good has to be tried all the same, and log it once."""
+        if not (self._holds and is_of_stream(original)):
+            return False
+        if tries == self.retries + 1:
+            self._consumer.log.warning(
+                "%s has failed on the message at position %d, and there is no file of dead letters to keep it: it is "
+                "tried again until it is handled, and the cursor stays before it; set dead_letter_directory to go on",
+                type(self._consumer).__name__, original.position,
+            )  # fmt: skip
+        return True
+
+    def _wait_for_try(self, tries: int) -> None:
+        # The wait reaches its maximum long before doubling leaves the range of numbers.
+        seconds = min(self._delay * 2.0 ** min(tries - 1, 30), MAX_RETRY_DELAY_S)
+        if self._stop_waker is None:
+            time.sleep(seconds)
+        elif self._stop_waker.poll(seconds):
+            raise Interrupted
 
 
 def _copy(message: Any) -> Any:
@@ -319,6 +356,9 @@ class Batch:
             error = handle(item)
         except Interrupted as stop:
             self.aside += [*stop.args, item]
+            if is_of_stream(item):
+                # What follows it comes again after it, and is not handled before it.
+                self._handler.cut = True
             return
         except BaseException as problem:
             self._fork_guard.check(problem)

@@ -27,6 +27,7 @@ from fedmsg.hub.forking import ForkGuard
 from fedmsg.hub.loop import Callback, Loop
 from fedmsg.hub.producer import MonitoringProducer, Producer, ProducerRunner
 from fedmsg.hub.runner import ConsumerRunner
+from fedmsg.hub.streams import StreamReaders
 from fedmsg.monitoring import metrics
 from fedmsg.transport.base import Delivery
 from fedmsg.transport.zmq import curve
@@ -92,6 +93,8 @@ class Hub:
         inbound: Where to receive from; all ``endpoints`` when not given.
         outbound: Addresses to publish at, of which the first that is free is bound.
         retry_dead_letters: Whether messages that failed for good are tried again first.
+        begin: Where durable consumers whose name is new begin in the stream: ``after`` or ``since``, as for
+            `fedmsg.subscribe`. Without it: new messages only.
 
     Attributes:
         failed: The consumers and producers that could not be constructed, as lines for a person.
@@ -99,6 +102,9 @@ class Hub:
         on_stop_request: Stops it when something in it asks for that; a daemon replaces it.
         stop_by: When its stop has to be over, on the clock of `time.monotonic`; None before.
     """
+
+    #: Whether its consumers may be durable.
+    reads_streams = True
 
     def __init__(
         self,
@@ -109,6 +115,7 @@ class Hub:
         inbound: endpoints.Inbound | None = None,
         outbound: list[str] | None = None,
         retry_dead_letters: bool = False,
+        begin: Mapping[str, Any] | None = None,
     ) -> None:
         self.config = dict(config)
         self.rejections = RejectionLog(log)
@@ -129,6 +136,7 @@ class Hub:
         self._construct(consumers, producers)
         self._consumer_runners = [consumers_.runner_of(one) for one in self.consumers if isinstance(one, Consumer)]
         self._producer_runners = [producers_.runner_of(one) for one in self.producers if isinstance(one, Producer)]
+        self._readers = StreamReaders(self.config, self._consumer_runners, self.rejections, begin or {})
 
     def _construct(self, consumers: Iterable[Any] | None, producers: Iterable[Any] | None) -> None:
         provide_moksha()
@@ -206,24 +214,32 @@ class Hub:
         self._loop.runners.pop(callback, None)
         self._loop.wake()
 
-    def send_message(self, topic: Any, message: Any, jsonify: bool = True) -> None:
-        """Publish a message at the addresses of this hub.
+    def send_message(self, topic: Any, message: Any, jsonify: bool = True, confirm: bool | None = None) -> int | None:
+        """Publish a message at the addresses of this hub, or through a relay that confirms it.
 
         Args:
             topic: The full topic, or a list of them.
             message: The envelope.
             jsonify: Whether it has still to become JSON.
+            confirm: Whether to wait until a relay has it on disk; by default as ``publish_confirm`` says.
+
+        Returns:
+            Its position in the stream of the relay, when it was confirmed; of several topics, that of the last.
 
         Raises:
             ConfigError: The hub has no address to publish at.
             MessageError: A receiver would have to reject it.
+            NotConfirmed: No relay has confirmed it within ``timeout``.
+            RejectedByRelay: The relay has rejected it. A MessageError.
         """
-        self._outgoing.send([topic] if isinstance(topic, str) else topic, message, jsonify=jsonify)
+        topics = [topic] if isinstance(topic, str) else topic
+        return self._outgoing.send(topics, message, jsonify=jsonify, confirm=confirm)
 
     def inject(self, topic: str, body: Any) -> None:
         """Deliver a message that did not come over the bus to the consumers of its topic, as if it had.
 
-        A body that is not the envelope of the topic is put into one.
+        A body that is not the envelope of the topic is put into one. Durable consumers get what is in the stream,
+        and not this.
 
         Raises:
             MessageError: It would be rejected from any publisher, or there is no room for it.
@@ -265,6 +281,7 @@ class Hub:
         self._loop.start()
         for runner in self._consumer_runners:
             runner.start(settings.get(self.config, "moksha.workers_per_consumer"))
+        self._readers.start([name for name, _ in self._inbound.endpoints])
         for producer in self._producer_runners:
             producer.start()
         moksha.set_running(self)
@@ -280,14 +297,15 @@ class Hub:
         runners: chain[ConsumerRunner | ProducerRunner] = chain(self._consumer_runners, self._producer_runners)
         for runner in runners:
             runner.prepare()
+        self._readers.prepare()
         curve.prepare(self.config, settings.get(self.config, "endpoints") or {})
 
     # ---------------------------------------------------------------- how it is
 
     @property
     def running(self) -> bool:
-        """Whether it receives."""
-        return self._loop.alive
+        """Whether it receives, from the endpoints and from each stream that it reads."""
+        return self._loop.alive and self._readers.alive
 
     def well(self) -> bool:
         """Return whether its loop goes round."""
@@ -337,8 +355,9 @@ class Hub:
             return self._outcome
         moksha.clear_running(self)
         self._outcome = self._stop(time.monotonic(), limit)
-        if self._loop.failure is not None:
-            raise self._loop.failure
+        failure = self._loop.failure or self._readers.failure
+        if failure is not None:
+            raise failure
         return self._outcome
 
     #: The name that it has in moksha.
@@ -359,17 +378,20 @@ class Hub:
         self.stop_by = start + limit
         self._stopping = True
         self._loop.stop()
+        self._readers.stop()
         for producer in self.producers:
             self._call_stop(producer)
         for runner in self._producer_runners:
             # The producer may have a stop() of its own that does not call the one of its base.
             runner.stop()
         stuck = self._loop.wait(start + 0.4 * limit)
+        self._readers.wait(start + 0.4 * limit)
         outcome = self._stop_consumers(start + 0.8 * limit, start + 0.95 * limit, stuck)
         for consumer in self.consumers:
             self._call_stop(consumer)
         for consumer_runner in self._consumer_runners:
             consumer_runner.close()
+        self._readers.close()
         for runner in self._producer_runners:
             if not runner.wait(start + limit):
                 stuck.append(f"{type(runner.producer).__name__} is still in its poll()")

@@ -118,6 +118,15 @@ class MessageQueue:
             self._items.clear()
             return items
 
+    def withdraw(self, is_meant: Callable[[Any], bool]) -> list[Any]:
+        """Take out the items that a function selects, to be had again from where they came from."""
+        with self._lock:
+            items = [item for item in self._items if is_meant(item)]
+            left = [item for item in self._items if not is_meant(item)] if items else []
+            if items:
+                self._items = deque(left)
+            return items
+
     def wake(self) -> None:
         """End the wait of every thread in `take`."""
         with self._lock:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fedmsg._util.service import ServiceThread, Waker
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
-from fedmsg.hub.handling import Batch, MessageHandler
+from fedmsg.hub.handling import Batch, MessageHandler, is_of_stream
 from fedmsg.hub.hooks import RunnerHooks
 from fedmsg.hub.queue import MessageQueue
 from fedmsg.store.spool import Spool, SpooledMessage
@@ -76,13 +76,13 @@ class Acknowledgements:
         return id(item) in self.open
 
     def close(self) -> None:
-        """Return what is not finished to where it came from."""
+        """Return what is not finished to where it came from, and what is finished out of order too.
+
+        To acknowledge a message of a stream is to acknowledge all before it.
+        """
         with self._lock:
             for number in self._order:
-                if number not in self._finished:
-                    self._settle(self.open[number], None, requeue=True)
-                else:
-                    self._settle(self.open[number], self._finished[number])
+                self._settle(self.open[number], None, requeue=True)
             self._order.clear()
             self.open.clear()
             self._finished.clear()
@@ -227,14 +227,17 @@ class ConsumerRunner:
         more_totals: Return further counts of messages, by kind.
         finishing: Whether the workers end when nothing is left to do.
         first_count: How many messages in the queue come before those that were missed.
+        durable: Whether its messages come from a stream, and under which name; False where they do not.
     """
 
-    def __init__(self, consumer: Any, config: Mapping[str, Any]) -> None:
+    def __init__(self, consumer: Any, config: Mapping[str, Any], durable: object = False) -> None:
         limit = consumer.queue_limit or settings.get(config, "consumer_queue_limit")
         policy = consumer.queue_policy or settings.get(config, "consumer_queue_policy")
         self.consumer = consumer
-        self.queue = MessageQueue(limit, drop=policy == "drop")
-        self.handler = MessageHandler(consumer, config)
+        self.durable = durable
+        # What is dropped would not come again: the cursor is to pass it.
+        self.queue = MessageQueue(limit, drop=policy == "drop" and durable is False)
+        self.handler = MessageHandler(consumer, config, holds=durable is not False)
         self.on_start: list[Callable[[], object]] = []
         self.more_totals: list[Callable[[], Mapping[str, int]]] = []
         self.finishing = False
@@ -261,6 +264,11 @@ class ConsumerRunner:
             self.acknowledgements.add(batch)
         for dropped in self.queue.put_many(batch):
             self.acknowledgements.finish(dropped, MessageError("the queue was full", "full"))
+
+    def pass_over(self, delivery: Delivery) -> None:
+        """Acknowledge a delivery that the consumer does not want, when all before it are finished."""
+        self.acknowledgements.add((delivery,))
+        self.acknowledgements.finish(delivery)
 
     def accept(self, message: Any) -> bool | None:
         """Take a message that did not come by the sockets of the hub.
@@ -324,6 +332,8 @@ class ConsumerRunner:
         if self.finishing:
             return
         self.finishing = True
+        # The stream has them: they come again at the next start.
+        self._rest += self.queue.withdraw(is_of_stream)
         self.hooks.end()
         for waker in self._wakers:
             waker.wake()

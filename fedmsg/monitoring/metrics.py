@@ -42,15 +42,19 @@ _TEXTS: dict[str, dict[str, str]] = {
         "retried": "Further tries of messages whose handling had failed",
         "dead": "Messages that went to the dead letters",
         "replayed": "Messages missing in a gap that replay has filled",
-        "lost": "Messages missing in a gap that replay could not fill",
+        "lost": "Messages that are missing: in a gap that replay could not fill, or gone from the stream",
         "waiting": "Messages that wait for the consumer",
+        "connected": "Whether a durable consumer is connected to its relay",
+        "connections": "Connections of a durable consumer to its relay",
+        "lag": "Newest position of the stream less the cursor of a durable consumer",
+        "position": "Position in the stream up to which a durable consumer has handled everything",
     },
     "producer": {
         "polls": "Calls of the producer's poll()",
         "failures": "Calls of poll() that raised an exception",
     },
 }
-_GAUGES = frozenset({"waiting", "backlog"})
+_GAUGES = frozenset({"waiting", "backlog", "connected", "lag", "position"})
 
 
 def of_totals(role: Literal["consumer", "producer"], kind: type, totals: Mapping[str, int]) -> Iterator[Sample]:

@@ -49,6 +49,11 @@ class StreamDelivery(Delivery):
         """Move the cursor of a durable subscription here: this message and all before it are handled."""
         self._inbox.acknowledge(self._stream, self.position)
 
+    def nack(self, error: BaseException | None = None, *, requeue: bool = False) -> None:  # noqa: ARG002 - the signature is that of Delivery
+        """Move the cursor past it, unless it is to be delivered again: then the cursor stays before it."""
+        if not requeue:
+            self.ack()
+
 
 class Inbox(Closeable):
     """Deliveries on their way to the owner; both threads may use it.

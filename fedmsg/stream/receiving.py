@@ -36,6 +36,8 @@ _RETRY_MAX = 1.0
 # Seconds until credit is returned that is less than half of the window, and until the next ACK.
 _CREDIT_DELAY = 0.2
 _ACK_DELAY = 0.02
+# Seconds until the relay has to have read the last ACK.
+_CLOSE_TIMEOUT = 1.0
 _MSG_FRAMES = 7
 _NUMBERS = struct.Struct(">QQQ")
 
@@ -93,11 +95,12 @@ class Receiving(ServiceThread):
         self._is_open = self._has_opened = False
         self._pending, self._pending_size = 0, 0
         self._credit_sent = self._ack_sent = 0.0
-        self._acked = 0
+        self._acked = self._pongs = 0
         self._received: list[StreamDelivery] = []
         self._handlers: dict[bytes, Callable[..., None]] = {
             protocol.WELCOME: self._welcome,
             protocol.PING: self._ping,
+            protocol.PONG: self._pong,
             protocol.OPENED: self._opened,
             protocol.AT: self._at,
             protocol.LOST: self._lost,
@@ -144,7 +147,7 @@ class Receiving(ServiceThread):
                 is_one_of_several=len(self._addresses) > 1,
                 waker=self.waker,
             ) as session:
-                self._session = session
+                self._pongs = 0
                 try:
                     self._serve(session)
                 finally:
@@ -169,6 +172,18 @@ class Receiving(ServiceThread):
             self._ack_sent = 0.0
             self._acknowledge(session)
             session.send(protocol.CLOSE)
+            self._is_open = False
+            if self._durable:
+                self._wait_for_relay(session)
+
+    def _wait_for_relay(self, session: Session) -> None:
+        """Wait until the relay has read all that was sent: with a client that has gone, it drops what is not read."""
+        session.ping()
+        deadline = time.monotonic() + _CLOSE_TIMEOUT
+        while self._pongs < session.pings and (left := deadline - time.monotonic()) > 0:
+            self.waker.clear()
+            if not self._receive(session):
+                session.wait(left)
 
     def _receive(self, session: Session) -> bool:
         """Receive a batch of messages; whether there may be more."""
@@ -241,6 +256,9 @@ class Receiving(ServiceThread):
 
     def _ping(self, session: Session) -> None:
         session.send(protocol.PONG)
+
+    def _pong(self, _session: Session) -> None:
+        self._pongs += 1
 
     def _opened(self, _session: Session, options: Mapping[str, Any]) -> None:
         position = options.get("position")

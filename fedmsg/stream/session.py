@@ -51,6 +51,7 @@ class Session(Closeable):
 
     Attributes:
         is_welcome: Whether the relay has answered; set by the owner.
+        pings: How many signs of life were sent that the relay answers.
 
     Raises:
         ConfigError: The address can't be connected to.
@@ -70,6 +71,7 @@ class Session(Closeable):
         self._closed = True  # until there is something to close
         self.address = address
         self.is_welcome = False
+        self.pings = 0
         self._client = client
         self._is_one_attempt = is_one_of_several
         self._is_connected = self._has_heard = self._has_sent = False
@@ -99,6 +101,15 @@ class Session(Closeable):
         except zmq.Again:
             raise Ended(f"the connection to {self.address} has ended") from None
         self._has_sent = True
+
+    def ping(self) -> None:
+        """Send what the relay answers when it has read all that was sent before.
+
+        Raises:
+            Ended: There is no connection, or the relay does not read.
+        """
+        self.send(protocol.PING)
+        self.pings += 1
 
     def receive(self) -> list[bytes] | None:
         """Return the frames of one message; None when there is none.
@@ -143,7 +154,7 @@ class Session(Closeable):
             raise Ended(f"the relay at {self.address} is silent")
         elif now - self._pinged >= protocol.HEARTBEAT:
             self._pinged = now
-            self.send(protocol.PING)
+            self.ping()
 
     def _note(self, event: int, now: float) -> None:
         if event == monitor.HANDSHAKE_SUCCEEDED:

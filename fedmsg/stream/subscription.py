@@ -24,7 +24,7 @@ from fedmsg.stream.session import curve_name
 from fedmsg.transport.zmq import addresses as zmq_addresses
 from fedmsg.transport.zmq import contexts, curve
 
-__all__ = ["StreamDelivery", "Subscription"]
+__all__ = ["StreamDelivery", "Subscription", "checked_name"]
 
 log = logging.getLogger("fedmsg.stream")
 
@@ -70,7 +70,7 @@ class Subscription(Closeable):
             raise ConfigError("relay_stream: no address is configured")
         self.rejections = rejections or RejectionLog(log)
         self._topics = prefixes_of(topics)
-        name = _checked_name(durable)
+        name = checked_name(durable)
         curve.prepare(config, [curve_name(config)])
         self._generation = contexts.generation
         self._progress = Progress(requested(after=after, since=since, last=last))
@@ -175,6 +175,12 @@ class Subscription(Closeable):
         return progress.looked_at if progress.stream else None
 
     @property
+    def cursor(self) -> int | None:
+        """The position up to which everything is acknowledged; None before the subscription has begun."""
+        progress = self._progress
+        return self._inbox.cursor(progress.looked_at) if progress.stream else None
+
+    @property
     def newest(self) -> int:
         """The newest position of the stream that is known."""
         return max(self._receiving.newest, self._progress.looked_at)
@@ -209,7 +215,12 @@ class Subscription(Closeable):
         self._waker.close()
 
 
-def _checked_name(durable: object) -> str:
+def checked_name(durable: object) -> str:
+    """Return the name of a durable subscription; an empty one for a plain subscription.
+
+    Raises:
+        UsageError: It can't be a name. A ValueError.
+    """
     if durable is None:
         return ""
     if not isinstance(durable, str) or not durable or not durable.isprintable():

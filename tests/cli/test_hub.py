@@ -292,7 +292,7 @@ def test_what_is_left_is_kept_and_handled_first_next_time(
         hub.wait_for("heard 1")
         assert hub.stop() == 0
         hub.wait_for("Stuck has worked for")
-        hub.wait_for("messages spooled for the next start: 1 by Stuck")
+        hub.wait_for("messages kept for the next start: 1 by Stuck")
     with shop.hub("Stuck", **settings) as hub:
         hub.wait_for("first handles 1 messages spooled by the last run")
         hub.wait_for("heard 1")

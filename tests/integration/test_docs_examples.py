@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import unittest
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 import fedmsg.meta
-from fedmsg.testing import Bus, HubRunner, Process, run
+from fedmsg.testing import Bus, HubRunner, Process, run, wait_until
 from tests.stream_relays import StreamBus, running, sqlite_url
 from tests.structure import source
 from tests.structure.pages import DOCS, blocks
@@ -155,3 +157,33 @@ def test_the_consumer_of_the_howto(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"], cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
+
+
+def test_the_durable_consumer_of_the_howto(tmp_path: Path) -> None:
+    code = dict(blocks(DOCS / "howto" / "durable-consumer.rst", "python"))
+    (command,) = (
+        line.removeprefix("$ ")
+        for _, block in blocks(DOCS / "howto" / "durable-consumer.rst", "console")
+        for line in block.splitlines()
+    )
+    (tmp_path / "shop_ledger.py").write_text(code["shop_ledger.py"], encoding="utf-8")
+
+    def book(context: Any, *totals: int) -> None:
+        for total in totals:
+            context.publish(topic="order.placed", modname="shop", msg={"total": total})
+
+    def booked() -> list[int]:
+        with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+            return [total for (total,) in database.execute("SELECT total FROM bookings ORDER BY rowid")]
+
+    with running(StreamBus(sqlite_url(tmp_path))) as bus, bus.confirming() as context:
+        book(context, 1, 2)
+        for more in ((3, 4), (5, 6)):
+            with Process(command.split(), env=bus.environ, cwd=tmp_path).wait_ready() as hub:
+                book(context, more[0])
+                wait_until(lambda: more[0] in booked())  # noqa: B023 - called in this round
+                hub.popen.kill()
+            book(context, more[1])
+        with Process(command.split(), env=bus.environ, cwd=tmp_path).wait_ready() as hub:
+            wait_until(lambda: booked() == [1, 2, 3, 4, 5, 6], what=lambda: str(booked()))
+            assert hub.stop() == 0

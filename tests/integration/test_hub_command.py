@@ -393,7 +393,7 @@ def test_with_a_state_directory_the_rest_is_kept_and_the_status_is_0(
     assert hub.stop() == 0
     handled = said(hub, "Slow")
     assert 0 < len(handled) < 30
-    assert f"messages spooled for the next start: {30 - len(handled)} by Slow" in told(hub)
+    assert f"messages kept for the next start: {30 - len(handled)} by Slow" in told(hub)
     feed.wait_until_gone()
     again = start("Slow", stop_timeout=20, **how).wait_ready()
     wait_until(lambda: len(said(again, "Slow")) + len(handled) == 30)
@@ -481,7 +481,7 @@ def test_open_files_that_are_not_allowed_are_one_warning(error: str) -> None:
 
 
 def test_its_flag_has_the_name_that_programs_set() -> None:
-    flags = {names[0]: options["dest"] for names, options in fedmsg.commands.hub.HubCommand.extra_args}
+    flags = {names[0]: options.get("dest") for names, options in fedmsg.commands.hub.HubCommand.extra_args}
     assert flags["--with-consumers"] == "explicit_hub_consumers"
     assert flags["--websocket-server-port"] == "moksha.livesocket.websocket.port"
 

@@ -19,6 +19,7 @@ ALLOWED_SLEEPS: dict[tuple[str, str], str] = {
         "fedmsg/testing/processes.py",
         "wait_until",
     ): "it is the wait between two looks at a condition",
+    ("tests/integration/test_hub_durable.py", "dawdle"): "it is a consumer that is slow",
 }
 
 # The helpers for users' tests are held to the same.
