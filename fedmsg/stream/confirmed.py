@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import zmq
@@ -49,10 +49,12 @@ class Submission(NamedTuple):
 
 
 class _Client:
-    __slots__ = ("heard", "peer", "pinged")
+    __slots__ = ("heard", "many", "peer", "pinged")
 
-    def __init__(self, peer: str, now: float) -> None:
+    def __init__(self, peer: str, now: float, *, many: bool) -> None:
         self.peer = peer
+        # Whether it takes many answers in one.
+        self.many = many
         self.heard = self.pinged = now
 
 
@@ -136,51 +138,62 @@ class ConfirmedPort(Closeable):
             frames = socket.recv_multipart() if first.more else []
             size -= sum(map(len, frames))
             try:
-                submission = self._handle(first, frames, now)
+                before = len(found)
+                self._handle(first, frames, now, found)
+                limit -= max(0, len(found) - before - 1)
             except Malformed as error:
                 self._events.report("malformed", f"rejected a message of a client at {_peer(first)}: {error}")
-            else:
-                if submission is not None:
-                    found.append(submission)
         return found
 
-    def _handle(self, first: zmq.Frame, frames: list[bytes], now: float) -> Submission | None:
+    def _handle(self, first: zmq.Frame, frames: list[bytes], now: float, found: list[Submission]) -> None:
         message = protocol.decode(frames)
         if message is None:
-            return None
+            return
         identity = first.bytes
         client = self._clients.get(identity)
         if message.kind == protocol.HELLO:
-            self._greet(identity, _peer(first), now)
+            many = message.fields[0].get("many") is True
+            self._greet(identity, _Client(_peer(first), now, many=many))
         elif client is None:
-            if message.kind == protocol.PUB:
+            if message.kind in {protocol.PUB, protocol.PUBS}:
                 self._refuse(identity, _id_of(message), protocol.CODE_HELLO, "begin with HELLO", retry=True)
         else:
             client.heard = now
-            if message.kind == protocol.PUB:
-                return self._submitted(identity, client, message)
-            if message.kind == protocol.PING:
+            if message.kind == protocol.PUBS:
+                for id_, topic, body in protocol.decode_pubs(*message.fields):
+                    self._take(identity, client, id_, {}, topic, body, found)
+            elif message.kind == protocol.PUB:
+                _, options, topic, body = message.fields
+                self._take(identity, client, _id_of(message), options, topic, body, found)
+            elif message.kind == protocol.PING:
                 self._send(identity, protocol.PONG)
-        return None
 
-    def _greet(self, identity: bytes, peer: str, now: float) -> None:
+    def _greet(self, identity: bytes, client: _Client) -> None:
         if identity not in self._clients and len(self._clients) >= self._clients_max:
-            self._events.report("clients", f"turned a client at {peer} away: there are too many")
+            self._events.report("clients", f"turned a client at {client.peer} away: there are too many")
             self._send(identity, protocol.NO, {"code": protocol.CODE_BUSY, "reason": "there are too many clients"})
             return
-        self._clients[identity] = _Client(peer, now)
+        self._clients[identity] = client
         newest = self._newest()
         welcome = {"stream": self._stream, "first": 0, "newest": newest, "heartbeat": protocol.HEARTBEAT}
-        self._send(identity, protocol.WELCOME, {**welcome, "max_message_size": self._max_size})
+        self._send(identity, protocol.WELCOME, {**welcome, "max_message_size": self._max_size, "many": True})
 
-    def _submitted(self, identity: bytes, client: _Client, message: Message) -> Submission | None:
-        """Return what is to be stored; None for what is answered already."""
-        id_, (options, topic, body) = _id_of(message), message.fields[1:]
+    def _take(  # noqa: PLR0917 - for each message
+        self,
+        identity: bytes,
+        client: _Client,
+        id_: bytes,
+        options: Mapping[str, Any],
+        topic: bytes,
+        body: bytes,
+        found: list[Submission],
+    ) -> None:
+        """Add what is to be stored; what is not is answered."""
         try:
             via = _via_of(options)
             if self._stream in via:
-                self.confirm(identity, id_, 0)
-                return None
+                self._confirm(identity, id_, 0)
+                return
             _wire.check_topic(topic)
             _wire.check_size(len(topic) + len(body), self._max_size)
             if self._check is not None:
@@ -188,13 +201,25 @@ class ConfirmedPort(Closeable):
         except MessageError as error:
             self._rejections.add(client.peer or ", ".join(self.addresses), error)
             self._refuse(identity, id_, protocol.CODE_REJECTED, str(error), retry=False)
-            return None
-        return Submission(identity, id_, Incoming(topic, body, via, options.get("again") is True))
+        else:
+            found.append(Submission(identity, id_, Incoming(topic, body, via, options.get("again") is True)))
 
     # ---------------------------------------------------------------- answers
 
-    def confirm(self, identity: bytes, id_: bytes, position: int) -> None:
-        """Inform a client that its message is on disk."""
+    def confirm(self, answers: Iterable[tuple[Submission, int]]) -> None:
+        """Inform clients that their messages are on disk, and at which positions."""
+        many: dict[bytes, list[tuple[bytes, int]]] = {}
+        for (identity, id_, _), position in answers:
+            client = self._clients.get(identity)
+            if client is not None and client.many and len(id_) == protocol.NUMBER_BYTES:
+                many.setdefault(identity, []).append((id_, position))
+            else:
+                self._confirm(identity, id_, position)
+        for identity, mine in many.items():
+            for start in range(0, len(mine), protocol.MANY_MAX):
+                self._send_frames(identity, protocol.encode_oks(mine[start : start + protocol.MANY_MAX]))
+
+    def _confirm(self, identity: bytes, id_: bytes, position: int) -> None:
         self._send_frames(identity, [protocol.VERSION, protocol.OK, id_, protocol.number(position)])
 
     def _refuse(self, identity: bytes, id_: bytes, code: str, reason: str, *, retry: bool) -> None:
@@ -251,7 +276,8 @@ def _peer(frame: zmq.Frame) -> str:
 
 
 def _id_of(message: Message) -> bytes:
-    id_: bytes = message.fields[0]
+    """Return the id of a message; of many, that of the first one."""
+    id_: bytes = message.fields[0][: protocol.NUMBER_BYTES] if message.kind == protocol.PUBS else message.fields[0]
     if len(id_) > protocol.ID_BYTES_MAX:
         raise Malformed("the id of a message is too long")
     return id_

@@ -79,6 +79,7 @@ class _Link(Closeable):
     Attributes:
         address: The address.
         is_open: Whether the relay has answered.
+        takes_many: Whether it takes many messages in one.
         heard: When it was heard last, by the monotonic clock.
         spoke: When something was sent last.
     """
@@ -86,7 +87,7 @@ class _Link(Closeable):
     def __init__(self, context: Context, config: Mapping[str, Any], address: str) -> None:
         self._closed = True  # until there is something to close
         self.address = address
-        self.is_open = False
+        self.is_open = self.takes_many = False
         self.heard = self.spoke = time.monotonic()
         self.socket = sockets.confirmed_client(context, config)
         self.monitor = monitor.Monitor(context, self.socket, _ENDED)
@@ -94,7 +95,7 @@ class _Link(Closeable):
         try:
             curve.as_client(self.socket, config, curve_name(config))
             sockets.connect(self.socket, address, KEY)
-            self.send(protocol.encode(protocol.HELLO, {"client": os.urandom(16).hex()}))
+            self.send(protocol.encode(protocol.HELLO, {"client": os.urandom(16).hex(), "many": True}))
         except BaseException:
             self.close()
             raise
@@ -323,15 +324,35 @@ class Confirming(ServiceThread):
 
     def _send(self, link: _Link) -> None:
         while self._can_send():
-            one = self._queue.popleft()
-            if one.is_settled or not one.claim():
+            group = self._group(link)
+            if not group:
                 continue
-            if not link.send(_frames(one)):
-                self._queue.appendleft(one)
+            if not link.send(_frames(group)):
+                self._queue.extendleft(reversed(group))
                 return
             if self._owed_since is None:
                 self._owed_since = link.spoke
-            self._in_flight[one.number] = one
+            for one in group:
+                self._in_flight[one.number] = one
+
+    def _group(self, link: _Link) -> list[Pending]:
+        """Take the next messages that are sent as one; none, where nobody waits for them any more."""
+        queue, size = self._queue, 0
+        group: list[Pending] = []
+        room = min(protocol.MANY_MAX, self._window - len(self._in_flight)) if link.takes_many else 1
+        while queue and len(group) < room:
+            one = queue[0]
+            size += len(one.topic) + len(one.body)
+            has_options = bool(one.via) or one.again
+            if group and (has_options or size > protocol.MANY_BYTES):
+                break
+            queue.popleft()
+            if one.is_settled or not one.claim():
+                continue
+            group.append(one)
+            if has_options:
+                break
+        return group
 
     def _receive(self, link: _Link) -> None:
         while self._link is link and (frames := link.receive()) is not None:
@@ -345,8 +366,11 @@ class Confirming(ServiceThread):
 
     def _handle(self, link: _Link, message: Message) -> None:
         kind, fields = message
-        if kind == protocol.OK:
-            self._settle(fields[0], fields[1])
+        if kind == protocol.OKS:
+            for number, position in protocol.decode_oks(fields[0]):
+                self._settle(number, position)
+        elif kind == protocol.OK:
+            self._settle(protocol.read_number(fields[0]), fields[1])
         elif kind == protocol.WELCOME:
             if not link.is_open:
                 self._opened(link, fields[0])
@@ -362,7 +386,7 @@ class Confirming(ServiceThread):
             self._disconnect()
             self._retry_at = time.monotonic() + pause
         else:
-            link.is_open = True
+            link.is_open, link.takes_many = True, relay.get("many") is True
 
     def _refused(self, fields: tuple[Any, ...]) -> None:
         options = fields[-1]
@@ -370,10 +394,10 @@ class Confirming(ServiceThread):
         if len(fields) == 1 or options.get("retry") is True:
             self._next(reason)
         else:
-            self._settle(fields[0], None, (reason, str(options.get("code", ""))))
+            self._settle(protocol.read_number(fields[0]), None, (reason, str(options.get("code", ""))))
 
-    def _settle(self, id_: bytes, position: int | None, rejection: tuple[str, str] | None = None) -> None:
-        one = self._in_flight.pop(protocol.read_number(id_), None)
+    def _settle(self, number: int, position: int | None, rejection: tuple[str, str] | None = None) -> None:
+        one = self._in_flight.pop(number, None)
         self._owed_since = None if not self._in_flight else time.monotonic()
         # One that only greets, and ends, is not tried more often for that.
         self._retry_delay = _RETRY_MIN
@@ -382,7 +406,10 @@ class Confirming(ServiceThread):
             one.settle(position, rejection)
 
 
-def _frames(one: Pending) -> list[bytes]:
+def _frames(group: Sequence[Pending]) -> list[bytes]:
+    one = group[0]
+    if len(group) > 1:
+        return protocol.encode_pubs([(each.number, each.topic, each.body) for each in group])
     options = _options(one.via, one.again) if one.via or one.again else _EMPTY_OPTIONS
     return [protocol.VERSION, protocol.PUB, protocol.number(one.number), options, one.topic, one.body]
 

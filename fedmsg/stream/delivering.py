@@ -11,8 +11,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-import zmq
-
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.stream import jobs, protocol
 from fedmsg.stream.port import Full, Gone, Port
@@ -175,49 +173,80 @@ class Delivering:
         return self._send_window(reader, entries)
 
     def _send_part(self, reader: Reader) -> bool:
-        for entry in reader.part(_SLICE):
-            if not self._send(reader, entry):
-                return False
-            reader.step()
-        self._announce_many(reader)
-        return True
+        entries = reader.part(_SLICE)
+        sent = self._send(reader, entries)
+        reader.step(sent)
+        return self._go_on(reader, entries, sent)
 
     def _send_window(self, reader: Reader, entries: Sequence[Entry]) -> bool:
         prefixes = reader.prefixes
-        for entry in entries:
-            if prefixes and not entry.topic.startswith(prefixes):
-                reader.at = entry.position
-            elif not self._send(reader, entry):
-                return False
-        self._announce_many(reader)
-        return True
+        wanted = [entry for entry in entries if entry.topic.startswith(prefixes)] if prefixes else entries
+        sent = self._send(reader, wanted)
+        if sent < len(wanted):
+            reader.at = wanted[sent].position - 1
+        elif entries:
+            reader.at = entries[-1].position
+        return self._go_on(reader, wanted, sent)
 
-    def _send(self, reader: Reader, entry: Entry) -> bool:
-        """Send one message; False where it has to wait for credit.
+    def _go_on(self, reader: Reader, entries: Sequence[Entry], sent: int) -> bool:
+        """Return whether a reader may be served again at once; it may not where it waits for credit.
 
         Raises:
-            Full: The client does not read.
+            Full: It does not read.
+        """
+        if sent == len(entries):
+            self._announce_many(reader)
+            return True
+        if reader.may_take(_size(entries[sent])):
+            raise Full
+        return False
+
+    def _send(self, reader: Reader, entries: Sequence[Entry]) -> int:
+        """Send messages, as many as the reader may have and takes; returns how many.
+
+        Raises:
             Gone: It has gone.
         """
-        outbox, size = reader.outbox, len(entry.topic) + len(entry.body)
-        if not reader.may_take(size):
+        sent = 0
+        while sent < len(entries):
+            group = self._group(reader, entries[sent : sent + (protocol.MANY_MAX if reader.many else 1)])
+            if not group or not self._send_group(reader, group):
+                break
+            sent += len(group)
+        return sent
+
+    def _group(self, reader: Reader, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Return those of the next messages that are sent as one."""
+        total, share = 0, self.share
+        for count, entry in enumerate(entries):
+            size = total + _size(entry)
+            fits = size <= protocol.MANY_BYTES or not count
+            if not fits or not reader.may_take(size, count + 1) or not reader.outbox.has_room(size, share):
+                return entries[:count]
+            total = size
+        return entries
+
+    def _send_group(self, reader: Reader, entries: Sequence[Entry]) -> bool:
+        """Send messages as one; whether the client takes it.
+
+        Raises:
+            Gone: It has gone.
+        """
+        rows: list[protocol.Row] = []
+        previous = reader.previous
+        for position, stored, topic, body, _ in entries:
+            rows.append((position, previous, protocol.microseconds(stored), topic, body))
+            previous = position
+        size = sum([len(row[3]) + len(row[4]) for row in rows])
+        frames = protocol.encode_many(rows) if reader.many else protocol.encode(protocol.MSG, *rows[0])
+        outbox = reader.outbox
+        try:
+            tracker = self._port.send(reader.identity, frames, track=outbox.wants_report(size))
+        except Full:
             return False
-        if not outbox.has_room(size, self.share):
-            raise Full
-        frames = [
-            protocol.VERSION,
-            protocol.MSG,
-            protocol.number(entry.position),
-            protocol.number(reader.previous),
-            protocol.number(protocol.microseconds(entry.stored)),
-            entry.topic,
-            entry.body,
-        ]
-        track = outbox.wants_report(size)
-        tracker: zmq.MessageTracker | None = self._port.send(reader.identity, frames, track=track)
         outbox.add(size, tracker)
-        reader.sent(entry, size)
-        self.sent += 1
+        reader.sent(previous, size, len(rows))
+        self.sent += len(rows)
         self.sent_size += size
         return True
 
@@ -281,3 +310,7 @@ class Delivering:
             self._wait(reader, _RETRY_MAX)
         else:
             self.push(reader)
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.topic) + len(entry.body)

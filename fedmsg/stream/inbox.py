@@ -30,8 +30,8 @@ class StreamDelivery(Delivery):
 
     __slots__ = ("_inbox", "_stream", "position", "stored")
 
-    def __init__(
-        self, inbox: Inbox, stream: str, address: str, *, position: int, stored: float, topic: bytes, body: bytes
+    def __init__(  # noqa: PLR0917 - names would cost more than all the rest
+        self, inbox: Inbox, stream: str, address: str, position: int, stored: float, topic: bytes, body: bytes
     ) -> None:
         # Written out: this is done for each message that is received.
         self.address = address
@@ -75,6 +75,8 @@ class Inbox(Closeable):
         self._returned = self._returned_size = 0
         self._stream = ""
         self._delivered = self._acked = self._looked_at = 0
+        # Whether the thread does not know yet that there is something to send to the relay.
+        self._has_acks = False
 
     # ---------------------------------------------------------------- the thread that receives
 
@@ -113,12 +115,13 @@ class Inbox(Closeable):
             return found
 
     def cursor(self, looked_at: int) -> int:
-        """Return the position up to which everything is handled.
+        """Return the position up to which everything is handled; what is acknowledged later wakes the thread again.
 
         Args:
             looked_at: Up to here there is nothing that was not delivered.
         """
         with self._lock:
+            self._has_acks = False
             return max(looked_at, self._acked) if self._acked >= self._delivered else self._acked
 
     # ---------------------------------------------------------------- the owner
@@ -150,7 +153,10 @@ class Inbox(Closeable):
             if stream != self._stream or position <= self._acked:
                 return
             self._acked = position
-        self._thread.wake()
+            # To wake it for each message would cost more than all the rest.
+            wakes, self._has_acks = not self._has_acks, True
+        if wakes:
+            self._thread.wake()
 
     def _close(self) -> None:
         self.ready.close()

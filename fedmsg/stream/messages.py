@@ -67,7 +67,7 @@ class BaseMessageStream:
 
     def __init__(self, subscription: Subscription, ack_mode: str) -> None:
         self._subscription = subscription
-        self._acks = ack_mode == "auto"
+        self._acks = ack_mode == "auto" and subscription.is_durable
         # What is taken from the subscription, each with what is accepted of it; it is checked as it is read.
         self._taken: Iterator[tuple[StreamDelivery, Received | None]] = iter(())
         self._previous: StreamDelivery | None = None

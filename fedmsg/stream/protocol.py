@@ -9,9 +9,11 @@ and answer it with ``PONG``. A side that has sent nothing for `SILENCE_MAX` seco
 =================  ======================================================  ==========================================
 kind               frames                                                  meaning
 =================  ======================================================  ==========================================
-``HELLO``          options: ``client``, a random id                        a second one replaces the first
+``HELLO``          options: ``client``, a random id;                       a second one replaces the first
+                   ``many``, whether it knows ``MSGS``, ``OKS``
 ``WELCOME``        options: ``stream``, ``first``, ``newest``,             the stream that the relay has
-                   ``heartbeat``, ``max_message_size``
+                   ``heartbeat``, ``max_message_size``;
+                   ``many``, whether it knows ``PUBS``
 ``PING, PONG``     none
 ``OPEN``           options: ``topics``, ``durable``, and at most one of    begin; what was open before is closed
                    ``after``, ``since``, ``last``; ``resume``
@@ -21,6 +23,7 @@ kind               frames                                                  meani
 ``CLOSE``          none                                                    end of the subscription
 ``OPENED``         options: ``position``, of the last message before       the answer to ``OPEN``
 ``MSG``            position, previous, stored, topic, body                 stored: microseconds since the epoch
+``MSGS``           numbers of each message, topics and bodies              many ``MSG``, to who has asked for them
 ``AT``             position                                                everything up to here was looked at
 ``LOST``           first, last                                             retention has removed these
 ``WAIT``           options: ``address`` of the other reader                another reader has the name
@@ -31,6 +34,8 @@ kind               frames                                                  meani
 ``ANSWER``         id, options, topic, body                                the last two are empty but for ``GET``
 ``PUB``            id, options: ``via``, ``again``; topic, body            store this and confirm it (confirmed port)
 ``OK``             id, position                                            it is on disk; 0: it has been here before
+``PUBS``           id and lengths of each message, topics and bodies       many ``PUB`` without options
+``OKS``            ids and positions                                       many ``OK``, to who has asked for them
 ``NO``             id, options: ``code``, ``reason``, ``retry``            it is not; with ``retry`` begin again
 =================  ======================================================  ==========================================
 
@@ -42,7 +47,7 @@ an error are the constants ``CODE_…``. All numbers are below 2**63.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedmsg import encoding
@@ -68,8 +73,10 @@ VERSION = b"FM1"
 HELLO, WELCOME, PING, PONG = b"HELLO", b"WELCOME", b"PING", b"PONG"
 OPEN, CREDIT, ACK, CLOSE = b"OPEN", b"CREDIT", b"ACK", b"CLOSE"
 OPENED, MSG, AT, LOST, WAIT, NO = b"OPENED", b"MSG", b"AT", b"LOST", b"WAIT", b"NO"
+MSGS = b"MSGS"
 INFO, SUBSCRIPTIONS, GET, ANSWER = b"INFO", b"SUBSCRIPTIONS", b"GET", b"ANSWER"
 PUB, OK = b"PUB", b"OK"
+PUBS, OKS = b"PUBS", b"OKS"
 
 #: The query or the start makes no sense.
 CODE_BAD = "bad"
@@ -99,13 +106,24 @@ _OPTIONS_BYTES_MAX = 1024 * 1024
 _NUMBER_MAX = 2**63 - 1
 
 _NUMBER = struct.Struct(">Q")
+NUMBER_BYTES = _NUMBER.size
+# Position, previous, stored; length of the topic and of the body. Id, and the same. Id and position.
+_ROW = struct.Struct(">QQQII")
+_PUB_ROW = struct.Struct(">QII")
+_OK_ROW = struct.Struct(">QQ")
+#: So many messages, or answers, are one at most; and so many bytes of topics and bodies, or one message.
+MANY_MAX = 200
+MANY_BYTES = 60_000
+
+#: A message of a stream: position, previous, stored in microseconds, topic, body.
+Row = tuple[int, int, int, bytes, bytes]
 
 _FIELDS: dict[bytes, str] = {
     HELLO: "o", WELCOME: "o", PING: "", PONG: "",
     OPEN: "o", CREDIT: "nn", ACK: "n", CLOSE: "",
-    OPENED: "o", MSG: "nnnbb", AT: "n", LOST: "nn", WAIT: "o", NO: "o",
+    OPENED: "o", MSG: "nnnbb", MSGS: "bb", AT: "n", LOST: "nn", WAIT: "o", NO: "o",
     INFO: "b", SUBSCRIPTIONS: "bo", GET: "bo", ANSWER: "bobb",
-    PUB: "bobb", OK: "bn",
+    PUB: "bobb", OK: "bn", PUBS: "bb", OKS: "b",
 }  # fmt: skip
 # The answer to ``PUB``, which has an id.
 _NO_WITH_ID = "bo"
@@ -172,6 +190,72 @@ def encode(kind: bytes, *fields: Any) -> list[bytes]:
         else:
             frames.append(value)
     return frames
+
+
+def encode_many(rows: Sequence[Row]) -> list[bytes]:
+    """Return the frames of a ``MSGS``."""
+    numbers = [_ROW.pack(*row[:3], len(row[3]), len(row[4])) for row in rows]
+    return [VERSION, MSGS, b"".join(numbers), b"".join([part for row in rows for part in row[3:]])]
+
+
+def decode_many(numbers: bytes, content: bytes) -> Iterator[Row]:
+    """Return the messages in a ``MSGS``.
+
+    Raises:
+        Malformed: The two do not belong together.
+    """
+    rows = _rows(_ROW, numbers, content)
+    return ((row[0], row[1], row[2], topic, body) for row, topic, body in _split(rows, content))
+
+
+def encode_pubs(messages: Sequence[tuple[int, bytes, bytes]]) -> list[bytes]:
+    """Return the frames of a ``PUBS``, of ids, topics and bodies."""
+    numbers = [_PUB_ROW.pack(id_, len(topic), len(body)) for id_, topic, body in messages]
+    return [VERSION, PUBS, b"".join(numbers), b"".join([part for one in messages for part in one[1:]])]
+
+
+def decode_pubs(numbers: bytes, content: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Return the messages in a ``PUBS``: id, topic, body.
+
+    Raises:
+        Malformed: The two do not belong together, or there are too many.
+    """
+    rows = _rows(_PUB_ROW, numbers, content)
+    return ((number(row[0]), topic, body) for row, topic, body in _split(rows, content))
+
+
+def encode_oks(answers: Sequence[tuple[bytes, int]]) -> list[bytes]:
+    """Return the frames of an ``OKS``, of ids and positions."""
+    return [VERSION, OKS, b"".join([id_ + number(position) for id_, position in answers])]
+
+
+def decode_oks(numbers: bytes) -> Iterator[tuple[int, int]]:
+    """Return the ids and positions in an ``OKS``.
+
+    Raises:
+        Malformed: It is cut off.
+    """
+    if len(numbers) % _OK_ROW.size:
+        raise Malformed("the numbers of OKS are cut off")
+    return _OK_ROW.iter_unpack(numbers)
+
+
+def _rows(form: struct.Struct, numbers: bytes, content: bytes) -> list[tuple[int, ...]]:
+    if len(numbers) % form.size or len(numbers) > MANY_MAX * form.size:
+        raise Malformed(f"there are {len(numbers)} bytes of numbers instead of {form.size} for each of few messages")
+    rows = list(form.iter_unpack(numbers))
+    if sum([row[-2] + row[-1] for row in rows]) != len(content):
+        raise Malformed("the lengths of the messages are not that of their content")
+    return rows
+
+
+def _split(rows: Iterable[tuple[int, ...]], content: bytes) -> Iterator[tuple[tuple[int, ...], bytes, bytes]]:
+    at = 0
+    for row in rows:
+        middle = at + row[-2]
+        end = middle + row[-1]
+        yield row, content[at:middle], content[middle:end]
+        at = end
 
 
 def decode(frames: Sequence[bytes]) -> Message | None:

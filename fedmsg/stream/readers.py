@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import zmq
 
@@ -75,6 +75,7 @@ class Reader:
         peer: Its IP address.
         heard: When it was heard last, by the monotonic clock.
         pinged: When it was asked for a sign of life.
+        many: Whether it takes many messages in one.
         outbox: What waits for it.
         generation: Grows with each ``OPEN`` and ``CLOSE``: what belongs to an earlier one is dropped.
         is_open: Whether it has a subscription that is being served.
@@ -91,12 +92,13 @@ class Reader:
 
     __slots__ = (
         "_index", "_look_end", "_part", "announced", "at", "begin", "client", "credit", "credit_size", "generation",
-        "heard", "identity", "is_asking", "is_open", "is_reading", "lost", "name", "outbox", "peer", "pinged",
+        "heard", "identity", "is_asking", "is_open", "is_reading", "lost", "many", "name", "outbox", "peer", "pinged",
         "prefixes", "previous", "retry_delay", "window", "window_size",
     )  # fmt: skip
 
-    def __init__(self, identity: bytes, client: str, peer: str, now: float) -> None:
+    def __init__(self, identity: bytes, client: str, peer: str, now: float, *, many: bool = False) -> None:
         self.identity, self.client, self.peer = identity, client, peer
+        self.many = many
         self.heard = self.pinged = now
         self.outbox = Outbox()
         self.generation = 0
@@ -134,15 +136,15 @@ class Reader:
         self.window = max(self.window, self.credit)
         self.window_size = max(self.window_size, self.credit_size)
 
-    def may_take(self, size: int) -> bool:
-        """Return whether the credit allows a message; one alone fits whatever its size."""
-        return self.credit > 0 and (self.credit_size >= size or self.credit == self.window)
+    def may_take(self, size: int, count: int = 1) -> bool:
+        """Return whether the credit allows so many messages of that size together; one fits whatever its size."""
+        return self.credit >= count and (self.credit_size >= size or self.credit == self.window + 1 - count)
 
-    def sent(self, entry: Entry, size: int) -> None:
-        """Count a message that was sent."""
-        self.credit -= 1
+    def sent(self, position: int, size: int, count: int = 1) -> None:
+        """Count messages that were sent, up to a position."""
+        self.credit -= count
         self.credit_size -= size
-        self.at = self.previous = self.announced = entry.position
+        self.at = self.previous = self.announced = position
 
     # ---------------------------------------------------------------- what was read for it
 
@@ -156,13 +158,13 @@ class Reader:
         """Whether something that was read is not sent yet."""
         return self._index < len(self._part)
 
-    def part(self, limit: int) -> Iterable[Entry]:
+    def part(self, limit: int) -> Sequence[Entry]:
         """Return the next of what was read."""
         return self._part[self._index : self._index + limit]
 
-    def step(self) -> None:
-        """Go on to the next message of what was read."""
-        self._index += 1
+    def step(self, count: int) -> None:
+        """Go on by so many messages of what was read."""
+        self._index += count
         self._end_part()
 
     def _end_part(self) -> None:

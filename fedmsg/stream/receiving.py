@@ -6,10 +6,9 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fedmsg import _wire
@@ -28,6 +27,7 @@ __all__ = ["Receiving"]
 
 log = logging.getLogger("fedmsg.stream")
 
+_TOPIC_MAX = _wire.MAX_TOPIC_BYTES
 # How many messages are received before timers are looked at.
 _BATCH = 500
 # Seconds between two attempts to connect: they double.
@@ -38,8 +38,6 @@ _CREDIT_DELAY = 0.2
 _ACK_DELAY = 0.02
 # Seconds until the relay has to have read the last ACK.
 _CLOSE_TIMEOUT = 1.0
-_MSG_FRAMES = 7
-_NUMBERS = struct.Struct(">QQQ")
 
 
 class Receiving(ServiceThread):
@@ -193,12 +191,7 @@ class Receiving(ServiceThread):
                 frames = receive()
                 if frames is None:
                     return False
-                if len(frames) == _MSG_FRAMES and frames[1] == protocol.MSG and frames[0] == protocol.VERSION:
-                    self._message(session, frames)
-                else:
-                    # What it leads to must see what came before it.
-                    self._flush()
-                    self._handle(session, frames)
+                self._handle(session, frames)
             return True
         finally:
             self._flush()
@@ -214,8 +207,15 @@ class Receiving(ServiceThread):
     def _handle(self, session: Session, frames: list[bytes]) -> None:
         try:
             message = protocol.decode(frames)
-            handler = None if message is None else self._handlers.get(message.kind)
-            if message is not None and handler is not None:
+            if message is None:
+                return
+            if message.kind == protocol.MSGS:
+                self._messages(session, protocol.decode_many(*message.fields))
+            elif message.kind == protocol.MSG:
+                self._messages(session, (message.fields,))
+            elif (handler := self._handlers.get(message.kind)) is not None:
+                # What it leads to must see what came before it.
+                self._flush()
                 handler(session, *message.fields)
         except Malformed as error:
             self._reject_frames(session, str(error))
@@ -269,45 +269,30 @@ class Receiving(ServiceThread):
         self._is_open = self._has_opened = True
         self.inbox.open(self._stream, position)
 
-    def _message(self, session: Session, frames: list[bytes]) -> None:
+    def _messages(self, session: Session, rows: Iterable[protocol.Row]) -> None:
         if not self._is_open:
             return
-        _, _, number, before, when, topic, body = frames
-        if not len(number) == len(before) == len(when) == _NUMBERS.size // 3:
-            self._reject_frames(session, "a number of a message is none")
-            return
-        position, previous, stored = _NUMBERS.unpack(number + before + when)
-        progress = self._progress
-        if previous != progress.previous or position <= previous:
-            # Something between was missed; it is sent again.
-            self.counts["gaps"] += 1
-            self._flush()
-            self._open(session)
-            return
-        if not progress.received(position, topic, body):
-            self.counts["duplicates"] += 1
-        elif self._is_acceptable(session, topic, body):
-            self._received.append(
-                StreamDelivery(
-                    self.inbox,
-                    self._stream,
-                    session.address,
-                    position=position,
-                    stored=stored / 1_000_000,
-                    topic=topic,
-                    body=body,
-                )
-            )
-            return
-        self._pending += 1
-        self._pending_size += len(topic) + len(body)
+        progress, add, max_size = self._progress, self._received.append, self._max_size
+        for position, previous, stored, topic, body in rows:
+            if previous != progress.previous or position <= previous:
+                # Something between was missed; it is sent again.
+                self.counts["gaps"] += 1
+                self._flush()
+                self._open(session)
+                return
+            size = len(topic) + len(body)
+            if not progress.received(position, topic, body):
+                self.counts["duplicates"] += 1
+            elif (size <= max_size and len(topic) <= _TOPIC_MAX) or self._is_acceptable(session, topic, size):
+                add(StreamDelivery(self.inbox, self._stream, session.address, position, stored / 1e6, topic, body))
+                continue
+            self._pending += 1
+            self._pending_size += size
 
-    def _is_acceptable(self, session: Session, topic: bytes, body: bytes) -> bool:
+    def _is_acceptable(self, session: Session, topic: bytes, size: int) -> bool:
         """Return whether a message is not too large; one that is, is counted."""
-        if len(topic) <= _wire.MAX_TOPIC_BYTES and len(topic) + len(body) <= self._max_size:
-            return True
         try:
-            _wire.check_size(len(topic) + len(body), self._max_size)
+            _wire.check_size(size, self._max_size)
             _wire.check_topic(topic)
         except MessageError as error:
             self._rejections.add(session.address, error)
@@ -371,13 +356,14 @@ class Receiving(ServiceThread):
         """Send the cursor where it has moved; seconds until that is to be looked at again."""
         if not self._durable or not self._is_open:
             return protocol.HEARTBEAT
-        position = self.inbox.cursor(self._progress.looked_at)
-        if position <= self._acked:
-            return protocol.HEARTBEAT
         now = time.monotonic()
         left = self._ack_sent + _ACK_DELAY - now
         if left > 0:
+            # What is acknowledged until then goes with it.
             return left
+        position = self.inbox.cursor(self._progress.looked_at)
+        if position <= self._acked:
+            return protocol.HEARTBEAT
         session.send(protocol.ACK, position)
         self._acked, self._ack_sent = position, now
         return protocol.HEARTBEAT

@@ -243,7 +243,8 @@ class StreamServer(ServiceThread):
             self._events.report("clients", f"turned a client at {incoming.peer} away: there are too many")
             self._refuse(incoming.identity, protocol.CODE_BUSY, "there are too many clients")
             return
-        reader = Reader(incoming.identity, client, incoming.peer, time.monotonic())
+        many = options.get("many") is True
+        reader = Reader(incoming.identity, client, incoming.peer, time.monotonic(), many=many)
         self._readers[reader.identity] = reader
         if client:
             self._by_client[client] = reader

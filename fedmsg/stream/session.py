@@ -161,7 +161,7 @@ class Session(Closeable):
             self._is_connected = True
             self._heard = self._pinged = now
             self._deadline = now + _WELCOME_TIMEOUT
-            self.send(protocol.HELLO, {"client": self._client})
+            self.send(protocol.HELLO, {"client": self._client, "many": True})
         elif event == _FAILED:
             raise Ended(f"what is at {self.address} is no relay")
         elif self._is_connected and event == monitor.DISCONNECTED:

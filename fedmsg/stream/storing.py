@@ -260,8 +260,7 @@ class Storing:
     def passed_on(self) -> None:
         """Confirm what was passed on, and inform those who read the stream."""
         assert self._port is not None
-        for submission, position in self._answers:
-            self._port.confirm(submission.identity, submission.id, position)
+        self._port.confirm(self._answers)
         self.confirmed += len(self._answers)
         self._answers.clear()
         if self._entries:

@@ -83,6 +83,8 @@ class Subscription(Closeable):
             rejections=self.rejections,
         )
         self._inbox = self._receiving.inbox
+        #: Whether it has a name, so that acknowledging has an effect.
+        self.is_durable = bool(name)
         self._waker = Waker()
         self._closed = False
         try:

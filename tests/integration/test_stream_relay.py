@@ -23,7 +23,7 @@ from fedmsg.testing import Process, free_address, wait_until
 from tests import certificates
 from tests.interop.sides import Peer, write_config
 from tests.postgres import Cluster
-from tests.stream_relays import Flow, Listener, Raw, StreamBus, number_of, running, sqlite_url, stored_in
+from tests.stream_relays import Flow, Listener, Raw, StreamBus, body_of, number_of, running, sqlite_url, stored_in
 
 
 @pytest.fixture
@@ -361,6 +361,33 @@ def test_confirmed_port_rejects_what_is_too_large(tmp_path: Path) -> None:
         assert raw.receive().kind == protocol.OK
 
 
+def test_relay_answers_many_messages_in_one_or_each_as_it_was_asked_to(tmp_path: Path) -> None:
+    messages = [(number, b"org.test", body_of(number)) for number in range(1, 4)]
+    messages[1] = (2, b"org.test", b"x" * 2000)
+    with running(StreamBus(sqlite_url(tmp_path), max_message_size=1000)) as bus:
+        for many in (True, False):
+            with Raw(bus.confirmed) as raw:
+                # Of who has not said HELLO nothing is taken.
+                raw.socket.send_multipart(protocol.encode_pubs(messages))
+                answer = raw.receive()
+                assert (answer.kind, answer.fields[0]) == (protocol.NO, protocol.number(1))
+                assert (answer.fields[1]["code"], answer.fields[1]["retry"]) == (protocol.CODE_HELLO, True)
+                raw.send(protocol.HELLO, {"many": many})
+                assert raw.receive().fields[0]["many"] is True
+                raw.socket.send_multipart(protocol.encode_pubs(messages))
+                answer = raw.receive()
+                assert (answer.kind, answer.fields[0]) == (protocol.NO, protocol.number(2))
+                assert answer.fields[1]["code"] == protocol.CODE_REJECTED
+                expected = [(1, 1), (3, 2)]
+                if many:
+                    assert list(protocol.decode_oks(*raw.receive().fields)) == expected
+                else:
+                    answers = [raw.receive().fields for _ in expected]
+                    assert [(protocol.read_number(id_), position) for id_, position in answers] == expected
+        # The second time they were there already.
+        assert bus.numbers() == [1, 3]
+
+
 HOSTILE = [
     [b""],
     [b"FM1"],
@@ -378,6 +405,13 @@ HOSTILE = [
     [b"FM1", b"PUB", b"1", b'{"via": [1]}', b"t", b"{}"],
     [b"FM1", b"PUB", b"1", b'{"via": ["\\u00e9"]}', b"t", b"{}"],
     [b"FM1", b"PUB", b"1", b'{"via": [' + b'"x",' * 200 + b'"x"]}', b"t", b"{}"],
+    [b"FM1", b"PUBS", b"", b""],
+    [b"FM1", b"PUBS", b"\0" * 15, b""],
+    [b"FM1", b"PUBS", b"\0" * 16, b"x"],
+    [b"FM1", b"PUBS", b"\0" * 8 + b"\xff" * 8, b"x"],
+    [b"FM1", b"PUBS", b"\0" * 16 * 201, b""],
+    [b"FM1", b"OKS", b"\0" * 15],
+    [b"FM1", b"MSGS", b"\0" * 32, b""],
     [b"FM1", b"OK", b"1", b"\0" * 8],
     [b"FM1", b"NO", b"{}"],
     [b"FM1", b"PONG", b""],

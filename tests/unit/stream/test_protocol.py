@@ -59,6 +59,35 @@ def test_decode_reads_what_encode_writes(written: tuple[bytes, tuple[Any, ...]])
     assert protocol.decode(protocol.encode(kind, *fields)) == Message(kind, fields)
 
 
+numbers = st.integers(0, 2**63 - 1)
+few_bytes = st.binary(max_size=20)
+
+
+@given(st.lists(st.tuples(numbers, numbers, numbers, few_bytes, few_bytes), max_size=protocol.MANY_MAX))
+def test_many_messages_are_read_as_they_were_written(rows: list[protocol.Row]) -> None:
+    message = protocol.decode(protocol.encode_many(rows))
+    assert message is not None
+    assert list(protocol.decode_many(*message.fields)) == rows
+    pubs = [(row[0], *row[3:]) for row in rows]
+    message = protocol.decode(protocol.encode_pubs(pubs))
+    assert message is not None
+    assert list(protocol.decode_pubs(*message.fields)) == [(protocol.number(id_), *rest) for id_, *rest in pubs]
+    message = protocol.decode(protocol.encode_oks([(protocol.number(row[0]), row[1]) for row in rows]))
+    assert message is not None
+    assert list(protocol.decode_oks(*message.fields)) == [row[:2] for row in rows]
+
+
+@given(st.one_of(few_bytes, st.integers(0, 300).map(lambda count: b"\0" * 16 * count)), st.binary(max_size=100))
+def test_many_messages_raise_nothing_but_malformed(first: bytes, second: bytes) -> None:
+    for decode in (protocol.decode_many, protocol.decode_pubs):
+        with contextlib.suppress(Malformed):
+            found = list(decode(first, second))
+            assert len(found) <= protocol.MANY_MAX
+            assert b"".join(topic + body for *_, topic, body in found) == second
+    with contextlib.suppress(Malformed):
+        assert 16 * len(list(protocol.decode_oks(first))) == len(first)
+
+
 def test_decode_ignores_unknown_kinds() -> None:
     assert protocol.decode([b"FM1", b"LATER", b"x"]) is None
 
