@@ -71,7 +71,7 @@ class IdIndex:
     def store(self, connection: sa.Connection, position: int, stored: float, entries: bytes) -> None:
         """Write the entries of a batch, the last of which has this position."""
         statement = "INSERT INTO fedmsg_stream_recent_ids (position, stored, entries) VALUES (?, ?, ?)"
-        self._db.run(connection, statement, (position, stored, entries))
+        self._db.change(connection, statement, (position, stored, entries))
 
     def has_batch(self, connection: sa.Connection, position: int, entries: bytes) -> bool:
         """Return whether exactly this batch was stored."""

@@ -17,8 +17,10 @@ __all__ = ["Journal"]
 
 log = logging.getLogger("fedmsg.stream")
 
-# It is moved each time it has grown by so much.
+# It is moved each time it has grown by so much: a larger one is slower, since each commit has to extend the file.
 _BYTES = 4 << 20
+# A commit writes whole pages, and so many bytes more than those of its messages.
+_COMMIT_BYTES = 3 * 4096
 # A reader that keeps it busy for longer is logged.
 _BUSY_SECONDS = 10.0
 _LOG_EVERY_SECONDS = 60.0
@@ -35,7 +37,7 @@ class Journal:
 
     def grew(self, connection: sa.Connection, size: int) -> None:
         """Note that so many bytes were committed, and move the journal where these are enough."""
-        self._bytes += size
+        self._bytes += size + _COMMIT_BYTES
         if not self._db.is_sqlite or self._bytes < _BYTES:
             return
         self._bytes = 0

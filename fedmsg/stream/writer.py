@@ -249,8 +249,7 @@ class Writer:
         newest, stored = added.rows[-1][:2]
         # On SQLite this comes first: it waits for another writer. And it makes sure of our position.
         statement = "UPDATE fedmsg_stream SET newest = ?, bytes = bytes + ? WHERE id = 1 AND newest = ?"
-        counted = self._db.run(connection, statement, (newest, added.bytes, self._newest))
-        if counted.rowcount != 1:
+        if self._db.change(connection, statement, (newest, added.bytes, self._newest)) != 1:
             raise _Stale("another writer has appended to the stream")
         entries = b"".join(added.entries)
         self._db.insert_messages(connection, added.rows)
