@@ -111,7 +111,9 @@ class StreamServer(ServiceThread):
         if self._window is not None:
             self._window.append(entries)
             self._news = True
-            self.waker.wake()
+            # A client that comes just now looks into the window when it begins to read.
+            if self._readers:
+                self.waker.wake()
 
     def statistics(self) -> dict[str, Any]:
         """Return figures for status reports and metrics."""
