@@ -63,6 +63,7 @@ format: $(VENV)/.full ## put the code in shape
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.full $(PEER)/.ready ## measure ours, fedmsg 1.1.7 and the bare parts, as one table
+	@.ci/tools nats-server:nats-server rabbitmq-server:rabbitmq-server
 	@$(BIN)/python -m tests.bench
 
 soak: $(VENV)/.full $(PEER)/.ready ## run the fault and fuzz tests at full size
