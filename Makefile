@@ -67,6 +67,7 @@ bench: $(VENV)/.full $(PEER)/.ready ## measure ours, fedmsg 1.1.7 and the bare p
 	@$(BIN)/python -m tests.bench
 
 soak: $(VENV)/.full $(PEER)/.ready ## run the fault and fuzz tests at full size
+	@.ci/tools
 	@FEDMSG_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
 
 coverage: $(VENV)/.full $(PEER)/.ready ## run all tests and show which lines none of them reaches
