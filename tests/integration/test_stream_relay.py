@@ -21,9 +21,8 @@ from fedmsg.stream import protocol
 from fedmsg.stream.log import StreamLog
 from fedmsg.testing import Process, free_address, wait_until
 from tests import certificates
-from tests.interop.sides import Peer, write_config
 from tests.postgres import Cluster
-from tests.stream_relays import Flow, Listener, Raw, StreamBus, body_of, number_of, running, sqlite_url, stored_in
+from tests.stream_relays import Flow, Listener, Raw, StreamBus, body_of, number_of, running, sqlite_url
 
 
 @pytest.fixture
@@ -445,30 +444,3 @@ def test_confirmed_port_asks_a_stranger_for_hello(bus: StreamBus) -> None:
         assert answer.fields[1]["code"] == protocol.CODE_HELLO
         assert answer.fields[1]["retry"] is True
     assert bus.entries() == []
-
-
-# ---------------------------------------------------------------- with fedmsg 1.1.7
-
-
-def test_published_release_publishes_and_listens_at_a_relay_with_a_store(peer: Path, tmp_path: Path) -> None:
-    with running(StreamBus(sqlite_url(tmp_path))) as bus:
-        folder = tmp_path / "peer"
-        write_config(folder, {key: bus.config[key] for key in ("environment", "relay_inbound", "endpoints")})
-        side = Peer(peer)
-        with side.tail(folder, "--really-pretty") as tail, bus.context() as context, Listener(bus) as listener:
-            tail.wait_for("hello", meanwhile=lambda: context.publish(topic="hello", modname="interop"))
-            with side.logger(folder, "old") as logger:
-                # Its first messages may be lost before it is connected.
-                tail.wait_for("are you there", meanwhile=lambda: logger.say("are you there"))
-                logger.say(*(f"line {number}" for number in range(100)))
-                logger.finish()
-            tail.wait_for("line 99")
-            with bus.confirming() as confirming:
-                confirming.publish(topic="t", modname="m", msg={"log": "confirmed"})
-            tail.wait_for("confirmed")
-            wait_until(lambda: b"confirmed" in listener.messages[-1][1])
-            heard = [body for topic, body in listener.messages if not topic.endswith(b".hello")]
-        stored = [entry.body for entry in stored_in(bus.url) if not entry.topic.endswith(b".hello")]
-        assert heard == stored
-        lines = [json.loads(body)["msg"]["log"] for body in stored]
-        assert [line for line in lines if line.startswith("line ")] == [f"line {number}" for number in range(100)]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import zmq
 
@@ -44,6 +45,13 @@ class Sniffer:
 
         wait_until(comes, what=lambda: f"such a message; the last were {self.messages[-3:]}")
 
+    def heard(self, topic: str) -> list[bytes]:
+        """Give the bodies of a topic so far."""
+        while self._socket.poll(0):
+            frame, body = self._socket.recv_multipart()
+            self.messages.append((frame, body))
+        return [body for frame, body in self.messages if frame == topic.encode()]
+
     def take(self, topic: str, count: int) -> list[tuple[bytes, bytes]]:
         """Give the messages of a topic, when there are at least so many of them."""
         while len(found := [message for message in self.messages if message[0] == topic.encode()]) < count:
@@ -64,14 +72,24 @@ class Lane:
 
     Args:
         folder: The folder with the configuration.
-        outbound: Where the relay passes messages on.
+        config: The configuration.
+        relay: The relay.
         greeter: A context that publishes through it.
     """
 
-    def __init__(self, folder: Path, outbound: str, greeter: FedMsgContext) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], relay: Process, greeter: FedMsgContext) -> None:
         self.folder = folder
-        self.outbound = outbound
+        self.config = config
+        self.outbound: str = config["endpoints"]["relay_outbound"][0]
+        self.relay = relay
         self.greeter = greeter
+
+    def replace_relay(self, side: Side) -> int:
+        """Stop the relay in order, and start that of a side at the same addresses; return how the first one ended."""
+        status = self.relay.stop()
+        self.relay.close()
+        self.relay = side.relay(self.folder)
+        return status
 
     def greet(self, *listeners: Process | Sniffer) -> None:
         """Publish until all these listeners have heard something."""
@@ -89,7 +107,7 @@ def open_lane(side: Side, folder: Path, **settings: object) -> Iterator[Lane]:
         settings: More to put into it.
     """
     inbound, outbound = free_address(), free_address()
-    config = {
+    config: dict[str, Any] = {
         "environment": "dev",
         "relay_inbound": [inbound],
         "endpoints": {"relay_outbound": [outbound]},
@@ -103,8 +121,12 @@ def open_lane(side: Side, folder: Path, **settings: object) -> Iterator[Lane]:
     }
     write_config(folder, config)
     publishing = {**config, "active": True, "name": "relay_inbound", "timeout": 20}
-    with side.relay(folder), FedMsgContext(**publishing) as greeter:
-        yield Lane(folder, outbound, greeter)
+    with FedMsgContext(**publishing) as greeter:
+        lane = Lane(folder, config, side.relay(folder), greeter)
+        try:
+            yield lane
+        finally:
+            lane.relay.close()
 
 
 def greet(speaker: Speaker, *listeners: Process) -> None:

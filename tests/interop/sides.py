@@ -28,6 +28,8 @@ GREETING = "are you there?"
 
 # What fedmsg 1.1.7 puts in front of whatever its fedmsg-tail prints.
 _LOG_PREFIX = re.compile(r"^\[[^]]*\]\[fedmsg\.commands +INFO\] ")
+# What else it logs there, such as that a signature is not valid.
+_LOG_OF_OTHERS = re.compile(r"^\[[^]]*\]\[fedmsg\.(?!commands)")
 # How Python writes floats that have no literal.
 _NUMBERS = {"nan": math.nan, "inf": math.inf, "__builtins__": {}}
 
@@ -40,7 +42,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 def shown(process: Process) -> list[str]:
     """The lines that a ``fedmsg-tail`` of either side has printed, without what is put in front of them."""
-    return [_LOG_PREFIX.sub("", line) for line in list(process.out)]
+    return [_LOG_PREFIX.sub("", line) for line in list(process.out) if not _LOG_OF_OTHERS.match(line)]
 
 
 def envelopes(process: Process) -> list[dict[str, Any]]:

@@ -23,28 +23,30 @@ from tests.interop.sides import NAMES, Side, write_config
 PREFIX = "org.fedoraproject"
 
 
+def start_hub(side: Side, lane: Lane, folders: list[Path], settings: dict[str, Any]) -> Process:
+    """Start a hub of a side, with plugins on its path.
+
+    Args:
+        side: The side.
+        lane: The bus.
+        folders: Where the plugins are.
+        settings: More settings.
+    """
+    home = lane.folder.parent / f"hub-{side.name}"
+    (home / "fedmsg.d").mkdir(parents=True, exist_ok=True)
+    (home / "fedmsg.d" / "bus.py").write_text(f"config = {lane.config | settings!r}\n")
+    return side.start(home, "hub.py", json.dumps([str(folder) for folder in folders]))
+
+
 @contextmanager
 def hubs(
     sides: dict[str, Side], lane: Lane, folders: list[Path], settings: dict[str, dict[str, Any]]
 ) -> Iterator[dict[str, Process]]:
-    """Run a hub of each side, with plugins on its path.
-
-    Args:
-        sides: The sides.
-        lane: The bus.
-        folders: Where the plugins are.
-        settings: More settings for each side.
-    """
+    """Run a hub of each side; for the arguments see `start_hub`, the settings are by side."""
     with ExitStack() as stack:
-        running = {}
-        for name, side in sides.items():
-            home = lane.folder.parent / f"hub-{name}"
-            (home / "fedmsg.d").mkdir(parents=True)
-            bus = (lane.folder / "fedmsg.d" / "bus.py").read_text()
-            (home / "fedmsg.d" / "bus.py").write_text(f"{bus}config.update({settings[name]!r})\n")
-            process = side.start(home, "hub.py", json.dumps([str(folder) for folder in folders]))
-            running[name] = stack.enter_context(process)
-        yield running
+        yield {
+            name: stack.enter_context(start_hub(side, lane, folders, settings[name])) for name, side in sides.items()
+        }
 
 
 # ---------------------------------------------------------------- consumers from PyPI

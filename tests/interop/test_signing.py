@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,14 +53,6 @@ def ask(side: Side, folder: Path, *tasks: tuple[str, Message, dict[str, Any]]) -
     answers = [json.loads(line.partition("ANSWER ")[2]) for line in lines if "ANSWER " in line]
     assert len(answers) == len(tasks), lines
     return answers
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    made = Bench(tmp_path)
-    # The newer forms are not for both.
-    made.config["crypto_validate_backends"] = ["x509"]
-    return made
 
 
 @BOTH_WAYS
@@ -143,13 +134,6 @@ def test_signed_by_the_peer(which: str, sides: dict[str, Side], bench: Bench, ca
     # And what is good for us is good for the other side too.
     if answer and which != "a chain with an intermediate":
         assert ask(sides["peer"], bench.folder, ("validate", signed, config)) == [True]
-
-
-@pytest.fixture
-def lane_settings(bench: Bench) -> dict[str, Any]:
-    host = socket.gethostname().split(".", 1)[0]
-    settings = {key: value for key, value in bench.config.items() if key not in {"certname", "routing_policy"}}
-    return {**settings, "certnames": {f"shell.{host}": "shell.test"}, "routing_policy": {}}
 
 
 @BOTH_WAYS

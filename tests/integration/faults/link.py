@@ -21,14 +21,16 @@ class Link:
 
     Args:
         target: The ``tcp`` address behind it.
+        sent: Gets what those who connect send, where it is of interest.
 
     Attributes:
         address: Its own.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, sent: bytearray | None = None) -> None:
         host, _, port = target.removeprefix("tcp://").rpartition(":")
         self._target = (host, int(port))
+        self._sent = sent
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self._selector = selectors.DefaultSelector()
@@ -57,7 +59,7 @@ class Link:
                 if key.fileobj is self._listener:
                     self._accept()
                 elif isinstance(key.fileobj, socket.socket) and key.fileobj.fileno() >= 0:
-                    self._pass_on(key.fileobj, key.data)
+                    self._pass_on(key.fileobj, *key.data)
 
     def _accept(self) -> None:
         near, _ = self._listener.accept()
@@ -66,13 +68,15 @@ class Link:
         except OSError:
             near.close()
             return
-        for one, other in ((near, far), (far, near)):
+        for one, other, record in ((near, far, self._sent), (far, near, None)):
             one.settimeout(5)
-            self._selector.register(one, selectors.EVENT_READ, other)
+            self._selector.register(one, selectors.EVENT_READ, (other, record))
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, record: bytearray | None) -> None:
         try:
             content = source.recv(_CHUNK)
+            if record is not None:
+                record += content
             if content:
                 sink.sendall(content)
                 return
