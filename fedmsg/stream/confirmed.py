@@ -154,7 +154,7 @@ class ConfirmedPort(Closeable):
             self._greet(identity, _peer(first), now)
         elif client is None:
             if message.kind == protocol.PUB:
-                self._refuse(identity, _id_of(message), protocol.CODE_HELLO, "begin with HELLO", retry=True)
+                self._reject(identity, _id_of(message), protocol.CODE_HELLO, "begin with HELLO", retry=True)
         else:
             client.heard = now
             if message.kind == protocol.PUB:
@@ -165,7 +165,7 @@ class ConfirmedPort(Closeable):
 
     def _greet(self, identity: bytes, peer: str, now: float) -> None:
         if identity not in self._clients and len(self._clients) >= self._clients_max:
-            self._events.report("clients", f"turned a client at {peer} away: there are too many")
+            self._events.report("clients", f"turned away a client at {peer}: there are {self._clients_max} already")
             self._send(identity, protocol.NO, {"code": protocol.CODE_BUSY, "reason": "there are too many clients"})
             return
         self._clients[identity] = _Client(peer, now)
@@ -187,7 +187,7 @@ class ConfirmedPort(Closeable):
                 body = self._check(topic, body)
         except MessageError as error:
             self._rejections.add(client.peer or ", ".join(self.addresses), error)
-            self._refuse(identity, id_, protocol.CODE_REJECTED, str(error), retry=False)
+            self._reject(identity, id_, protocol.CODE_REJECTED, str(error), retry=False)
             return None
         return Submission(identity, id_, Incoming(topic, body, via, options.get("again") is True))
 
@@ -197,7 +197,7 @@ class ConfirmedPort(Closeable):
         """Inform a client that its message is on disk."""
         self._send_frames(identity, [protocol.VERSION, protocol.OK, id_, protocol.number(position)])
 
-    def _refuse(self, identity: bytes, id_: bytes, code: str, reason: str, *, retry: bool) -> None:
+    def _reject(self, identity: bytes, id_: bytes, code: str, reason: str, *, retry: bool) -> None:
         self._send(identity, protocol.NO, id_, {"code": code, "reason": reason, "retry": retry})
 
     def _send(self, identity: bytes, kind: bytes, *fields: Any) -> None:
