@@ -309,7 +309,7 @@ class Upstreams(Closeable):
 
     def __init__(self, config: Mapping[str, Any], stream: Kept, window: Window) -> None:
         self._closed = True  # until there is something to close
-        found = dict.fromkeys(addresses.check(one, KEY) for one in addresses.as_list(settings.get(config, KEY)))
+        found = dict.fromkeys(addresses.checked(settings.get(config, KEY), KEY))
         if found:
             curve.prepare(config, [curve_name(config)])
         claims = _Claims(stream.stream)
