@@ -69,15 +69,18 @@ def _until_now(stream: MessageStream) -> Iterator[Message]:
     """Yield the messages up to what is the newest position when the subscription begins."""
     end = None
     while True:
-        message = stream.read(_LOOK_S)
+        # Before: what is received in the meantime is read first.
         looked_at = stream.position
-        if end is None and looked_at is not None:
+        message = stream.read(_LOOK_S)
+        if end is None and stream.position is not None:
             end = stream.newest
         if message is not None:
             if end is not None and message.position > end:
                 return
             yield message
             if message.position == end:
+                # No other one is asked for, by which it would be acknowledged.
+                message.ack()
                 return
         # Of the last ones none may match: then the relay reports how far it has looked.
         elif end is not None and looked_at is not None and looked_at >= end:

@@ -196,6 +196,8 @@ def test_tail_goes_on_where_its_name_has_stopped(bus: StreamBus) -> None:
     # The fourth was shown and is not acknowledged: the next one was not asked for.
     assert tail(bus, "--first", "--durable", "me", "--count", "4") == ["0", "1", "2", "3"]
     assert tail(bus, "--durable", "me", "--until", "now") == ["3", "4"]
+    # That has come to its end, so that the last one counts as handled, too.
+    assert tail(bus, "--durable", "me", "--until", "now") == []
 
 
 @pytest.mark.parametrize(
