@@ -52,7 +52,8 @@ def requested(config: Mapping[str, Any]) -> dict[str, Any] | None:
     Raises:
         UsageError: They contradict each other, or ``--after`` is no place.
     """
-    places = [f"--{name}" for name in ("since", "after", "last", "first") if config.get(name) not in {None, False}]
+    given = {name: config.get(name) for name in ("since", "after", "last")} | {"first": config.get("first") or None}
+    places = [f"--{name}" for name, value in given.items() if value is not None]
     if len(places) > 1:
         raise UsageError(f"{' and '.join(places)}: only one of them can say where to begin")
     if not places and config.get("durable") is None:

@@ -66,7 +66,7 @@ class ConfirmedPort(Closeable):
         config: The configuration, for the options of the socket and for CURVE (``curve_publishers``).
         addresses: The addresses to bind, all of them.
         stream: The id of the stream.
-        newest: Returns the newest position.
+        span: Returns the oldest and the newest position.
         rejections: Where rejected messages are counted.
         check: Looks at the two frames and returns the body that is stored; raises MessageError for what is to
             be rejected.
@@ -84,14 +84,14 @@ class ConfirmedPort(Closeable):
         addresses: Sequence[str],
         *,
         stream: str,
-        newest: Callable[[], int],
+        span: Callable[[], tuple[int, int]],
         rejections: RejectionLog,
         check: Check | None = None,
         clients_max: int = CLIENTS_MAX,
     ) -> None:
         self._closed = True  # until there is something to close
         self._stream = stream
-        self._newest = newest
+        self._span = span
         self._check = check
         self._rejections = rejections
         self._clients_max = clients_max
@@ -169,8 +169,8 @@ class ConfirmedPort(Closeable):
             self._send(identity, protocol.NO, {"code": protocol.CODE_BUSY, "reason": "there are too many clients"})
             return
         self._clients[identity] = _Client(peer, now)
-        newest = self._newest()
-        welcome = {"stream": self._stream, "first": 0, "newest": newest, "heartbeat": protocol.HEARTBEAT}
+        first, newest = self._span()
+        welcome = {"stream": self._stream, "first": first, "newest": newest, "heartbeat": protocol.HEARTBEAT}
         self._send(identity, protocol.WELCOME, {**welcome, "max_message_size": self._max_size})
 
     def _submitted(self, identity: bytes, client: _Client, message: Message) -> Submission | None:

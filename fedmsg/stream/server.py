@@ -113,6 +113,11 @@ class StreamServer(ServiceThread):
             self._news = True
             self.waker.wake()
 
+    @property
+    def first(self) -> int:
+        """The oldest position, as far as it is known; it is read every few seconds."""
+        return 0 if self._stored is None else self._stored.first
+
     def statistics(self) -> dict[str, Any]:
         """Return figures for status reports and metrics."""
         readers = list(self._readers.values())
@@ -249,13 +254,12 @@ class StreamServer(ServiceThread):
         if client:
             self._by_client[client] = reader
         assert self._window is not None
-        assert self._stored is not None
         self._send(
             reader,
             protocol.WELCOME,
             {
                 "stream": self._stream.stream,
-                "first": self._stored.first,
+                "first": self.first,
                 "newest": self._window.newest,
                 "heartbeat": protocol.HEARTBEAT,
             },

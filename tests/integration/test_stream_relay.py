@@ -100,6 +100,21 @@ def test_relay_confirms_a_double_with_its_first_position_and_does_not_pass_it_on
     assert bus.numbers() == [1, 2]
 
 
+def test_confirmed_port_welcomes_with_the_span_of_the_stream(tmp_path: Path) -> None:
+    with running(StreamBus(sqlite_url(tmp_path), relay_retention_messages=2)) as bus:
+        with bus.confirming() as context:
+            stored = [context.publish(topic="t", modname="m") for _ in range(5)]
+        assert stored == [1, 2, 3, 4, 5]
+
+        def span() -> tuple[int, int]:
+            with Raw(bus.confirmed) as raw:
+                options = raw.greet()
+            assert (options["stream"], options["heartbeat"]) == (bus.figures()["stream"], protocol.HEARTBEAT)
+            return options["first"], options["newest"]
+
+        wait_until(lambda: span() == (4, 5))
+
+
 def test_relay_confirms_what_has_passed_it_without_storing_it(bus: StreamBus) -> None:
     with Raw(bus.confirmed) as raw:
         stream = raw.greet()["stream"]

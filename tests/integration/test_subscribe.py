@@ -189,6 +189,7 @@ def test_tail_shows_the_stream_until_now(bus: StreamBus) -> None:
     assert tail(bus, "--last", "2", "--until", "now") == ["4", "5"]
     assert tail(bus, "--since", "1h", "--until", "now", "--topic", "org.fedoraproject.dev.m.other") == ["5"]
     assert tail(bus, "--since", "2030-01-01", "--until", "now") == []
+    assert tail(bus, "--last", "0", "--until", "now") == []
 
 
 def test_tail_goes_on_where_its_name_has_stopped(bus: StreamBus) -> None:
