@@ -37,7 +37,8 @@ def logs(url: str) -> list[str]:
 
 def test_relay_gets_store_and_ports_by_flags(tmp_path: Path) -> None:
     url, confirmed, stream = sqlite_url(tmp_path), free_address(), free_address()
-    with Bus() as bus:
+    # What is configured does not count then.
+    with Bus({"relay_store": "nonsense", "relay_confirmed": FOREIGN, "relay_stream": FOREIGN}) as bus:
         relay = bus.start_relay("--store", url, "--confirmed", confirmed, "--stream", stream)
         relay.wait_for(f"confirming at {confirmed}, with a stream at {stream}")
         with bus.context(publish_confirm=True, relay_confirmed=confirmed) as context:
