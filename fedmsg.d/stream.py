@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The stream: a relay with a store keeps what it passes on, confirms it, and hands it out from any position."""
+"""The stream: a relay with a store keeps what it passes on, confirms it, and serves it from any position."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ config = {
     # "sqlite:////var/lib/fedmsg-relay/stream.db" or "postgresql+psycopg://fedmsg@db.example.org/fedmsg".
     #     "relay_store": None,
     #
-    # Where such relays take messages that they confirm, and where they hand out their stream: an
+    # Where such relays take messages that they confirm, and where they serve their stream: an
     # address or a list of them. Clients try them in this order; a relay binds those that are its own.
     #     "relay_confirmed": "tcp://127.0.0.1:2004",
     #     "relay_stream": "tcp://127.0.0.1:4002",
@@ -26,7 +26,7 @@ config = {
     #     "relay_durable_max": 10000,
     #
     # Whether publishers wait until a relay has confirmed a message, and how many messages one that
-    # sends many has under way.
+    # sends many has in flight.
     #     "publish_confirm": False,
     #     "publish_window": 1000,
     #

@@ -58,7 +58,7 @@ _UPSTREAM_METRICS = (
     ("stream_upstream_lag", "Messages that are not handed on to a relay yet", "lag", False),
     ("stream_upstream_handed_on", "Messages that were handed on to a relay", "handed_on", True),
     ("stream_upstream_skipped", "Messages that a relay had already", "skipped", True),
-    ("stream_upstream_refused", "Messages that a relay has refused for good", "refused", True),
+    ("stream_upstream_rejected", "Messages that a relay has rejected", "rejected", True),
     ("stream_upstream_lost", "Messages that retention removed before they were handed on", "lost", True),
 )
 

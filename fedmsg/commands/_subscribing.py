@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmsg.commands._options import flag
 from fedmsg.exceptions import UsageError
+from fedmsg.stream.begin import place_of
 
 if TYPE_CHECKING:
     from fedmsg.core import FedMsgContext
@@ -49,36 +50,38 @@ def requested(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return where the flags let a subscription begin; None where they do not ask for the stream.
 
     Raises:
-        UsageError: They contradict each other.
+        UsageError: They contradict each other, or ``--after`` is no place.
     """
-    places = [f"--{name}" for name in ("since", "after", "last", "first") if config.get(name) not in {None, False}]
+    given = {name: config.get(name) for name in ("since", "after", "last")} | {"first": config.get("first") or None}
+    places = [f"--{name}" for name, value in given.items() if value is not None]
     if len(places) > 1:
         raise UsageError(f"{' and '.join(places)}: only one of them can say where to begin")
-    if not places and not config.get("durable"):
+    if not places and config.get("durable") is None:
         if config.get("until"):
             raise UsageError("--until is for the stream: add --since, --after, --last, --first or --durable")
         return None
     after = config.get("after")
-    if config.get("first"):
-        after = 0
-    elif after is not None and after.isdigit():
-        after = int(after)
-    return {key: config.get(key) for key in ("since", "last", "durable")} | {"after": after}
+    place = None if after is None else place_of(after)
+    begin = {key: config.get(key) for key in ("since", "last", "durable")}
+    return {**begin, "after": 0 if config.get("first") else place}
 
 
 def _until_now(stream: MessageStream) -> Iterator[Message]:
     """Yield the messages up to what is the newest position when the subscription begins."""
     end = None
     while True:
-        message = stream.read(_LOOK_S)
+        # Before: what is received in the meantime is read first.
         looked_at = stream.position
-        if end is None and looked_at is not None:
+        message = stream.read(_LOOK_S)
+        if end is None and stream.position is not None:
             end = stream.newest
         if message is not None:
             if end is not None and message.position > end:
                 return
             yield message
             if message.position == end:
+                # No other one is asked for, by which it would be acknowledged.
+                message.ack()
                 return
         # Of the last ones none may match: then the relay reports how far it has looked.
         elif end is not None and looked_at is not None and looked_at >= end:

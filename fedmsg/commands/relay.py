@@ -30,7 +30,7 @@ _STREAM_FLAGS: list[Declaration] = [
         metavar="ADDRESS",
         help="Where to take messages that are confirmed once they are stored.",
     ),
-    flag("--stream", dest="relay_stream", metavar="ADDRESS", help="Where to hand out the stream."),
+    flag("--stream", dest="relay_stream", metavar="ADDRESS", help="Where to serve the stream to those who read it."),
 ]
 
 

@@ -19,7 +19,7 @@ from fedmsg.commands import _formats, _groups, _process
 from fedmsg.config import load_config, settings
 from fedmsg.exceptions import ConfigError, TransportError, UsageError
 from fedmsg.stream import asking, removal
-from fedmsg.stream.begin import seconds_of
+from fedmsg.stream.begin import place_of, seconds_of
 
 if TYPE_CHECKING:
     from fedmsg.stream.log import StreamLog
@@ -139,11 +139,11 @@ def subscriptions(request: _Request, address: str | None, *, timeout: float, as_
 @click.pass_obj
 def get(request: _Request, wanted: str, address: str | None, *, timeout: float, as_json: bool) -> None:
     """Print one message; digits are a position. Status 1 when it is not there."""
-    is_position = wanted.isascii() and wanted.isdigit()
-    if not wanted or (is_position and not 0 < int(wanted[:20]) <= _POSITION_MAX):
-        raise UsageError(f"{wanted!r} is no position and no msg_id: positions begin with 1")
+    place = place_of(wanted)
+    if place == 0:
+        raise UsageError("0 is no position: positions begin with 1")
     config = request.config(relay_stream=address)
-    found = asking.get(config, _first_address(config), int(wanted) if is_position else wanted, timeout)
+    found = asking.get(config, _first_address(config), place, timeout)
     topic, options = found.topic.decode(errors="replace"), found.options
     try:
         envelope = encoding.decode(found.body)

@@ -28,7 +28,8 @@ def _number(text: str) -> int:
 class TailCommand(BaseCommand):
     """Watch all endpoints of the bus, and print each message.
 
-    Without another format a message is printed as Python writes a dict.
+    Without another format a message is printed as Python writes a dict. With --since, --after, --last, --first
+    or --durable messages come from the stream of a relay: first what is kept, then what comes.
 
     Some examples::
 

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 from fedmsg.exceptions import UsageError
 from fedmsg.stream.protocol import Malformed
 
-__all__ = ["Begin", "begin_of", "prefixes_of", "requested", "seconds_of", "topics_of"]
+__all__ = ["Begin", "begin_of", "place_of", "prefixes_of", "requested", "seconds_of", "topics_of"]
 
 #: How many topics a subscription may have, and how long each may be, in bytes.
 TOPICS_MAX = 1000
 TOPIC_BYTES_MAX = 4096
 _NUMBER_MAX = 2**63 - 1
+_DIGITS_MAX = len(str(_NUMBER_MAX))
 _TIME_MAX = 2**40
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -141,6 +142,18 @@ def seconds_of(since: float | str, now: float | None = None) -> float:
         return dt.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text)).timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise UsageError(f"since={since!r}: {_HINT}") from error
+
+
+def place_of(text: str) -> int | str:
+    """Return the place that a command line names: digits are a position, other text is a ``msg_id``.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    is_position = text.isascii() and text.isdigit()
+    if not text or (is_position and (len(text) > _DIGITS_MAX or int(text) > _NUMBER_MAX)):
+        raise UsageError(f"{text[:40]!r} is no position and no msg_id")
+    return int(text) if is_position else text
 
 
 def prefixes_of(topics: str | Iterable[str]) -> list[str]:

@@ -95,7 +95,7 @@ class Committer(ServiceThread):
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._events = RateLimitedLog(log)
         self._next_prune = 0.0
-        self._said: bool = False
+        self._is_logged: bool = False
         self.news = Waker()
         self.acquired = False
         self.working_since: float | None = None
@@ -124,8 +124,8 @@ class Committer(ServiceThread):
 
     def look(self) -> None:
         """Log that the store does not answer; an error of it is logged when it comes."""
-        if self.away and not self._said:
-            self._said = True
+        if self.away and not self._is_logged:
+            self._is_logged = True
             self._events.report("store", f"messages wait to be stored, for {self.away:.1f} s now")
 
     def wait_acquired(self, timeout: float) -> bool:
@@ -172,15 +172,15 @@ class Committer(ServiceThread):
                 self._note_failure(error)
                 self.waker.wait(_RETRY_MAX)
             else:
-                if not self.acquired and not self._said:
-                    self._said = True
+                if not self.acquired and not self._is_logged:
+                    self._is_logged = True
                     log.warning("another relay has the stream; waiting until it ends, to take over")
         self._take_over()
 
     def _take_over(self) -> None:
-        if self.acquired and self._said:
+        if self.acquired and self._is_logged:
             log.warning("taking over the stream")
-        self._said = False
+        self._is_logged = False
 
     def _work(self) -> None:
         while not self.stopping:
@@ -219,13 +219,13 @@ class Committer(ServiceThread):
     def _note_failure(self, error: StoreError) -> None:
         self.failures += 1
         if self.away or not self.acquired:
-            self._said = True
+            self._is_logged = True
             self._events.report("store", f"messages wait to be stored: {error}")
 
     def _note_success(self) -> None:
-        if self._said:
+        if self._is_logged:
             log.warning("messages are stored again, after %.1f s", self.away)
-        self.working_since, self._said = None, False
+        self.working_since, self._is_logged = None, False
 
     def _prune(self) -> None:
         removed = 0
@@ -233,6 +233,6 @@ class Committer(ServiceThread):
             try:
                 removed = self.log.prune(**self.retention)
             except StoreError as error:
-                self._events.report("retention", f"what is too old is not removed yet: {error}")
+                self._events.report("retention", f"retention can't remove old messages, trying again: {error}")
         self.removed += removed
         self._next_prune = time.monotonic() + (_PRUNE_STEP_INTERVAL if removed else _PRUNE_INTERVAL)

@@ -68,7 +68,7 @@ class ConfirmedPort(Closeable):
         config: The configuration, for the options of the socket and for CURVE (``curve_publishers``).
         addresses: The addresses to bind, all of them.
         stream: The id of the stream.
-        newest: Returns the newest position.
+        span: Returns the oldest and the newest position.
         rejections: Where rejected messages are counted.
         check: Looks at the two frames and returns the body that is stored; raises MessageError for what is to
             be rejected.
@@ -86,14 +86,14 @@ class ConfirmedPort(Closeable):
         addresses: Sequence[str],
         *,
         stream: str,
-        newest: Callable[[], int],
+        span: Callable[[], tuple[int, int]],
         rejections: RejectionLog,
         check: Check | None = None,
         clients_max: int = CLIENTS_MAX,
     ) -> None:
         self._closed = True  # until there is something to close
         self._stream = stream
-        self._newest = newest
+        self._span = span
         self._check = check
         self._rejections = rejections
         self._clients_max = clients_max
@@ -156,7 +156,7 @@ class ConfirmedPort(Closeable):
             self._greet(identity, _Client(_peer(first), now, many=many))
         elif client is None:
             if message.kind in {protocol.PUB, protocol.PUBS}:
-                self._refuse(identity, _id_of(message), protocol.CODE_HELLO, "begin with HELLO", retry=True)
+                self._reject(identity, _id_of(message), protocol.CODE_HELLO, "begin with HELLO", retry=True)
         else:
             client.heard = now
             if message.kind == protocol.PUBS:
@@ -170,12 +170,14 @@ class ConfirmedPort(Closeable):
 
     def _greet(self, identity: bytes, client: _Client) -> None:
         if identity not in self._clients and len(self._clients) >= self._clients_max:
-            self._events.report("clients", f"turned a client at {client.peer} away: there are too many")
+            self._events.report(
+                "clients", f"turned away a client at {client.peer}: there are {self._clients_max} already"
+            )
             self._send(identity, protocol.NO, {"code": protocol.CODE_BUSY, "reason": "there are too many clients"})
             return
         self._clients[identity] = client
-        newest = self._newest()
-        welcome = {"stream": self._stream, "first": 0, "newest": newest, "heartbeat": protocol.HEARTBEAT}
+        first, newest = self._span()
+        welcome = {"stream": self._stream, "first": first, "newest": newest, "heartbeat": protocol.HEARTBEAT}
         self._send(identity, protocol.WELCOME, {**welcome, "max_message_size": self._max_size, "many": True})
 
     def _take(  # noqa: PLR0917 - for each message
@@ -200,7 +202,7 @@ class ConfirmedPort(Closeable):
                 body = self._check(topic, body)
         except MessageError as error:
             self._rejections.add(client.peer or ", ".join(self.addresses), error)
-            self._refuse(identity, id_, protocol.CODE_REJECTED, str(error), retry=False)
+            self._reject(identity, id_, protocol.CODE_REJECTED, str(error), retry=False)
         else:
             found.append(Submission(identity, id_, Incoming(topic, body, via, options.get("again") is True)))
 
@@ -222,7 +224,7 @@ class ConfirmedPort(Closeable):
     def _confirm(self, identity: bytes, id_: bytes, position: int) -> None:
         self._send_frames(identity, [protocol.VERSION, protocol.OK, id_, protocol.number(position)])
 
-    def _refuse(self, identity: bytes, id_: bytes, code: str, reason: str, *, retry: bool) -> None:
+    def _reject(self, identity: bytes, id_: bytes, code: str, reason: str, *, retry: bool) -> None:
         self._send(identity, protocol.NO, id_, {"code": code, "reason": reason, "retry": retry})
 
     def _send(self, identity: bytes, kind: bytes, *fields: Any) -> None:

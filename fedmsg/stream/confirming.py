@@ -57,7 +57,7 @@ def curve_name(config: Mapping[str, Any]) -> str:
 
 
 class Feed(Protocol):
-    """Has messages for a relay, for which nobody waits; called by the thread alone."""
+    """Has messages for a relay, without callers that wait for them; called by the thread alone."""
 
     def opened(self, relay: Mapping[str, Any]) -> float:
         """Begin: a relay has answered with these options. 0, or for how many seconds to leave it."""
@@ -377,7 +377,7 @@ class Confirming(ServiceThread):
         elif kind == protocol.PING:
             link.send(protocol.encode(protocol.PONG))
         elif kind == protocol.NO:
-            self._refused(fields)
+            self._rejected(fields)
 
     def _opened(self, link: _Link, relay: Mapping[str, Any]) -> None:
         self._owed_since = None
@@ -388,7 +388,7 @@ class Confirming(ServiceThread):
         else:
             link.is_open, link.takes_many = True, relay.get("many") is True
 
-    def _refused(self, fields: tuple[Any, ...]) -> None:
+    def _rejected(self, fields: tuple[Any, ...]) -> None:
         options = fields[-1]
         reason = str(options.get("reason", ""))
         if len(fields) == 1 or options.get("retry") is True:

@@ -299,10 +299,9 @@ class Delivering:
         if result.lost is not None:
             reader.add_lost(*result.lost)
             self.lost += result.lost[1] - result.lost[0] + 1
-            self._events.report(
-                "lost",
-                f"a reader at {reader.peer} was too slow: positions {result.lost[0]} to {result.lost[1]} are gone",
-            )
+            first, last = result.lost
+            text = f"a reader at {reader.peer} has lost positions {first} to {last}, which are no longer kept"
+            self._events.report("lost", text)
         reader.set_part(result.entries, result.looked_at)
         self._announce_safely(reader)
         if not reader.has_part and reader.at == before:

@@ -108,7 +108,8 @@ def position_of(log: Readable, begin: Begin) -> int:
             raise Refused(protocol.CODE_GONE, "the stream has no message with this msg_id")
         return found
     if begin.after > newest:
-        raise Refused(protocol.CODE_GONE, f"the newest position of the stream is {newest}")
+        reason = f"there is no position {begin.after} yet: the newest position of the stream is {newest}"
+        raise Refused(protocol.CODE_GONE, reason)
     if begin.after == 0 and not begin.resume:
         return log.first() - 1
     return begin.after
@@ -135,7 +136,8 @@ def start_durable(
     cursor = log.cursor(name)
     if cursor is None:
         if log.cursors_behind(0)[0] >= limit:
-            raise Refused(protocol.CODE_FULL, f"there are {limit} durable subscriptions, and relay_durable_max is that")
+            reason = f"relay_durable_max allows only {limit} durable subscriptions: remove one, or set it higher"
+            raise Refused(protocol.CODE_FULL, reason)
         position = position_of(log, begin)
         log.save_cursors([Cursor(name, position, time.time(), address)])
         return position, position

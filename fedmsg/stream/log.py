@@ -33,7 +33,7 @@ class StreamLog(Closeable):
     Any thread may use it: writers wait for each other, and each reader has a connection of its own.
 
     Args:
-        url: A SQLAlchemy URL such as ``sqlite:////var/lib/fedmsg/stream.db``.
+        url: A SQLAlchemy URL such as ``sqlite:////var/lib/fedmsg-relay/stream.db``.
         memory: How many ids of messages are kept in memory, to find a message that comes again.
         create: Whether to make the stream where there is none.
 

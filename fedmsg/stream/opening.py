@@ -104,7 +104,7 @@ class Opening:
             removed = set(result)
             kept = [cursor for cursor in cursors if cursor.name in removed and self._names.holder(cursor.name)]
             if kept:
-                log.warning("durable subscriptions that are in use were removed; they are kept: %d", len(kept))
+                log.warning("%d durable subscriptions were removed while they are being read; they are kept", len(kept))
                 self._worker.ask(lambda: self._stream.save_cursors(kept), self._note_kept)
 
         self._worker.ask(lambda: self._stream.move_cursors(cursors), take)
@@ -120,4 +120,4 @@ class Opening:
             try:
                 self._stream.move_cursors(list(self._names.unsaved.values()))
             except FedmsgError as error:
-                log.error("cursors can't be stored, so that messages since the last ones come again: %s", error)
+                log.error("cursors can't be stored, so messages after the stored ones will come again: %s", error)

@@ -27,7 +27,7 @@ def own_addresses(config: Mapping[str, Any], key: str) -> list[str]:
         ConfigError: There is none at all, or one that has not the form of an address.
         AddressInUse: There are only those of other machines.
     """
-    configured = [addresses.check(one, key) for one in addresses.as_list(settings.get(config, key))]
+    configured = addresses.checked(settings.get(config, key), key)
     if not configured:
         raise ConfigError(f"{key} is not set: set it to an address such as tcp://127.0.0.1:2004")
     own = [one for one in configured if is_own(one)]

@@ -8,12 +8,15 @@ from collections import deque
 
 from fedmsg import encoding
 from fedmsg._util.bounded import SEEN_MESSAGES, SeenIds
+from fedmsg._util.text import quoted
 from fedmsg.stream.begin import Begin
 
 __all__ = ["Progress"]
 
 # Seconds: clocks of relays differ, and messages take their time between them.
 _OVERLAP = 60.0
+# A publisher may have made it as long as a message may be, and a relay ends the connection at a request of that size.
+_MSG_ID_MAX = 1000
 
 
 class Progress:
@@ -81,7 +84,7 @@ class Progress:
         msg_id = _message_id(self._body)
         if msg_id:
             self.begin = Begin(after=msg_id)
-            return f"after the message {msg_id}"
+            return f"after the message {quoted(msg_id)}"
         return self.move_by_time()
 
     def move_by_time(self) -> str:
@@ -94,7 +97,7 @@ class Progress:
         else:
             self.begin = wanted
             return "from where it was to begin"
-        return f"with what was stored since {self.begin.since:.0f}"
+        return f"with what was stored since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(self.begin.since))}"
 
 
 def _message_id(body: bytes) -> str:
@@ -103,4 +106,4 @@ def _message_id(body: bytes) -> str:
     except ValueError:
         return ""
     found = envelope.get("msg_id") if isinstance(envelope, dict) else None
-    return found if isinstance(found, str) else ""
+    return found if isinstance(found, str) and len(found) <= _MSG_ID_MAX else ""

@@ -52,14 +52,13 @@ class ConfirmedSink(Closeable):
         self._thread.start()
         self._closed = False
 
-    def send(self, topic: bytes, body: bytes, *, timeout: float, via: tuple[str, ...] = (), again: bool = False) -> int:
+    def send(self, topic: bytes, body: bytes, *, timeout: float, again: bool = False) -> int:
         """Send a message, and wait for its confirm.
 
         Args:
             topic: The topic frame.
             body: The envelope as it goes over the wire.
             timeout: Seconds to wait at most, for all relays together.
-            via: The ids of the streams that it has passed.
             again: Whether it may have been sent before.
 
         Returns:
@@ -69,7 +68,7 @@ class ConfirmedSink(Closeable):
             NotConfirmed: There is no confirm in time.
             RejectedByRelay: The relay has rejected it.
         """
-        pending = self.begin(topic, body, timeout=timeout, via=via, again=again)
+        pending = self.begin(topic, body, timeout=timeout, again=again)
         try:
             return pending.result(self._where)
         finally:
@@ -83,12 +82,11 @@ class ConfirmedSink(Closeable):
         body: bytes,
         *,
         timeout: float,
-        via: tuple[str, ...] = (),
         again: bool = False,
         notify: Callable[[], object] | None = None,
     ) -> Pending:
         """Send a message without waiting for its confirm; messages are sent in the order of the calls."""
-        pending = Pending(topic, body, timeout, via=via, again=again, notify=notify)
+        pending = Pending(topic, body, timeout, again=again, notify=notify)
         self._thread.put(pending)
         return pending
 
@@ -182,7 +180,7 @@ def open_confirmed(config: Mapping[str, Any]) -> ConfirmedSink:
         ConfigError: Something is no address.
         RefusedAtStart: A key for CURVE can't be read.
     """
-    relays = tuple(addresses.check(one, KEY) for one in addresses.as_list(settings.get(config, KEY)))
+    relays = tuple(addresses.checked(settings.get(config, KEY), KEY))
     if not relays:
         raise MissingEndpoint(f"{KEY} is not set: set it to the address of a relay with a store")
     name = curve_name(config)

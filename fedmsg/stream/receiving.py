@@ -309,7 +309,7 @@ class Receiving(ServiceThread):
             self.counts["lost"] += last - first + 1
             self._progress.looked_at = max(self._progress.looked_at, last)
             self._events.report(
-                "lost", f"{session.address}: the messages {first} to {last} are gone, the relay keeps them no longer"
+                "lost", f"{session.address}: lost positions {first} to {last}, which the relay no longer keeps"
             )
 
     def _wait(self, session: Session, options: Mapping[str, Any]) -> None:
@@ -331,7 +331,7 @@ class Receiving(ServiceThread):
         elif code in {protocol.CODE_BAD, protocol.CODE_FULL}:
             self.ending = QueryError(f"{session.address}: {reason}")
         else:
-            raise Ended(f"the relay at {session.address} refuses: {reason}")
+            raise Ended(f"the relay at {session.address} can't serve the subscription at present: {reason}")
 
     # ---------------------------------------------------------------- what the relay is sent
 

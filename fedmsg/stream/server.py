@@ -62,7 +62,7 @@ class StreamServer(ServiceThread):
     Attributes:
         addresses: What was bound, once it is started.
         counts: ``malformed`` messages of clients; ``clients`` that were turned away; ``silent`` ones that were
-            disconnected; ``store`` failures; ``lost`` times that a reader was too slow for retention; ``dropped``
+            disconnected; ``store`` failures; ``lost`` times that retention was faster than a reader; ``dropped``
             answers.
     """
 
@@ -114,6 +114,11 @@ class StreamServer(ServiceThread):
             # A client that comes just now looks into the window when it begins to read.
             if self._readers:
                 self.waker.wake()
+
+    @property
+    def first(self) -> int:
+        """The oldest position, as far as it is known; it is read every few seconds."""
+        return 0 if self._stored is None else self._stored.first
 
     def statistics(self) -> dict[str, Any]:
         """Return figures for status reports and metrics."""
@@ -228,7 +233,7 @@ class StreamServer(ServiceThread):
             self._greet(incoming, message.fields[0])
         elif reader is None:
             if message.kind in self._handlers:
-                self._refuse(incoming.identity, protocol.CODE_HELLO, "begin with HELLO")
+                self._reject(incoming.identity, protocol.CODE_HELLO, "begin with HELLO")
         else:
             reader.heard = time.monotonic()
             handler = self._handlers.get(message.kind)
@@ -242,8 +247,9 @@ class StreamServer(ServiceThread):
             if old is not None:
                 self._lose(old)
         if len(self._readers) + len(self._left) >= self._clients_max:
-            self._events.report("clients", f"turned a client at {incoming.peer} away: there are too many")
-            self._refuse(incoming.identity, protocol.CODE_BUSY, "there are too many clients")
+            text = f"turned away a client at {incoming.peer}: there are {self._clients_max} already"
+            self._events.report("clients", text)
+            self._reject(incoming.identity, protocol.CODE_BUSY, "there are too many clients")
             return
         many = options.get("many") is True
         reader = Reader(incoming.identity, client, incoming.peer, time.monotonic(), many=many)
@@ -251,19 +257,18 @@ class StreamServer(ServiceThread):
         if client:
             self._by_client[client] = reader
         assert self._window is not None
-        assert self._stored is not None
         self._send(
             reader,
             protocol.WELCOME,
             {
                 "stream": self._stream.stream,
-                "first": self._stored.first,
+                "first": self.first,
                 "newest": self._window.newest,
                 "heartbeat": protocol.HEARTBEAT,
             },
         )
 
-    def _refuse(self, identity: bytes, code: str, reason: str) -> None:
+    def _reject(self, identity: bytes, code: str, reason: str) -> None:
         try:
             self._port.send(identity, protocol.encode(protocol.NO, {"code": code, "reason": reason}))
         except (Gone, Full):

@@ -14,7 +14,6 @@ from fedmsg._util.service import Closeable
 from fedmsg.stream import protocol
 from fedmsg.transport.zmq import curve, monitor, sockets
 from fedmsg.transport.zmq.monitor import Monitor
-from fedmsg.transport.zmq.resolver import resolve
 
 __all__ = ["Ended", "Session", "curve_name"]
 
@@ -82,7 +81,7 @@ class Session(Closeable):
         self._closed = False
         try:
             curve.as_client(self._socket, config, curve_name(config))
-            sockets.attach(self._socket, resolve(address).target, "relay_stream")
+            sockets.connect(self._socket, address, "relay_stream")
         except BaseException:
             self.close()
             raise

@@ -52,6 +52,10 @@ class Server(Protocol):
         """Return figures for status reports and metrics."""
 
     @property
+    def first(self) -> int:
+        """The oldest position, as far as it is known."""
+
+    @property
     def alive(self) -> bool:
         """Whether it runs."""
 
@@ -159,7 +163,7 @@ class Storing:
             self._config,
             self._addresses,
             stream=log.stream,
-            newest=lambda: self.newest,
+            span=lambda: (self._server.first, self.newest),
             rejections=rejections,
             check=self._check,
         )

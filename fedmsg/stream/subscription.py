@@ -65,7 +65,7 @@ class Subscription(Closeable):
         rejections: RejectionLog | None = None,
     ) -> None:
         self._closed = True  # until there is something to close
-        wanted = [zmq_addresses.check(address, "relay_stream") for address in zmq_addresses.as_list(addresses)]
+        wanted = zmq_addresses.checked(addresses, "relay_stream")
         if not wanted:
             raise ConfigError("relay_stream: no address is configured")
         self.rejections = rejections or RejectionLog(log)

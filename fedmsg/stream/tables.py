@@ -108,7 +108,7 @@ class Database:
         if self.is_sqlite:
             self.file = self.engine.url.database or ""
             if self.file in {"", ":memory:"} or self.file.startswith("file:"):
-                raise ConfigError("relay_store: name a file, such as sqlite:////var/lib/fedmsg/stream.db")
+                raise ConfigError("relay_store: name a file, such as sqlite:////var/lib/fedmsg-relay/stream.db")
             # Counts only before the first table, and before the journal is set.
             sa.event.listen(self.engine, "connect", _set_auto_vacuum, insert=True)
         else:

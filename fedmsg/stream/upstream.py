@@ -79,7 +79,7 @@ class _Upstream:
     """One address: what is sent there next, and how far that has come. A `fedmsg.stream.confirming.Feed`.
 
     Attributes:
-        counts: ``handed_on``; ``skipped``, which that relay had already; ``refused`` by it; ``lost`` to retention.
+        counts: ``handed_on``; ``skipped``, which that relay had already; ``rejected`` by it; ``lost`` to retention.
         is_connected: Whether messages can be handed on at present.
     """
 
@@ -118,7 +118,7 @@ class _Upstream:
             "connected": self.is_connected,
             "cursor": self._done,
             "lag": 0 if self._holder is not None else max(0, self._window.newest - self._done),
-            **{kind: self.counts[kind] for kind in ("handed_on", "skipped", "refused", "lost")},
+            **{kind: self.counts[kind] for kind in ("handed_on", "skipped", "rejected", "lost")},
         }
 
     # ---------------------------------------------------------------- connections
@@ -127,7 +127,8 @@ class _Upstream:
         """Go on where that stream has come to; 0, or for how many seconds to leave that relay."""
         stream, size = relay.get("stream"), relay.get("max_message_size")
         if not isinstance(stream, str) or not protocol.is_stream(stream):
-            self._events.report("malformed", f"the relay at {self.address} shows no id of a stream")
+            text = f"the relay at {self.address} sends no valid id of a stream; nothing is handed on to it"
+            self._events.report("malformed", text)
             return _PAUSE
         holder = self._claims.take(stream, self.address)
         if holder is not None:
@@ -264,7 +265,7 @@ class _Upstream:
         while in_flight and in_flight[0][0].is_settled:
             pending, position, until = in_flight[0]
             if pending.rejection is not None:
-                self._note_refused(position, pending.rejection[0])
+                self._note_rejected(position, pending.rejection[0])
             elif pending.position is None:
                 # The thread ends.
                 return
@@ -275,10 +276,10 @@ class _Upstream:
             self._size -= len(pending.topic) + len(pending.body)
             self._done = until
 
-    def _note_refused(self, position: int, reason: str) -> None:
-        self.counts["refused"] += 1
-        text = f"the relay at {self.address} refuses the message at position {position}, going on after it: {reason}"
-        self._events.report("refused", text)
+    def _note_rejected(self, position: int, reason: str) -> None:
+        self.counts["rejected"] += 1
+        text = f"the relay at {self.address} rejects the message at position {position}, going on after it: {reason}"
+        self._events.report("rejected", text)
 
     def _save(self) -> None:
         done = self._done
@@ -308,7 +309,7 @@ class Upstreams(Closeable):
 
     def __init__(self, config: Mapping[str, Any], stream: Kept, window: Window) -> None:
         self._closed = True  # until there is something to close
-        found = dict.fromkeys(addresses.check(one, KEY) for one in addresses.as_list(settings.get(config, KEY)))
+        found = dict.fromkeys(addresses.checked(settings.get(config, KEY), KEY))
         if found:
             curve.prepare(config, [curve_name(config)])
         claims = _Claims(stream.stream)

@@ -7,8 +7,9 @@ import json
 import signal
 import sqlite3
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -36,7 +37,8 @@ def logs(url: str) -> list[str]:
 
 def test_relay_gets_store_and_ports_by_flags(tmp_path: Path) -> None:
     url, confirmed, stream = sqlite_url(tmp_path), free_address(), free_address()
-    with Bus() as bus:
+    # What is configured does not count then.
+    with Bus({"relay_store": "nonsense", "relay_confirmed": FOREIGN, "relay_stream": FOREIGN}) as bus:
         relay = bus.start_relay("--store", url, "--confirmed", confirmed, "--stream", stream)
         relay.wait_for(f"confirming at {confirmed}, with a stream at {stream}")
         with bus.context(publish_confirm=True, relay_confirmed=confirmed) as context:
@@ -139,11 +141,25 @@ def test_relay_report_has_a_part_for_the_stream(tmp_path: Path) -> None:
         wait_until(lambda: json.loads(sub.recv())["consumers"][0]["stream"]["stored"] == 1)
 
 
-def test_relay_removes_what_retention_does_not_keep(tmp_path: Path) -> None:
-    with running(StreamBus(sqlite_url(tmp_path), relay_retention_messages=100)) as bus:
+@pytest.mark.parametrize(
+    ("limit", "is_kept"),
+    [
+        ({"relay_retention_messages": 100}, lambda found: found["messages"] == 100),
+        ({"relay_retention_bytes": 20_000}, lambda found: 19_000 < found["bytes"] <= 20_000),
+        ({"relay_retention_age": 1}, lambda found: found["messages"] == 0),
+    ],
+    ids=["messages", "bytes", "age"],
+)
+def test_relay_removes_what_retention_does_not_keep(
+    limit: dict[str, int], is_kept: Callable[[dict[str, Any]], bool], tmp_path: Path
+) -> None:
+    with running(StreamBus(sqlite_url(tmp_path), **limit)) as bus:
         with bus.confirming() as context:
             assert list(context.publish_many({"topic": "t", "modname": "m"} for _ in range(5000)))[-1] == 5000
-        wait_until(lambda: [entry.position for entry in bus.entries()] == list(range(4901, 5001)))
+        wait_until(lambda: is_kept(bus.figures()))
+        entries, first = bus.entries(), bus.figures()["first"]
+        assert [entry.position for entry in entries] == list(range(first, 5001))
+        assert sum(len(entry.topic) + len(entry.body) for entry in entries) == bus.figures()["bytes"]
 
 
 def test_relay_keeps_a_database_in_wal_mode(bus: StreamBus, tmp_path: Path) -> None:

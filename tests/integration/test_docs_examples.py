@@ -119,7 +119,7 @@ def test_forking_server_example(bus: Bus, tmp_path: Path) -> None:
 
 
 def test_asyncio_example(bus: Bus) -> None:
-    (_, program), *_ = blocks(DOCS / "howto" / "asyncio.rst", "python")
+    _, program = next(blocks(DOCS / "howto" / "asyncio.rst", "python"))
     with bus.context() as context, Process([sys.executable, "-c", program], env=bus.environ) as listener:
         listener.wait_for(
             "org.fedoraproject.dev.shop.order.placed {'order': 1018}",

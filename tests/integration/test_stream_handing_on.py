@@ -71,14 +71,14 @@ def test_upstream_survives_a_relay_that_answers_what_it_likes(tmp_path: Path) ->
         relay.send(protocol.OK, relay.last[2], 3)
         wait_until(lambda: upstreams.statistics()[0]["lag"] == 0)
         figures = upstreams.statistics()[0]
-        assert (figures["handed_on"], figures["refused"]) == (2, 1)
+        assert (figures["handed_on"], figures["rejected"]) == (2, 1)
         assert upstreams.alive
 
 
 def test_upstream_leaves_a_relay_that_shows_no_stream(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with FakeRelay() as relay, handing_on(tmp_path, relay, 1) as upstreams:
         relay.greet(stream="no id")
-        wait_until(lambda: "shows no id of a stream" in caplog.text)
+        wait_until(lambda: "sends no valid id of a stream" in caplog.text)
         assert not upstreams.statistics()[0]["connected"]
         assert upstreams.alive
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import re
 import select
 import signal
 import socket
@@ -239,6 +240,21 @@ def test_another_stream_that_does_not_know_the_last_message_goes_on_by_time() ->
         with serving(other, address=address):
             assert [delivery.data for delivery in take(subscription, 2)] == numbers(300, 301)
             assert subscription.statistics()["duplicates"] == 5
+
+
+def test_message_whose_id_is_far_too_long_does_not_hold_up_a_reader(caplog: pytest.LogCaptureFixture) -> None:
+    """Another stream is not asked for it: the request would be larger than a relay takes."""
+    address = free_address()
+    one, other = MemoryLog("one"), MemoryLog("other")
+    one.add(b'{"msg_id":"%s"}' % (b"x" * 400_000))
+    other.add(body(1))
+    with Subscription({}, address, after="first") as subscription:
+        with serving(one, address=address):
+            take(subscription, 1)
+        with serving(other, address=address), caplog.at_level(logging.WARNING):
+            assert [delivery.data for delivery in take(subscription, 1)] == [body(1)]
+    (line,) = (line for line in caplog.messages if "is another one" in line)
+    assert re.search(r"with what was stored since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ$", line)
 
 
 def test_store_that_was_set_back_is_another_stream() -> None:

@@ -67,6 +67,22 @@ def test_relay_confirms_with_positions_in_order(bus: StreamBus) -> None:
     assert bus.numbers() == list(range(3000))
 
 
+def test_relay_stores_in_groups_what_comes_at_once(bus: StreamBus, tmp_path: Path) -> None:
+    """An idle relay commits each message, a busy one many together: their ids are one row for each commit."""
+
+    def commits() -> int:
+        with contextlib.closing(sqlite3.connect(tmp_path / "stream.db")) as database:
+            found: int = database.execute("SELECT count(*) FROM fedmsg_stream_recent_ids").fetchone()[0]
+            return found
+
+    with bus.confirming() as context:
+        for number in range(3):
+            context.publish(topic="t", modname="m", msg={"n": number})
+        assert commits() == 3
+        assert len(list(context.publish_many({"topic": "t", "modname": "m"} for _ in range(5000)))) == 5000
+        assert commits() < 1000
+
+
 def test_relay_confirms_a_double_with_its_first_position_and_does_not_pass_it_on(bus: StreamBus) -> None:
     with Listener(bus) as listener, bus.confirming() as context, Raw(bus.confirmed) as raw:
         raw.greet()
@@ -81,6 +97,21 @@ def test_relay_confirms_a_double_with_its_first_position_and_does_not_pass_it_on
         listener.wait_for(2)
         assert listener.numbers() == [1, 2]
     assert bus.numbers() == [1, 2]
+
+
+def test_confirmed_port_welcomes_with_the_span_of_the_stream(tmp_path: Path) -> None:
+    with running(StreamBus(sqlite_url(tmp_path), relay_retention_messages=2)) as bus:
+        with bus.confirming() as context:
+            stored = [context.publish(topic="t", modname="m") for _ in range(5)]
+        assert stored == [1, 2, 3, 4, 5]
+
+        def span() -> tuple[int, int]:
+            with Raw(bus.confirmed) as raw:
+                options = raw.greet()
+            assert (options["stream"], options["heartbeat"]) == (bus.figures()["stream"], protocol.HEARTBEAT)
+            return options["first"], options["newest"]
+
+        wait_until(lambda: span() == (4, 5))
 
 
 def test_relay_confirms_what_has_passed_it_without_storing_it(bus: StreamBus) -> None:

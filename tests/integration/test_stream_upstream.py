@@ -263,12 +263,12 @@ def test_relay_goes_on_after_a_message_that_is_too_large_there(tmp_path: Path) -
         assert pair.far.numbers() == [0, 2, 4]
         wait_until(lambda: upstream(pair.near)["lag"] == 0)
         figures = upstream(pair.near)
-        assert (figures["handed_on"], figures["refused"], figures["lost"]) == (3, 2, 0)
+        assert (figures["handed_on"], figures["rejected"], figures["lost"]) == (3, 2, 0)
         assert pair.near.relay is not None
-        pair.near.relay.wait_for("refuses the message at position 2")
+        pair.near.relay.wait_for("rejects the message at position 2")
 
 
-def test_relay_goes_on_after_a_message_that_is_refused(tmp_path: Path) -> None:
+def test_relay_goes_on_after_a_message_that_is_rejected(tmp_path: Path) -> None:
     bench = certificates.Bench(tmp_path)
     mine = {f"shell.{socket.gethostname().split('.', 1)[0]}": "shell.test"}
     far = {"relay_validate": True, **bench.config}
@@ -279,7 +279,7 @@ def test_relay_goes_on_after_a_message_that_is_refused(tmp_path: Path) -> None:
         wait_for_numbers(pair.far, 3)
         wait_until(lambda: upstream(pair.near)["lag"] == 0)
         figures = upstream(pair.near)
-        assert (figures["handed_on"], figures["refused"]) == (3, 2)
+        assert (figures["handed_on"], figures["rejected"]) == (3, 2)
         assert pair.far.numbers() == [0, 2, 4]
 
 
@@ -315,7 +315,7 @@ def test_upstreams_are_in_the_metrics(tmp_path: Path) -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             text = answer.read().decode()
     label = f'{{upstream="{pair.far.confirmed}"}}'
-    for line in ("handed_on_total", "connected", "lag", "lost_total", "refused_total"):
+    for line in ("handed_on_total", "connected", "lag", "lost_total", "rejected_total"):
         value = {"handed_on_total": "10.0", "connected": "1.0"}.get(line, "0.0")
         assert f"fedmsg_stream_upstream_{line}{label} {value}" in text
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,25 @@ def test_a_durable_subscription_goes_on_where_it_was_acknowledged(bus: StreamBus
         assert numbers(stream, 3) == [7, 8, 9]
 
 
+def test_an_exception_and_a_break_acknowledge_nothing_more(bus: StreamBus, reader: FedMsgContext) -> None:
+    publish(bus, *range(3))
+
+    def handle(stream: MessageStream, *, fails: bool) -> None:
+        for message in stream:
+            if message[3]["msg"]["n"] == 1:
+                if fails:
+                    raise LookupError
+                break
+
+    with pytest.raises(LookupError), reader.subscribe(after=0, durable="mine") as stream:
+        handle(stream, fails=True)
+    for _ in range(2):
+        with reader.subscribe(durable="mine") as stream:
+            handle(stream, fails=False)
+    with reader.subscribe(durable="mine") as stream:
+        assert numbers(stream, 2) == [1, 2]
+
+
 def test_what_is_not_valid_is_rejected_and_passed_over(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     keys = certificates.Bench(tmp_path / "keys")
@@ -164,9 +184,12 @@ def test_tail_shows_the_stream_until_now(bus: StreamBus) -> None:
     publish(bus, 5, topic="other")
     assert tail(bus, "--first", "--until", "now") == ["0", "1", "2", "3", "4", "5"]
     assert tail(bus, "--after", "4", "--until", "now") == ["4", "5"]
+    msg_id = json.loads(bus.entries()[3].body)["msg_id"]
+    assert tail(bus, "--after", msg_id, "--until", "now") == ["4", "5"]
     assert tail(bus, "--last", "2", "--until", "now") == ["4", "5"]
     assert tail(bus, "--since", "1h", "--until", "now", "--topic", "org.fedoraproject.dev.m.other") == ["5"]
     assert tail(bus, "--since", "2030-01-01", "--until", "now") == []
+    assert tail(bus, "--last", "0", "--until", "now") == []
 
 
 def test_tail_goes_on_where_its_name_has_stopped(bus: StreamBus) -> None:
@@ -174,19 +197,25 @@ def test_tail_goes_on_where_its_name_has_stopped(bus: StreamBus) -> None:
     # The fourth was shown and is not acknowledged: the next one was not asked for.
     assert tail(bus, "--first", "--durable", "me", "--count", "4") == ["0", "1", "2", "3"]
     assert tail(bus, "--durable", "me", "--until", "now") == ["3", "4"]
+    # That has come to its end, so that the last one counts as handled, too.
+    assert tail(bus, "--durable", "me", "--until", "now") == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "status", "text"),
     [
-        (["--first", "--last", "3"], "--last and --first: only one of them can say where to begin"),
-        (["--until", "now"], "--until is for the stream"),
-        (["--since", "yesterday"], "since='yesterday'"),
-        (["--after", "99999"], "the newest position of the stream is 0"),
+        (["--first", "--last", "3"], 2, "--last and --first: only one of them can say where to begin"),
+        (["--until", "now"], 2, "--until is for the stream"),
+        (["--since", "yesterday"], 2, "since='yesterday'"),
+        (["--after", "9" * 5000], 2, "is no position and no msg_id"),
+        (["--durable", ""], 2, "durable='' is no name"),
+        (["--after", "99999"], 1, "there is no position 99999 yet: the newest position of the stream is 0"),
+        (["--after", "\u00b2"], 1, "the stream has no message with this msg_id"),
     ],
-    ids=["two", "until", "since", "gone"],
+    ids=["two", "until", "since", "far", "nameless", "gone", "unknown"],
 )
-def test_tail_reports_a_place_that_is_none(bus: StreamBus, arguments: list[str], text: str) -> None:
+def test_tail_reports_a_place_that_is_none(bus: StreamBus, arguments: list[str], status: int, text: str) -> None:
     with Process(["fedmsg-tail", *arguments], env=bus.environ) as process:
-        assert process.wait(30) in {1, 2, 5}
+        assert process.wait(30) == status
         assert text in "\n".join(process.err)
+        assert "Traceback" not in "\n".join(process.err)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,19 @@ async def test_an_exception_acknowledges_nothing_more(bus: StreamBus, context: F
             await handle()
     async with context.subscribe(durable="mine") as stream:
         assert await numbers(stream, 3) == [2, 3, 4]
+
+
+async def test_subscribe_has_the_same_arguments_everywhere() -> None:
+    context, sync = fedmsg.core.FedMsgContext.subscribe, fedmsg.subscribe
+    found = [
+        [(one.name, one.kind, one.default) for one in signature(function).parameters.values()]
+        for function in (context, FedMsgContext.subscribe, sync, fedmsg.aio.subscribe)
+    ]
+    assert found[0][0][0] == "self"
+    assert found[2][-1][0] == "config"
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert found[0][1:] == found[2][:-1]
 
 
 async def test_a_cancelled_read_takes_nothing(bus: StreamBus, context: FedMsgContext) -> None:

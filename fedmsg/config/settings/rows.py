@@ -220,7 +220,7 @@ class StreamSettings(View):
         "Where relays with a store take messages that they confirm; publishers try them in this order.", "stream",
         in_conf=False)
     relay_stream = setting(LINES, "tcp://127.0.0.1:4002",
-        "Where relays with a store hand out their stream; subscribers try them in this order.", "stream",
+        "Where relays with a store serve their stream; subscribers try them in this order.", "stream",
         in_conf=False)
     relay_upstream = setting(LINES, [],
         "Where other relays take messages that they confirm; a relay with a store hands everything on to each of them.",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["as_list", "bindable", "by_address", "canonical", "check", "host_to_resolve", "is_ipv6", "listed"]
+__all__ = ["as_list", "bindable", "by_address", "canonical", "check", "checked", "host_to_resolve", "is_ipv6", "listed"]
 
 _FORM = re.compile(r"tcp://(\[[^\]\s]+\]|[^:\[\]\s/]+):(\d+|\*)|(?:ipc|inproc)://[^\s]+")
 _BIGGEST_PORT = 65535
@@ -37,6 +37,15 @@ def check(address: str, key: str) -> str:
     if form and (form[2] in {None, "*"} or int(form[2]) <= _BIGGEST_PORT):
         return address
     raise ConfigError(f"{key}: {address!r} is no address; write tcp://HOST:PORT, tcp://[IPV6]:PORT or ipc://PATH")
+
+
+def checked(addresses: object, key: str) -> list[str]:
+    """Return one address or several as a list, when all have the form of one.
+
+    Raises:
+        ConfigError: One has not.
+    """
+    return [check(address, key) for address in as_list(addresses)]
 
 
 def listed(endpoints: Mapping[str, object] | None) -> list[tuple[str, str]]:

@@ -135,9 +135,50 @@ def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
     A REP would block on its answer to a client that never reads, or lose the address of the client. This
     one reports for each answer whether it could be sent.
     """
+    return _router(context, config, _ANSWERS_AT_ONCE, _LONGEST_QUESTION)
+
+
+def asker(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that questions are asked on: a DEALER, which can ask again while it waits."""
+    socket = _dealer(context, config, _ANSWERS_AT_ONCE, settings.get(config, "max_message_size"))
+    socket.setsockopt(zmq.LINGER, 0)
+    return socket
+
+
+def stream_port(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that a relay serves its stream on: a ROUTER, which reports what could not be sent."""
+    socket = _router(context, config, _STREAM_ANSWERS_AT_ONCE, _LONGEST_STREAM_REQUEST)
+    socket.setsockopt(zmq.RCVHWM, _STREAM_REQUESTS_AT_ONCE)
+    return socket
+
+
+def stream_client(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that a stream is read on: a DEALER, whose receive buffer is bounded by credit alone."""
+    return _dealer(context, config, 0, _FAR_TOO_LARGE * settings.get(config, "max_message_size"))
+
+
+def confirmed_port(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that a relay takes messages at which it confirms: a ROUTER, which reports lost answers."""
+    # A message that is a bit too large is rejected with its reason; one that is far too large ends the connection.
+    size = _FAR_TOO_LARGE * settings.get(config, "max_message_size")
+    socket = _router(context, config, _CONFIRMS_AT_ONCE, size)
+    socket.setsockopt(zmq.RCVHWM, _SUBMISSIONS_AT_ONCE)
+    return socket
+
+
+def confirmed_client(context: Context, config: Mapping[str, Any]) -> Socket:
+    """Make the socket that messages are sent on to be confirmed: a DEALER for one connection."""
+    socket = _dealer(context, config, _SUBMISSIONS_AT_ONCE, _LONGEST_ANSWER)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.LINGER, 0)
+    return socket
+
+
+def _router(context: Context, config: Mapping[str, Any], limit: int, size: int) -> Socket:
+    """Make a socket for many clients, which reports what could not be sent."""
     socket = context.socket(zmq.ROUTER)
-    _common(socket, config, _ANSWERS_AT_ONCE)
-    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_QUESTION)
+    _common(socket, config, limit)
+    socket.setsockopt(zmq.MAXMSGSIZE, size)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     # By default the kernel takes megabytes for each client that does not read.
     socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
@@ -146,58 +187,13 @@ def answerer(context: Context, config: Mapping[str, Any]) -> Socket:
     return socket
 
 
-def asker(context: Context, config: Mapping[str, Any]) -> Socket:
-    """Make the socket that questions are asked on: a DEALER, which can ask again while it waits."""
+def _dealer(context: Context, config: Mapping[str, Any], limit: int, size: int) -> Socket:
+    """Make a socket for one server."""
     socket = context.socket(zmq.DEALER)
-    _common(socket, config, _ANSWERS_AT_ONCE)
-    socket.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
-    socket.setsockopt(zmq.LINGER, 0)
-    # Not ZMQ_IMMEDIATE: with it, libzmq aborts the process where a connection ends while a reply of several frames is
-    # being read.
-    return socket
-
-
-def stream_port(context: Context, config: Mapping[str, Any]) -> Socket:
-    """Make the socket that a relay serves its stream on: a ROUTER, which reports what could not be sent."""
-    socket = context.socket(zmq.ROUTER)
-    _common(socket, config, _STREAM_ANSWERS_AT_ONCE)
-    socket.setsockopt(zmq.RCVHWM, _STREAM_REQUESTS_AT_ONCE)
-    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_STREAM_REQUEST)
-    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
-    socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)
-    return socket
-
-
-def stream_client(context: Context, config: Mapping[str, Any]) -> Socket:
-    """Make the socket that a stream is read on: a DEALER, whose receive buffer is bounded by credit alone."""
-    socket = context.socket(zmq.DEALER)
-    _common(socket, config, 0)
-    socket.setsockopt(zmq.MAXMSGSIZE, _FAR_TOO_LARGE * settings.get(config, "max_message_size"))
-    # Not ZMQ_IMMEDIATE: with it, libzmq aborts the process where a connection ends while a message is being read.
-    return socket
-
-
-def confirmed_port(context: Context, config: Mapping[str, Any]) -> Socket:
-    """Make the socket that a relay takes messages at which it confirms: a ROUTER, which reports lost answers."""
-    socket = context.socket(zmq.ROUTER)
-    _common(socket, config, _CONFIRMS_AT_ONCE)
-    socket.setsockopt(zmq.RCVHWM, _SUBMISSIONS_AT_ONCE)
-    # A message that is a bit too large is rejected with its reason; one that is far too large ends the connection.
-    socket.setsockopt(zmq.MAXMSGSIZE, _FAR_TOO_LARGE * settings.get(config, "max_message_size"))
-    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    socket.setsockopt(zmq.SNDBUF, _ANSWERS_IN_KERNEL)
-    socket.setsockopt(zmq.TCP_MAXRT, _STUCK_FOR)
-    return socket
-
-
-def confirmed_client(context: Context, config: Mapping[str, Any]) -> Socket:
-    """Make the socket that messages are sent on to be confirmed: a DEALER for one connection."""
-    socket = context.socket(zmq.DEALER)
-    _common(socket, config, _SUBMISSIONS_AT_ONCE)
-    socket.setsockopt(zmq.RCVHWM, 0)
-    socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_ANSWER)
-    socket.setsockopt(zmq.LINGER, 0)
+    _common(socket, config, limit)
+    socket.setsockopt(zmq.MAXMSGSIZE, size)
+    # Not ZMQ_IMMEDIATE: with it, libzmq aborts the process where a connection ends while a message of several frames
+    # is being read.
     return socket
 
 

@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A publisher with an outbox and a durable reader, as processes that may be killed at any moment.
+"""A publisher with an outbox, and readers, as processes that may be killed at any moment.
+
+Of the readers one is durable, and one keeps its position itself.
 
 ::
 
     python -m tests.integration.faults.stream_parts publish FOLDER WINDOW RATE < configuration
     python -m tests.integration.faults.stream_parts read FOLDER NAME < configuration
+    python -m tests.integration.faults.stream_parts keep FOLDER < configuration
 
-Both end when their standard input does. What they write is with the operating system before they go on, so that it
+All end when their standard input does. What they write is with the operating system before they go on, so that it
 outlives the process; the machine does not fail in these tests.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import sys
 import threading
 import time
@@ -24,7 +29,7 @@ from typing import Any, BinaryIO
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import NotConfirmed
 
-__all__ = ["Outbox", "handled"]
+__all__ = ["Outbox", "handled", "results"]
 
 _never = threading.Event()
 
@@ -104,6 +109,30 @@ def read(context: FedMsgContext, folder: Path, name: str) -> None:
             file.write(b"%d %d\n" % (message[3]["msg"]["n"], message.position))
 
 
+@contextlib.contextmanager
+def _results_in(folder: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(folder / "results", 30, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE IF NOT EXISTS results (position INTEGER PRIMARY KEY, number INTEGER UNIQUE)")
+        yield database
+
+
+def results(folder: Path) -> list[tuple[int, int]]:
+    """Return what `keep` has stored: number and position of each message."""
+    with _results_in(folder) as database:
+        return database.execute("SELECT number, position FROM results ORDER BY position").fetchall()
+
+
+def keep(context: FedMsgContext, folder: Path) -> None:
+    """Store what comes together with its position, for ever; begin after the last position that is there."""
+    with _results_in(folder) as database:
+        (last,) = database.execute("SELECT coalesce(max(position), 0) FROM results").fetchone()
+        with context.subscribe(after=last) as stream:
+            for message in stream:
+                # A message that came a second time would be an error here.
+                database.execute("INSERT INTO results VALUES (?, ?)", (message.position, message[3]["msg"]["n"]))
+
+
 def _end_with_input() -> None:
     while os.read(0, 4096):
         pass
@@ -121,7 +150,10 @@ def main() -> None:
             publish(context, Path(folder), float(rest[1]))
     else:
         with FedMsgContext(**{**config, "mute": True}) as context:
-            read(context, Path(folder), rest[0])
+            if action == "read":
+                read(context, Path(folder), rest[0])
+            else:
+                keep(context, Path(folder))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from tests import requirements
 from tests.integration.faults import stream_parts
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.link import Link
-from tests.integration.faults.stream_parts import Outbox, handled
+from tests.integration.faults.stream_parts import Outbox, handled, results
 from tests.postgres import Cluster
 from tests.stream_relays import StreamBus, number_of, sqlite_url
 
@@ -72,7 +72,8 @@ class Ground:
             self.start_reader(name)
         self.start_publisher()
 
-    def _part(self, arguments: list[str]) -> Process:
+    def start_part(self, *arguments: str) -> Process:
+        """Start a process of `stream_parts`."""
         process = Process([sys.executable, "-m", stream_parts.__name__, *arguments], stdin=True, cwd=REPOSITORY)
         assert process.popen.stdin is not None
         process.popen.stdin.write(json.dumps(self.config).encode() + b"\n")
@@ -81,11 +82,11 @@ class Ground:
 
     def start_publisher(self) -> None:
         """Start the publisher, which goes on where the one before it was."""
-        self.publisher = self._part(self._publishing)
+        self.publisher = self.start_part(*self._publishing)
 
     def start_reader(self, name: str) -> None:
         """Start a reader."""
-        self.readers[name] = self._part(["read", str(self.folder), name])
+        self.readers[name] = self.start_part("read", str(self.folder), name)
 
     def handled(self, name: str) -> list[tuple[int, int]]:
         """Return what a reader has handled: numbers and positions."""
@@ -222,6 +223,31 @@ def test_postgresql_is_killed_at_random_moments(tmp_path: Path, figures: Figures
             cluster.start_again()
 
         kills(ground, restart, "PostgreSQL", figures, full_size=full_size)
+
+
+def test_reader_that_stores_its_position_with_its_result_handles_each_message_once(
+    tmp_path: Path, figures: Figures, full_size: bool
+) -> None:
+    chance, rounds, waits = random.Random("once"), 100 if full_size else 4, []
+    with Ground(tmp_path, sqlite_url(tmp_path), rate=100) as ground, contextlib.ExitStack() as stack:
+        for number in range(rounds):
+            reader = stack.enter_context(ground.start_part("keep", str(tmp_path)))
+            goal, begin = ground.count("first") + 20, time.monotonic()
+            wait_until(
+                lambda: bool(found := results(tmp_path)) and found[-1][0] >= goal,  # noqa: B023 - it is called at once
+                60, meanwhile=lambda: reader.popen.poll() is None or pytest.fail(reader.report()),  # noqa: B023
+            )  # fmt: skip
+            waits.append(time.monotonic() - begin)
+            _never.wait(chance.uniform(0.0, 0.1))
+            kill(reader)
+            if number % 2:
+                kill_relay(ground)
+        stack.enter_context(ground.start_part("keep", str(tmp_path)))
+        found = ground.finish()
+        wanted = [(number_of(entry.body), entry.position) for entry in ground.bus.entries()]
+        wait_until(lambda: len(results(tmp_path)) >= len(wanted), 60)
+        assert results(tmp_path) == wanted
+        note(figures, f"reader with its own position killed {rounds} times", {**found, "doubled": 0}, waits)
 
 
 def kills(ground: Ground, strike: Callable[[], None], victim: str, figures: Figures, *, full_size: bool) -> None:

@@ -24,6 +24,9 @@ MAKERS: dict[str, Make] = {
     "bound publisher": lambda context, config: sockets.publisher(context, config, bound=True),
     "subscriber": sockets.subscriber,
     "passive subscriber": lambda context, config: sockets.subscriber(context, config, bound=True),
+    "stream port": sockets.stream_port,
+    "stream client": sockets.stream_client,
+    "confirmed port": sockets.confirmed_port,
 }
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
@@ -144,6 +147,9 @@ def test_a_forwarder_has_them_on_both_sides(workshop: Workshop) -> None:
         # Checked after receipt, up to a point: closing the connection would lose what else comes by it.
         ("subscriber", 4 * 5000),
         ("passive subscriber", 5000),
+        ("stream client", 4 * 5000),
+        ("confirmed port", 4 * 5000),
+        ("stream port", sockets._LONGEST_STREAM_REQUEST),
     ],
 )
 def test_the_socket_itself_limits_the_size_where_others_publish_into_us(
