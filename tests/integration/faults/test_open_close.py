@@ -102,7 +102,10 @@ def test_nothing_is_left_behind(once: Callable[[Bus], None], figures: Figures, f
         for _ in range(rounds):
             once(bus)
         gc.collect()
-        wait_until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1], what="all closed")
+        wait_until(
+            lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1],
+            what=lambda: f"no more descriptors and threads than {before[:2]}; there are {ground.open_now()}",
+        )
         after = ground.memory(ground.OWN)
         assert bus.stop_relay() == 0
     figures(
