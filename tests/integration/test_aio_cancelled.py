@@ -16,6 +16,7 @@ from fedmsg.aio import FedMsgContext
 from fedmsg.exceptions import ConfigError
 from fedmsg.testing import free_address
 from fedmsg.transport.zmq import contexts
+from tests import open_files
 from tests.integration.faults import ground
 from tests.integration.faults.ground import Witness
 from tests.integration.loops import LOOPS, NAMES, connected, hearing, wait_until
@@ -130,29 +131,29 @@ async def test_closing_is_cancelled(settings: dict[str, Any]) -> None:
 
 async def test_listening_is_cancelled(context: FedMsgContext) -> None:
     messages = context.tail_messages()
-    before = ground.descriptors()
+    before = open_files.descriptors()
     async with hearing(messages) as heard:
         await connected(context, heard)
-        assert ground.descriptors() > before
+        assert open_files.descriptors() > before
     with pytest.raises(StopAsyncIteration):
         await anext(messages)
     gc.collect()
-    await wait_until(lambda: ground.descriptors() <= before)
+    await wait_until(lambda: open_files.descriptors() <= before)
     # In a time limit too.
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(anext(context.tail_messages()), timeout=0.02)
-    await wait_until(lambda: ground.descriptors() <= before)
+    await wait_until(lambda: open_files.descriptors() <= before)
 
 
 async def test_listening_ends_in_the_middle(context: FedMsgContext) -> None:
     with_listener = 0
     for way in ("closed", "forgotten", "by an error"):
-        before = ground.descriptors()
+        before = open_files.descriptors()
         messages = context.tail_messages()
         publishing = asyncio.create_task(_publish_for_ever(context))
         with suppress(ZeroDivisionError):
             async for _ in messages:
-                with_listener = ground.descriptors()
+                with_listener = open_files.descriptors()
                 if way == "by an error":
                     raise ZeroDivisionError
                 break
@@ -161,7 +162,7 @@ async def test_listening_ends_in_the_middle(context: FedMsgContext) -> None:
             await messages.aclose()
         del messages
         assert await cancelled(publishing)
-        await wait_until(lambda: ground.descriptors() <= before)  # noqa: B023 - called in this round
+        await wait_until(lambda: open_files.descriptors() <= before)  # noqa: B023 - called in this round
 
 
 async def _publish_for_ever(context: FedMsgContext) -> None:
@@ -189,9 +190,9 @@ async def test_nothing_is_left_behind(address: str, settings: dict[str, Any], fu
     for _ in range(3):
         await once(address, settings)
     gc.collect()
-    before = ground.descriptors(), ground.threads()
+    before = open_files.descriptors(), ground.threads()
     for _ in range(1000 if full_size else 50):
         await once(address, settings)
     gc.collect()
-    await wait_until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1], what="all closed")
+    await wait_until(lambda: open_files.descriptors() <= before[0] and ground.threads() <= before[1], what="all closed")
     assert contexts._users == 0

@@ -19,6 +19,7 @@ from types import TracebackType
 import pytest
 
 from fedmsg.testing import Bus, Process, wait_until
+from tests import open_files
 from tests.integration.faults import ground
 from tests.integration.faults.ground import Witness
 
@@ -216,13 +217,13 @@ def test_those_who_leave_leave_nothing_behind(server: Server, witness: Witness) 
     pid = server.process.popen.pid
     with Browser(server.port) as staying:
         order_many(server, numbers, 5)
-        before = ground.descriptors(pid)
+        before = open_files.descriptors(pid)
         for _ in range(20):
             leaving = [Browser(server.port) for _ in range(5)]
             order_many(server, numbers, 5)
             for browser in leaving:
                 browser.close()
-        wait_until(lambda: ground.descriptors(pid) <= before, what="no descriptor more than before")
+        wait_until(lambda: open_files.descriptors(pid) <= before, what="no descriptor more than before")
         accepted = len(witness.numbers("placed"))
         assert accepted >= 105
         wait_until(lambda: len(staying.numbers()) == len(witness.numbers("placed")))

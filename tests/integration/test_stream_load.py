@@ -16,6 +16,7 @@ import pytest
 from fedmsg.stream import asking, protocol
 from fedmsg.stream.subscription import Subscription
 from fedmsg.testing import Process, wait_until
+from tests import open_files
 from tests.integration.streams import ANY_PORT, FrameClient, begun, body, numbers, positions, serving, take, wait_for
 from tests.stream_memory import MemoryLog
 
@@ -275,7 +276,7 @@ def test_open_and_close_leave_nothing_behind() -> None:
     log.add(body(1))
 
     def held() -> tuple[int, int]:
-        return len(os.listdir("/proc/self/fd")), threading.active_count()
+        return open_files.descriptors(), threading.active_count()
 
     def once() -> None:
         with serving(log) as server, Subscription({}, server.addresses, after=0) as reader:

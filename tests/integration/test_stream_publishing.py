@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from fedmsg.exceptions import MissingEndpoint, NotConfirmed, RejectedByRelay
 from fedmsg.stream import protocol, publishing
 from fedmsg.stream.publishing import ConfirmedSink, Window
 from fedmsg.testing import wait_until
+from tests import open_files
 from tests.stream_relays import FakeRelay, StreamBus, body_of, running, sqlite_url
 
 TOPIC = b"org.test"
@@ -225,10 +225,10 @@ def test_open_and_close_leave_nothing_behind(tmp_path: Path) -> None:
                 context.publish(topic="t", modname="m")
 
         once()
-        before = len(os.listdir("/proc/self/fd")), threading.active_count()
+        before = open_files.descriptors(), threading.active_count()
         for _ in range(50):
             once()
-        assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+        assert (open_files.descriptors(), threading.active_count()) == before
 
 
 def test_no_address_of_a_relay(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedmsg.testing import Bus, Process, command_path, envelopes, free_address, free_port, run, wait_until
+from tests import open_files
 
 SPEAK = "import sys; print('out', flush=True); print('err', file=sys.stderr, flush=True); "
 READY = (
@@ -139,12 +139,12 @@ def test_a_process_that_does_not_stop_is_killed() -> None:
 
 
 def test_a_process_ends_with_its_block_and_closes_twice() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files.descriptors()
     with Process(python(PAUSE), stdin=True) as process:
         pass
     process.close()
     assert process.popen.returncode == -signal.SIGKILL
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files.descriptors() == before
 
 
 def test_a_bus() -> None:

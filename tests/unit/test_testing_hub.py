@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import ConfigError, MessageError, RefusedAtStart, WorkLeft
 from fedmsg.hub import PollingProducer, Producer
 from fedmsg.testing import HubRunner
+from tests import open_files
 
 ORDER = "org.example.dev.shop.order"
 BILL = "org.fedoraproject.dev.shop.bill"
@@ -463,7 +463,7 @@ def test_many_of_them_leave_nothing_behind(full_size: bool) -> None:
             hub.wait_until_handled()
 
     once()
-    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    before = open_files.descriptors(), threading.active_count()
     for _ in range(50 if full_size else 12):
         once()
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert (open_files.descriptors(), threading.active_count()) == before

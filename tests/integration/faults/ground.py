@@ -223,18 +223,6 @@ def until_idle(pid: int, timeout: float = 60.0) -> None:
     wait_until(idle, timeout, what=f"process {pid} idle")
 
 
-def descriptors(pid: int | None = None) -> int:
-    """Count the open file descriptors of a process."""
-    return len(os.listdir(f"/proc/{pid or os.getpid()}/fd"))
-
-
-def open_now() -> str:
-    """Describe what this process has open: its descriptors and threads."""
-    links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    names = [Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in os.listdir("/proc/self/task")]
-    return f"{sorted(links)}; {sorted(names)}; {sorted(thread.name for thread in threading.enumerate())}"
-
-
 def threads(pid: int | None = None) -> int:
     """Count the threads of a process."""
     return len(os.listdir(f"/proc/{pid or os.getpid()}/task"))

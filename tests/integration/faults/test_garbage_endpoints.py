@@ -21,7 +21,8 @@ import zmq
 
 from fedmsg.testing import Process, wait_until
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import GREETING, descriptors, frame, memory, ready, threads
+from tests.integration.faults.ground import GREETING, frame, memory, ready, threads
+from tests.open_files import descriptors
 
 TOPIC = "org.fedoraproject.dev.test.here"
 ENDPOINTS = 20

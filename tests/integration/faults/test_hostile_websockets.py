@@ -18,7 +18,8 @@ from fedmsg.core import FedMsgContext
 from fedmsg.testing import Bus, Process, free_port, wait_until
 from tests.integration.browsing import UPGRADE, frame, raw, shake_hands
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import PREFIX, descriptors, memory, threads, until_idle
+from tests.integration.faults.ground import PREFIX, memory, threads, until_idle
+from tests.open_files import descriptors
 
 SLACK = 16 * 1024
 

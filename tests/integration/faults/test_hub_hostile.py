@@ -16,8 +16,9 @@ from tests.certificates import Bench, Holder, authority
 from tests.hubs import HubProcess, install
 from tests.integration.faults import hostile
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import descriptors, memory, threads
+from tests.integration.faults.ground import memory, threads
 from tests.integration.faults.test_hostile_messages import SLACK, Enemy
+from tests.open_files import descriptors
 
 # Each says what it is handed, as text of one line.
 PLUGIN = """

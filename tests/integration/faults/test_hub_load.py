@@ -17,7 +17,8 @@ import pytest
 from fedmsg.testing import Process, wait_until
 from tests.hubs import Feed, HubProcess, envelope, install
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import descriptors, memory, threads
+from tests.integration.faults.ground import memory, threads
+from tests.open_files import descriptors
 
 # A consumer that is slow until a file says otherwise, and says what became of its messages.
 PLUGIN = """

@@ -15,6 +15,7 @@ import pytest
 from fedmsg.exceptions import AddressInUse
 from fedmsg.hub import Hub, PollingProducer
 from fedmsg.testing import free_address, wait_until
+from tests import open_files
 from tests.hubs import Feed, Taker, taker
 from tests.integration.faults import ground
 from tests.integration.faults.conftest import Figures
@@ -91,11 +92,11 @@ def test_nothing_is_left_behind(tmp_path: Path, figures: Figures, full_size: boo
         for _ in range(3):
             once(feed, tmp_path)
         gc.collect()
-        before = ground.descriptors(), ground.threads(), ground.memory(ground.OWN)
+        before = open_files.descriptors(), ground.threads(), ground.memory(ground.OWN)
         for _ in range(rounds):
             once(feed, tmp_path)
         gc.collect()
-        wait_until(lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1])
+        wait_until(lambda: open_files.descriptors() <= before[0] and ground.threads() <= before[1])
         after = ground.memory(ground.OWN)
     # The allocator takes some hundred rounds until it has all that it keeps.
     assert after - before[2] < 32 * 1024

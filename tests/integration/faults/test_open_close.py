@@ -15,6 +15,7 @@ from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import ConfigError
 from fedmsg.testing import Bus, free_address, wait_until
 from fedmsg.transport.zmq.forwarder import Forwarder
+from tests import open_files
 from tests.integration.faults import ground
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.ground import Witness
@@ -98,13 +99,13 @@ def test_nothing_is_left_behind(once: Callable[[Bus], None], figures: Figures, f
         for _ in range(3):
             once(bus)
         gc.collect()
-        before = ground.descriptors(), ground.threads(), ground.memory(ground.OWN)
+        before = open_files.descriptors(), ground.threads(), ground.memory(ground.OWN)
         for _ in range(rounds):
             once(bus)
         gc.collect()
         wait_until(
-            lambda: ground.descriptors() <= before[0] and ground.threads() <= before[1],
-            what=lambda: f"no more descriptors and threads than {before[:2]}; there are {ground.open_now()}",
+            lambda: open_files.descriptors() <= before[0] and ground.threads() <= before[1],
+            what=lambda: f"no more descriptors and threads than {before[:2]}; there are {open_files.open_now()}",
         )
         after = ground.memory(ground.OWN)
         assert bus.stop_relay() == 0

@@ -19,7 +19,8 @@ from hypothesis import given, settings, strategies
 from fedmsg.replay import ReplayContext, get_replay, sqlstore
 from fedmsg.testing import Process, free_address, wait_until
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import descriptors, frame, memory, raw, ready, shake_hands, threads
+from tests.integration.faults.ground import frame, memory, raw, ready, shake_hands, threads
+from tests.open_files import descriptors
 from tests.unit.replay.stores import envelope, opened
 
 NAME = "shop"
