@@ -20,7 +20,6 @@ from tests.integration.faults.conftest import Figures
 from tests.integration.faults.ground import (
     GREETING,
     Witness,
-    descriptors,
     frame,
     memory,
     raw,
@@ -29,6 +28,7 @@ from tests.integration.faults.ground import (
     threads,
     until_idle,
 )
+from tests.open_files import descriptors
 
 IDLE = Path(__file__).with_name("idle.py")
 SLACK = 12 * 1024
