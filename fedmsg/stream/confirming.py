@@ -336,7 +336,7 @@ class Confirming(ServiceThread):
                 self._in_flight[one.number] = one
 
     def _group(self, link: _Link) -> list[Pending]:
-        """Take the next messages that are sent as one; none, where nobody waits for them any more."""
+        """Take the next messages that are sent as one; none, where no caller waits for one any more."""
         queue, size = self._queue, 0
         group: list[Pending] = []
         room = min(protocol.MANY_MAX, self._window - len(self._in_flight)) if link.takes_many else 1
