@@ -15,6 +15,7 @@ import _thread
 import logging
 import os
 import select
+import sys
 import threading
 import time
 import warnings
@@ -369,6 +370,7 @@ class ServiceThread(Closeable):
 
     def _close(self) -> None:
         self.stop()
-        if not self.join(JOIN_TIMEOUT):
+        # When the interpreter ends no other thread runs any more.
+        if not sys.is_finalizing() and not self.join(JOIN_TIMEOUT):
             log.error("the thread %s does not end", self._name)
         self.abandon()

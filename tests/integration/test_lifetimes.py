@@ -59,6 +59,24 @@ threading.Thread(target=next, args=(messages,), daemon=True).start()
 }
 
 
+LEFT_OPEN = {
+    "a tail": f"""
+import fedmsg, threading
+messages = fedmsg.tail_messages(active=True, name='relay_inbound')
+reader = threading.Thread(target=next, args=(messages,), daemon=True)
+reader.start()
+while reader.is_alive():
+    {PUBLISH % 1}
+    reader.join(0.01)
+""",
+    "a stream": """
+import fedmsg
+messages = fedmsg.subscribe()
+assert messages.read(0.1) is None
+""",
+}
+
+
 @pytest.fixture(scope="module")
 def bus() -> Iterator[Bus]:
     with Bus() as made:
@@ -110,3 +128,10 @@ def test_a_type_checker_knows_the_api(line: str, complaint: str | None) -> None:
         assert checked.returncode == 0, checked.stdout
     else:
         assert complaint in checked.stdout
+
+
+@pytest.mark.parametrize("what", LEFT_OPEN)
+def test_what_is_left_open_ends_with_the_program(what: str, bus: Bus) -> None:
+    # Its thread is not waited for: threads no longer run when the interpreter ends.
+    with Process([sys.executable, "-c", LEFT_OPEN[what]], env=bus.environ) as program:
+        assert (program.wait(), program.err) == (0, [])

@@ -15,6 +15,7 @@ import logging
 import os
 import queue
 import resource
+import sys
 import threading
 from collections.abc import Callable
 
@@ -82,6 +83,9 @@ def terminate(context: zmq.Context[zmq.Socket[bytes]]) -> None:
     ZeroMQ waits for ever for a socket that is still open. One that a signal handler which raised kept
     from being closed must not hold up the process: it ends with the thread that waits for it.
     """
+    if sys.is_finalizing():
+        # No other thread runs any more, and with the process everything ends.
+        return
     ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def wait() -> None:
