@@ -19,6 +19,8 @@ from fedmsg.transport.zmq import addresses, contexts
 __all__ = ["Answer", "get", "info", "subscriptions"]
 
 _ID = b"1"
+# So many durable subscriptions are taken from a relay, or as many as relay_durable_max says here.
+_NAMES_MAX = 10_000
 _FIGURES = ("first", "newest", "messages", "bytes")
 _ROW: dict[str, type | tuple[type, ...]] = {
     "name": str, "cursor": int, "lag": int, "seen": (int, float), "address": str, "connected": bool, "waiting": int,
@@ -57,8 +59,9 @@ def subscriptions(
         name: Return this one alone.
 
     Raises:
-        TransportError: The relay does not answer in time, or not with subscriptions.
+        TransportError: The relay does not answer in time, or not with subscriptions, or with far too many.
     """
+    most = max(_NAMES_MAX, settings.get(config, "relay_durable_max"))
     rows: dict[str, dict[str, Any]] = {}
     page: dict[str, str] = {"name": name} if name else {}
     while True:
@@ -71,6 +74,8 @@ def subscriptions(
         # A page without a new name would come for ever.
         if not more or not fresh:
             return [*rows.values()]
+        if len(rows) > most:
+            raise TransportError(f"{address} has more than {most} durable subscriptions: raise relay_durable_max here")
         page = {"after": found[-1]["name"]}
 
 

@@ -202,9 +202,9 @@ def decode_many(numbers: bytes, content: bytes) -> Iterator[Row]:
     """Return the messages in a ``MSGS``.
 
     Raises:
-        Malformed: The two do not belong together.
+        Malformed: The two do not belong together, or there are too many, or a number is too large.
     """
-    rows = _rows(_ROW, numbers, content)
+    rows = _rows(_ROW, 3, numbers, content)
     return ((row[0], row[1], row[2], topic, body) for row, topic, body in _split(rows, content))
 
 
@@ -218,9 +218,9 @@ def decode_pubs(numbers: bytes, content: bytes) -> Iterator[tuple[bytes, bytes, 
     """Return the messages in a ``PUBS``: id, topic, body.
 
     Raises:
-        Malformed: The two do not belong together, or there are too many.
+        Malformed: The two do not belong together, or there are too many, or a number is too large.
     """
-    rows = _rows(_PUB_ROW, numbers, content)
+    rows = _rows(_PUB_ROW, 1, numbers, content)
     return ((number(row[0]), topic, body) for row, topic, body in _split(rows, content))
 
 
@@ -233,16 +233,27 @@ def decode_oks(numbers: bytes) -> Iterator[tuple[int, int]]:
     """Return the ids and positions in an ``OKS``.
 
     Raises:
-        Malformed: It is cut off.
+        Malformed: They are cut off, too many, or too large.
     """
-    if len(numbers) % _OK_ROW.size:
-        raise Malformed("the numbers of OKS are cut off")
+    _check_rows(_OK_ROW, 2, numbers)
     return _OK_ROW.iter_unpack(numbers)
 
 
-def _rows(form: struct.Struct, numbers: bytes, content: bytes) -> list[tuple[int, ...]]:
+def _check_rows(form: struct.Struct, large: int, numbers: bytes) -> None:
+    """Check how many rows there are, each of which begins with so many numbers of 8 bytes.
+
+    Raises:
+        Malformed: They are cut off, too many, or too large.
+    """
     if len(numbers) % form.size or len(numbers) > MANY_MAX * form.size:
         raise Malformed(f"there are {len(numbers)} bytes of numbers instead of {form.size} for each of few messages")
+    # The highest bit of each: to look at the numbers one by one would cost more than to read them.
+    if any(max(numbers[8 * place :: form.size], default=0) & 0x80 for place in range(large)):
+        raise Malformed("a number is too large")
+
+
+def _rows(form: struct.Struct, large: int, numbers: bytes, content: bytes) -> list[tuple[int, ...]]:
+    _check_rows(form, large, numbers)
     rows = list(form.iter_unpack(numbers))
     if sum([row[-2] + row[-1] for row in rows]) != len(content):
         raise Malformed("the lengths of the messages are not that of their content")

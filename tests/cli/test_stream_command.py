@@ -366,6 +366,16 @@ def test_what_does_not_answer_like_a_relay_is_status_3(tmp_path: Path) -> None:
     assert "does not answer like a relay" in text
 
 
+def test_relay_with_names_without_end_is_status_3(tmp_path: Path) -> None:
+    class Endless(MemoryLog):
+        def cursors(self, after: str = "", limit: int = 1000) -> list[Cursor]:
+            return [Cursor(f"{int(after or 0) + number:020}", 0, 1.0, "") for number in range(1, limit + 1)]
+
+    with serving(Endless()) as server, StreamBus(sqlite_url(tmp_path)) as bus:
+        text = failed(bus, 3, "subscriptions", "--stream", server.addresses[0])
+    assert "more than 10000 durable subscriptions: raise relay_durable_max" in text
+
+
 def test_relay_whose_store_is_away_is_status_3(tmp_path: Path) -> None:
     log = MemoryLog()
     with serving(log) as server, StreamBus(sqlite_url(tmp_path), relay_stream=server.addresses) as bus:

@@ -23,16 +23,11 @@ from fedmsg.exceptions import AddressInUse, ConfigError, MessageError, NotListen
 from fedmsg.testing import free_address
 from fedmsg.transport.zmq.forwarder import Forwarder
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, begin, connected, hearing, wait_until
+from tests.integration.loops import begin, connected, hearing, wait_until
 
 HOST = socket.gethostname().split(".", 1)[0]
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=LOOPS, ids=NAMES)
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return request.param
 
 
 @pytest.fixture

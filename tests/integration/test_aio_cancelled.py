@@ -19,16 +19,11 @@ from fedmsg.transport.zmq import contexts
 from tests import open_files
 from tests.integration.faults import ground
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, connected, hearing, wait_until
+from tests.integration.loops import connected, hearing, wait_until
 
 pytestmark = pytest.mark.anyio
 
 FOR_EVER = 10_000
-
-
-@pytest.fixture(params=LOOPS, ids=NAMES)
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return request.param
 
 
 @pytest.fixture

@@ -21,16 +21,11 @@ from fedmsg.testing import free_address
 from tests.certificates import Bench
 from tests.gnupg import Home
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, Received, connected, hearing, ticking, wait_until
+from tests.integration.loops import Received, connected, hearing, ticking, wait_until
 
 pytestmark = pytest.mark.anyio
 
 FOR_EVER = 10_000
-
-
-@pytest.fixture(params=LOOPS, ids=NAMES)
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return request.param
 
 
 @pytest.fixture

@@ -22,14 +22,9 @@ from fedmsg.testing import free_address
 from tests.certificates import Bench
 from tests.gnupg import Home
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, connected, hearing, ticking, wait_until
+from tests.integration.loops import connected, hearing, ticking, wait_until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=LOOPS, ids=NAMES)
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return request.param
 
 
 @pytest.fixture

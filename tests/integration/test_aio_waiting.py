@@ -16,16 +16,11 @@ from fedmsg.core import FedMsgContext as Synchronous
 from fedmsg.exceptions import ConfigError, NotListening
 from fedmsg.testing import Bus, free_address
 from tests.integration.faults.ground import Witness
-from tests.integration.loops import LOOPS, NAMES, begin, ticking, wait_until
+from tests.integration.loops import begin, ticking, wait_until
 
 pytestmark = pytest.mark.anyio
 
 FOR_EVER = 10_000
-
-
-@pytest.fixture(params=LOOPS, ids=NAMES)
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return request.param
 
 
 @pytest.fixture

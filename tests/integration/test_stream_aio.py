@@ -15,15 +15,9 @@ from fedmsg.aio import FedMsgContext
 from fedmsg.exceptions import MessageError, NotConfirmed
 from fedmsg.stream import publishing
 from fedmsg.testing import free_address
-from tests.integration.loops import LOOPS, NAMES
 from tests.stream_relays import StreamBus, running, sqlite_url
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=LOOPS, ids=NAMES)
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return request.param
 
 
 @pytest.fixture

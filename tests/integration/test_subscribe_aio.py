@@ -17,16 +17,10 @@ from fedmsg.aio._subscribing import AsyncMessageStream
 from fedmsg.exceptions import PositionGone, UsageError
 from fedmsg.testing import wait_until
 from tests import certificates
-from tests.integration.loops import LOOPS, NAMES
 from tests.integration.test_subscribe import publish
 from tests.stream_relays import StreamBus, running, sqlite_url
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=LOOPS, ids=NAMES)
-def anyio_backend(request: pytest.FixtureRequest) -> object:
-    return request.param
 
 
 @pytest.fixture

@@ -91,6 +91,25 @@ def test_many_messages_raise_nothing_but_malformed(first: bytes, second: bytes) 
         assert 16 * len(list(protocol.decode_oks(first))) == len(first)
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_many_messages_have_no_number_that_is_too_large(place: int) -> None:
+    numbers = bytearray(32)
+    assert len(list(protocol.decode_many(bytes(numbers), b""))) == 1
+    numbers[8 * place] = 0x80
+    with pytest.raises(Malformed, match="too large"):
+        protocol.decode_many(bytes(numbers), b"")
+    for decode, columns in ((lambda rows: protocol.decode_pubs(rows, b""), 1), (protocol.decode_oks, 2)):
+        if place < columns:
+            with pytest.raises(Malformed, match="too large"):
+                decode(bytes(numbers[:16]))
+
+
+def test_oks_are_few() -> None:
+    assert len(list(protocol.decode_oks(bytes(16 * protocol.MANY_MAX)))) == protocol.MANY_MAX
+    with pytest.raises(Malformed):
+        protocol.decode_oks(bytes(16 * protocol.MANY_MAX + 16))
+
+
 def test_decode_ignores_unknown_kinds() -> None:
     assert protocol.decode([b"FM1", b"LATER", b"x"]) is None
 

@@ -284,6 +284,17 @@ def test_an_idle_publisher_reads_what_subscribers_send(
         made.changed.wait(waiter, 0.05)
 
 
+def assert_both_arrive(made: Publisher, subscriber: zmq.Socket[bytes]) -> None:
+    """Check that a second message, for which the socket is replaced, arrives after the first."""
+    thread, errors = in_background(made.send, b"t", b"2")  # the subscriber has to work to connect again
+    received: list[list[bytes]] = []
+    while len(received) < 2:
+        assert subscriber.poll(5000)
+        received.append(subscriber.recv_multipart())
+    thread.join(10)
+    assert (received, errors) == ([[b"t", b"1"], [b"t", b"2"]], [])
+
+
 def test_an_interrupted_message_is_rolled_back(
     address: str, opened: list[Publisher], subscriber: zmq.Socket[bytes]
 ) -> None:
@@ -293,13 +304,7 @@ def test_an_interrupted_message_is_rolled_back(
     with made.changed.lock:  # as a signal handler that raises leaves it
         made.sockets[0].socket.send(b"half", zmq.SNDMORE)
         made.sockets[0].broken = True
-    thread, errors = in_background(made.send, b"t", b"2")  # the subscriber has to work to connect again
-    received: list[list[bytes]] = []
-    while len(received) < 2:
-        assert subscriber.poll(5000)
-        received.append(subscriber.recv_multipart())
-    thread.join(10)
-    assert (received, errors) == ([[b"t", b"1"], [b"t", b"2"]], [])
+    assert_both_arrive(made, subscriber)
 
 
 def test_a_replaced_socket_waits_for_its_subscribers_although_counting_was_disturbed(
@@ -311,13 +316,7 @@ def test_a_replaced_socket_waits_for_its_subscribers_although_counting_was_distu
     with made.changed.lock:
         # As a signal handler leaves it that raises between reading an event and counting it.
         made.sockets[0].connections, made.sockets[0]._counting, made.sockets[0].broken = 0, True, True
-    thread, errors = in_background(made.send, b"t", b"2")
-    received: list[list[bytes]] = []
-    while len(received) < 2:
-        assert subscriber.poll(5000)
-        received.append(subscriber.recv_multipart())
-    thread.join(10)
-    assert (received, errors) == ([[b"t", b"1"], [b"t", b"2"]], [])
+    assert_both_arrive(made, subscriber)
 
 
 def test_a_connection_whose_event_was_not_read_yet_counts(
