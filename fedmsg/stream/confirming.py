@@ -79,7 +79,7 @@ class _Link(Closeable):
     Attributes:
         address: The address.
         is_open: Whether the relay has answered.
-        takes_many: Whether it takes many messages in one.
+        many: How many bytes of topics and bodies it takes in one; 0 where it takes single messages.
         heard: When it was heard last, by the monotonic clock.
         spoke: When something was sent last.
     """
@@ -87,7 +87,7 @@ class _Link(Closeable):
     def __init__(self, context: Context, config: Mapping[str, Any], address: str) -> None:
         self._closed = True  # until there is something to close
         self.address = address
-        self.is_open = self.takes_many = False
+        self.is_open, self.many = False, 0
         self.heard = self.spoke = time.monotonic()
         self.socket = sockets.confirmed_client(context, config)
         self.monitor = monitor.Monitor(context, self.socket, _ENDED)
@@ -339,12 +339,12 @@ class Confirming(ServiceThread):
         """Take the next messages that are sent as one; none, where no caller waits for one any more."""
         queue, size = self._queue, 0
         group: list[Pending] = []
-        room = min(protocol.MANY_MAX, self._window - len(self._in_flight)) if link.takes_many else 1
+        room = min(protocol.fit_into(link.many), self._window - len(self._in_flight))
         while queue and len(group) < room:
             one = queue[0]
             size += len(one.topic) + len(one.body)
             has_options = bool(one.via) or one.again
-            if group and (has_options or size > protocol.MANY_BYTES):
+            if group and (has_options or size > link.many):
                 break
             queue.popleft()
             if one.is_settled or not one.claim():
@@ -386,7 +386,7 @@ class Confirming(ServiceThread):
             self._disconnect()
             self._retry_at = time.monotonic() + pause
         else:
-            link.is_open, link.takes_many = True, relay.get("many") is True
+            link.is_open, link.many = True, protocol.many_of(relay)
 
     def _rejected(self, fields: tuple[Any, ...]) -> None:
         options = fields[-1]

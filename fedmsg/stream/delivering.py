@@ -197,7 +197,8 @@ class Delivering:
         if sent == len(entries):
             self._announce_many(reader)
             return True
-        if reader.may_take(_size(entries[sent])):
+        size = _size(entries[sent])
+        if reader.is_too_large(size) or reader.may_take(size):
             raise Full
         return False
 
@@ -209,10 +210,15 @@ class Delivering:
         """
         sent = 0
         while sent < len(entries):
-            group = self._group(reader, entries[sent : sent + (protocol.MANY_MAX if reader.many else 1)])
-            if not group or not self._send_group(reader, group):
+            group = self._group(reader, entries[sent : sent + protocol.fit_into(reader.many)])
+            if group:
+                if not self._send_group(reader, group):
+                    break
+                sent += len(group)
+            elif reader.is_too_large(_size(entries[sent])) and self._pass_over(reader, entries[sent]):
+                sent += 1
+            else:
                 break
-            sent += len(group)
         return sent
 
     def _group(self, reader: Reader, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -220,7 +226,7 @@ class Delivering:
         total, share = 0, self.share
         for count, entry in enumerate(entries):
             size = total + _size(entry)
-            fits = size <= protocol.MANY_BYTES or not count
+            fits = (size <= reader.many or not count) and not reader.is_too_large(size - total)
             if not fits or not reader.may_take(size, count + 1) or not reader.outbox.has_room(size, share):
                 return entries[:count]
             total = size
@@ -248,6 +254,19 @@ class Delivering:
         reader.sent(previous, size, len(rows))
         self.sent += len(rows)
         self.sent_size += size
+        return True
+
+    def _pass_over(self, reader: Reader, entry: Entry) -> bool:
+        """Inform a reader of a message that it would reject, and might lose its connection by; whether it takes that.
+
+        Raises:
+            Gone: It has gone.
+        """
+        try:
+            self._port.send(reader.identity, protocol.encode(protocol.LARGE, entry.position, _size(entry)))
+        except Full:
+            return False
+        reader.at = reader.announced = entry.position
         return True
 
     def _announce_many(self, reader: Reader) -> None:

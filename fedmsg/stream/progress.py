@@ -69,6 +69,10 @@ class Progress:
         self._noted.append(key)
         return True
 
+    def passed_over(self, position: int) -> None:
+        """Note a message that does not come; the next one names the one before it."""
+        self.position = self.looked_at = position
+
     def resume(self) -> Begin:
         """Return where to go on in the same stream."""
         if self.stream:

@@ -10,7 +10,8 @@ and answer it with ``PONG``. A side that has sent nothing for `SILENCE_MAX` seco
 kind               frames                                                  meaning
 =================  ======================================================  ==========================================
 ``HELLO``          options: ``client``, a random id;                       a second one replaces the first
-                   ``many``, whether it knows ``MSGS``, ``OKS``
+                   ``many``, whether it knows ``MSGS``, ``OKS``;
+                   ``max_message_size``
 ``WELCOME``        options: ``stream``, ``first``, ``newest``,             the stream that the relay has
                    ``heartbeat``, ``max_message_size``;
                    ``many``, whether it knows ``PUBS``
@@ -25,6 +26,7 @@ kind               frames                                                  meani
 ``MSG``            position, previous, stored, topic, body                 stored: microseconds since the epoch
 ``MSGS``           numbers of each message, topics and bodies              many ``MSG``, to who has asked for them
 ``AT``             position                                                everything up to here was looked at
+``LARGE``          position, size                                          this one is above ``max_message_size``
 ``LOST``           first, last                                             retention has removed these
 ``WAIT``           options: ``address`` of the other reader                another reader has the name
 ``NO``             options: ``code``, ``reason``                           the answer to ``OPEN`` or ``HELLO``
@@ -73,7 +75,7 @@ VERSION = b"FM1"
 HELLO, WELCOME, PING, PONG = b"HELLO", b"WELCOME", b"PING", b"PONG"
 OPEN, CREDIT, ACK, CLOSE = b"OPEN", b"CREDIT", b"ACK", b"CLOSE"
 OPENED, MSG, AT, LOST, WAIT, NO = b"OPENED", b"MSG", b"AT", b"LOST", b"WAIT", b"NO"
-MSGS = b"MSGS"
+MSGS, LARGE = b"MSGS", b"LARGE"
 INFO, SUBSCRIPTIONS, GET, ANSWER = b"INFO", b"SUBSCRIPTIONS", b"GET", b"ANSWER"
 PUB, OK = b"PUB", b"OK"
 PUBS, OKS = b"PUBS", b"OKS"
@@ -114,6 +116,7 @@ _OK_ROW = struct.Struct(">QQ")
 #: So many messages, or answers, are one at most; and so many bytes of topics and bodies, or one message.
 MANY_MAX = 200
 MANY_BYTES = 60_000
+MANY_BYTES_MIN = 1_024
 
 #: A message of a stream: position, previous, stored in microseconds, topic, body.
 Row = tuple[int, int, int, bytes, bytes]
@@ -121,7 +124,7 @@ Row = tuple[int, int, int, bytes, bytes]
 _FIELDS: dict[bytes, str] = {
     HELLO: "o", WELCOME: "o", PING: "", PONG: "",
     OPEN: "o", CREDIT: "nn", ACK: "n", CLOSE: "",
-    OPENED: "o", MSG: "nnnbb", MSGS: "bb", AT: "n", LOST: "nn", WAIT: "o", NO: "o",
+    OPENED: "o", MSG: "nnnbb", MSGS: "bb", LARGE: "nn", AT: "n", LOST: "nn", WAIT: "o", NO: "o",
     INFO: "b", SUBSCRIPTIONS: "bo", GET: "bo", ANSWER: "bobb",
     PUB: "bobb", OK: "bn", PUBS: "bb", OKS: "b",
 }  # fmt: skip
@@ -300,6 +303,27 @@ _READERS = {"n": read_number, "o": read_options, "b": _as_it_is}
 def microseconds(seconds: float) -> int:
     """Return a time as ``MSG`` has it."""
     return max(0, round(seconds * 1_000_000))
+
+
+def size_max_of(options: Mapping[str, Any]) -> int:
+    """Return the size above which the other side rejects messages; 0 where it has not said."""
+    limit = options.get("max_message_size")
+    return limit if type(limit) is int and limit > 0 else 0
+
+
+def many_of(options: Mapping[str, Any]) -> int:
+    """Return how many bytes of topics and bodies the other side takes in one message; 0 where it takes single ones.
+
+    Its ``max_message_size`` is the limit: a frame that is much larger would end the connection.
+    """
+    size = min(MANY_BYTES, size_max_of(options) or MANY_BYTES)
+    # With less there is no room for the numbers of many either.
+    return size if options.get("many") is True and size >= MANY_BYTES_MIN else 0
+
+
+def fit_into(size: int) -> int:
+    """Return how many messages there may be in one of so many bytes, for their numbers are a frame as well."""
+    return min(MANY_MAX, size // _ROW.size) or 1
 
 
 def credit_of(config: Mapping[str, Any]) -> tuple[int, int]:

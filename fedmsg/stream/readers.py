@@ -75,7 +75,8 @@ class Reader:
         peer: Its IP address.
         heard: When it was heard last, by the monotonic clock.
         pinged: When it was asked for a sign of life.
-        many: Whether it takes many messages in one.
+        many: How many bytes of topics and bodies it takes in one; 0 where it takes single messages.
+        size_max: Larger messages it would reject; 0 where it has not said.
         outbox: What waits for it.
         generation: Grows with each ``OPEN`` and ``CLOSE``: what belongs to an earlier one is dropped.
         is_open: Whether it has a subscription that is being served.
@@ -93,12 +94,14 @@ class Reader:
     __slots__ = (
         "_index", "_look_end", "_part", "announced", "at", "begin", "client", "credit", "credit_size", "generation",
         "heard", "identity", "is_asking", "is_open", "is_reading", "lost", "many", "name", "outbox", "peer", "pinged",
-        "prefixes", "previous", "retry_delay", "window", "window_size",
+        "prefixes", "previous", "retry_delay", "size_max", "window", "window_size",
     )  # fmt: skip
 
-    def __init__(self, identity: bytes, client: str, peer: str, now: float, *, many: bool = False) -> None:
+    def __init__(
+        self, identity: bytes, client: str, peer: str, now: float, *, many: int = 0, size_max: int = 0
+    ) -> None:
         self.identity, self.client, self.peer = identity, client, peer
-        self.many = many
+        self.many, self.size_max = many, size_max
         self.heard = self.pinged = now
         self.outbox = Outbox()
         self.generation = 0
@@ -135,6 +138,10 @@ class Reader:
         self.credit_size = min(_NUMBER_MAX, self.credit_size + size)
         self.window = max(self.window, self.credit)
         self.window_size = max(self.window_size, self.credit_size)
+
+    def is_too_large(self, size: int) -> bool:
+        """Return whether it would reject a message of this size."""
+        return 0 < self.size_max < size
 
     def may_take(self, size: int, count: int = 1) -> bool:
         """Return whether the credit allows so many messages of that size together; one fits whatever its size."""

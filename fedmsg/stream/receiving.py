@@ -101,6 +101,7 @@ class Receiving(ServiceThread):
             protocol.PONG: self._pong,
             protocol.OPENED: self._opened,
             protocol.AT: self._at,
+            protocol.LARGE: self._large,
             protocol.LOST: self._lost,
             protocol.WAIT: self._wait,
             protocol.NO: self._no,
@@ -303,6 +304,12 @@ class Receiving(ServiceThread):
         if self._is_open:
             self._progress.looked_at = max(self._progress.looked_at, position)
             self.newest = max(self.newest, position)
+
+    def _large(self, session: Session, position: int, size: int) -> None:
+        """Count a message that the relay has not sent, for it is too large here."""
+        if self._is_open and position > self._progress.looked_at and size > self._max_size:
+            self._is_acceptable(session, b"", size)
+            self._progress.passed_over(position)
 
     def _lost(self, session: Session, first: int, last: int) -> None:
         if self._is_open and first <= last:

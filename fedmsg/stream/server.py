@@ -251,8 +251,8 @@ class StreamServer(ServiceThread):
             self._events.report("clients", text)
             self._reject(incoming.identity, protocol.CODE_BUSY, "there are too many clients")
             return
-        many = options.get("many") is True
-        reader = Reader(incoming.identity, client, incoming.peer, time.monotonic(), many=many)
+        many, size_max = protocol.many_of(options), protocol.size_max_of(options)
+        reader = Reader(incoming.identity, client, incoming.peer, time.monotonic(), many=many, size_max=size_max)
         self._readers[reader.identity] = reader
         if client:
             self._by_client[client] = reader

@@ -11,6 +11,7 @@ from typing import Any
 import zmq
 
 from fedmsg._util.service import Closeable
+from fedmsg.config import settings
 from fedmsg.stream import protocol
 from fedmsg.transport.zmq import curve, monitor, sockets
 from fedmsg.transport.zmq.monitor import Monitor
@@ -72,6 +73,7 @@ class Session(Closeable):
         self.is_welcome = False
         self.pings = 0
         self._client = client
+        self._max_message_size: int = settings.get(config, "max_message_size")
         self._is_one_attempt = is_one_of_several
         self._is_connected = self._has_heard = self._has_sent = False
         self._heard = self._pinged = time.monotonic()
@@ -160,7 +162,9 @@ class Session(Closeable):
             self._is_connected = True
             self._heard = self._pinged = now
             self._deadline = now + _WELCOME_TIMEOUT
-            self.send(protocol.HELLO, {"client": self._client, "many": True})
+            self.send(
+                protocol.HELLO, {"client": self._client, "many": True, "max_message_size": self._max_message_size}
+            )
         elif event == _FAILED:
             raise Ended(f"what is at {self.address} is no relay")
         elif self._is_connected and event == monitor.DISCONNECTED:

@@ -383,9 +383,37 @@ def test_relay_that_refuses_is_asked_again() -> None:
         assert positions(take(subscription, 1)) == [1]
 
 
-def test_message_above_max_message_size_is_rejected_and_the_next_one_comes() -> None:
+@pytest.mark.parametrize(
+    "size", [2001, 5_000, 100_000], ids=["by a byte", "twice", "so that it would end a connection"]
+)
+@pytest.mark.parametrize("durable", [None, "shop"])
+def test_message_above_max_message_size_is_rejected_and_the_next_one_comes(size: int, durable: str | None) -> None:
     log = MemoryLog()
-    log.add(body(1), body(2, 5000), body(3))
-    with serving(log) as server, Subscription({"max_message_size": 2000}, server.addresses, after=0) as subscription:
-        assert positions(take(subscription, 2)) == [1, 3]
-        assert subscription.rejections.counts == {"size": 1}
+    large = body(2, size - len(b"org.test.t") - len(body(2)))
+    log.add(body(1), large, body(3), large, large)
+    config = {"max_message_size": 2000}
+    with serving(log) as server:
+        with Subscription(config, server.addresses, after=0, durable=durable) as subscription:
+            got = take(subscription, 2)
+            assert positions(got) == [1, 3]
+            wait_for(lambda: subscription.rejections.counts == {"size": 3}, subscription)
+            server.append(log.add(body(6)))
+            assert positions(take(subscription, 1)) == [6]
+            got[-1].ack()
+            assert subscription.statistics()["connections"] == 1
+        # Others have another limit; and a name goes on after what it could not have.
+        with Subscription({}, server.addresses, after=1) as other:
+            assert positions(take(other, 5)) == [2, 3, 4, 5, 6]
+        if durable:
+            with Subscription(config, server.addresses, durable=durable) as subscription:
+                assert positions(take(subscription, 1)) == [6]
+
+
+def test_many_messages_fit_into_what_a_reader_takes() -> None:
+    log = MemoryLog()
+    log.add(*numbers(1, 3000, 300))
+    for size in (500, 1_500, 5_000, 20_000):
+        config = {"max_message_size": size}
+        with serving(log) as server, Subscription(config, server.addresses, after=0) as subscription:
+            assert positions(take(subscription, 3000)) == list(range(1, 3001))
+            assert subscription.statistics()["connections"] == 1

@@ -418,6 +418,16 @@ def test_relay_answers_many_messages_in_one_or_each_as_it_was_asked_to(tmp_path:
         assert bus.numbers() == [1, 3]
 
 
+@pytest.mark.parametrize("size", [500, 1_500, 5_000])
+def test_many_messages_fit_into_what_a_relay_takes(size: int, tmp_path: Path) -> None:
+    with running(StreamBus(sqlite_url(tmp_path), max_message_size=size)) as bus, bus.confirming() as context:
+        assert bus.config["max_message_size"] == size
+        messages = ({"topic": "t", "modname": "m", "msg": {"n": n}} for n in range(3000))
+        assert list(context.publish_many(messages)) == list(range(1, 3001))
+        assert context._session.confirmed is not None
+        assert context._session.confirmed.statistics()["connections"] == 1
+
+
 HOSTILE = [
     [b""],
     [b"FM1"],
