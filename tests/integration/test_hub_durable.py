@@ -129,7 +129,7 @@ def test_durable_consumer_gets_nothing_by_the_endpoints(bus: StreamBus, caplog: 
     with hub_of(bus, taker(durable=True), taker(name="Other", durable="x"), plain, endpoints=endpoints) as hub:
         wait_until(lambda: publish(bus, [-1]) and hub.consumers[2].taken)
         count = publish(bus, range(20))[-1]
-        wait_until(lambda: taken(hub.consumers[0])[-1:] == [19] and taken(hub.consumers[2])[-1:] == [19])
+        wait_until(lambda: all(taken(consumer)[-1:] == [19] for consumer in hub.consumers))
         assert len(hub.consumers[0].taken) == len(hub.consumers[1].taken) == count
     (line,) = (record.getMessage() for record in caplog.records if "what comes by other endpoints" in record.msg)
     assert line.startswith("Made, x: durable, and read only what passes the relay")
