@@ -124,7 +124,9 @@ class FedMsgContext(BaseContext):
         """
         self._belong_to(get_running_loop())
         if self._closing is None and not self.is_open:
-            opening = self._opening = self._opening or Work(self._start)
+            if self._opening is None or self._opening.lost:
+                self._opening = Work(self._start)
+            opening = self._opening
             try:
                 await opening.result()
             except asyncio.CancelledError:
@@ -160,7 +162,7 @@ class FedMsgContext(BaseContext):
 
         A second call waits for the first. Closing goes on when this is cancelled.
         """
-        if self._closing is None:
+        if self._closing is None or self._closing.lost:
             self.is_open = False
             self._closing = Work(self._close)
             for waiter in list(self._waiting):

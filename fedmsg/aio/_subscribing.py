@@ -119,7 +119,8 @@ class AsyncMessageStream(BaseMessageStream, AsyncIterator[Message]):
             async with self._waiting:
                 pass
         finally:
-            self._closing = self._closing or Work(self._subscription.close)
+            if self._closing is None or self._closing.lost:
+                self._closing = Work(self._subscription.close)
         await self._closing.result()
 
 

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from fedmsg._util.service import SafeCondition, start_thread
 from fedmsg.exceptions import TransportError
+from fedmsg.transport.zmq import contexts
 
 __all__ = ["Waiter", "Work", "call_in_loop", "in_thread", "readable"]
 
@@ -69,10 +70,14 @@ async def readable(descriptor: int, timeout: float | None) -> None:
 
 
 class Work(Generic[T]):
-    """Calls a function in a thread of its own, to its end, also when its caller is cancelled."""
+    """Calls a function in a thread of its own, to its end, also when its caller is cancelled.
+
+    The child of a fork does not have that thread, and finds the lock as it was at the fork: it waits for neither.
+    """
 
     def __init__(self, function: Callable[[], T], *, daemon: bool = False) -> None:
         self.done = False
+        self._generation = contexts.generation
         self._result: list[T] = []
         self._error: BaseException | None = None
         self._changed = SafeCondition()
@@ -94,12 +99,36 @@ class Work(Generic[T]):
             self.done = True
             self._changed.notify_all()
 
+    @property
+    def _is_inherited(self) -> bool:
+        return self._generation != contexts.generation
+
+    @property
+    def lost(self) -> bool:
+        """Whether it goes on in the parent of this process alone, if at all."""
+        return self._is_inherited and not self.done
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait in a thread until it has ended; whether it has."""
+        if self._is_inherited:
+            return self.done
         return self._changed.wait_for(lambda: self.done, timeout)
 
     async def result(self) -> T:
-        """Wait in the loop until it has ended; return or raise what the function did."""
+        """Wait in the loop until it has ended; return or raise what the function did.
+
+        Raises:
+            TransportError: It is lost.
+        """
+        if self.lost:
+            raise TransportError("this began before a fork, and goes on in the parent process alone")
+        if not self._is_inherited:
+            await self._end()
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
+
+    async def _end(self) -> None:
         waiter = Waiter(asyncio.get_running_loop())
         with self._changed.lock:
             if self.done:
@@ -107,9 +136,6 @@ class Work(Generic[T]):
             else:
                 self._changed.add(waiter)
         await waiter.wait(None)
-        if self._error is not None:
-            raise self._error
-        return self._result[0]
 
 
 async def in_thread(function: Callable[[], T], *, daemon: bool = False) -> T:

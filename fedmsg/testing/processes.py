@@ -261,18 +261,29 @@ class Process:
         status = Path(f"/proc/{self.popen.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0])
 
-    def close(self) -> None:
-        """Kill the process if it still runs, and close its pipes, socket and folder."""
+    def close(self, timeout: float = 20.0) -> None:
+        """Kill the process if it still runs, and close its pipes, socket and folder.
+
+        Args:
+            timeout: How many seconds to wait for the rest of the output.
+
+        Raises:
+            ChildProcessError: It has left a process behind that holds its output.
+        """
         if self.popen.poll() is None:
             self.popen.kill()
-        self.wait()
-        for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
+        self.wait(timeout)
+        # To close what a thread reads from would wait for that thread.
+        is_left = any(reader.is_alive() for reader in self._readers)
+        for stream in (self.popen.stdin, *(() if is_left else (self.popen.stdout, self.popen.stderr))):
             if stream is not None:
                 # It may have ended before it had read what we wrote.
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
         self._notify.close()
         self._folder.cleanup()
+        if is_left:
+            raise ChildProcessError(f"{self.popen.args!r} has left a process behind: {self.report()}")
 
     def __enter__(self) -> Process:
         return self

@@ -65,6 +65,41 @@ def test_a_thread_may_end_after_its_loop(caplog: pytest.LogCaptureFixture) -> No
     assert not caplog.records
 
 
+def test_work_of_the_parent_is_not_waited_for_in_a_child() -> None:
+    go_on = threading.Event()
+    under_way, ended = Work(lambda: go_on.wait(20)), Work(lambda: 5)
+    assert ended.wait(20)
+    # As at a fork in the very moment in which the thread reports its end.
+    holding, held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ended._changed.lock:
+            holding.set()
+            held.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert holding.wait(20)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            assert (under_way.lost, ended.lost) == (True, False)
+            assert (under_way.wait(), ended.wait()) == (False, True)
+            assert asyncio.new_event_loop().run_until_complete(ended.result()) == 5
+            with pytest.raises(TransportError, match="before a fork"):
+                asyncio.new_event_loop().run_until_complete(under_way.result())
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    held.set()
+    holder.join()
+    assert not under_way.lost
+    go_on.set()
+    assert under_way.wait(20)
+
+
 def test_a_function_is_called_in_the_loop() -> None:
     called: list[tuple[threading.Thread, str]] = []
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -65,6 +66,19 @@ def test_run() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (3, "é b\n", "")
     assert run(python("import os; print(os.getcwd())"), cwd="/").stdout == "/\n"
     assert run(python(r"import os; os.write(1, b'\xff')")).stdout == "\ufffd"
+
+
+def test_what_a_process_leaves_behind_is_reported() -> None:
+    leave = "import subprocess; child = subprocess.Popen(['sleep', '60']); print(child.pid, flush=True)"
+    process = Process(python(leave))
+    left = int(process.wait_for(str.strip))
+    try:
+        with pytest.raises(ChildProcessError, match="has left a process behind"):
+            process.close(0.05)
+    finally:
+        os.kill(left, signal.SIGKILL)
+    # Its output is at its end now.
+    process.close()
 
 
 def test_run_has_a_time_limit() -> None:
