@@ -61,6 +61,7 @@ __all__ = [
     "msg2summary",
     "msg2title",
     "msg2usernames",
+    "names",
     "parts",
     "processors",
     "with_processor",
@@ -343,6 +344,18 @@ def parts(msg: Any, config: Mapping[str, Any]) -> tuple[str, str, str]:
     if not subtitle or not subtitle.strip():
         subtitle = _summarize(msg, processor, config)
     return title, subtitle, _ask_text("link", msg, processor, config) or ""
+
+
+def names(msg: Any, config: Mapping[str, Any]) -> tuple[set[str], set[str], str | None]:
+    """Return the users and packages of a message and its agent, for programs that store very many.
+
+    The configuration is passed as a whole, as for `parts`; a message that no plugin knows costs next to nothing.
+    """
+    processor = _processor_of(msg, config)
+    if type(processor) is DefaultProcessor:
+        return set(), set(), None
+    users, packages = (_ask_for(set, what, msg, processor, config) for what in ("usernames", "packages"))
+    return users, packages, _agent(msg, processor, config)
 
 
 # ------------------------------------------------------------ groups

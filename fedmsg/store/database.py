@@ -16,7 +16,7 @@ from sqlalchemy import exc
 from fedmsg.exceptions import ConfigError, StoreError
 from fedmsg.transport.zmq import contexts
 
-__all__ = ["before_commit", "errors_mapped", "forget_in_child", "open_engine", "retried"]
+__all__ = ["before_commit", "driver", "errors_mapped", "forget_in_child", "open_engine", "retried"]
 
 _T = TypeVar("_T")
 
@@ -87,6 +87,22 @@ def _first_line(error: BaseException) -> str:
     """Return what a driver reports, without the statement and its values."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def driver(connection: sa.Connection) -> Iterator[Any]:
+    """Yield the connection of the driver, which is quicker with many rows; its errors become those of SQLAlchemy."""
+    raw, dialect = connection.connection.dbapi_connection, connection.dialect
+    errors = dialect.loaded_dbapi.Error
+    try:
+        yield raw
+    except errors as error:
+        is_lost = dialect.is_disconnect(error, raw, None)
+        if is_lost:
+            connection.invalidate(error)
+        raise exc.DBAPIError.instance(
+            None, None, error, errors, connection_invalidated=is_lost, dialect=dialect
+        ) from error
 
 
 class _ConnectionLost(exc.SQLAlchemyError):

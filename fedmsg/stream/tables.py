@@ -7,7 +7,6 @@ import os
 import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -197,7 +196,7 @@ class Database:
     def change(self, connection: sa.Connection, statement: str, values: Any, *, many: bool = False) -> int:
         """Run a statement that changes rows by the driver, which is quicker; return how many these were."""
         text = statement if self.is_sqlite else statement.replace("?", "%s")
-        with self._driver(connection) as raw:
+        with database.driver(connection) as raw:
             cursor = raw.cursor()
             try:
                 if many:
@@ -210,7 +209,7 @@ class Database:
 
     def rows(self, connection: sa.Connection, statement: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as the driver has them, which is quicker."""
-        with self._driver(connection) as raw:
+        with database.driver(connection) as raw:
             # Bytes come in text otherwise, twice as long.
             cursor = raw.cursor() if self.is_sqlite else raw.cursor(binary=True)
             try:
@@ -240,23 +239,8 @@ class Database:
     def _copy(self, connection: sa.Connection, table: str, columns: str, parts: Iterable[bytes]) -> None:
         content = b"".join([_COPY_HEAD, *parts, _COPY_END])
         statement = f"COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)"
-        with self._driver(connection) as raw, raw.cursor() as cursor, cursor.copy(statement) as copy:
+        with database.driver(connection) as raw, raw.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(content)
-
-    @contextmanager
-    def _driver(self, connection: sa.Connection) -> Iterator[Any]:
-        """Yield the connection of the driver, and turn its errors into those of SQLAlchemy."""
-        raw = connection.connection.dbapi_connection
-        errors = self.engine.dialect.loaded_dbapi.Error
-        try:
-            yield raw
-        except errors as error:
-            is_lost = self.engine.dialect.is_disconnect(error, raw, None)
-            if is_lost:
-                connection.invalidate(error)
-            raise exc.DBAPIError.instance(
-                None, None, error, errors, connection_invalidated=is_lost, dialect=self.engine.dialect
-            ) from error
 
     def read(self, work: Callable[[sa.Connection], _T], what: str = "can't be read") -> _T:
         """Read on a connection of this call, retried where the connection was an old one.
@@ -291,7 +275,7 @@ class Database:
 
         The driver ends others after one step where they return rows without columns.
         """
-        with self._driver(connection) as raw:
+        with database.driver(connection) as raw:
             raw.executescript(statement)
 
     def writer(self) -> sa.Connection:

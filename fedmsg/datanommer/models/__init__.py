@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The history as a database: its models, its queries, and how messages get into it.
+
+::
+
+    from fedmsg.datanommer import models
+
+    models.init("postgresql:///history", create=True)
+    total, pages, messages = models.Message.grep(topics=["org.fedoraproject.prod.bodhi.update.comment"])
+
+What a program imports from here are the names below; the modules are the package's own.
+"""
+
+from __future__ import annotations
+
+from fedmsg.datanommer.models.message import Message, Package, User
+from fedmsg.datanommer.models.opening import default_url, init, maker, session
+from fedmsg.datanommer.models.schema import DeclarativeBase, ServiceCursor, StreamCursor
+from fedmsg.datanommer.models.schema import packages_messages as packages_assoc_table
+from fedmsg.datanommer.models.schema import users_messages as users_assoc_table
+from fedmsg.datanommer.models.writing import add, add_many
+
+__all__ = [
+    "DeclarativeBase",
+    "Message",
+    "Package",
+    "ServiceCursor",
+    "StreamCursor",
+    "User",
+    "add",
+    "add_many",
+    "clear_cache",
+    "default_url",
+    "init",
+    "maker",
+    "packages_assoc_table",
+    "session",
+    "users_assoc_table",
+]
+
+
+def clear_cache() -> None:
+    """Do nothing: no names are cached. Programs call it between their tests."""

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A message of the history, and the users and packages that messages are about."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from fedmsg.datanommer.models import opening, query, rows, schema, values
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Message", "Package", "User"]
+
+
+class _Named:
+    """What users and packages have in common."""
+
+    query: ClassVar[orm.Query[Any]]
+
+    id: orm.Mapped[int] = orm.mapped_column(sa.Integer(), primary_key=True)
+    name: orm.Mapped[str] = orm.mapped_column(sa.Text(), unique=True)
+
+    @classmethod
+    def get_or_create(cls, name: str) -> Self:
+        """Return the row of a name, made where there is none."""
+        name = values.indexed_text(name) or ""
+        found = opening.current_session().scalars(sa.select(cls).where(cls.name == name)).one_or_none()
+        if found is None:
+            found = cls(name=name)
+            opening.current_session().add(found)
+            opening.current_session().flush()
+        return found
+
+    @classmethod
+    def clear_cache(cls) -> None:
+        """Do nothing: no names are cached. Programs call it between their tests."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+class User(_Named, schema.DeclarativeBase):
+    """A user that messages are about."""
+
+    __tablename__ = "users"
+
+
+class Package(_Named, schema.DeclarativeBase):
+    """A package that messages are about."""
+
+    __tablename__ = "packages"
+
+
+class Message(schema.DeclarativeBase):
+    """A message as it was published.
+
+    Attributes:
+        timestamp: When it was published, in UTC.
+        is_time_of_arrival: Whether its own time made no sense, and ``timestamp`` is that of its arrival.
+        position: Its place in the order of storing; None for what was imported.
+        original: Its canonical JSON, where the columns do not hold all of it.
+    """
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        sa.UniqueConstraint("msg_id", "timestamp", name="uq_messages_msg_id"),
+        sa.Index("ix_messages_topic", "topic", "timestamp", "id"),
+        sa.Index("ix_messages_category", "category", "timestamp", "id"),
+        sa.Index("ix_messages_agent_name", "agent_name", "timestamp", "id"),
+        sa.Index("ix_messages_position", "position"),
+        {"postgresql_partition_by": "RANGE (timestamp)"},
+    )
+
+    query: ClassVar[orm.Query[Any]]
+
+    timestamp: orm.Mapped[dt.datetime] = orm.mapped_column(sa.DateTime(), primary_key=True)
+    id: orm.Mapped[int] = orm.mapped_column(
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    msg_id: orm.Mapped[str] = orm.mapped_column(sa.Text())
+    i: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger())
+    topic: orm.Mapped[str] = orm.mapped_column(sa.Text())
+    certificate: orm.Mapped[str | None] = orm.mapped_column(sa.Text())
+    signature: orm.Mapped[str | None] = orm.mapped_column(sa.Text())
+    category: orm.Mapped[str] = orm.mapped_column(sa.Text())
+    username: orm.Mapped[str | None] = orm.mapped_column(sa.Text())
+    agent_name: orm.Mapped[str | None] = orm.mapped_column(sa.Text())
+    crypto: orm.Mapped[str | None] = orm.mapped_column(sa.Text())
+    source_name: orm.Mapped[str | None] = orm.mapped_column(sa.Text(), default=rows.SOURCE_NAME)
+    source_version: orm.Mapped[str | None] = orm.mapped_column(sa.Text(), default=rows.source_version)
+    msg: orm.Mapped[Any] = orm.mapped_column(schema.Json(), nullable=True)
+    headers: orm.Mapped[Any] = orm.mapped_column(schema.Json(), nullable=True)
+    seq_id: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger())
+    position: orm.Mapped[int | None] = orm.mapped_column(sa.BigInteger())
+    original: orm.Mapped[str | None] = orm.mapped_column(sa.Text())
+    is_time_of_arrival: orm.Mapped[bool] = orm.mapped_column(sa.Boolean(), default=False, server_default=sa.false())
+
+    users: orm.Mapped[list[User]] = orm.relationship(
+        User,
+        secondary=schema.users_messages,
+        primaryjoin=lambda: sa.and_(
+            Message.id == schema.users_messages.c.msg_id, Message.timestamp == schema.users_messages.c.msg_timestamp
+        ),
+        secondaryjoin=lambda: User.id == schema.users_messages.c.user_id,
+        foreign_keys=list(schema.users_messages.c)[:3],
+    )
+    packages: orm.Mapped[list[Package]] = orm.relationship(
+        Package,
+        secondary=schema.packages_messages,
+        primaryjoin=lambda: sa.and_(
+            Message.id == schema.packages_messages.c.msg_id,
+            Message.timestamp == schema.packages_messages.c.msg_timestamp,
+        ),
+        secondaryjoin=lambda: Package.id == schema.packages_messages.c.package_id,
+        foreign_keys=list(schema.packages_messages.c)[:3],
+    )
+
+    @orm.validates("topic")
+    def _set_category(self, _key: str, topic: str) -> str:
+        self.category = self.get_category(topic)
+        return topic
+
+    @staticmethod
+    def get_category(topic: str) -> str:
+        """Return the category of a topic."""
+        return values.category_of(topic)
+
+    @classmethod
+    def create(
+        cls, *, users: Iterable[str] | None = None, packages: Iterable[str] | None = None, **columns: Any
+    ) -> Self:
+        """Store one message of the given columns, about users and packages by name, in the current transaction."""
+        made = cls(**columns)
+        made.users = [User.get_or_create(name) for name in dict.fromkeys(users or ())]
+        made.packages = [Package.get_or_create(name) for name in dict.fromkeys(packages or ())]
+        opening.current_session().add(made)
+        opening.current_session().flush()
+        return made
+
+    @classmethod
+    def from_msg_id(cls, msg_id: str) -> Self | None:
+        """Return the message with an id, the newest where there are several; None where there is none."""
+        asked = sa.select(cls).where(cls.msg_id == (values.indexed_text(msg_id) or "")).order_by(cls.timestamp.desc())
+        return opening.current_session().scalars(asked.limit(1)).first()
+
+    @classmethod
+    def make_query(
+        cls,
+        start: dt.datetime | float | None = None,
+        end: dt.datetime | float | None = None,
+        msg_id: str | None = None,
+        users: Iterable[str] | None = None,
+        not_users: Iterable[str] | None = None,
+        packages: Iterable[str] | None = None,
+        not_packages: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        not_categories: Iterable[str] | None = None,
+        topics: Iterable[str] | None = None,
+        not_topics: Iterable[str] | None = None,
+        agents: Iterable[str] | None = None,
+        not_agents: Iterable[str] | None = None,
+        contains: Iterable[str] | None = None,
+    ) -> sa.Select[tuple[Self]]:
+        """Return a query for messages: values of a filter are alternatives, and all filters must match.
+
+        Raises:
+            ValueError: There is only one of ``start`` and ``end``.
+        """
+        given = {key: value for key, value in locals().items() if key not in {"cls", "__class__"}}
+        return query.select(cls, query.Filters(**given))
+
+    @classmethod
+    def grep(
+        cls,
+        *,
+        page: int = 1,
+        rows_per_page: int | None = 100,
+        order: str = "asc",
+        defer: bool = False,
+        **filters: Any,
+    ) -> tuple[int, int, Any]:
+        """Find messages.
+
+        Args:
+            page: The page, the first is 1.
+            rows_per_page: How many messages a page has; 0 or None is all of them on one page.
+            order: ``asc`` or ``desc`` by time.
+            defer: Return the query instead of the messages.
+            filters: As for `make_query`.
+
+        Returns:
+            How many messages there are, on how many pages, and those of the page.
+        """
+        return query.grep(cls, page, rows_per_page, order, defer, query.Filters(**filters))
+
+    @classmethod
+    def get_first(cls, *, order: str = "asc", **filters: Any) -> Self | None:
+        """Return the first message by time that the filters of `make_query` match, or the last one."""
+        asked = query.ordered(cls, query.select(cls, query.Filters(**filters)), order).limit(1)
+        return opening.current_session().scalars(asked).first()
+
+    def as_dict(self, request: object = None) -> dict[str, Any]:  # noqa: ARG002 Pyramid passes one
+        """Return the message as it was published, with where it comes from; its signature can be checked."""
+        columns: dict[str, Any] = {
+            "certificate": self.certificate, "crypto": self.crypto, "headers": self.headers, "i": self.i,
+            "msg": self.msg, "msg_id": self.msg_id, "signature": self.signature, "source_name": self.source_name,
+            "source_version": self.source_version, "timestamp": rows.seconds(self.timestamp), "topic": self.topic,
+            "username": self.username,
+        }  # fmt: skip
+        if self.original is not None:
+            return rows.envelope_of(self.original, columns)
+        return columns if self.seq_id is None else {**columns, "seq_id": self.seq_id}
+
+    __json__ = as_dict
+
+    def as_fedora_message_dict(self) -> dict[str, Any]:
+        """Return the message in the form of fedora-messaging."""
+        envelope = self.as_dict()
+        headers: Mapping[str, Any] = envelope["headers"] or {}
+        sent_at = self.timestamp.replace(tzinfo=dt.timezone.utc).isoformat()
+        return {
+            "body": envelope["msg"],
+            "headers": {**headers, "sent-at": headers.get("sent-at", sent_at)},
+            "id": envelope["msg_id"],
+            "priority": headers.get("priority", 0),
+            "queue": None,
+            "topic": envelope["topic"],
+        }
+
+    def __repr__(self) -> str:
+        return f"<Message {self.msg_id!r} {self.topic!r}>"

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Opens the database of the history: one session for the process, and the migrations of its tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import orm
+
+import fedmsg.config
+from fedmsg.config import settings
+from fedmsg.datanommer.models import schema
+from fedmsg.exceptions import ConfigError
+from fedmsg.store import database
+
+__all__ = ["current_session", "default_url", "init", "maker", "session", "upgrade"]
+
+log = logging.getLogger(__name__)
+
+_SETTING = "datanommer.sqlalchemy.url"
+_FILE = "datanommer.db"
+
+#: Makes sessions; `init` binds it.
+maker = orm.sessionmaker()
+#: The session of the current thread.
+session = orm.scoped_session(maker)
+
+
+def current_session() -> orm.scoped_session[orm.Session]:
+    """Return the session that all work is done with: tests put another one into the package."""
+    found: orm.scoped_session[orm.Session] = sys.modules[str(__package__)].session
+    return found
+
+
+def default_url() -> str:
+    """Return the URL of the history where none is configured: an SQLite file in the state directory."""
+    folder = settings.of(fedmsg.config.load_config()).state_directory or os.environ.get("STATE_DIRECTORY")
+    if not folder:
+        raise ConfigError(
+            f"{_SETTING} is not set, nor is state_directory; write a URL such as sqlite:////srv/history.db"
+        )
+    return f"sqlite:///{Path(folder.split(':')[0]).resolve() / _FILE}"
+
+
+def init(
+    uri: str | None = None,
+    alembic_ini: str | None = None,
+    engine: sa.Engine | None = None,
+    create: bool = False,
+) -> None:
+    """Open the history; a second call warns and does nothing.
+
+    Args:
+        uri: Any SQLAlchemy URL.
+        alembic_ini: A configuration of Alembic, for programs that have their own; it is stamped when tables are made.
+        engine: An engine instead of the URL.
+        create: Whether tables are made, or brought up to date.
+
+    Raises:
+        ValueError: Both or none of ``uri`` and ``engine`` are given.
+        ConfigError: The URL can't be used. A ValueError.
+        StoreError: The database can't be used. An IOError.
+    """
+    if (uri is None) == (engine is None):
+        raise ValueError("init needs either uri or engine")
+    current = current_session()
+    if getattr(current, "_datanommer_initialized", False):
+        log.warning("The history is open already; this call of init does nothing")
+        return
+    if engine is None:
+        engine = database.open_engine(str(uri), _SETTING)
+        database.forget_in_child(engine)
+    maker.configure(bind=engine)
+    schema.DeclarativeBase.query = current.query_property()  # type: ignore[attr-defined]
+    if create:
+        upgrade(engine, alembic_ini)
+    # Programs and their tests know this name.
+    current._datanommer_initialized = True  # type: ignore[attr-defined]
+
+
+def upgrade(engine: sa.Engine, alembic_ini: str | None = None) -> None:
+    """Make the tables, or bring them up to date.
+
+    Raises:
+        StoreError: The database can't be used.
+    """
+    config = Config(alembic_ini)
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with database.errors_mapped(engine, "can't be prepared"), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Two that make the same tables at the same time block each other.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x6665646D7368)))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The partitions of the messages in PostgreSQL, one for each month, made before they are needed."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+__all__ = ["ensure", "name_of"]
+
+
+def name_of(month: dt.date) -> str:
+    """Return the name of the partition of a month."""
+    return f"messages_{month:%Y_%m}"
+
+
+def _next(month: dt.date) -> dt.date:
+    return (month.replace(day=28) + dt.timedelta(days=4)).replace(day=1)
+
+
+def ensure(connection: sa.Connection, times: Iterable[dt.datetime]) -> None:
+    """Make the partitions that messages of these times go into, and the one of the month after the last of them.
+
+    A table is made and then attached, which disturbs nobody who reads or writes the others.
+    """
+    months = {moment.date().replace(day=1) for moment in times}
+    if not months:
+        return
+    months.add(_next(max(months)))
+    asked = sa.select(
+        sa.func.unnest(sa.cast(sorted(map(name_of, months)), sa.ARRAY(sa.Text()))).label("name")
+    ).subquery()
+    there = set(connection.scalars(sa.select(asked.c.name).where(sa.func.to_regclass(asked.c.name).is_not(None))))
+    for month in sorted(months):
+        if (name := name_of(month)) not in there:
+            # Names and dates of ours.
+            connection.exec_driver_sql(f"CREATE TABLE {name} (LIKE messages INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+            connection.exec_driver_sql(
+                f"ALTER TABLE messages ATTACH PARTITION {name} FOR VALUES FROM ('{month}') TO ('{_next(month)}')"
+            )

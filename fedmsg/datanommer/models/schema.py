@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The tables of the history: messages, the users and packages that they are about, counts and cursors.
+
+The migrations make them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.dialects import postgresql
+
+from fedmsg.datanommer.models import values
+
+__all__ = [
+    "DeclarativeBase",
+    "ServiceCursor",
+    "StreamCursor",
+    "counter",
+    "counts",
+    "topics",
+    "users_messages",
+    "packages_messages",
+]
+
+_Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# In the SQLite of Python a time is text, whose order is that of the times.
+_Time = sa.DateTime()
+
+
+class _SqliteJson(sa.JSON):
+    """JSON as text in which every character stands for itself, so that it can be searched."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> Any:  # noqa: ARG002 the signature is SQLAlchemy's
+        """Return what writes a value."""
+        return lambda value: None if value is None else values.plain_json(value)
+
+
+class Json(sa.TypeDecorator[Any]):
+    """A value of JSON, without what a database can't hold: NUL, half characters, NaN."""
+
+    impl = sa.JSON(none_as_null=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        """Return the type of a kind of database."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.JSONB(none_as_null=True))
+        return dialect.type_descriptor(
+            _SqliteJson(none_as_null=True) if dialect.name == "sqlite" else sa.JSON(none_as_null=True)
+        )
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002 the signature is SQLAlchemy's
+        """Return what is written of a value."""
+        return None if value is None else values.storable(value)
+
+
+class DeclarativeBase(orm.DeclarativeBase):
+    """The base class of the models."""
+
+
+def _association(name: str, one: str, table: str) -> sa.Table:
+    """Return the table of the messages of a user or package, in the order in which they are asked for."""
+    return sa.Table(
+        name,
+        DeclarativeBase.metadata,
+        sa.Column(one, sa.Integer(), nullable=False, primary_key=True, autoincrement=False),
+        sa.Column("msg_timestamp", _Time, nullable=False, primary_key=True),
+        sa.Column("msg_id", _Id, nullable=False, primary_key=True, autoincrement=False),
+        # What a count by name and topic needs, without a look at the messages.
+        sa.Column("topic_id", sa.Integer(), nullable=True),
+        sa.Index(f"ix_{name}_message", "msg_id"),
+        sqlite_with_rowid=False,
+        info={"of": table},
+    )
+
+
+users_messages = _association("users_messages", "user_id", "users")
+packages_messages = _association("packages_messages", "package_id", "packages")
+
+#: Every topic that was ever stored.
+topics = sa.Table(
+    "topics",
+    DeclarativeBase.metadata,
+    sa.Column("id", sa.Integer(), primary_key=True),
+    sa.Column("topic", sa.Text(), nullable=False, unique=True),
+    sa.Column("category", sa.Text(), nullable=False),
+)
+
+#: How many messages there are of each hour and topic: totals need not be counted.
+counts = sa.Table(
+    "message_counts",
+    DeclarativeBase.metadata,
+    sa.Column("topic_id", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("hour", _Time, primary_key=True),
+    sa.Column("count", _Id, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: The position of the newest message, in the only row.
+counter = sa.Table(
+    "message_positions",
+    DeclarativeBase.metadata,
+    sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("newest", _Id, nullable=False),
+)
+
+
+class StreamCursor(DeclarativeBase):
+    """How far a durable subscription was stored.
+
+    Attributes:
+        name: The name of the subscription.
+        stream: The id of the stream that the position counts in.
+        position: The last position that was stored.
+    """
+
+    __tablename__ = "stream_cursors"
+
+    name: orm.Mapped[str] = orm.mapped_column(sa.Text(), primary_key=True)
+    stream: orm.Mapped[str] = orm.mapped_column(sa.Text())
+    position: orm.Mapped[int] = orm.mapped_column(_Id)
+
+
+class ServiceCursor(DeclarativeBase):
+    """How far a publisher that numbers its messages was stored.
+
+    Attributes:
+        service: Its name in ``replay_endpoints``.
+        seq_id: The last number that was stored.
+    """
+
+    __tablename__ = "service_cursors"
+
+    service: orm.Mapped[str] = orm.mapped_column(sa.Text(), primary_key=True)
+    seq_id: orm.Mapped[int] = orm.mapped_column(_Id)

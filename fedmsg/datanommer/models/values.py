@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the columns of a database can hold of a message that may hold anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from typing import Any
+
+from fedmsg import encoding
+
+__all__ = ["INDEXED_BYTES", "category_of", "column_text", "indexed_text", "is_kept_by_jsonb", "plain_json", "storable"]
+
+#: How long a text in an index may be: the indexes of PostgreSQL have a limit.
+INDEXED_BYTES = 500
+_DIGEST_CHARACTERS = 65
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_REPLACEMENT = "\ufffd"
+# What JSONB refuses, or turns into something else, and what looks like that.
+_SUSPECT = re.compile(
+    r"\\u0000|\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f]|[0-9]e\+|-0\.0|NaN|Infinity"
+)
+_plain = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "), default=encoding.encoder.default)
+
+
+def column_text(text: Any) -> str | None:
+    """Return a text for a column; what is no text is None."""
+    if type(text) is not str:
+        return None
+    return text if text.isascii() and "\x00" not in text else _UNSTORABLE.sub(_REPLACEMENT, text)
+
+
+def indexed_text(text: Any) -> str | None:
+    """Return a text for a column with an index: the end of one that is too long is a digest."""
+    found = column_text(text)
+    if found is None or (len(found) <= INDEXED_BYTES // 4 or len(found.encode()) <= INDEXED_BYTES):
+        return found
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return f"{found.encode()[: INDEXED_BYTES - _DIGEST_CHARACTERS].decode(errors='ignore')}-{digest}"
+
+
+def category_of(topic: str) -> str:
+    """Return the category of a topic: its fourth word, or the third of a broker's."""
+    words = topic.split(".", 5)
+    place = 2 if "VirtualTopic" in topic else 3
+    return words[place] if len(words) > place else "Unclassified"
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def is_kept_by_jsonb(text: str, value: Any) -> bool:
+    """Return whether JSONB gives back the value that a canonical text is of."""
+    return _SUSPECT.search(text) is None or _is_kept(value)
+
+
+def _is_kept(value: Any) -> bool:
+    if isinstance(value, str):
+        return _UNSTORABLE.search(value) is None
+    if isinstance(value, float):
+        text = repr(value)
+        return "e+" not in text and text[-1].isdigit() and text != "-0.0"
+    if isinstance(value, dict):
+        return all(_is_kept(key) and _is_kept(item) for key, item in value.items())
+    return all(map(_is_kept, value)) if isinstance(value, list) else True
+
+
+def storable(value: Any) -> Any:
+    """Return a value without what a database can't hold: it serves queries alone."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub(_REPLACEMENT, value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    return list(map(storable, value)) if isinstance(value, (list, tuple)) else value
+
+
+def plain_json(value: Any) -> str:
+    """Write JSON in which characters stand for themselves, with the blanks that PostgreSQL writes."""
+    return _plain.encode(value)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Stores messages: many in one transaction, with what belongs to them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc, orm
+
+from fedmsg._util.text import quoted
+from fedmsg.datanommer.models import bulk, opening, partitions, rows, schema
+from fedmsg.datanommer.models.message import Message, Package, User
+from fedmsg.datanommer.models.rows import Row
+from fedmsg.store import database
+
+__all__ = ["add", "add_many"]
+
+log = logging.getLogger("fedmsg.datanommer")
+
+#: Held in PostgreSQL by the one writer, until the end of its transaction.
+_LOCK_WRITER = sa.select(sa.func.pg_advisory_xact_lock(0x6665646D7369))
+_messages: sa.Table = Message.__table__  # type: ignore[assignment] # the type is FromClause, the thing a Table
+_users: sa.Table = User.__table__  # type: ignore[assignment]
+_packages: sa.Table = Package.__table__  # type: ignore[assignment]
+_TAKE = sa.update(schema.counter).values(newest=schema.counter.c.newest + sa.bindparam("count", type_=sa.BigInteger()))
+_NEWEST = sa.select(schema.counter.c.newest)
+_COLUMNS = ("id", "position", *rows.COLUMNS)
+
+BeforeCommit = Callable[[orm.Session], None]
+
+
+def add(message: Mapping[str, Any]) -> None:
+    """Store one message, see `add_many`.
+
+    Args:
+        message: What a consumer receives: a dict with ``topic``, ``body``, which is the envelope, and perhaps
+            ``headers``.
+    """
+    add_many([message])
+
+
+def add_many(messages: Iterable[Mapping[str, Any]], *, before_commit: BeforeCommit | None = None) -> int:
+    """Store messages in one transaction, all or none; those that are there already are skipped with a log line.
+
+    Args:
+        messages: Dicts as for `add`; ``stored`` may be the time of arrival, in seconds since the epoch.
+        before_commit: Called with the session when the messages are in and nothing is committed yet, to write what has
+            to be there together with them, such as a `StreamCursor` by ``session.merge``. It may be called again
+            where the transaction has to be repeated; what it raises leaves everything as it was.
+
+    Returns:
+        How many were stored.
+
+    Raises:
+        MessageError: One of them can't be stored.
+        StoreError: The database could not be written.
+    """
+    config = rows.configuration()
+    batch = [rows.row_of(message, config) for message in messages]
+    session = opening.current_session()()
+    engine = session.get_bind()
+    is_new = not session.in_transaction()
+
+    def store() -> int:
+        with database.before_commit() as committing:
+            try:
+                count = _store(session, batch)
+                if before_commit is not None:
+                    before_commit(session)
+                session.flush()
+                committing.set()
+                session.commit()
+            except BaseException:
+                session.rollback()
+                raise
+        return count
+
+    with database.errors_mapped(engine.engine, "can't be written"):
+        # What a caller has begun can't be begun again here.
+        return database.retried(store) if is_new else store()
+
+
+def _store(session: orm.Session, batch: Sequence[Row]) -> int:
+    connection = session.connection()
+    is_postgresql = connection.dialect.name == "postgresql"
+    if is_postgresql:
+        connection.execute(_LOCK_WRITER)
+    # On SQLite the first statement that writes makes others wait.
+    connection.execute(_TAKE, {"count": 0})
+    fresh = _without_known(connection, batch)
+    if not fresh:
+        return 0
+    if is_postgresql:
+        partitions.ensure(connection, {row.timestamp for row in fresh})
+    connection.execute(_TAKE, {"count": len(fresh)})
+    newest = int(connection.scalar(_NEWEST) or 0)
+    ids = _take_ids(connection, len(fresh))
+    first = newest - len(fresh) + 1
+    bulk.insert(connection, _messages, _COLUMNS, [(ids[n], first + n, *row[:-2]) for n, row in enumerate(fresh)])
+    topic_ids = _ids_of_topics(connection, fresh)
+    _associate(connection, fresh, ids, topic_ids)
+    _count(connection, fresh, topic_ids)
+    return len(fresh)
+
+
+def _without_known(connection: sa.Connection, batch: Sequence[Row]) -> list[Row]:
+    """Return the messages that are not there yet."""
+    fresh: dict[tuple[str, dt.datetime], Row] = {}
+    twice = []
+    for row in batch:
+        if fresh.setdefault((row.msg_id, row.timestamp), row) is not row:
+            twice.append(row)
+    known = _known(connection, list(fresh.values()))
+    twice += [fresh.pop(key) for key in list(fresh) if key in known]
+    for row in twice:
+        log.info("Skipping the message %s: it is there already", quoted(row.msg_id))
+    return list(fresh.values())
+
+
+def _known(connection: sa.Connection, batch: Sequence[Row]) -> set[tuple[str, dt.datetime]]:
+    """Return which messages are there: the same id at the same time, or the same bytes."""
+    if not batch:
+        return set()
+    columns = _messages.c
+    times = [row.timestamp for row in batch]
+    asked = sa.select(columns.msg_id, columns.timestamp).where(
+        columns.msg_id.in_([row.msg_id for row in batch]), columns.timestamp.between(min(times), max(times))
+    )
+    found = {(msg_id, timestamp) for msg_id, timestamp in connection.execute(asked)}
+    # The time of an arrival is not in the message.
+    odd = {row.msg_id: row for row in batch if row.is_time_of_arrival}
+    if odd:
+        there = sa.select(columns.msg_id, columns.original).where(columns.msg_id.in_(list(odd)))
+        for msg_id, original in connection.execute(there):
+            if original == odd[msg_id].original:
+                found.add((msg_id, odd[msg_id].timestamp))
+    return found
+
+
+def _take_ids(connection: sa.Connection, count: int) -> Sequence[int]:
+    if connection.dialect.name == "postgresql":
+        taken = "SELECT nextval('messages_id_seq') FROM generate_series(1, %s)"
+        return [row[0] for row in connection.exec_driver_sql(taken, (count,))]
+    last = int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(_messages.c.id), 0))) or 0)
+    return range(last + 1, last + count + 1)
+
+
+def _ids_of(
+    connection: sa.Connection, table: sa.Table, column: str, found: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int]:
+    """Return the ids of rows by a unique text; those that are missing are made of the given columns."""
+    if not found:
+        return {}
+    text = table.c[column]
+
+    def read() -> dict[str, int]:
+        return {row[1]: row[0] for row in connection.execute(sa.select(table.c.id, text).where(text.in_(list(found))))}
+
+    ids = read()
+    if missing := [{column: name, **more} for name, more in found.items() if name not in ids]:
+        names = ", ".join(missing[0])
+        marks = ", ".join(f":{name}" for name in missing[0])
+        statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT ({column}) DO NOTHING"  # noqa: S608 names of ours
+        connection.execute(sa.text(statement), missing)
+        ids = read()
+    return ids
+
+
+def _ids_of_topics(connection: sa.Connection, batch: Sequence[Row]) -> dict[str, int]:
+    return _ids_of(connection, schema.topics, "topic", {row.topic: {"category": row.category} for row in batch})
+
+
+def _associate(connection: sa.Connection, batch: Sequence[Row], ids: Sequence[int], topics: Mapping[str, int]) -> None:
+    for table, association, names_of in (
+        (_users, schema.users_messages, lambda row: row.users),
+        (_packages, schema.packages_messages, lambda row: row.packages),
+    ):
+        names = {name: {} for row in batch for name in names_of(row)}
+        numbers = _ids_of(connection, table, "name", names)
+        found = [
+            (numbers[name], row.timestamp, ids[place], topics[row.topic])
+            for place, row in enumerate(batch)
+            for name in names_of(row)
+        ]
+        bulk.insert(connection, association, [column.name for column in association.c], found)
+
+
+def _count(connection: sa.Connection, batch: Sequence[Row], topics: Mapping[str, int]) -> None:
+    """Add to the counts of the hours."""
+    found = Counter((topics[row.topic], row.timestamp.replace(minute=0, second=0, microsecond=0)) for row in batch)
+    statement = sa.text(
+        "INSERT INTO message_counts (topic_id, hour, count) VALUES (:topic_id, :hour, :count)"
+        " ON CONFLICT (topic_id, hour) DO UPDATE SET count = message_counts.count + excluded.count"
+    ).bindparams(sa.bindparam("hour", type_=sa.DateTime()))
+    connection.execute(
+        statement, [{"topic_id": one, "hour": hour, "count": count} for (one, hour), count in sorted(found.items())]
+    )
