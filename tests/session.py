@@ -1,27 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A pytest plugin for the run as a whole: stable names, tests that run alone, and a process that ends."""
+"""A pytest plugin for the run as a whole: stable names, tests that share what they need, and a process that ends."""
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
-import fcntl
 import json
 import os
 import re
 import sys
-import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Generator
+from typing import Any
 
 import hypothesis
 import pytest
-
-from fedmsg.testing import wait_until
 
 # The longest id of one set of parameters, and what an id may not contain: addresses of objects, nested data, lines.
 ID_LENGTH = 120
@@ -30,9 +24,6 @@ _UNSTABLE = re.compile(r"0x[0-9a-f]{6,}|[{}\"\n]|\\n")
 
 # How long a process may go on after its last test.
 EXIT_TIMEOUT_S = float(os.environ.get("FEDMSG_TESTS_EXIT_TIMEOUT", "30"))
-
-# How long a test waits for its turn: longer than the tests of another worker that run alone take together.
-TURN_TIMEOUT_S = 900.0
 
 # Compiled files are kept whatever the environment says: else each process that a test starts compiles fedmsg again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -67,7 +58,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Check the names of the tests, and put those that run alone into one group."""
+    """Check the names of the tests, and put those that share fixtures of their module into one group."""
     bad = [
         item.nodeid for item in items
         if _UNSTABLE.search(item.nodeid) or len(item.nodeid.partition("[")[2]) > ID_LENGTH
@@ -77,68 +68,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             "ids that are too long or not stable; name the parameters with ids=:\n" + "\n".join(bad)
         )
     for item in items:
-        if item.get_closest_marker("alone"):
-            item.add_marker(pytest.mark.xdist_group("alone"))
+        if item.get_closest_marker("xdist_group") is None and _shares_fixtures(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
-# ------------------------------------------------------------------ tests that run alone
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
-    """Let a test with the mark ``alone`` run while no other worker runs one."""
-    with _turn(alone=item.get_closest_marker("alone") is not None):
-        return (yield)
-
-
-@contextlib.contextmanager
-def _turn(*, alone: bool) -> Iterator[None]:
-    """Wait for the turn of a test: those that run alone exclude all others, and need not wait for new ones."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if run is None:
-        yield
-        return
-    folder = Path(tempfile.gettempdir())
-    with (
-        (folder / f"fedmsg-tests-{run}.gate").open("w") as gate,
-        (folder / f"fedmsg-tests-{run}.turn").open("w") as turn,
-        _locked(turn, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, gate),
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def _locked(turn: IO[str], kind: int, gate: IO[str]) -> Iterator[None]:
-    """Hold a lock on a file, and on the gate to it while waiting and, for an exclusive one, while holding it.
-
-    A process that a test forks has the files open too, and a file that is closed here alone stays locked: so both
-    are unlocked, which holds for all who have them open.
-    """
-    try:
-        _wait_for(gate, fcntl.LOCK_EX)
-        _wait_for(turn, kind)
-        if kind == fcntl.LOCK_SH:
-            fcntl.flock(gate, fcntl.LOCK_UN)
-        yield
-    finally:
-        fcntl.flock(turn, fcntl.LOCK_UN)
-        fcntl.flock(gate, fcntl.LOCK_UN)
-
-
-def _wait_for(file: IO[str], kind: int) -> None:
-    """Lock a file; fail where what holds it does not end, since the timeout of a test begins after this."""
-
-    def is_locked() -> bool:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    try:
-        wait_until(is_locked, TURN_TIMEOUT_S)
-    except TimeoutError:
-        pytest.exit(f"no turn within {TURN_TIMEOUT_S} s: another worker holds {file.name}", returncode=1)
+def _shares_fixtures(item: pytest.Item) -> bool:
+    """Say whether a test uses fixtures of its module, which each worker that runs one of its tests would make anew."""
+    assert isinstance(item, pytest.Function)
+    return any(found[-1].scope == "module" for found in item._fixtureinfo.name2fixturedefs.values())
 
 
 # ------------------------------------------------------------------ the end of the process

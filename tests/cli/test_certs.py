@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""fedmsg-certs as a process, and what it makes put to use."""
+"""fedmsg-certs, and what it makes put to use."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from cryptography import x509
 
 from fedmsg import crypto
 from fedmsg.testing import run
+from tests import inside
 
 Message = dict[str, Any]
 
@@ -28,7 +30,7 @@ class Folder:
         self.path = path
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return run(["fedmsg-certs", "--folder", str(self.path), *arguments])
+        return inside.run(["fedmsg-certs", "--folder", str(self.path), *arguments])
 
     def do(self, *arguments: str) -> str:
         done = self.ask(*arguments)
@@ -45,10 +47,18 @@ class Folder:
         }
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an authority that nothing has been asked of; each test gets a copy."""
+    made = Folder(tmp_path_factory.mktemp("fresh") / "authority")
+    done = run(["fedmsg-certs", "--folder", str(made.path), "init"])
+    assert (done.returncode, done.stderr) == (0, "")
+    return made.path
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Folder]:
-    made = Folder(tmp_path / "authority")
-    made.do("init")
+def folder(fresh: Path, tmp_path: Path) -> Iterator[Folder]:
+    made = Folder(Path(shutil.copytree(fresh, tmp_path / "authority")))
     yield made
     loose = [path for path in made.path.rglob("*") if "key" in path.suffix and "BEGIN PRIVATE" in path.read_text()]
     assert {path.stat().st_mode & 0o777 for path in loose} <= {0o600}
@@ -196,7 +206,7 @@ def test_curve(folder: Folder) -> None:
     [(["issue", "a"], 2), (["list"], 2), (["nonsense"], 2), (["issue"], 2), (["--version"], 0), (["--help"], 0)],
 )
 def test_without_an_authority(arguments: list[str], status: int, tmp_path: Path) -> None:
-    done = Folder(tmp_path / "nothing").ask(*arguments)
+    done = run(["fedmsg-certs", "--folder", str(tmp_path / "nothing"), *arguments])
     assert done.returncode == status
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "nothing").exists()

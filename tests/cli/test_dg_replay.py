@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 from fedmsg.testing import Bus, Process, free_address, free_port
+from tests import inside
 from tests.datagrepper_server import DatagrepperServer, Handler, Query, message
 
 ID = "2026-1"
@@ -41,7 +42,9 @@ def server() -> Iterator[DatagrepperServer]:
 
 
 def replay(bus: Bus, server: DatagrepperServer, *arguments: str, msg_id: str = ID) -> Any:
-    return bus.run("fedmsg-dg-replay", "--msg-id", msg_id, "--datagrepper-url", server.url, *arguments)
+    return inside.run(
+        ["fedmsg-dg-replay", "--msg-id", msg_id, "--datagrepper-url", server.url, *arguments], env=bus.environ
+    )
 
 
 def heard(tail: Process) -> dict[str, Any]:

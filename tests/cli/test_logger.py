@@ -259,16 +259,6 @@ def test_the_relay_dies_under_it() -> None:
             assert bus.config["relay_inbound"][0] in logger.err[0]
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1_800)
-def test_every_short_run_delivers(listener: Listener, full_size: bool) -> None:
-    runs = 1_000 if full_size else 25
-    for number in range(runs):
-        ended = listener.bus.run("fedmsg-logger", "--message", f"run {number}")
-        assert (ended.returncode, ended.stderr) == (0, "")
-    assert [message["msg"]["log"] for message in listener.heard()] == [f"run {number}" for number in range(runs)]
-
-
 def test_a_piped_file_is_delivered_whole_and_in_order(listener: Listener) -> None:
     lines = [f"line {number}" for number in range(5_000)]
     ended, messages = listener.hear(stdin="\n".join(lines))

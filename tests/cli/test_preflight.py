@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fedmsg.testing import Process, free_address, run
+from tests import inside
 from tests.certificates import Bench, Holder, authority, put
 from tests.publisher import Publisher
 
@@ -98,7 +99,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str, str]] = {
 
 def check(path: str) -> tuple[int, list[str]]:
     """Run the pre-flight, and return its status and its lines."""
-    ended = run(["fedmsg-config", "--check", "--config-filename", path])
+    ended = inside.run(["fedmsg-config", "--check", "--config-filename", path])
     assert (ended.stdout == "") is (ended.returncode != 0)
     return ended.returncode, ended.stderr.splitlines()
 

@@ -101,6 +101,7 @@ def test_several_inbound_addresses_are_all_bound() -> None:
                 tail.wait_for(f'"through":{number}')
 
 
+@pytest.mark.xdist_group("default-ports")  # one after the other
 def test_without_any_configuration_it_listens_where_the_defaults_say(tmp_path_factory: pytest.TempPathFactory) -> None:
     empty = tmp_path_factory.mktemp("empty")
     environ = {"FEDMSG_CONFIG": "", "HOME": str(empty), "VIRTUAL_ENV": ""}

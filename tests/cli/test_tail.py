@@ -300,7 +300,7 @@ def test_a_broken_configuration_is_one_line(text: str, line: int) -> None:
     assert f"{path}:{line}: " in one_line(ended.stderr.splitlines())
 
 
-@pytest.mark.alone
+@pytest.mark.xdist_group("default-ports")  # one after the other
 def test_without_any_configuration_it_listens_to_this_machine() -> None:
     with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
         socket.bind("tcp://127.0.0.1:4001")

@@ -62,10 +62,10 @@ def wait_settled(address: str) -> None:
     wait_until(is_settled)
 
 
-@pytest.mark.alone
-def test_slow_readers_beside_a_fast_one() -> None:
+@pytest.mark.soak
+def test_slow_readers_beside_a_fast_one(full_size: bool) -> None:
     """Readers that take nothing, and one that never even reads its socket, delay nobody and cost little memory."""
-    size, count = 20_000, 10_000
+    size, count = 20_000, 10_000 if full_size else 3000
     server, address = start_server(str(count), str(size))
     with server, Subscription({}, address) as fast:
         begun(fast)
@@ -80,9 +80,10 @@ def test_slow_readers_beside_a_fast_one() -> None:
             wait_for(lambda: slow.statistics()["received"] >= 100, slow)
             wait_settled(address)
             found = delays(server, fast, 200)
-            assert found[100] < 0.05
-            assert found[-1] < 1
-            # Of 200 MB that they could have: their credit of 4 MiB, and as much in the window.
+            if full_size:  # which has the machine for itself
+                assert found[100] < 0.05
+                assert found[-1] < 1
+            # Of 60 MB or 200 MB that they could have: their credit of 4 MiB, and as much in the window.
             assert server.memory() - before < 30 * MIB
             got = take(slow, count + 200)
             assert positions(got) == list(range(1, count + 201))
@@ -108,10 +109,10 @@ def test_client_that_never_reads_is_bounded_and_given_up() -> None:
             assert server.memory() - before < 60 * MIB
 
 
-@pytest.mark.alone
-def test_two_hundred_lagging_readers() -> None:
+@pytest.mark.soak
+def test_many_lagging_readers(full_size: bool) -> None:
     """All catch up at about the same time, and a reader of new messages is not delayed for long."""
-    log, readers, count = MemoryLog(), 200, 1000
+    log, (readers, count) = MemoryLog(), (200, 1000) if full_size else (50, 400)
     log.add(*numbers(1, count, 200))
     with serving(log, window=100) as server, FrameClient(server.addresses[0]) as live:
         live.open(10_000, 10_000_000)
@@ -127,8 +128,9 @@ def test_two_hundred_lagging_readers() -> None:
                 server.append(log.add(body(count + 1 + number)))
                 live.expect(protocol.MSG)
                 waits.append(time.monotonic() - started)
-            assert sorted(waits)[10] < 0.1
-            assert max(waits) < 1
+            if full_size:  # which has the machine for itself
+                assert sorted(waits)[10] < 0.1
+                assert max(waits) < 1
             for client in clients:
                 got = [client.expect(protocol.MSG, 60).fields[0] for _ in range(count + 20)]
                 assert got == list(range(1, count + 21))

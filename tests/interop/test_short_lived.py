@@ -62,7 +62,7 @@ def test_listener_hears_short_lived_publishers(
             speaker.say({"word": "first"})
             listening.wait_for(lambda line: '"first"' in line)
             speaker.finish()
-        for number in range(100 if full_size else 5):
+        for number in range(100 if full_size else 2):
             words = [f"run {number} of {name}" for name in names]
             for done in [pool.submit(publish, *pair) for pair in zip(names, words, strict=True)]:
                 done.result()

@@ -176,7 +176,7 @@ def test_curve_guard_on_one_side_only_guards_that_side(keys: Keys, clients: Clie
 def test_curve_guard_holds_against_many_strangers_while_key_files_break(
     keys: Keys, clients: Clients, figures: Figures, full_size: bool
 ) -> None:
-    rounds, together = (100, 100) if full_size else (3, 20)
+    rounds, together = (100, 100) if full_size else (2, 20)
     admitted = 0
     with Bus(keys.server()) as bus:
         bus.start_relay()

@@ -50,7 +50,7 @@ def test_client_survives_a_server_that_ends_in_the_middle_of_a_reply(
     tmp_path: Path, figures: Figures, full_size: bool
 ) -> None:
     address = free_address()
-    cuts = 2000 if full_size else 50
+    cuts = 2000 if full_size else 20
     with Process([sys.executable, "-c", CLIENT, address], env={"HOME": str(tmp_path)}) as client:
         done, deadline = 0, time.monotonic() + 60 + cuts
         while done < cuts and time.monotonic() < deadline and client.popen.poll() is None:

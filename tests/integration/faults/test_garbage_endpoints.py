@@ -98,7 +98,7 @@ def good_publisher() -> Iterator[tuple[str, Any]]:
 def test_tail_lives_with_endpoints_that_answer_garbage_in_turn(
     full_size: bool, figures: Figures, tmp_path: Path
 ) -> None:
-    seconds = 600 if full_size else 6
+    seconds = 600 if full_size else 4
     pause = threading.Event()
     with ExitStack() as stack:
         garbage = Garbage(ENDPOINTS)

@@ -122,10 +122,10 @@ def speak_out_of_turn(address: str, times: int) -> None:
 
 
 ATTACKS: list[tuple[Attack, int, int]] = [
-    (come_and_go, 4000, 100_000),
-    (talk_nonsense, 2000, 50_000),
-    (change_its_mind, 20_000, 2_000_000),
-    (speak_out_of_turn, 1500, 20_000),
+    (come_and_go, 2000, 100_000),
+    (talk_nonsense, 1000, 50_000),
+    (change_its_mind, 10_000, 2_000_000),
+    (speak_out_of_turn, 600, 20_000),
 ]
 
 

@@ -88,7 +88,7 @@ def portions(total: int) -> Iterator[list[list[bytes]]]:
 
 @pytest.mark.soak
 def test_tail_in_every_format(figures: Figures, full_size: bool) -> None:
-    total = 1_000_000 if full_size else 20_000
+    total = 1_000_000 if full_size else 8_000
     address, start = free_address(), time.monotonic()
     with Bus({"endpoints": {"enemy": [address]}}) as bus, Enemy(address) as enemy, ExitStack() as stack:
         tails = [
@@ -185,7 +185,7 @@ def oversized_at(address: str) -> Iterator[None]:
 
 @pytest.mark.soak
 def test_relay_and_the_tail_behind_it(figures: Figures, full_size: bool) -> None:
-    total = 1_000_000 if full_size else 50_000
+    total = 1_000_000 if full_size else 20_000
     with Bus() as bus, Witness(bus.config["endpoints"]["relay_outbound"][0]) as witness:
         relay = bus.start_relay()
         witness.greet(bus)

@@ -117,7 +117,7 @@ def ask_and_never_listen(port: int, times: int) -> None:
 
 
 ATTACKS: list[tuple[Attack, int]] = [
-    (come_and_go, 300),
+    (come_and_go, 150),
     (talk_nonsense, 260),
     (break_the_protocol, 260),
     (say_nothing_of_use, 2),

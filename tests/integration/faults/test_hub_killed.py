@@ -118,7 +118,7 @@ class Ground:
 
 @pytest.mark.soak
 def test_it_dies_at_every_stage_of_a_message(tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    count, kills = (100, 25) if full_size else (20, 2)
+    count, kills = (100, 25) if full_size else (20, 1)
     with Feed() as feed:
         ground = Ground(tmp_path, feed)
         left = ground.leave_behind(feed, count)
@@ -144,7 +144,7 @@ def test_it_dies_at_every_stage_of_a_message(tmp_path: Path, figures: Figures, f
 
 @pytest.mark.soak
 def test_it_dies_while_messages_fail(tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    count, kills = (200, 100) if full_size else (40, 8)
+    count, kills = (200, 100) if full_size else (40, 3)
     with Feed() as feed:
         ground = Ground(tmp_path, feed)
         left = ground.leave_behind(feed, count)
@@ -181,7 +181,7 @@ def test_it_dies_while_messages_fail(tmp_path: Path, figures: Figures, full_size
 
 @pytest.mark.soak
 def test_it_dies_while_it_stops(tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    count, kills = (300, 100) if full_size else (100, 6)
+    count, kills = (300, 100) if full_size else (100, 3)
     with Feed() as feed:
         ground = Ground(tmp_path, feed)
         left = ground.leave_behind(feed, count)

@@ -127,7 +127,7 @@ class Sender:
 @pytest.mark.soak
 @pytest.mark.parametrize("policy", ["block", "drop"])
 def test_ten_times_as_many_as_it_can_handle(policy: str, tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    seconds = 60.0 if full_size else 4.0
+    seconds = 60.0 if full_size else 2.0
     peak: list[int] = []
     settings = {"consumer_queue_limit": 1000, "consumer_queue_policy": policy, "receive_high_water_mark": 1000}
     if policy == "drop":
@@ -163,7 +163,7 @@ def test_ten_times_as_many_as_it_can_handle(policy: str, tmp_path: Path, figures
 
 @pytest.mark.soak
 def test_stopping_under_full_load_keeps_a_row_without_gaps(tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    rounds = 20 if full_size else 3
+    rounds = 20 if full_size else 2
     state = tmp_path / "state"
     handled = -1
     with Feed() as feed:
@@ -206,7 +206,7 @@ def kept(state: Path) -> list[int]:
 
 @pytest.mark.soak
 def test_consumers_that_raise_and_hang_cost_the_hub_nothing(tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    total = 1_000_000 if full_size else 20_000
+    total = 1_000_000 if full_size else 8_000
     with Feed() as feed, loaded(tmp_path, feed, "slow", "raising", "hanging", stop_timeout=1) as hub:
         (tmp_path / "fast").write_text("")
         sender = Sender(feed)

@@ -87,7 +87,7 @@ def _unlogged() -> Iterator[None]:
 @pytest.mark.soak
 @pytest.mark.usefixtures("_unlogged")
 def test_nothing_is_left_behind(tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    rounds = 500 if full_size else 50
+    rounds = 500 if full_size else 25
     with Feed() as feed:
         for _ in range(3):
             once(feed, tmp_path)

@@ -25,7 +25,7 @@ def signing(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
 def test_a_cut_hub(signing: dict[str, Any], sqlite_url: str, tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    cut_for = 10_000 if full_size else 2_000
+    cut_for = 10_000 if full_size else 1_000
     ivl = 5000 if full_size else 300
     with scene(HubScene, sqlite_url, tmp_path, zmq_heartbeat_ivl=ivl, **signing) as made:
         made.cut()
@@ -44,11 +44,14 @@ def test_a_cut_hub(signing: dict[str, Any], sqlite_url: str, tmp_path: Path, fig
 
 
 @pytest.mark.soak
-def test_the_replay_server_is_killed_while_a_hub_asks(sqlite_url: str, tmp_path: Path, figures: Figures) -> None:
+def test_the_replay_server_is_killed_while_a_hub_asks(
+    sqlite_url: str, tmp_path: Path, figures: Figures, full_size: bool
+) -> None:
+    kills = 20 if full_size else 1
     with scene(HubScene, sqlite_url, tmp_path, zmq_heartbeat_ivl=300, timeout=30) as made:
-        for _ in range(3):
+        for _ in range(kills):
             made.links[0].cut()
-            made.until_stored(1500)
+            made.until_stored(1000)
             made.server.popen.send_signal(signal.SIGKILL)
             made.server.wait()
             # It asks a server that is not there, and again when it is back.
@@ -59,7 +62,7 @@ def test_the_replay_server_is_killed_while_a_hub_asks(sqlite_url: str, tmp_path:
             made.until_stored(100)
         arrived = check_all(made.got, made.finish())
         assert made.hub.consumers[0].totals()["lost"] == 0
-    figures("replay server of a hub killed and started 3 times", sent=arrived, arrived=arrived, lost=0, exits=0)
+    figures(f"replay server of a hub killed and started {kills} times", sent=arrived, arrived=arrived, lost=0, exits=0)
 
 
 @pytest.mark.soak
@@ -70,7 +73,7 @@ def test_without_a_replay_server_the_hub_goes_on(
         # It takes connections and never says a word.
         made.links[1].cut()
         made.links[0].cut()
-        made.until_stored(1500)
+        made.until_stored(1000)
         made.links[0].mend()
         wait_until(lambda: made.counts["lost"])
         until_more(made.got, 100)

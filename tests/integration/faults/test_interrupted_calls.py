@@ -36,7 +36,7 @@ def seconds_to_end(call: str, hits: int, seed: int) -> float:
 @pytest.mark.soak
 @pytest.mark.parametrize("call", interrupted.CALLS)
 def test_process_ends_after_interrupts(call: str, figures: Figures, full_size: bool) -> None:
-    processes = 100 if full_size else 2
+    processes = 100 if full_size else 1
     longest = max(seconds_to_end(call, HITS_PER_PROCESS, seed) for seed in range(processes))
     figures(
         f"{call}: interrupted {HITS_PER_PROCESS} times in each of {processes} processes",

@@ -42,7 +42,7 @@ def publish_under_interrupts(context: FedMsgContext, wanted: int) -> tuple[set[i
 @pytest.mark.parametrize("way", ["active", "bound"])
 @pytest.mark.soak
 def test_no_half_message_gets_out(way: str, figures: Figures, full_size: bool) -> None:
-    hits = 50_000 if full_size else 2000
+    hits = 50_000 if full_size else 1000
     with surroundings(way) as (witness, settings), FedMsgContext(**settings) as context:
         wait_until(lambda: witness.bodies("hello"), meanwhile=lambda: context.publish("hello", modname="test"))
         # Another thread, which no signal handler disturbs, goes on as if nothing were.

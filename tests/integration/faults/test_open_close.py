@@ -93,7 +93,7 @@ def forwarding(_: Bus) -> None:
 )
 @pytest.mark.soak
 def test_nothing_is_left_behind(once: Callable[[Bus], None], figures: Figures, full_size: bool) -> None:
-    rounds = 1000 if full_size else 50
+    rounds = 1000 if full_size else 25
     with Bus() as bus:
         bus.start_relay()
         for _ in range(3):

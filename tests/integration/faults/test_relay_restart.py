@@ -103,7 +103,7 @@ def test_what_a_killed_relay_loses_is_reported(figures: Figures, full_size: bool
 
 @pytest.mark.soak
 def test_a_relay_that_is_stopped_and_started_again_loses_nothing(figures: Figures, full_size: bool) -> None:
-    restarts = 50 if full_size else 3
+    restarts = 50 if full_size else 2
     with Bus(LATER) as bus:
         bus.start_relay()
         statuses = []
@@ -141,7 +141,7 @@ def test_a_relay_that_is_stopped_and_started_again_loses_nothing(figures: Figure
 @pytest.mark.soak
 def test_a_restarted_relay_waits_for_the_tails_it_had(figures: Figures, full_size: bool, tmp_path: Path) -> None:
     """Both sides look for the new relay at times of their own, and a tail may be the later one."""
-    restarts = 50 if full_size else 3
+    restarts = 50 if full_size else 2
     with Bus({"timeout": 20}) as bus:
         # As systemd does: a folder that stays over a restart.
         bus.environ["RUNTIME_DIRECTORY"] = str(tmp_path)

@@ -27,7 +27,7 @@ def signing(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
 def test_a_cut_listener(
     signing: dict[str, Any], database_url: str, tmp_path: Path, figures: Figures, full_size: bool
 ) -> None:
-    cut_for = 10_000 if full_size else 2_000
+    cut_for = 10_000 if full_size else 1_000
     # What is silent for so long is given up, and what was under way to it with it. Shorter than the cut.
     ivl = 5000 if full_size else 300
     with scene(Scene, database_url, tmp_path, zmq_heartbeat_ivl=ivl, **signing) as made:
@@ -50,7 +50,7 @@ def test_a_cut_listener(
 def test_a_cut_listener_in_a_loop(
     signing: dict[str, Any], sqlite_url: str, tmp_path: Path, figures: Figures, full_size: bool
 ) -> None:
-    cut_for = 10_000 if full_size else 2_000
+    cut_for = 10_000 if full_size else 1_000
     ivl = 5000 if full_size else 300
     with scene(AioScene, sqlite_url, tmp_path, zmq_heartbeat_ivl=ivl, **signing) as made:
         made.cut()
@@ -67,11 +67,14 @@ def test_a_cut_listener_in_a_loop(
 
 
 @pytest.mark.soak
-def test_the_replay_server_is_killed_in_the_middle(sqlite_url: str, tmp_path: Path, figures: Figures) -> None:
+def test_the_replay_server_is_killed_in_the_middle(
+    sqlite_url: str, tmp_path: Path, figures: Figures, full_size: bool
+) -> None:
+    kills = 20 if full_size else 1
     with scene(Scene, sqlite_url, tmp_path, zmq_heartbeat_ivl=300, timeout=30) as made:
-        for _ in range(3):
+        for _ in range(kills):
             made.links[0].cut()
-            made.until_stored(1500)
+            made.until_stored(1000)
             made.server.popen.send_signal(signal.SIGKILL)
             made.server.wait()
             # It asks a server that is not there, and again when it is back.
@@ -82,7 +85,7 @@ def test_the_replay_server_is_killed_in_the_middle(sqlite_url: str, tmp_path: Pa
             made.until_stored(100)
         arrived = check_all(made.got, made.finish())
         assert made.counts["lost"] == 0
-    figures("replay server killed and started 3 times", sent=arrived, arrived=arrived, lost=0, exits=0)
+    figures(f"replay server killed and started {kills} times", sent=arrived, arrived=arrived, lost=0, exits=0)
 
 
 @pytest.mark.soak
@@ -93,7 +96,7 @@ def test_without_a_replay_server_the_stream_goes_on(
         # It takes connections and never says a word.
         made.links[1].cut()
         made.links[0].cut()
-        made.until_stored(1500)
+        made.until_stored(1000)
         made.links[0].mend()
         wait_until(lambda: made.counts["lost"])
         until_more(made.got, 100)

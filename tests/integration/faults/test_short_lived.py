@@ -18,7 +18,7 @@ from tests.integration.faults.ground import Witness
 
 @pytest.mark.soak
 def test_every_short_lived_publisher_delivers(figures: Figures, full_size: bool) -> None:
-    runs = 1000 if full_size else 30
+    runs = 1000 if full_size else 10
     with Bus() as bus, Witness(bus.config["endpoints"]["relay_outbound"][0]) as witness:
         bus.start_relay()
         witness.greet(bus)
@@ -102,7 +102,7 @@ fedmsg.destroy()
 
 @pytest.mark.soak
 def test_bound_publishers_that_publish_once_are_heard_by_all_listeners(figures: Figures, full_size: bool) -> None:
-    runs, together = (100, 8) if full_size else (2, 8)
+    runs, together = (100, 8) if full_size else (1, 8)
     endpoints = {f"short.lived.{number}": [free_address()] for number in range(together)}
 
     def heard(listener: Process, topic: str) -> int:
