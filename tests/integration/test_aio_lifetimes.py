@@ -250,29 +250,6 @@ asyncio.run(main())
     assert [envelope["msg"]["n"] for envelope in envelopes(tail.out)] == list(range(20_000))
 
 
-@pytest.mark.parametrize(
-    ("line", "complaint"),
-    [
-        ("await fedmsg.aio.publish(topic='t', msg={'a': 1})", None),
-        ("async for name, endpoint, topic, msg in fedmsg.aio.tail_messages(): msg['msg']", None),
-        ("(await fedmsg.aio.init(active=True)).gaps.total()", None),
-        ("await asyncio.create_task(fedmsg.aio.publish())", None),
-        ("await fedmsg.aio.publish(topic=5)", 'incompatible type "int"'),
-        ("fedmsg.aio.publish(topic='t')", "Value of type"),
-    ],
-)
-def test_a_type_checker_knows_the_api(line: str, complaint: str | None) -> None:
-    code = f"import asyncio, fedmsg.aio\nasync def main() -> None:\n    {line}"
-    options = ["--strict", "--enable-error-code=unused-coroutine", "--cache-dir=/dev/null"]
-    checked = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, "-c", code], capture_output=True, text=True, check=False
-    )
-    if complaint is None:
-        assert checked.returncode == 0, checked.stdout
-    else:
-        assert complaint in checked.stdout
-
-
 def test_the_submodule_is_loaded_at_the_first_touch() -> None:
     loaded = "'asyncio' in sys.modules"
     code = f"import sys, fedmsg; before = {loaded}; fedmsg.aio.publish; print(before, {loaded})"

@@ -216,7 +216,7 @@ def credentials(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 async def test_what_was_missed_is_heard_in_order(settings: dict[str, Any], credentials: dict[str, Any]) -> None:
     settings.update(credentials)
     # More than can be asked for at once, where it does not take long.
-    missed = {"gpg": 60, "x509": 300}.get(credentials.get("crypto_backend", ""), 1100)
+    missed = {"gpg": 30, "x509": 100}.get(credentials.get("crypto_backend", ""), 1100)
     cable = Cable(settings["endpoints"]["shop.here"])
     async with FedMsgContext(**settings) as context, cable.laid():
         listener = FedMsgContext(**{**settings, "mute": True, "endpoints": {"shop.here": cable.address}})

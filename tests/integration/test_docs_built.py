@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import html
 import importlib.metadata
 import os
@@ -34,22 +33,16 @@ def help_of(command: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the pages, once for all processes that run tests; a warning is an error."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "site"
-    folder.mkdir(exist_ok=True)
-    built = folder / "built"
+    """Build the pages; a warning is an error."""
+    folder = tmp_path_factory.mktemp("site")
     sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-n", "-d", str(folder / "doctrees")]
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for builder in () if built.exists() else ("html", "man"):
-            done = subprocess.run(
-                [*sphinx, "-b", builder, DOCS, folder / builder], capture_output=True, text=True, check=False
-            )
-            assert (done.returncode, done.stderr) == (0, "")
-        built.touch()
+    for builder in ("html", "man"):
+        done = subprocess.run(
+            [*sphinx, "-b", builder, DOCS, folder / builder], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
     return folder
 
 

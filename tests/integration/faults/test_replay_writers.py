@@ -33,7 +33,7 @@ def start(url: str, name: str, settings: dict[str, Any]) -> Process:
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
 def test_killed_writers(database_url: str, tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    rounds = 100 if full_size else 4
+    rounds = 100 if full_size else 2
     bench = Bench(tmp_path)
     name = "shell.test"
     signing = {**bench.config, "sign_messages": True, "certnames": {name: bench.config["certname"]}}

@@ -228,7 +228,7 @@ def test_postgresql_is_killed_at_random_moments(tmp_path: Path, figures: Figures
 def test_reader_that_stores_its_position_with_its_result_handles_each_message_once(
     tmp_path: Path, figures: Figures, full_size: bool
 ) -> None:
-    chance, rounds, waits = random.Random("once"), 100 if full_size else 4, []
+    chance, rounds, waits = random.Random("once"), 100 if full_size else 2, []
     with Ground(tmp_path, sqlite_url(tmp_path), rate=100) as ground, contextlib.ExitStack() as stack:
         for number in range(rounds):
             reader = stack.enter_context(ground.start_part("keep", str(tmp_path)))
@@ -253,7 +253,7 @@ def test_reader_that_stores_its_position_with_its_result_handles_each_message_on
 def kills(ground: Ground, strike: Callable[[], None], victim: str, figures: Figures, *, full_size: bool) -> None:
     """Strike again and again at random moments, see that everything goes on each time, and check what came."""
     chance, waits = random.Random(victim), []
-    rounds = 100 if full_size else 3
+    rounds = 100 if full_size else 2
     for _ in range(rounds):
         _never.wait(chance.uniform(0.0, 0.3))
         strike()
@@ -278,14 +278,14 @@ def note(figures: Figures, what: str, found: dict[str, int], waits: list[float])
 @pytest.fixture
 def away(full_size: bool) -> float:
     """Return for how many seconds something is away."""
-    return 60.0 if full_size else 2.0
+    return 60.0 if full_size else 1.0
 
 
 @pytest.mark.parametrize("which", ["publisher", "readers"])
 def test_network_is_cut(which: str, tmp_path: Path, figures: Figures, full_size: bool) -> None:
     ground = Ground(tmp_path, sqlite_url(tmp_path), rate=1000 if full_size else 200, window=1000)
     key = {"publisher": "relay_confirmed", "readers": "relay_stream"}[which]
-    seconds = 10.0 if full_size else 2.0
+    seconds = 10.0 if full_size else 1.0
     with Link(ground.config[key][0]) as link:
         ground.config[key] = [link.address]
         with ground:

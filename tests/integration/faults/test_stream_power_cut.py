@@ -63,7 +63,7 @@ def note(figures: Figures, store: str, cuts: int, count: int, actions: list[Acti
 
 def test_sqlite(tmp_path: Path, figures: Figures, full_size: bool) -> None:
     # Enough for checkpoints, in which the file itself is written.
-    count, cuts = (5000, 400) if full_size else (1500, 20)
+    count, cuts = (5000, 400) if full_size else (1500, 8)
     folder, before = tmp_path / "store", tmp_path / "before"
     folder.mkdir()
     with running(StreamBus(sqlite_url(folder))) as bus:
@@ -101,7 +101,7 @@ def test_a_store_that_is_not_synced_is_found_out(tmp_path: Path) -> None:
 
 
 def test_postgresql(tmp_path: Path, figures: Figures, full_size: bool) -> None:
-    count, cuts = (2000, 60) if full_size else (300, 3)
+    count, cuts = (2000, 60) if full_size else (200, 2)
     with Cluster(durable=True) as cluster, running(StreamBus(cluster.create())) as bus:
         before = tmp_path / "before"
         with recording(cluster.processes(), tmp_path / "trace"):
