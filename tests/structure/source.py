@@ -68,6 +68,12 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Return all nodes of the tree of a file."""
+    return tuple(ast.walk(tree(path)))
+
+
 def module_name(path: Path) -> str:
     """Return the dotted name of a file below the repository."""
     parts = list(path.relative_to(REPOSITORY).with_suffix("").parts)

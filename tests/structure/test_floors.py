@@ -171,7 +171,7 @@ def test_modules_are_looked_up_by_name_only_where_that_is_the_job() -> None:
         f"{source.relative(path)}:{node.lineno}"
         for name, path in source.modules().items()
         if name not in BY_NAME
-        for node in ast.walk(source.tree(path))
+        for node in source.nodes(path)
         if (isinstance(node, ast.Attribute) and node.attr == "import_module")
         or (isinstance(node, ast.Name) and node.id in {"import_module", "__import__"})
     ]

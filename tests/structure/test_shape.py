@@ -77,7 +77,7 @@ def function_lengths() -> dict[str, int]:
     """Return the lines of code of every function of the package, without signature's docstring."""
     lengths = {}
     for path in source.python_files("fedmsg/"):
-        for node in ast.walk(source.tree(path)):
+        for node in source.nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 start = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
                 assert start is not None

@@ -62,7 +62,7 @@ def test_nothing_is_skipped() -> None:
         f"{source.relative(path)}:{node.lineno}"
         for path in FILES
         if source.relative(path) != SKIPS
-        for node in ast.walk(source.tree(path))
+        for node in source.nodes(path)
         if isinstance(node, ast.Attribute) and node.attr in last_names and ast.unparse(node) in ways_out
     ]
     assert found == []
@@ -72,7 +72,7 @@ def test_nothing_is_mocked() -> None:
     found = [
         f"{source.relative(path)}:{node.lineno}"
         for path in FILES
-        for node in ast.walk(source.tree(path))
+        for node in source.nodes(path)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
         if "mock" in name.lower()
@@ -86,7 +86,7 @@ def test_unit_tests_need_no_server() -> None:
     found = [
         f"{source.relative(path)}:{node.lineno}"
         for path in source.python_files("tests/unit/")
-        for node in ast.walk(source.tree(path))
+        for node in source.nodes(path)
         if (isinstance(node, ast.ImportFrom) and node.module in needed)
         or (isinstance(node, ast.Import) and any(alias.name in needed for alias in node.names))
         or (isinstance(node, ast.arg) and node.arg in {"postgresql", "postgresql_url", "database_url"})
