@@ -28,7 +28,7 @@ ARGS ?=
 
 # How many tests run at the same time: they wait for processes and sockets more than they compute. 0 is one after
 # the other, in this process.
-WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
+WORKERS ?= $(shell echo $$(( 2 * $$(nproc 2>/dev/null || echo 2) + 1 )))
 PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
 
 export PYTHON

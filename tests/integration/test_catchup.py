@@ -245,7 +245,7 @@ def test_it_is_stopped_in_the_middle(scene: Scene) -> None:
 
 @pytest.mark.soak
 def test_it_is_killed_again_and_again(scene: Scene, full_size: bool) -> None:
-    kills, count = (100, 3000) if full_size else (4, 400)
+    kills, count = (100, 3000) if full_size else (2, 400)
     seen_to(scene, 0)
     scene.pass_by(*range(1, count))
     dice, handled, killed = random.Random(1), Counter[int](), 0

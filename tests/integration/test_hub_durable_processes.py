@@ -114,7 +114,7 @@ def kill_again_and_again(bus: StreamBus, folder: Path, rounds: int, **settings: 
 @pytest.mark.parametrize("consumer", ["Keeper", "Storer"])
 def test_hub_killed_again_and_again_handles_everything_in_order(tmp_path: Path, consumer: str, full_size: bool) -> None:
     with running(StreamBus(sqlite_url(tmp_path))) as bus:
-        kill_again_and_again(bus, tmp_path / "hub", 100 if full_size else 3, consumer=consumer)
+        kill_again_and_again(bus, tmp_path / "hub", 100 if full_size else 2, consumer=consumer)
 
 
 @pytest.mark.soak
@@ -123,7 +123,7 @@ def test_hub_killed_again_and_again_handles_everything_with_postgresql(
     tmp_path: Path, postgresql_url: str, full_size: bool
 ) -> None:
     with running(StreamBus(postgresql_url)) as bus:
-        kill_again_and_again(bus, tmp_path / "hub", 100 if full_size else 3, consumer="Keeper")
+        kill_again_and_again(bus, tmp_path / "hub", 100 if full_size else 2, consumer="Keeper")
 
 
 def test_message_in_work_when_the_hub_is_killed_comes_again(bus: StreamBus, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_hub_that_is_stopped_in_good_order_gets_no_message_twice(bus: StreamBus,
 def test_hub_goes_on_when_its_relay_is_killed_and_started(bus: StreamBus, tmp_path: Path, full_size: bool) -> None:
     folder = tmp_path / "hub"
     with hub_process(bus, folder, "--first").wait_ready() as hub, Flow(bus, timeout=20) as flow:
-        for _ in range(50 if full_size else 3):
+        for _ in range(50 if full_size else 2):
             flow.wait_for(200)
             bus.kill_relay()
             bus.start_relay()

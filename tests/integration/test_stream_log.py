@@ -420,7 +420,7 @@ def has_reached(stream: StreamLog, position: int) -> bool:
 def test_writer_is_killed(database_url: str, full_size: bool) -> None:
     confirmed = 0
     with StreamLog(database_url) as reader:
-        for turn in range(100 if full_size else 6):
+        for turn in range(100 if full_size else 3):
             with running(WRITER, database_url) as writer:
                 for _ in range(2 + turn * 5 % 17):
                     confirmed = int(line(writer))

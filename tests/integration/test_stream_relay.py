@@ -164,7 +164,7 @@ def test_relay_that_waits_for_the_stream_can_be_stopped(bus: StreamBus) -> None:
 @pytest.mark.timeout(900)
 def test_relay_killed_again_and_again_loses_nothing_confirmed(tmp_path: Path, full_size: bool) -> None:
     with running(StreamBus(sqlite_url(tmp_path))) as bus, Flow(bus, timeout=20) as flow:
-        for _ in range(100 if full_size else 5):
+        for _ in range(100 if full_size else 2):
             flow.wait_for(200)
             bus.kill_relay()
             bus.start_relay()

@@ -104,7 +104,7 @@ def test_relay_hands_on_what_comes_unconfirmed(pair: Pair) -> None:
 def test_relays_killed_again_and_again_lose_and_double_nothing_that_is_handed_on(pair: Pair, full_size: bool) -> None:
     chance = random.Random(7)
     with running(pair.far) as far, running(pair.near) as near, Flow(near, timeout=20) as flow:
-        for _ in range(100 if full_size else 3):
+        for _ in range(100 if full_size else 2):
             for bus in chance.sample([near, far], 2):
                 flow.wait_for(chance.randrange(1, 400))
                 bus.kill_relay()
