@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -29,8 +30,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 _OF_THE_CALLER = ("NO_COLOR", "NOTIFY_SOCKET", "VIRTUAL_ENV", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def _all_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("surroundings")
+
+
 @pytest.fixture(autouse=True)
-def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_surroundings(_all_surroundings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start each test in an empty folder and home, so that no configuration of the machine takes part.
 
     The repository itself holds a ``fedmsg.d`` of samples, which fedmsg would read if it
@@ -39,10 +48,13 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
     for name in [*(name for name in os.environ if name.startswith("FEDMSG_")), *_OF_THE_CALLER]:
         if name not in {"FEDMSG_PEER_VENV", "FEDMSG_SOAK"}:
             monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    folder = _all_surroundings / str(next(_numbers))
+    for name in ("home", "cwd"):
+        (folder / name).mkdir(mode=0o700, parents=True)
+    monkeypatch.setenv("HOME", str(folder / "home"))
     # What a test before it has set with `fedmsg.init` would hold for this one.
     monkeypatch.setattr(fedmsg, "_last", (None, {}))
-    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    monkeypatch.chdir(folder / "cwd")
 
 
 @pytest.fixture(scope="session")

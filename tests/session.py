@@ -58,6 +58,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return part or ("empty" if not text else type(val).__name__)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks after that
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Check the names of the tests, and put those that share fixtures of their module into one group."""
     bad = [

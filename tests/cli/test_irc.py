@@ -94,12 +94,16 @@ def test_filters(ircd: Ircd, ann: User) -> None:
 
 
 def test_stopped_before_all_was_said_is_status_8(ircd: Ircd, ann: User) -> None:
-    with speaking("fedmsg-irc", entry(ircd, make_terse=True, line_rate=30), stop_timeout=3) as (bus, process):
+    slow, quick = entry(ircd, make_terse=True, line_rate=30), entry(ircd, nickname="quick")
+    with speaking("fedmsg-irc", slow, quick, stop_timeout=3) as (bus, process):
         publish_until_heard(bus, ann, "first")
         with bus.context() as context:
             for number in range(30):
                 context.publish(topic="log", modname="logger", msg={"log": f"message {number}"})
-        process.wait_for("were not sent", meanwhile=lambda: process.popen.send_signal(signal.SIGTERM))
+        # What the quick one has said the other one has, too.
+        ann.wait_for("message 29")
+        process.popen.send_signal(signal.SIGTERM)
+        process.wait_for("were not sent")
         assert process.wait() == 8
     assert process.err[-1].startswith("fedmsg-irc: stopped with ")
     assert process.err[-1].endswith(" messages that were not sent")

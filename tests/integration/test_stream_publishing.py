@@ -24,6 +24,7 @@ from fedmsg.stream import protocol, publishing
 from fedmsg.stream.publishing import ConfirmedSink, Window
 from fedmsg.testing import wait_until
 from tests import open_files
+from tests.integration.faults.ground import freeze
 from tests.stream_relays import FakeRelay, StreamBus, body_of, running, sqlite_url
 
 TOPIC = b"org.test"
@@ -286,7 +287,7 @@ def test_publisher_leaves_a_relay_that_is_frozen(tmp_path: Path) -> None:
     with running(first), running(second), first.confirming(relay_confirmed=relays, timeout=2) as context:
         context.publish(topic="t", modname="m", msg={"n": 1})
         assert first.relay is not None
-        first.relay.popen.send_signal(signal.SIGSTOP)
+        freeze(first.relay.popen.pid)
         context.publish(topic="t", modname="m", msg={"n": 2})
         assert second.numbers() == [2]
         first.relay.popen.send_signal(signal.SIGCONT)

@@ -17,6 +17,7 @@ import zmq.auth
 from fedmsg.stream.log import StreamLog
 from fedmsg.testing import free_address, free_port, wait_until
 from tests import certificates
+from tests.integration.faults.ground import freeze
 from tests.postgres import Cluster
 from tests.stream_relays import (
     Flow,
@@ -162,7 +163,7 @@ def test_relay_goes_on_after_the_other_one_was_frozen(pair: Pair) -> None:
         flow.wait_for(100)
         assert far.relay is not None
         assert near.relay is not None
-        far.relay.popen.send_signal(signal.SIGSTOP)
+        freeze(far.relay.popen.pid)
         near.relay.wait_for("it is silent")
         far.relay.popen.send_signal(signal.SIGCONT)
         flow.wait_for(100)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from functools import cache
 
 import pytest
@@ -92,3 +93,9 @@ def test_unit_tests_need_no_server() -> None:
         or (isinstance(node, ast.arg) and node.arg in {"postgresql", "postgresql_url", "database_url"})
     ]
     assert found == []
+
+
+def test_groups_are_kept_together(request: pytest.FixtureRequest) -> None:
+    """The runner of several workers has to know the groups, by the ends of the ids."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert request.node.nodeid.endswith("@source")

@@ -228,6 +228,18 @@ def threads(pid: int | None = None) -> int:
     return len(os.listdir(f"/proc/{pid or os.getpid()}/task"))
 
 
+def freeze(pid: int) -> None:
+    """Stop a process as by ``kill -STOP``; return when none of its threads runs any more."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+
+    def is_frozen() -> bool:
+        stats = [(task / "stat").read_text(encoding="ascii", errors="replace") for task in tasks.iterdir()]
+        return all(stat.rpartition(")")[2].split()[0] in {"T", "t"} for stat in stats)
+
+    wait_until(is_frozen, what=f"process {pid} frozen")
+
+
 # ------------------------------------------------------------------ ZMTP by hand
 
 GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\x00") + bytes(32)

@@ -10,6 +10,7 @@ import pytest
 from fedmsg.core import FedMsgContext
 from fedmsg.testing import Bus, envelopes, free_address
 from tests.integration.faults.conftest import Figures
+from tests.integration.faults.ground import freeze
 
 
 @pytest.mark.parametrize("way", ["active", "bound"])
@@ -26,7 +27,7 @@ def test_a_burst(way: str, figures: Figures, full_size: bool) -> None:
             with FedMsgContext(**{**bus.config, **how, "zmq_linger": 60_000}) as context:
                 context.publish("burst", {"n": 0}, modname="test")
                 tail.wait_for('"n":0')
-                tail.popen.send_signal(signal.SIGSTOP)
+                freeze(tail.popen.pid)
                 for number in range(1, count):
                     context.publish("burst", {"n": number, "filler": "x" * 200}, modname="test")
                 tail.popen.send_signal(signal.SIGCONT)

@@ -15,7 +15,7 @@ import pytest
 
 from fedmsg.testing import Bus, Process, envelopes
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import Witness, doubled, publishing, until_more
+from tests.integration.faults.ground import Witness, doubled, freeze, publishing, until_more
 
 # A bus keeps nothing for a subscriber that is away. So that a missing message means a lost one,
 # publishers here look for a relay that has come back later than the witness does.
@@ -73,7 +73,7 @@ def test_what_a_killed_relay_loses_is_reported(figures: Figures, full_size: bool
                     assert bus.relay is not None
                     until_more(witness.frames, 100)
                     # Held up first, so that there is something in its hands when it is killed.
-                    bus.relay.popen.send_signal(signal.SIGSTOP)
+                    freeze(bus.relay.popen.pid)
                     until_more(written, 100)
                     assert bus.stop_relay(signal.SIGKILL) == -signal.SIGKILL
                     bus.start_relay()

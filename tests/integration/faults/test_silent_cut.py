@@ -11,7 +11,7 @@ import pytest
 
 from fedmsg.exceptions import NotListening
 from fedmsg.testing import Bus, Process, wait_until
-from tests.integration.faults.ground import Witness
+from tests.integration.faults.ground import Witness, freeze
 
 SETTINGS = {"zmq_heartbeat_ivl": 200, "timeout": 5, "zmq_reconnect_ivl": 20, "zmq_reconnect_ivl_max": 20}
 
@@ -24,7 +24,7 @@ def test_a_context(caplog: pytest.LogCaptureFixture) -> None:
             published: list[int] = []
             context.publish("cut", {"n": 0}, modname="test")
             witness.wait_for(1, "cut")
-            relay.popen.send_signal(signal.SIGSTOP)
+            freeze(relay.popen.pid)
             stop = threading.Event()
 
             def publish() -> None:
@@ -64,7 +64,7 @@ def test_a_logger() -> None:
             stdin.write(b"first\n")
             stdin.flush()
             witness.wait_for(1, "log")
-            relay.popen.send_signal(signal.SIGSTOP)
+            freeze(relay.popen.pid)
             stdin.write(b"into the void\n" * 10)
             stdin.flush()
             logger.wait_for("may be lost")

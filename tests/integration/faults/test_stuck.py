@@ -12,7 +12,7 @@ import pytest
 from fedmsg.core import FedMsgContext
 from fedmsg.testing import Bus, free_address
 from tests.integration.faults.conftest import Figures
-from tests.integration.faults.ground import Witness, memory, stuck_subscriber
+from tests.integration.faults.ground import Witness, freeze, memory, stuck_subscriber
 
 # How many messages a stuck subscriber may hold in these tests, and what each of them carries.
 LIMIT = 2000
@@ -35,7 +35,7 @@ def test_a_relay_with_stuck_subscribers(figures: Figures, full_size: bool) -> No
             bus.context() as context,
         ):
             witness.greet(bus)
-            tail.popen.send_signal(signal.SIGSTOP)
+            freeze(tail.popen.pid)
             before = memory(relay.popen.pid)
             end, sent, arrived = time.monotonic() + seconds, 0, 0
             while sent < least or time.monotonic() < end:
@@ -89,7 +89,7 @@ def test_closing_a_publisher_whose_relay_is_stuck() -> None:
         context = bus.context()
         context.publish("flood", {"n": 0}, modname="test")
         witness.wait_for(1, "flood")
-        relay.popen.send_signal(signal.SIGSTOP)
+        freeze(relay.popen.pid)
         # More than the kernel takes on its own.
         for number in range(5000):
             context.publish("flood", {"n": number, "filler": FILLER}, modname="test")
