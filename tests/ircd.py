@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from fedmsg.testing import free_port, wait_until
 from tests import requirements
+from tests.integration.faults.ground import freeze
 
 _CONFIG = """
 <server name="irc.test" description="tests" network="Tests">
@@ -103,7 +104,7 @@ class Ircd:
     def frozen(self) -> Iterator[None]:
         """Have it do nothing for a while, with all connections open."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        freeze(self._process.pid)
         try:
             yield
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,14 +94,14 @@ def test_it_joins_speaks_and_says_goodbye(ircd: Ircd, ann: User, channel: str, n
 def test_it_never_speaks_faster_than_its_rate(ircd: Ircd, ann: User, channel: str, nick: str) -> None:
     rate = 0.25
     with speaking(ircd, channel, nick, line_rate=rate) as client:
+        begun = time.monotonic()
         for number in range(10):
             client.notice(channel, f"line {number} {'x' * 500 if number == 4 else ''}")
         wait_until(lambda: len(ann.said_in(channel, nick)) == 11)
     times = [heard.at for heard in ann.said_in(channel, nick)]
     assert texts(ann, channel, nick)[:4] == [f"line {number} " for number in range(4)]
-    # Between the bot and whoever listens a line may be held up for a moment; the next then seems early.
-    assert all(later - earlier > 0.8 * rate for earlier, later in itertools.pairwise(times))
-    assert times[-1] - times[0] > 0.97 * rate * 10
+    # Between the bot and whoever listens a line may be held up, and the next then seems early; but none ever is.
+    assert [number for number, at in enumerate(times) if at - begun < rate * number] == []
 
 
 def test_colours_go_where_they_are_allowed(ircd: Ircd, ann: User, channel: str, nick: str) -> None:
