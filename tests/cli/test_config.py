@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""fedmsg-config as a process."""
+"""fedmsg-config, as a process where that makes a difference."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import fedmsg.commands.config
 from fedmsg import testing
 from fedmsg._util import yaml
 from fedmsg.config import settings
+from tests import inside
 from tests.unit.configs import SOMEBODY, folder_open_to_all, write
 
 
@@ -35,7 +36,7 @@ def _open_to_all() -> Iterator[None]:
 
 
 def run(*arguments: str, **keywords: Any) -> CompletedProcess[str]:
-    return testing.run(["fedmsg-config", *arguments], **keywords)
+    return inside.run(["fedmsg-config", *arguments], **keywords)
 
 
 def outcome(*arguments: str, **keywords: Any) -> tuple[int, str, str]:
@@ -164,7 +165,8 @@ def test_query_with_a_format(key: str, format_: str, expected: str) -> None:
 
 def test_letters_that_the_terminal_has_not_are_escaped() -> None:
     write("fedmsg.d/a.py", "config = {'s': 'a\\xe9\\ud800'}")
-    assert outcome("--query", "s", env={"PYTHONIOENCODING": "ascii"}) == (0, "a\\xe9\\ud800\n", "")
+    ended = testing.run(["fedmsg-config", "--query", "s"], env={"PYTHONIOENCODING": "ascii"})
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "a\\xe9\\ud800\n", "")
 
 
 # ---------------------------------------------------------------- --origin
@@ -216,9 +218,9 @@ def test_root_runs_no_configuration_through_the_link_of_a_stranger(owner: str, t
     os.symlink(tmp_path / "elsewhere", "fedmsg.d")
     if owner == "stranger":
         os.chown("fedmsg.d", SOMEBODY, -1, follow_symlinks=False)
-    status, _, err = outcome("--query", "x")
-    assert (status, "was run" in err) == ((5, False) if owner == "stranger" else (0, True))
-    assert ("it is a link of" in err) is (owner == "stranger")
+    ended = testing.run(["fedmsg-config", "--query", "x"])
+    assert (ended.returncode, "was run" in ended.stderr) == ((5, False) if owner == "stranger" else (0, True))
+    assert ("it is a link of" in ended.stderr) is (owner == "stranger")
 
 
 # ---------------------------------------------------------------- --check
