@@ -188,8 +188,8 @@ def test_bus_has_what_the_list_has(full_size: bool) -> None:
     run_state_machine_as_test(
         BusAndList,
         settings=settings(
-            max_examples=300 if full_size else 3,
-            stateful_step_count=40 if full_size else 20,
+            max_examples=300 if full_size else 4,
+            stateful_step_count=40 if full_size else 25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
