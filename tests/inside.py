@@ -27,6 +27,8 @@ def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> subproc
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         patch.setattr("sys.argv", list(argv))
         patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+        # The logging of this process is that of the tests, and stays so.
+        patch.setattr("fedmsg.commands.dictConfig", lambda config: None)
         # As in a new process, nothing has been loaded yet.
         patch.setattr(fedmsg.config, "__cache", {})
         for name, value in (env or {}).items():
