@@ -68,11 +68,6 @@ class IdIndex:
         exists = self._db.run(connection, "SELECT EXISTS (SELECT 1 FROM fedmsg_stream_segments)").scalar()
         self.has_older = bool(exists)
 
-    def store(self, connection: sa.Connection, position: int, stored: float, entries: bytes) -> None:
-        """Write the entries of a batch, the last of which has this position."""
-        statement = "INSERT INTO fedmsg_stream_recent_ids (position, stored, entries) VALUES (?, ?, ?)"
-        self._db.change(connection, statement, (position, stored, entries))
-
     def has_batch(self, connection: sa.Connection, position: int, entries: bytes) -> bool:
         """Return whether exactly this batch was stored."""
         statement = "SELECT entries FROM fedmsg_stream_recent_ids WHERE position = ?"

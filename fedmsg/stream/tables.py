@@ -7,6 +7,7 @@ import os
 import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -65,8 +66,7 @@ _LIBPQ = {
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _COPY_END = b"\xff\xff"
 _COUNT, _LENGTH = struct.Struct(">h").pack, struct.Struct(">i").pack
-_INTEGER, _MESSAGE = struct.Struct(">iq").pack, struct.Struct(">hiqidi").pack
-_NULL = _LENGTH(-1)
+_INTEGER = struct.Struct(">iq").pack
 
 
 class Head(NamedTuple):
@@ -193,20 +193,6 @@ class Database:
         """Run a statement, with ``?`` where its values go; a list of values runs it for each of them."""
         return connection.exec_driver_sql(statement if self.is_sqlite else statement.replace("?", "%s"), values)
 
-    def change(self, connection: sa.Connection, statement: str, values: Any, *, many: bool = False) -> int:
-        """Run a statement that changes rows by the driver, which is quicker; return how many these were."""
-        text = statement if self.is_sqlite else statement.replace("?", "%s")
-        with database.driver(connection) as raw:
-            cursor = raw.cursor()
-            try:
-                if many:
-                    cursor.executemany(text, values)
-                else:
-                    cursor.execute(text, values)
-                return int(cursor.rowcount)
-            finally:
-                cursor.close()
-
     def rows(self, connection: sa.Connection, statement: str, values: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query as the driver has them, which is quicker."""
         with database.driver(connection) as raw:
@@ -227,14 +213,16 @@ class Database:
         else:
             self._copy(connection, table, columns, map(_copied, rows))
 
-    def insert_messages(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows of position, time, topic, body, and text or None."""
-        if self.is_sqlite:
-            statement = "INSERT INTO fedmsg_stream_messages (position, stored, topic, body, via) VALUES (?, ?, ?, ?, ?)"
-            self.change(connection, statement, rows, many=True)
-        else:
-            columns = "position, stored, topic, body, via"
-            self._copy(connection, "fedmsg_stream_messages", columns, _copied_messages(rows))
+    @contextmanager
+    def transaction(self, connection: sa.Connection) -> Iterator[Any]:
+        """Yield the connection of the driver for one transaction, which is quicker than one of SQLAlchemy."""
+        with database.driver(connection) as raw:
+            try:
+                yield raw
+                raw.commit()
+            except BaseException:
+                raw.rollback()
+                raise
 
     def _copy(self, connection: sa.Connection, table: str, columns: str, parts: Iterable[bytes]) -> None:
         content = b"".join([_COPY_HEAD, *parts, _COPY_END])
@@ -317,16 +305,3 @@ def _copied(row: tuple[int | bytes, ...]) -> bytes:
     for value in row:
         parts += (_INTEGER(8, value),) if isinstance(value, int) else (_LENGTH(len(value)), value)
     return b"".join(parts)
-
-
-def _copied_messages(rows: Sequence[tuple[Any, ...]]) -> list[bytes]:
-    """Return rows of messages in the binary format of COPY."""
-    parts: list[bytes] = []
-    for position, stored, topic, body, via in rows:
-        parts += (_MESSAGE(5, 8, position, 8, stored, len(topic)), topic, _LENGTH(len(body)), body)
-        if via is None:
-            parts.append(_NULL)
-        else:
-            text = via.encode()
-            parts += (_LENGTH(len(text)), text)
-    return parts

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmsg.exceptions import StoreError
 from fedmsg.store import database
+from fedmsg.stream.appending import Appender, Batch
 from fedmsg.stream.idindex import IdIndex
 from fedmsg.stream.ids import first_position, identify, last_position, make_entry, newest_of, split, timestamp_of
 from fedmsg.stream.journal import Journal
@@ -42,16 +43,6 @@ class _Stale(SQLAlchemyError):
     """The newest position is not the one that this writer knows."""
 
 
-class _Batch:
-    """What a batch adds to the stream."""
-
-    def __init__(self) -> None:
-        self.results: list[Stored] = []
-        self.rows: list[tuple[Any, ...]] = []
-        self.entries: list[bytes] = []
-        self.bytes = 0
-
-
 class Writer:
     """Appends batches; one thread at a time.
 
@@ -74,6 +65,7 @@ class Writer:
         self.duplicates = self.altered = 0
         self._lock: WriterLock = FileLock(f"{db.file}.lock") if db.is_sqlite else AdvisoryLock(stream)
         self._journal = Journal(db)
+        self._appender = Appender(db.engine.dialect.loaded_dbapi)
         self._connection: sa.Connection | None = None
         self._generation = contexts.generation
         # None where it has to be read, and the recent ids with it.
@@ -111,6 +103,8 @@ class Writer:
                 if not self._lock.take(connection):
                     raise Held(f"the stream in {self._db.shown} is in use by another relay")
                 self._load(connection)
+                with self._db.transaction(connection) as raw:
+                    self._appender.prepare(raw)
             except BaseException:
                 # Closed, not kept for others: it may have the lock.
                 connection.invalidate()
@@ -168,10 +162,10 @@ class Writer:
             connection = self._open()
             assert self._newest is not None
             self.ids.make_segment(connection, self._newest)
-            with connection.begin():
+            with self._db.transaction(connection) as raw:
                 added = self._sort_out(connection, batch)
                 if added.rows:
-                    self._store(connection, added)
+                    self._store(raw, added)
         except BaseException:
             # The next one reads what is there.
             self._newest = None
@@ -180,14 +174,15 @@ class Writer:
             raise
         self._unsure = None
         if added.rows:
-            self._newest, self._last_time = added.rows[-1][:2]
+            self._newest, self._last_time = added.newest, added.stored
         self._journal.grew(connection, added.bytes)
         return added.results
 
-    def _sort_out(self, connection: sa.Connection, batch: Sequence[Incoming]) -> _Batch:
+    def _sort_out(self, connection: sa.Connection, batch: Sequence[Incoming]) -> Batch:
         """Find which messages are new, and assign their positions."""
         assert self._newest is not None
-        position, stored, added = self._newest, self._time(), _Batch()
+        position, stored = self._newest, self._time()
+        added = Batch(position, stored)
         results, rows, entries, recent = added.results, added.rows, added.entries, self.ids.recent.entries
         identities = [identify(one.topic, one.body) for one in batch]
         older = self._older(connection, batch, identities) if self.ids.has_older else {}
@@ -245,14 +240,8 @@ class Writer:
         now = time.time()
         return self._last_time if now < self._last_time < now + _CLOCK_STEP_SECONDS else now
 
-    def _store(self, connection: sa.Connection, added: _Batch) -> None:
-        newest, stored = added.rows[-1][:2]
-        # On SQLite this comes first: it waits for another writer. And it makes sure of our position.
-        statement = "UPDATE fedmsg_stream SET newest = ?, bytes = bytes + ? WHERE id = 1 AND newest = ?"
-        if self._db.change(connection, statement, (newest, added.bytes, self._newest)) != 1:
-            raise _Stale("another writer has appended to the stream")
-        entries = b"".join(added.entries)
-        self._db.insert_messages(connection, added.rows)
-        self.ids.store(connection, newest, stored, entries)
+    def _store(self, raw: Any, added: Batch) -> None:
         # From here on the commit may have happened, whatever is raised.
-        self._unsure = newest, entries
+        self._unsure = added.newest, b"".join(added.entries)
+        if not self._appender.append(raw, added):
+            raise _Stale("another writer has appended to the stream")
