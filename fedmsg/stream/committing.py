@@ -10,6 +10,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from fedmsg._util.ratelimit import RateLimitedLog
@@ -93,6 +94,8 @@ class Committer(ServiceThread):
         self.retention: dict[str, Any] = removal.retention(config)
         self._batches: queue.SimpleQueue[Sequence[Incoming] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        # Whether the owner waits in `result`: it is not woken by `news` then, which would cost more.
+        self._is_awaited = False
         self._events = RateLimitedLog(log)
         self._next_prune = 0.0
         self._is_logged: bool = False
@@ -107,13 +110,18 @@ class Committer(ServiceThread):
         """Have a batch stored; the next one only when the result of this one was taken."""
         self._batches.put(batch)
 
-    def result(self) -> Result | None:
-        """Return what became of the batch; None as long as it is not stored."""
-        self.news.clear()
-        try:
-            return self._results.get_nowait()
-        except queue.Empty:
-            return None
+    def result(self, timeout: float) -> Result | None:
+        """Wait some seconds for what became of the batch; None as long as it is not stored."""
+        self._is_awaited = True
+        found: Result | None = None
+        with suppress(queue.Empty):
+            found = self._results.get(timeout=timeout)
+        self._is_awaited = False
+        if found is None:
+            # One that came just before this line has woken no thread.
+            with suppress(queue.Empty):
+                found = self._results.get_nowait()
+        return found
 
     @property
     def away(self) -> float:
@@ -195,7 +203,8 @@ class Committer(ServiceThread):
                 if stored is None:
                     return
                 self._results.put(Result(batch, stored, now))
-                self.news.wake()
+                if not self._is_awaited:
+                    self.news.wake()
             if time.monotonic() >= self._next_prune:
                 self._prune()
 

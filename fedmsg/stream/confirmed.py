@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import zmq
-
 from fedmsg import _wire
 from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
 from fedmsg._util.service import Closeable
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
-from fedmsg.stream import protocol
+from fedmsg.stream import port, protocol
 from fedmsg.stream.port import Full, Gone, Port
 from fedmsg.stream.protocol import Malformed, Message
 from fedmsg.stream.records import Incoming
@@ -32,7 +30,6 @@ CLIENTS_MAX = 4000
 VIA_MAX = 100
 # Milliseconds for which answers that were sent may still be on their way when the port is closed.
 _LINGER_MS = 500
-_NOBLOCK = int(zmq.NOBLOCK)
 # Seconds between two looks at clients that are silent.
 _TICK = 0.5
 
@@ -128,32 +125,29 @@ class ConfirmedPort(Closeable):
             size: After so many bytes of topics and bodies no more is read.
         """
         found: list[Submission] = []
-        socket, now = self._port.socket, time.monotonic()
-        while limit > 0 and size > 0:
-            try:
-                first = socket.recv(_NOBLOCK, copy=False)
-            except zmq.Again:
-                break
+        now = time.monotonic()
+        while limit > 0 and size > 0 and (came := self._port.receive()) is not None:
             limit -= 1
-            frames = socket.recv_multipart() if first.more else []
-            size -= sum(map(len, frames))
+            size -= sum(map(len, came.frames))
             try:
                 before = len(found)
-                self._handle(first, frames, now, found)
+                self._handle(came, now, found)
                 limit -= max(0, len(found) - before - 1)
             except Malformed as error:
-                self._events.report("malformed", f"rejected a message of a client at {_peer(first)}: {error}")
+                self._events.report("malformed", f"rejected a message of a client at {came.peer}: {error}")
+            if not self._port.has_more:
+                break
         return found
 
-    def _handle(self, first: zmq.Frame, frames: list[bytes], now: float, found: list[Submission]) -> None:
-        message = protocol.decode(frames)
+    def _handle(self, came: port.Incoming, now: float, found: list[Submission]) -> None:
+        message = protocol.decode(came.frames)
         if message is None:
             return
-        identity = first.bytes
+        identity = came.identity
         client = self._clients.get(identity)
         if message.kind == protocol.HELLO:
             many = message.fields[0].get("many") is True
-            self._greet(identity, _Client(_peer(first), now, many=many))
+            self._greet(identity, _Client(came.peer, now, many=many))
         elif client is None:
             if message.kind in {protocol.PUB, protocol.PUBS}:
                 self._reject(identity, _id_of(message), protocol.CODE_HELLO, "begin with HELLO", retry=True)
@@ -240,15 +234,18 @@ class ConfirmedPort(Closeable):
         except Full:
             self.counts["dropped"] += 1
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a `tick`."""
+        return time.monotonic() >= self._next_tick
+
     def tick(self) -> None:
-        """Send signs of life, and forget clients without any; to be called now and then.
+        """Send signs of life.
 
         Raises:
             FedmsgError: No client can connect any more.
         """
         now = time.monotonic()
-        if now < self._next_tick:
-            return
         self._next_tick = now + _TICK
         self._port.check()
         for identity, client in list(self._clients.items()):
@@ -268,13 +265,6 @@ class ConfirmedPort(Closeable):
         # The last answers are on their way.
         self._port.socket.close(_LINGER_MS)
         self._port.close()
-
-
-def _peer(frame: zmq.Frame) -> str:
-    try:
-        return str(frame.get("Peer-Address"))
-    except zmq.ZMQError:
-        return ""
 
 
 def _id_of(message: Message) -> bytes:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,9 @@ from fedmsg.transport.zmq import contexts, curve, sockets
 
 __all__ = ["Full", "Gone", "Incoming", "Port"]
 
+# Plain numbers: pyzmq looks an enum member up again for each call.
+_POLLIN, _SNDMORE, _NOBLOCK = int(zmq.POLLIN), int(zmq.SNDMORE), int(zmq.NOBLOCK)
+
 
 class Gone(Exception):
     """The client has gone."""
@@ -27,11 +29,19 @@ class Full(Exception):
 
 
 class Incoming(NamedTuple):
-    """A message of a client: who sent it, from which IP address, and its frames."""
+    """A message of a client: who sent it, its frames, and the first one as ZeroMQ has it."""
 
     identity: bytes
-    peer: str
     frames: list[bytes]
+    first: zmq.Frame
+
+    @property
+    def peer(self) -> str:
+        """From which IP address it came; empty where that is not known."""
+        try:
+            return str(self.first.get("Peer-Address"))
+        except zmq.ZMQError:
+            return ""
 
 
 class Port(Closeable):
@@ -86,23 +96,25 @@ class Port(Closeable):
     def receive(self) -> Incoming | None:
         """Return one message; None when there is none. Frames that are far too many are dropped."""
         try:
-            frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+            first = frame = self.socket.recv(_NOBLOCK, copy=False)
         except zmq.Again:
             return None
         identity = frame.bytes
         frames: list[bytes] = []
         while frame.more:
             try:
-                frame = self.socket.recv(zmq.NOBLOCK, copy=False)
+                frame = self.socket.recv(_NOBLOCK, copy=False)
             except zmq.Again:
                 # Its connection has ended in the middle of it.
-                return Incoming(identity, "", [])
+                return Incoming(identity, [], first)
             if len(frames) <= protocol.FRAMES_MAX:
                 frames.append(frame.bytes)
-        peer = ""
-        with contextlib.suppress(zmq.ZMQError):
-            peer = str(frame.get("Peer-Address"))
-        return Incoming(identity, peer, frames)
+        return Incoming(identity, frames, first)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is a message now; to find out by `receive` that there is none costs more."""
+        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN)
 
     def send(self, identity: bytes, frames: Sequence[bytes], *, track: bool = False) -> zmq.MessageTracker | None:
         """Send a message to a client, without waiting.
@@ -118,7 +130,7 @@ class Port(Closeable):
         """
         for attempt in (1, 2):
             try:
-                self.socket.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
+                self.socket.send(identity, _SNDMORE | _NOBLOCK)
             except zmq.ZMQError as error:
                 if error.errno == zmq.EHOSTUNREACH:
                     raise Gone from None
@@ -132,7 +144,7 @@ class Port(Closeable):
                 break
         # After the first frame ZeroMQ takes the rest, whatever happens.
         for frame in frames[:-1]:
-            self.socket.send(frame, zmq.SNDMORE)
+            self.socket.send(frame, _SNDMORE)
         if not track:
             self.socket.send(frames[-1])
             return None

@@ -286,7 +286,7 @@ def decode(frames: Sequence[bytes]) -> Message | None:
         return None
     if len(frames) != len(forms) + 2:
         raise Malformed(f"{kind.decode()} has {len(frames)} frames instead of {len(forms) + 2}")
-    return Message(kind, tuple(_READERS[form](frame) for form, frame in zip(forms, frames[2:], strict=True)))
+    return Message(kind, tuple([_READERS[form](frame) for form, frame in zip(forms, frames[2:], strict=True)]))
 
 
 def _forms(kind: bytes, count: int) -> str | None:

@@ -12,12 +12,12 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.exceptions import FedmsgError, MessageError
-from fedmsg.stream.committing import Committer
+from fedmsg.stream.committing import Committer, Result
 from fedmsg.stream.confirmed import Check, ConfirmedPort, Submission
 from fedmsg.stream.records import Entry, Incoming
 from fedmsg.stream.upstream import Upstreams
@@ -33,6 +33,8 @@ BATCH_BYTES = 16 * 1024 * 1024
 
 # Milliseconds after which signs of life are due.
 _TICK_MS = 250
+# For so many seconds a commit is waited for, which usually takes less: nothing else could be done meanwhile.
+_AT_ONCE = 0.02
 # The rate is that of so many seconds.
 _SAMPLES = 10
 
@@ -212,48 +214,63 @@ class Storing:
         self._askers.append(asker)
         self._size += len(incoming.topic) + len(incoming.body)
 
-    def advance(self) -> Sequence[tuple[bytes, bytes]]:
+    def advance(self, ready: Collection[Socket | int]) -> Sequence[tuple[bytes, bytes]]:
         """Read the confirmed port, have a group stored; return what was stored and is new.
 
         Raises:
             FedmsgError: Nothing can be stored or served any more, for a reason that does not pass.
         """
-        self._receive()
-        passing: list[tuple[bytes, bytes]] = []
-        result = self._committer.result()
-        if result is not None:
-            assert self._under_way is not None
-            for incoming, asker, stored in zip(result.batch, self._under_way, result.stored, strict=True):
-                if stored.is_new:
-                    entry = Entry(stored.position, result.time, incoming.topic, incoming.body, incoming.via)
-                    self._entries.append(entry)
-                    passing.append((incoming.topic, incoming.body))
-                if asker is not None:
-                    self._answers.append((asker, stored.position))
-            self._under_way = None
-            self.stored += len(passing)
-            self.duplicates += len(result.stored) - len(passing)
-            if self._entries:
-                self.newest = self._entries[-1].position
-        elif not (self._committer.alive and self._server.alive and self._upstreams.alive):
-            raise FedmsgError("stopped, because a thread that stores, serves or hands on the stream has ended")
+        port, news = self._port, self._committer.news
+        assert port is not None
+        if news.fileno() in ready:
+            news.clear()
+        is_due = port.is_due
+        if is_due or port.socket in ready:
+            self._receive(port, is_due=is_due)
+        if is_due:
+            self._tick(port)
+        self._store()
+        result = None if self._under_way is None else self._committer.result(_AT_ONCE)
+        if result is None:
+            return ()
+        passing = self._stored(result, self._under_way or ())
+        self._under_way = None
         self._store()
         return passing
 
-    def _receive(self) -> None:
-        assert self._port is not None
-        if not self._is_finishing:
-            room, size = self.room, BATCH_BYTES - self._size
-            submissions = self._port.receive(room, size)
-            for submission in submissions:
-                self._add(submission.incoming, submission)
-            if len(submissions) < room and self.room:
-                self._port.forget_silent()
-        self._port.tick()
+    def _receive(self, port: ConfirmedPort, *, is_due: bool) -> None:
+        if self._is_finishing:
+            return
+        room, size = self.room, BATCH_BYTES - self._size
+        submissions = port.receive(room, size)
+        for submission in submissions:
+            self._add(submission.incoming, submission)
+        if is_due and len(submissions) < room and self.room:
+            port.forget_silent()
+
+    def _tick(self, port: ConfirmedPort) -> None:
+        port.tick()
         self._committer.look()
         now = time.monotonic()
         if not self._samples or now - self._samples[-1][0] >= 1:
             self._samples.append((now, self.stored))
+        if not (self._committer.alive and self._server.alive and self._upstreams.alive):
+            raise FedmsgError("stopped, because a thread that stores, serves or hands on the stream has ended")
+
+    def _stored(self, result: Result, askers: Sequence[Submission | None]) -> list[tuple[bytes, bytes]]:
+        """Note what was stored; return what is new of it."""
+        passing: list[tuple[bytes, bytes]] = []
+        for incoming, asker, (position, is_new) in zip(result.batch, askers, result.stored, strict=True):
+            if is_new:
+                self._entries.append(Entry(position, result.time, incoming.topic, incoming.body, incoming.via))
+                passing.append((incoming.topic, incoming.body))
+            if asker is not None:
+                self._answers.append((asker, position))
+        self.stored += len(passing)
+        self.duplicates += len(result.stored) - len(passing)
+        if self._entries:
+            self.newest = self._entries[-1].position
+        return passing
 
     def _store(self) -> None:
         if self._under_way is None and self._batch:
@@ -264,9 +281,10 @@ class Storing:
     def passed_on(self) -> None:
         """Confirm what was passed on, and inform those who read the stream."""
         assert self._port is not None
-        self._port.confirm(self._answers)
-        self.confirmed += len(self._answers)
-        self._answers.clear()
+        if self._answers:
+            self._port.confirm(self._answers)
+            self.confirmed += len(self._answers)
+            self._answers.clear()
         if self._entries:
             entries, self._entries = self._entries, []
             self._server.append(entries)

@@ -8,7 +8,7 @@ reads nothing, so that messages wait in the queues of ZeroMQ and then at their p
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import zmq
@@ -47,8 +47,12 @@ class Keeper(Protocol):
     def take(self, messages: Sequence[list[bytes]]) -> None:
         """Take messages that were read from inbound."""
 
-    def advance(self) -> Sequence[tuple[bytes, bytes]]:
-        """Do what there is to do; return what is kept now and has to be passed on."""
+    def advance(self, ready: Collection[Socket | int]) -> Sequence[tuple[bytes, bytes]]:
+        """Do what there is to do; return what is kept now and has to be passed on.
+
+        Args:
+            ready: On which sockets and descriptors news have arrived.
+        """
 
     def passed_on(self) -> None:
         """Note that what the last `advance` returned was passed on."""
@@ -87,7 +91,7 @@ def forward(keeper: Keeper, inbound: Socket, outbound: Socket, end: LoopEnd) -> 
             return
         if room and inbound in ready:
             keeper.take(_read(inbound, room, end))
-        _pass_on(keeper, outbound, end)
+        _pass_on(keeper, ready, outbound, end)
 
 
 def drain(keeper: Keeper, inbound: Socket, outbound: Socket, end: LoopEnd, *, until: float, quiet_ms: int) -> Drained:
@@ -111,7 +115,7 @@ def drain(keeper: Keeper, inbound: Socket, outbound: Socket, end: LoopEnd, *, un
         if room and inbound in ready:
             keeper.take(_read(inbound, room, end))
             silent_since = time.monotonic()
-        _pass_on(keeper, outbound, end)
+        _pass_on(keeper, ready, outbound, end)
         # With no room nothing is known of inbound.
         is_silent = bool(room) and time.monotonic() - silent_since >= quiet_ms / 1000
         quiet = is_silent and not keeper.held
@@ -119,7 +123,8 @@ def drain(keeper: Keeper, inbound: Socket, outbound: Socket, end: LoopEnd, *, un
 
 
 def _wait(keeper: Keeper, inbound: Socket | None, timeout_ms: int, end: LoopEnd | None = None) -> set[Socket | int]:
-    wanted = [*keeper.polled(), *([inbound] if inbound is not None else []), *([end.socket] if end is not None else [])]
+    wanted = keeper.polled()
+    wanted += [one for one in (inbound, None if end is None else end.socket) if one is not None]
     return {one for one, _ in zmq.zmq_poll([(one, _POLLIN) for one in wanted], timeout_ms)}
 
 
@@ -135,8 +140,8 @@ def _read(inbound: Socket, limit: int, end: LoopEnd) -> list[list[bytes]]:
     return messages
 
 
-def _pass_on(keeper: Keeper, outbound: Socket, end: LoopEnd) -> None:
-    messages = keeper.advance()
+def _pass_on(keeper: Keeper, ready: Collection[Socket | int], outbound: Socket, end: LoopEnd) -> None:
+    messages = keeper.advance(ready)
     for topic, body in messages:
         outbound.send(topic, _SNDMORE)
         outbound.send(body)
