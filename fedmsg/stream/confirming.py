@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import zmq
@@ -45,7 +45,8 @@ _RETRY_MAX = 0.8
 _SHARE_MIN = 0.1
 # Seconds between two looks at a connection that is quiet.
 _TICK = 0.5
-_POLLIN, _POLLOUT = int(zmq.POLLIN), int(zmq.POLLOUT)
+# Plain numbers: pyzmq looks an enum member up again for each call.
+_POLLIN, _POLLOUT, _SNDMORE, _NOBLOCK = int(zmq.POLLIN), int(zmq.POLLOUT), int(zmq.SNDMORE), int(zmq.NOBLOCK)
 # A connection that could not be made, or has ended; the next one is ours to make.
 _ENDED = monitor.DISCONNECTED | monitor.HANDSHAKE_FAILED | int(zmq.EVENT_CONNECT_RETRIED) | int(zmq.EVENT_CLOSED)
 _EMPTY_OPTIONS = b"{}"
@@ -103,18 +104,19 @@ class _Link(Closeable):
     def send(self, frames: Sequence[bytes]) -> bool:
         """Send a message; False when there is no room for it now."""
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK)
+            for frame in frames[:-1]:
+                self.socket.send(frame, _SNDMORE | _NOBLOCK)
         except zmq.Again:
             return False
+        # After the first frame ZeroMQ takes the rest, whatever happens.
+        self.socket.send(frames[-1])
         self.spoke = time.monotonic()
         return True
 
-    def receive(self) -> list[bytes] | None:
-        """Return one message; None when there is none."""
-        try:
-            return self.socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+    @property
+    def has_more(self) -> bool:
+        """Whether there is a message; to find out by reading that there is none costs more."""
+        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & _POLLIN)
 
     def has_ended(self) -> bool:
         """Return whether it can't be used any more."""
@@ -186,8 +188,8 @@ class Confirming(ServiceThread):
         try:
             self.ready()
             while not self.stopping:
-                self._wait()
-                self._turn(time.monotonic())
+                ready = self._wait()
+                self._turn(time.monotonic(), ready)
         finally:
             self._disconnect()
             contexts.release(generation)
@@ -198,22 +200,26 @@ class Confirming(ServiceThread):
                 if not one.is_settled:
                     one.settle(None)
 
-    def _wait(self) -> None:
+    def _wait(self) -> Collection[object]:
+        """Wait; return on which sockets and descriptors there are news."""
         # Set before the last look at the queue: what comes after that look wakes this thread.
         self._sleeping = True
+        ready: Collection[object] = ()
         link, waker = self._link, self.waker
         if link is None:
             delay = max(0.0, self._retry_at - time.monotonic()) if self._wants_link else None
             waker.wait(delay)
         else:
             wants = _POLLIN | (_POLLOUT if self._can_send() else 0)
-            timeout = _TICK if self._owed_since is None else min(_TICK, self._share() / 4)
+            timeout = min(_TICK, self._share() / 4) if self._has_limit(link) else _TICK
             if link.is_open and self._feed is not None and self._room > 0 and self._feed.waits:
                 timeout = 0.0
             polled: list[Any] = [(link.socket, wants), (link.monitor.fileno(), _POLLIN), (waker.fileno(), _POLLIN)]
-            if any(one == waker.fileno() for one, _ in zmq.zmq_poll(polled, int(timeout * 1000) + 1)):
+            ready = {one for one, _ in zmq.zmq_poll(polled, int(timeout * 1000) + 1)}
+            if waker.fileno() in ready:
                 waker.clear()
         self._sleeping = False
+        return ready
 
     @property
     def _wants_link(self) -> bool:
@@ -227,17 +233,18 @@ class Confirming(ServiceThread):
         link = self._link
         return link is not None and link.is_open and bool(self._queue) and len(self._in_flight) < self._window
 
-    def _turn(self, now: float) -> None:
+    def _turn(self, now: float, ready: Collection[object]) -> None:
         link = self._link
         if link is None:
             self._drop_abandoned()
             if self._wants_link and now >= self._retry_at:
                 self._connect()
             return
-        self._receive(link)
+        if link.socket in ready:
+            self._receive(link)
         if self._link is None:
             return
-        if link.has_ended():
+        if link.monitor.fileno() in ready and link.has_ended():
             self._next("it has ended the connection" if link.is_open else "there is no relay")
             return
         self._check(link, now)
@@ -263,12 +270,16 @@ class Confirming(ServiceThread):
             self._owed_since = None
         elif self._owed_since is None:
             self._owed_since = now
-        elif now - self._owed_since >= self._share() and (len(self._relays) > 1 or not link.is_open):
+        elif self._has_limit(link) and now - self._owed_since >= self._share():
             self._next("it does not answer")
 
     def _drop_abandoned(self) -> None:
         while self._queue and self._queue[0].is_settled:
             self._queue.popleft()
+
+    def _has_limit(self, link: _Link) -> bool:
+        """Return whether a relay has to answer in its share of the time: there is another one, or it never did."""
+        return self._owed_since is not None and (len(self._relays) > 1 or not link.is_open)
 
     def _share(self) -> float:
         """Return how many seconds one relay has to answer."""
@@ -327,7 +338,7 @@ class Confirming(ServiceThread):
             group = self._group(link)
             if not group:
                 continue
-            if not link.send(_frames(group)):
+            if not link.send(_frames(group, is_many=bool(link.many))):
                 self._queue.extendleft(reversed(group))
                 return
             if self._owed_since is None:
@@ -355,9 +366,9 @@ class Confirming(ServiceThread):
         return group
 
     def _receive(self, link: _Link) -> None:
-        while self._link is link and (frames := link.receive()) is not None:
+        while self._link is link and link.has_more:
             try:
-                message = protocol.decode(frames)
+                message = protocol.decode(link.socket.recv_multipart(_NOBLOCK))
                 link.heard = time.monotonic()
                 if message is not None:
                     self._handle(link, message)
@@ -406,9 +417,10 @@ class Confirming(ServiceThread):
             one.settle(position, rejection)
 
 
-def _frames(group: Sequence[Pending]) -> list[bytes]:
+def _frames(group: Sequence[Pending], *, is_many: bool) -> list[bytes]:
     one = group[0]
-    if len(group) > 1:
+    # Also for a single message: it has fewer frames.
+    if is_many and not one.via and not one.again:
         return protocol.encode_pubs([(each.number, each.topic, each.body) for each in group])
     options = _options(one.via, one.again) if one.via or one.again else _EMPTY_OPTIONS
     return [protocol.VERSION, protocol.PUB, protocol.number(one.number), options, one.topic, one.body]
