@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 from fedmsg import utils
@@ -17,6 +19,19 @@ from fedmsg.transport.zmq import addresses
 from fedmsg.transport.zmq.forwarder import Check, Forwarder, Outcome
 
 __all__ = ["ForwardingCommand"]
+
+
+@contextlib.contextmanager
+def _frozen() -> Iterator[None]:
+    """Exempt what has been made so far from garbage collection, for as long as the block lasts.
+
+    It stays until the end in any case. To look through all of it takes 20 ms, in which no message goes on.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class ForwardingCommand(BaseCommand):
@@ -57,7 +72,8 @@ class ForwardingCommand(BaseCommand):
         with forwarder, self._reporting(forwarder):
             self.log.info("%s", self.describe(forwarder))
             systemd.notify("READY=1")
-            systemd.wait_and_watch(stop.wait, lambda: forwarder.running, lambda: self._is_well(forwarder))
+            with _frozen():
+                systemd.wait_and_watch(stop.wait, lambda: forwarder.running, lambda: self._is_well(forwarder))
             systemd.notify("STOPPING=1")
             outcome = forwarder.stop()
         self._report(outcome)
