@@ -211,15 +211,18 @@ class FakeRelay:
         self.address = address or free_address()
         self.socket.bind(self.address)
         self.identity = b""
+        self._greeting: dict[str, Any] = {}
 
     def receive(self, kind: bytes) -> protocol.Message:
-        """Return the next message of a kind; others are passed over."""
+        """Return the next message of a kind; others are passed over, but a client that connects again is greeted."""
         while True:
             self.identity, *frames = self.socket.recv_multipart()
             message = protocol.decode(frames)
             assert message is not None
             if message.kind == kind:
                 return message
+            if message.kind == protocol.HELLO and self._greeting:
+                self.send(protocol.WELCOME, self._greeting)
 
     def take(self, count: int) -> list[int]:
         """Return the numbers in the next messages to be confirmed."""
@@ -235,7 +238,8 @@ class FakeRelay:
     def greet(self, **options: Any) -> None:
         """Answer a HELLO."""
         self.receive(protocol.HELLO)
-        self.send(protocol.WELCOME, {"stream": "s", "first": 1, "newest": 0, "heartbeat": 2, **options})
+        self._greeting = {"stream": "s", "first": 1, "newest": 0, "heartbeat": 2, **options}
+        self.send(protocol.WELCOME, self._greeting)
 
     def hears(self, milliseconds: int) -> bool:
         """Return whether something comes in this time."""
