@@ -156,12 +156,15 @@ def read(log: Readable, after: int, prefixes: tuple[bytes, ...], rows: int, max_
     lost: tuple[int, int] | None = None
     for _ in range(_TRIES):
         chunk = _read_chunk(log, after, prefixes, rows, max_bytes)
+        # There are no gaps: where the first one that is wanted is there, all are.
+        if not prefixes and chunk.entries and chunk.entries[0].position == after + 1:
+            return Part(lost, chunk.entries, chunk.looked_at)
         first = log.first()
         # Nothing after this position was removed before it was read.
         if first <= after + 1:
             return Part(lost, chunk.entries, max(chunk.looked_at, after))
         if not prefixes:
-            # There are no gaps: what is missing was removed.
+            # What is missing was removed.
             begin = chunk.entries[0].position if chunk.entries else first
             if begin > after + 1:
                 lost = (lost[0] if lost is not None else after + 1, begin - 1)

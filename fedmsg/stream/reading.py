@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import struct
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from fedmsg.stream.ids import key_of, msg_id_of, newest_of, split
 from fedmsg.stream.records import Chunk, Entry
@@ -23,14 +25,19 @@ _SELECT = (
     "SELECT position, stored, topic, body, via FROM fedmsg_stream_messages"
     " WHERE position > ? AND position <= ?{} ORDER BY position LIMIT ?"
 )
-# The driver for PostgreSQL reads an answer whole, so the server ends it where it is large enough.
-_LIMITED = (
-    "SELECT position, stored, topic, body, via FROM (SELECT *, sum(length(topic) + length(body)) OVER"
+# PostgreSQL packs the rows into one, whose values the driver has not to take one by one: a tenth of the time. It ends
+# a chunk where it is large enough, for the driver reads an answer whole.
+_PACKED = (
+    "SELECT string_agg(int8send(position) || float8send(stored) || int4send(length(topic)) || int4send(length(body))"
+    " || int4send(coalesce(octet_length(via), 0)), ''::bytea),"
+    " string_agg(topic || body || coalesce(convert_to(via, 'UTF8'), ''::bytea), ''::bytea)"
+    " FROM (SELECT *, sum(length(topic) + length(body)) OVER"
     " (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before"
     " FROM (SELECT * FROM fedmsg_stream_messages WHERE position > ? AND position <= ?{} ORDER BY position LIMIT ?)"
-    " AS found) AS counted WHERE before IS NULL OR before <= ? ORDER BY position"
+    " AS found) AS counted WHERE before IS NULL OR before <= ?"
 )
-
+# Position, time; the lengths of topic, body and via.
+_NUMBERS = struct.Struct(">qdiii")
 
 # Quicker than by the names.
 _make = tuple.__new__
@@ -47,10 +54,12 @@ def chunk(
     if until <= first:
         return Chunk([], first)
     condition, wanted = _matching(prefixes)
+    found: Iterable[tuple[Any, ...]]
     if db.is_sqlite:
         found = db.rows(connection, _SELECT.format(condition), (first, until, *wanted, rows))
     else:
-        found = db.rows(connection, _LIMITED.format(condition), (first, until, *wanted, rows, max_bytes))
+        [packed] = db.rows(connection, _PACKED.format(condition), (first, until, *wanted, rows, max_bytes))
+        found = _unpacked(*packed)
     entries: list[Entry] = []
     size = 0
     for position, stored, topic, body, via in found:
@@ -62,6 +71,17 @@ def chunk(
     # The server may have ended it because of its size.
     is_whole = len(entries) < rows and (db.is_sqlite or size <= max_bytes)
     return Chunk(entries, until if is_whole else entries[-1].position)
+
+
+def _unpacked(numbers: bytes | None, content: bytes) -> Iterator[tuple[int, float, bytes, bytes, str]]:
+    """Yield the rows that the server has packed; None stands for none."""
+    at = 0
+    for position, stored, topic_length, body_length, via_length in _NUMBERS.iter_unpack(numbers or b""):
+        middle = at + topic_length
+        end = middle + body_length
+        topic, body = content[at:middle], content[middle:end]
+        at = end + via_length
+        yield position, stored, topic, body, content[end:at].decode()
 
 
 def _matching(prefixes: tuple[bytes, ...]) -> tuple[str, list[bytes]]:
