@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.stream import jobs, protocol
@@ -40,6 +42,9 @@ _AT_POSITIONS = 10_000
 _PENDING_MAX = 128 * 1024 * 1024
 _PENDING_SHARE_MAX = 4 * 1024 * 1024
 _PENDING_SHARE_MIN = 64 * 1024
+# How many bytes may be read for all clients before they have credit for them, and what a message takes beside its own.
+_AHEAD_MAX = 16 * 1024 * 1024
+_ENTRY_BYTES = 300
 
 
 class Delivering:
@@ -79,6 +84,8 @@ class Delivering:
         self._near: dict[Reader, None] = {}
         self._behind: dict[Reader, None] = {}
         self._waiting: dict[Reader, float] = {}
+        # How many bytes are held, or may be when they are read, of what is read from the store for a reader.
+        self._ahead: dict[Reader, int] = {}
         self._readers = 1
         self.pending_elsewhere = 0
         self.sent = self.sent_size = self.lost = 0
@@ -94,7 +101,7 @@ class Delivering:
 
     def forget(self, reader: Reader) -> None:
         """Serve a reader no more."""
-        for queue in (self._near, self._behind, self._waiting):
+        for queue in (self._near, self._behind, self._waiting, self._ahead):
             queue.pop(reader, None)
 
     def turn(self, readers: int) -> bool:
@@ -176,6 +183,11 @@ class Delivering:
         entries = reader.part(_SLICE)
         sent = self._send(reader, entries)
         reader.step(sent)
+        if not reader.has_part:
+            self._ahead.pop(reader, None)
+            if reader.at < self._window.low:
+                # The next part is there when its credit comes.
+                self._read(reader)
         return self._go_on(reader, entries, sent)
 
     def _send_window(self, reader: Reader, entries: Sequence[Entry]) -> bool:
@@ -223,14 +235,20 @@ class Delivering:
 
     def _group(self, reader: Reader, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Return those of the next messages that are sent as one."""
-        total, share = 0, self.share
-        for count, entry in enumerate(entries):
-            size = total + _size(entry)
-            fits = (size <= reader.many or not count) and not reader.is_too_large(size - total)
-            if not fits or not reader.may_take(size, count + 1) or not reader.outbox.has_room(size, share):
+        sizes = list(accumulate(map(_size, entries)))
+        fitting = bisect_right(sizes, reader.many) or 1
+        if not reader.is_too_large(sizes[fitting - 1]) and self._has_room(reader, sizes[fitting - 1], fitting):
+            return entries[:fitting]
+        size = 0
+        for count, total in enumerate(sizes[:fitting]):
+            if reader.is_too_large(total - size) or not self._has_room(reader, total, count + 1):
                 return entries[:count]
-            total = size
-        return entries
+            size = total
+        return entries[:fitting]
+
+    def _has_room(self, reader: Reader, size: int, count: int) -> bool:
+        """Return whether so many messages of that size together may be sent, and there is room for them."""
+        return reader.may_take(size, count) and reader.outbox.has_room(size, self.share)
 
     def _send_group(self, reader: Reader, entries: Sequence[Entry]) -> bool:
         """Send messages as one; whether the client takes it.
@@ -238,21 +256,20 @@ class Delivering:
         Raises:
             Gone: It has gone.
         """
-        rows: list[protocol.Row] = []
-        previous = reader.previous
-        for position, stored, topic, body, _ in entries:
-            rows.append((position, previous, protocol.microseconds(stored), topic, body))
-            previous = position
-        size = sum([len(row[3]) + len(row[4]) for row in rows])
-        frames = protocol.encode_many(rows) if reader.many else protocol.encode(protocol.MSG, *rows[0])
+        size = sum(map(_size, entries))
+        if reader.many:
+            frames = protocol.encode_many(reader.previous, entries)
+        else:
+            frames = protocol.encode_one(reader.previous, entries[0])
+        last, count = entries[-1].position, len(entries)
         outbox = reader.outbox
         try:
             tracker = self._port.send(reader.identity, frames, track=outbox.wants_report(size))
         except Full:
             return False
         outbox.add(size, tracker)
-        reader.sent(previous, size, len(rows))
-        self.sent += len(rows)
+        reader.sent(last, size, count)
+        self.sent += count
         self.sent_size += size
         return True
 
@@ -295,12 +312,16 @@ class Delivering:
     # ---------------------------------------------------------------- the store
 
     def _read(self, reader: Reader) -> None:
-        """Have the store read for a reader: no more than it may be sent."""
+        """Have the store read for a reader: a window, or no more than it may be sent where there is little memory."""
+        ahead = min(reader.window_size, jobs.BYTES_MAX, (_AHEAD_MAX - sum(self._ahead.values())) // 4)
+        rows = min(jobs.ROWS_MAX, max(reader.credit, min(reader.window, ahead // (2 * _ENTRY_BYTES))))
+        if rows <= 0:
+            return
+        size = max(1, ahead, min(jobs.BYTES_MAX, reader.credit_size, self.share))
+        self._ahead[reader] = ahead
         reader.is_reading = True
         generation = reader.generation
         after, prefixes = reader.at, reader.prefixes
-        rows = min(jobs.ROWS_MAX, reader.credit)
-        size = max(1, min(jobs.BYTES_MAX, reader.credit_size, self.share))
 
         def take(result: jobs.Part | Exception) -> None:
             if reader.generation == generation:
@@ -322,6 +343,7 @@ class Delivering:
             text = f"a reader at {reader.peer} has lost positions {first} to {last}, which are no longer kept"
             self._events.report("lost", text)
         reader.set_part(result.entries, result.looked_at)
+        self._ahead[reader] = sum(map(_size, result.entries)) + _ENTRY_BYTES * len(result.entries)
         self._announce_safely(reader)
         if not reader.has_part and reader.at == before:
             # The store has not got yet what the window has had.
@@ -331,4 +353,5 @@ class Delivering:
 
 
 def _size(entry: Entry) -> int:
-    return len(entry.topic) + len(entry.body)
+    # By the places: by the names it would take longer, and this is done for each message.
+    return len(entry[2]) + len(entry[3])

@@ -55,6 +55,7 @@ from typing import Any, NamedTuple
 from fedmsg import encoding
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
+from fedmsg.stream.records import Entry
 
 __all__ = [
     "Malformed",
@@ -63,7 +64,6 @@ __all__ = [
     "decode",
     "encode",
     "is_stream",
-    "microseconds",
     "number",
     "read_number",
     "read_options",
@@ -195,20 +195,40 @@ def encode(kind: bytes, *fields: Any) -> list[bytes]:
     return frames
 
 
-def encode_many(rows: Sequence[Row]) -> list[bytes]:
-    """Return the frames of a ``MSGS``."""
-    numbers = [_ROW.pack(*row[:3], len(row[3]), len(row[4])) for row in rows]
-    return [VERSION, MSGS, b"".join(numbers), b"".join([part for row in rows for part in row[3:]])]
+def encode_one(previous: int, entry: Entry) -> list[bytes]:
+    """Return the frames of the ``MSG`` of a message that comes after ``previous``."""
+    return encode(MSG, entry.position, previous, _microseconds(entry.stored), entry.topic, entry.body)
 
 
-def decode_many(numbers: bytes, content: bytes) -> Iterator[Row]:
+def encode_many(previous: int, entries: Iterable[Entry]) -> list[bytes]:
+    """Return the frames of the ``MSGS`` of messages that come after ``previous``."""
+    numbers: list[bytes] = []
+    content: list[bytes] = []
+    pack = _ROW.pack
+    time, stamp = -1.0, 0
+    for position, stored, topic, body, _ in entries:
+        if stored != time:
+            # Messages that came together have the same.
+            time, stamp = stored, _microseconds(stored)
+        numbers.append(pack(position, previous, stamp, len(topic), len(body)))
+        content += (topic, body)
+        previous = position
+    return [VERSION, MSGS, b"".join(numbers), b"".join(content)]
+
+
+def decode_many(numbers: bytes, content: bytes) -> list[Row]:
     """Return the messages in a ``MSGS``.
 
     Raises:
         Malformed: The two do not belong together, or there are too many, or a number is too large.
     """
-    rows = _rows(_ROW, 3, numbers, content)
-    return ((row[0], row[1], row[2], topic, body) for row, topic, body in _split(rows, content))
+    found: list[Row] = []
+    at = 0
+    for position, previous, stored, topic_length, body_length in _rows(_ROW, 3, numbers, content):
+        middle = at + topic_length
+        at = middle + body_length
+        found.append((position, previous, stored, content[middle - topic_length : middle], content[middle:at]))
+    return found
 
 
 def encode_pubs(messages: Sequence[tuple[int, bytes, bytes]]) -> list[bytes]:
@@ -300,7 +320,7 @@ def _as_it_is(frame: bytes) -> bytes:
 _READERS = {"n": read_number, "o": read_options, "b": _as_it_is}
 
 
-def microseconds(seconds: float) -> int:
+def _microseconds(seconds: float) -> int:
     """Return a time as ``MSG`` has it."""
     return max(0, round(seconds * 1_000_000))
 

@@ -14,6 +14,7 @@ from fedmsg.exceptions import UsageError
 from fedmsg.stream import begin, protocol
 from fedmsg.stream.begin import Begin
 from fedmsg.stream.protocol import Malformed, Message
+from fedmsg.stream.records import Entry
 
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
@@ -63,12 +64,20 @@ numbers = st.integers(0, 2**63 - 1)
 few_bytes = st.binary(max_size=20)
 
 
-@given(st.lists(st.tuples(numbers, numbers, numbers, few_bytes, few_bytes), max_size=protocol.MANY_MAX))
-def test_many_messages_are_read_as_they_were_written(rows: list[protocol.Row]) -> None:
-    message = protocol.decode(protocol.encode_many(rows))
+microseconds = st.integers(0, 2**52)
+
+
+@given(numbers, st.lists(st.tuples(numbers, microseconds, few_bytes, few_bytes), max_size=protocol.MANY_MAX))
+def test_many_messages_are_read_as_they_were_written(before: int, rows: list[tuple[int, int, bytes, bytes]]) -> None:
+    entries = [Entry(position, time / 1e6, topic, body, ()) for position, time, topic, body in rows]
+    message = protocol.decode(protocol.encode_many(before, entries))
     assert message is not None
-    assert list(protocol.decode_many(*message.fields)) == rows
-    pubs = [(row[0], *row[3:]) for row in rows]
+    previous = [before, *(row[0] for row in rows)]
+    wanted = [(row[0], last, *row[1:]) for row, last in zip(rows, previous, strict=False)]
+    assert protocol.decode_many(*message.fields) == wanted
+    if entries:
+        assert protocol.decode(protocol.encode_one(before, entries[0])) == Message(protocol.MSG, wanted[0])
+    pubs = [(row[0], *row[2:]) for row in rows]
     message = protocol.decode(protocol.encode_pubs(pubs))
     assert message is not None
     assert list(protocol.decode_pubs(*message.fields)) == [(protocol.number(id_), *rest) for id_, *rest in pubs]
