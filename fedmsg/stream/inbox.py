@@ -13,6 +13,8 @@ __all__ = ["Inbox", "StreamDelivery"]
 
 #: The name that deliveries have, as those of an endpoint have its name.
 ENDPOINT = "relay_stream"
+# Seconds to wait for the thread to return credit: it needs Python's lock, which the owner would keep for longer.
+_RETURN_TIMEOUT = 0.002
 
 
 class StreamDelivery(Delivery):
@@ -75,6 +77,7 @@ class Inbox(Closeable):
         self._returned = self._returned_size = 0
         self._stream = ""
         self._delivered = self._acked = self._looked_at = 0
+        self._is_collected = threading.Event()
         # Whether the thread does not know yet that there is something to send to the relay.
         self._has_acks = False
 
@@ -112,6 +115,7 @@ class Inbox(Closeable):
         with self._lock:
             found = self._returned, self._returned_size
             self._returned = self._returned_size = 0
+            self._is_collected.set()
             return found
 
     def cursor(self, looked_at: int) -> int:
@@ -130,16 +134,24 @@ class Inbox(Closeable):
         """Return what has arrived, at most so many."""
         with self._lock:
             deliveries = self._deliveries
-            taken = [deliveries.popleft() for _ in range(min(limit, len(deliveries)))]
-            size = sum([len(delivery.frame) + len(delivery.data) for delivery in taken])
+            if len(deliveries) <= limit:
+                taken, size = list(deliveries), self._size
+                deliveries.clear()
+            else:
+                taken = [deliveries.popleft() for _ in range(limit)]
+                size = sum([len(delivery.frame) + len(delivery.data) for delivery in taken])
             self._size -= size
             self._returned += len(taken)
             self._returned_size += size
             is_much = self._returned >= self._half or self._returned_size >= self._half_size
+            if is_much:
+                self._is_collected.clear()
             if not deliveries:
                 self.ready.clear()
         if taken and is_much:
+            # The relay sends more while the owner works on these.
             self._thread.wake()
+            self._is_collected.wait(_RETURN_TIMEOUT)
         return taken
 
     @property

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.ratelimit import RejectionLog
@@ -15,8 +16,6 @@ from fedmsg.stream.subscription import StreamDelivery, Subscription
 from fedmsg.transport.zmq.source import accepted
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from fedmsg.transport.zmq.source import Received
 
 __all__ = ["BaseMessageStream", "Message", "MessageStream", "checked", "open_stream", "subscribe"]
@@ -36,12 +35,6 @@ class Message(tuple):  # type: ignore[type-arg] # noqa: SLOT001 - a tuple can ha
 
     _delivery: StreamDelivery
 
-    def __new__(cls, received: Received, delivery: StreamDelivery) -> Self:
-        """Make one of what was received."""
-        made = super().__new__(cls, received)
-        made._delivery = delivery
-        return made
-
     @property
     def position(self) -> int:
         """Its position in the stream."""
@@ -55,6 +48,10 @@ class Message(tuple):  # type: ignore[type-arg] # noqa: SLOT001 - a tuple can ha
     def ack(self) -> None:
         """Move the cursor of a durable subscription here: this message and all before it are handled."""
         self._delivery.ack()
+
+
+# Quicker than to call the class.
+_make = tuple.__new__
 
 
 class BaseMessageStream:
@@ -83,7 +80,9 @@ class BaseMessageStream:
         for delivery, received in self._taken:
             if received is not None:
                 self._previous = delivery
-                return Message(received, delivery)
+                message = _make(Message, received)
+                message._delivery = delivery
+                return message
             if self._acks:
                 delivery.ack()
         return None
@@ -123,8 +122,9 @@ class MessageStream(BaseMessageStream, Closeable):
         return self
 
     def __next__(self) -> Message:
-        message = self.read()
-        if message is None:
+        self._acknowledge()
+        message = None if self._closed else self._next_taken()
+        if message is None and (message := self.read()) is None:
             raise StopIteration
         return message
 
@@ -155,11 +155,10 @@ class MessageStream(BaseMessageStream, Closeable):
 
 
 def checked(
-    batch: Iterable[StreamDelivery], validate: Callable[[Mapping[str, Any]], bool] | None, rejections: RejectionLog
+    batch: Sequence[StreamDelivery], validate: Callable[[Mapping[str, Any]], bool] | None, rejections: RejectionLog
 ) -> Iterator[tuple[StreamDelivery, Received | None]]:
     """Yield each delivery with what is accepted of it; None where it is rejected."""
-    for delivery in batch:
-        yield delivery, accepted(delivery, validate, rejections)
+    return zip(batch, map(accepted, batch, repeat(validate), repeat(rejections)), strict=False)
 
 
 def subscribe(
