@@ -42,9 +42,8 @@ _AT_POSITIONS = 10_000
 _PENDING_MAX = 128 * 1024 * 1024
 _PENDING_SHARE_MAX = 4 * 1024 * 1024
 _PENDING_SHARE_MIN = 64 * 1024
-# How many bytes may be read for all clients before they have credit for them, and what a message takes beside its own.
-_AHEAD_MAX = 16 * 1024 * 1024
-_ENTRY_BYTES = 300
+# How many bytes of memory may be read for all clients before they have credit for them.
+_AHEAD_MAX = 32 * 1024 * 1024
 
 
 class Delivering:
@@ -84,8 +83,8 @@ class Delivering:
         self._near: dict[Reader, None] = {}
         self._behind: dict[Reader, None] = {}
         self._waiting: dict[Reader, float] = {}
-        # How many bytes are held, or may be when they are read, of what is read from the store for a reader.
-        self._ahead: dict[Reader, int] = {}
+        # How many bytes of memory are held for readers, or will be when they are read, of what is read from the store.
+        self._held: dict[Reader, int] = {}
         self._readers = 1
         self.pending_elsewhere = 0
         self.sent = self.sent_size = self.lost = 0
@@ -101,7 +100,7 @@ class Delivering:
 
     def forget(self, reader: Reader) -> None:
         """Serve a reader no more."""
-        for queue in (self._near, self._behind, self._waiting, self._ahead):
+        for queue in (self._near, self._behind, self._waiting, self._held):
             queue.pop(reader, None)
 
     def turn(self, readers: int) -> bool:
@@ -184,10 +183,7 @@ class Delivering:
         sent = self._send(reader, entries)
         reader.step(sent)
         if not reader.has_part:
-            self._ahead.pop(reader, None)
-            if reader.at < self._window.low:
-                # The next part is there when its credit comes.
-                self._read(reader)
+            self._end_part(reader)
         return self._go_on(reader, entries, sent)
 
     def _send_window(self, reader: Reader, entries: Sequence[Entry]) -> bool:
@@ -312,23 +308,43 @@ class Delivering:
     # ---------------------------------------------------------------- the store
 
     def _read(self, reader: Reader) -> None:
-        """Have the store read for a reader: a window, or no more than it may be sent where there is little memory."""
-        ahead = min(reader.window_size, jobs.BYTES_MAX, (_AHEAD_MAX - sum(self._ahead.values())) // 4)
-        rows = min(jobs.ROWS_MAX, max(reader.credit, min(reader.window, ahead // (2 * _ENTRY_BYTES))))
+        """Have the store read on for a reader: a window, or where memory is short what it may be sent."""
+        left = max(0, _AHEAD_MAX - sum(self._held.values()))
+        ahead = min(reader.window_size, jobs.BYTES_MAX, left // 4)
+        # Its credit is for what is not sent yet.
+        credit, credit_size = (0, 0) if reader.has_part else (reader.credit, reader.credit_size)
+        rows = min(jobs.ROWS_MAX, max(credit, min(reader.window, ahead // (2 * jobs.ENTRY_BYTES))))
         if rows <= 0:
             return
-        size = max(1, ahead, min(jobs.BYTES_MAX, reader.credit_size, self.share))
-        self._ahead[reader] = ahead
+        size = max(1, ahead, min(jobs.BYTES_MAX, credit_size, self.share))
+        self._held[reader] = reader.held + ahead
         reader.is_reading = True
         generation = reader.generation
-        after, prefixes = reader.at, reader.prefixes
+        after, prefixes = reader.read_until, reader.prefixes
 
         def take(result: jobs.Part | Exception) -> None:
             if reader.generation == generation:
                 reader.is_reading = False
-                self._take(reader, result)
+                self._arrived(reader, result)
 
         self._worker.ask(lambda: jobs.read(self._stream, after, prefixes, rows, size), take)
+
+    def _arrived(self, reader: Reader, result: jobs.Part | Exception) -> None:
+        """Keep what was read for a reader until what comes before is sent."""
+        if isinstance(result, jobs.Part):
+            reader.held += result.memory
+        self._held[reader] = reader.held
+        if not reader.has_part:
+            self._take(reader, result)
+        elif isinstance(result, jobs.Part):
+            reader.ahead = result
+
+    def _end_part(self, reader: Reader) -> None:
+        """Go on with what was read ahead for a reader."""
+        ahead, reader.ahead = reader.ahead, None
+        reader.held = self._held[reader] = 0 if ahead is None else ahead.memory
+        if ahead is not None:
+            self._take(reader, ahead)
 
     def _take(self, reader: Reader, result: jobs.Part | Exception) -> None:
         if isinstance(result, Exception):
@@ -342,8 +358,10 @@ class Delivering:
             first, last = result.lost
             text = f"a reader at {reader.peer} has lost positions {first} to {last}, which are no longer kept"
             self._events.report("lost", text)
-        reader.set_part(result.entries, result.looked_at)
-        self._ahead[reader] = sum(map(_size, result.entries)) + _ENTRY_BYTES * len(result.entries)
+        reader.set_part(result)
+        if reader.has_part and reader.read_until < self._window.low:
+            # What follows is there when its credit comes.
+            self._read(reader)
         self._announce_safely(reader)
         if not reader.has_part and reader.at == before:
             # The store has not got yet what the window has had.

@@ -17,6 +17,8 @@ __all__ = ["Part", "Readable", "Refused", "find", "position_of", "read", "start_
 #: How many rows, and how many bytes of topics and bodies, are read at once.
 ROWS_MAX = 1000
 BYTES_MAX = 4 * 1024 * 1024
+#: About what a message takes in memory beside its topic and body.
+ENTRY_BYTES = 300
 # So many prefixes are filtered by the store.
 _PREFIXES_MAX = 50
 # How often a read that retention was faster than is repeated.
@@ -79,11 +81,14 @@ class Part(NamedTuple):
         lost: The positions that retention has removed before they could be read, the first and the last.
         entries: What was read.
         looked_at: Everything up to here was looked at.
+        memory: About how many bytes of memory it takes.
     """
 
     lost: tuple[int, int] | None
     entries: list[Entry]
     looked_at: int
+
+    memory: int
 
 
 # ---------------------------------------------------------------- where to begin
@@ -158,20 +163,25 @@ def read(log: Readable, after: int, prefixes: tuple[bytes, ...], rows: int, max_
         chunk = _read_chunk(log, after, prefixes, rows, max_bytes)
         # There are no gaps: where the first one that is wanted is there, all are.
         if not prefixes and chunk.entries and chunk.entries[0].position == after + 1:
-            return Part(lost, chunk.entries, chunk.looked_at)
+            return _part(lost, chunk.entries, chunk.looked_at)
         first = log.first()
         # Nothing after this position was removed before it was read.
         if first <= after + 1:
-            return Part(lost, chunk.entries, max(chunk.looked_at, after))
+            return _part(lost, chunk.entries, max(chunk.looked_at, after))
         if not prefixes:
             # What is missing was removed.
             begin = chunk.entries[0].position if chunk.entries else first
             if begin > after + 1:
                 lost = (lost[0] if lost is not None else after + 1, begin - 1)
-            return Part(lost, chunk.entries, max(chunk.looked_at, begin - 1))
+            return _part(lost, chunk.entries, max(chunk.looked_at, begin - 1))
         lost = (lost[0] if lost is not None else after + 1, first - 1)
         after = first - 1
-    return Part(lost, [], after)
+    return _part(lost, [], after)
+
+
+def _part(lost: tuple[int, int] | None, entries: list[Entry], looked_at: int) -> Part:
+    size = sum([len(topic) + len(body) for _, _, topic, body, _ in entries])
+    return Part(lost, entries, looked_at, size + ENTRY_BYTES * len(entries))
 
 
 def _read_chunk(log: Readable, after: int, prefixes: tuple[bytes, ...], rows: int, max_bytes: int) -> Chunk:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import zmq
 
 from fedmsg.stream.begin import Begin
+from fedmsg.stream.jobs import Part
 from fedmsg.stream.records import Entry
 
 __all__ = ["Outbox", "Reader"]
@@ -89,12 +90,14 @@ class Reader:
         previous: The position of the message that was sent last.
         announced: The position that the client knows to have been looked at.
         lost: Positions that it has to be informed of.
+        ahead: What was read from the store to follow what is not sent yet.
+        held: About how many bytes of memory both of them take.
     """
 
     __slots__ = (
-        "_index", "_look_end", "_part", "announced", "at", "begin", "client", "credit", "credit_size", "generation",
-        "heard", "identity", "is_asking", "is_open", "is_reading", "lost", "many", "name", "outbox", "peer", "pinged",
-        "prefixes", "previous", "retry_delay", "size_max", "window", "window_size",
+        "_index", "_look_end", "_part", "ahead", "announced", "at", "begin", "client", "credit", "credit_size",
+        "generation", "heard", "held", "identity", "is_asking", "is_open", "is_reading", "lost", "many", "name",
+        "outbox", "peer", "pinged", "prefixes", "previous", "retry_delay", "size_max", "window", "window_size",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +127,8 @@ class Reader:
         self.window = self.window_size = 0
         self._part: list[Entry] = []
         self._index = self._look_end = 0
+        self.ahead: Part | None = None
+        self.held = 0
 
     def open(self, position: int) -> None:
         """Begin to be served after a position."""
@@ -155,15 +160,20 @@ class Reader:
 
     # ---------------------------------------------------------------- what was read for it
 
-    def set_part(self, entries: list[Entry], looked_at: int) -> None:
+    def set_part(self, part: Part) -> None:
         """Keep what was read from the store, until it is sent."""
-        self._part, self._index, self._look_end = entries, 0, looked_at
+        self._part, self._index, self._look_end = part.entries, 0, part.looked_at
         self._end_part()
 
     @property
     def has_part(self) -> bool:
         """Whether something that was read is not sent yet."""
         return self._index < len(self._part)
+
+    @property
+    def read_until(self) -> int:
+        """Everything up to this position was read for it."""
+        return self._look_end if self.has_part else self.at
 
     def part(self, limit: int) -> Sequence[Entry]:
         """Return the next of what was read."""
@@ -187,6 +197,6 @@ class Reader:
 
     def can_go_on(self, newest: int) -> bool:
         """Return whether there may be something to send to it."""
-        return self.is_open and not self.is_reading and (
-            self.lost is not None or (self.credit > 0 and (self.has_part or self.at < newest))
-        )  # fmt: skip
+        return self.is_open and (
+            self.lost is not None or (self.credit > 0 and (self.has_part or (self.at < newest and not self.is_reading)))
+        )

@@ -81,7 +81,9 @@ class Receiving(ServiceThread):
         self._client = os.urandom(16).hex()
         self._credit, self._credit_size = protocol.credit_of(config)
         self._max_size: int = settings.get(config, "max_message_size")
-        self.inbox = Inbox((self._credit // 2 or 1, self._credit_size // 2 or 1), self.waker)
+        # So many are passed on at once: the owner works on these while the relay sends the other half.
+        self._half = self._credit // 2 or 1
+        self.inbox = Inbox((self._half, self._credit_size // 2 or 1), self.waker)
         self._events = RateLimitedLog(log)
         self._generation = contexts.generation
         self.counts: Counter[str] = Counter()
@@ -160,6 +162,8 @@ class Receiving(ServiceThread):
         while not self.stopping and self.ending is None:
             self.waker.clear()
             session.look()
+            # The relay sends more while this is received.
+            self._return_credit(session)
             more = self._receive(session)
             if self.opens_again and self._is_open:
                 self._open(session)
@@ -193,6 +197,8 @@ class Receiving(ServiceThread):
                 if frames is None:
                     return False
                 self._handle(session, frames)
+                if len(self._received) >= self._half:
+                    break
             return True
         finally:
             self._flush()
