@@ -247,8 +247,27 @@ def test_reader_that_takes_nothing_is_sent_no_more_than_its_credit(log: MemoryLo
     server.append(log.add(*[b"x" * 50] * 5000))
     with Subscription({"stream_credit": 100}, server.addresses, after=10) as subscription:
         wait_for(lambda: subscription.statistics()["received"] == 100, subscription)
+        # They are counted once they are on their way.
+        wait_until(lambda: server.statistics()["sent"] > 0)
         assert server.statistics()["sent"] == 100
         assert positions(take(subscription, 5000)) == list(range(11, 5011))
+
+
+def test_what_follows_is_read_before_its_credit_comes() -> None:
+    log = MemoryLog()
+    log.add(*numbers(1, 1000))
+    with serving(log, window=1) as server, FrameClient(server.addresses[0]) as client:
+        client.open(10, 1_000_000, after=0)
+        assert [client.expect(protocol.MSG).fields[0] for _ in range(10)] == [*range(1, 11)]
+        # What was sent, and two more windows.
+        wait_until(lambda: log.reads == 3)
+        log.fail = StoreError("it is away")
+        client.send(protocol.CREDIT, 20, 1_000_000)
+        assert [client.expect(protocol.MSG).fields[0] for _ in range(20)] == [*range(11, 31)]
+        client.send(protocol.CREDIT, 10, 1_000_000)
+        wait_until(lambda: server.counts["store"] > 0)
+        log.fail = None
+        assert [client.expect(protocol.MSG).fields[0] for _ in range(10)] == [*range(31, 41)]
 
 
 # ---------------------------------------------------------------- durable subscriptions
