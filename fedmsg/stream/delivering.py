@@ -43,7 +43,7 @@ _PENDING_MAX = 128 * 1024 * 1024
 _PENDING_SHARE_MAX = 4 * 1024 * 1024
 _PENDING_SHARE_MIN = 64 * 1024
 # How many bytes of memory may be read for all clients before they have credit for them.
-_AHEAD_MAX = 32 * 1024 * 1024
+_AHEAD_MAX = 16 * 1024 * 1024
 
 
 class Delivering:

@@ -150,7 +150,8 @@ class Reader:
 
     def may_take(self, size: int, count: int = 1) -> bool:
         """Return whether the credit allows so many messages of that size together; one fits whatever its size."""
-        return self.credit >= count and (self.credit_size >= size or self.credit == self.window + 1 - count)
+        is_first = count == 1 and self.credit == self.window
+        return self.credit >= count and (self.credit_size >= size or is_first)
 
     def sent(self, position: int, size: int, count: int = 1) -> None:
         """Count messages that were sent, up to a position."""

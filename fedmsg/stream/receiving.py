@@ -280,6 +280,7 @@ class Receiving(ServiceThread):
         if not self._is_open:
             return
         progress, add, max_size = self._progress, self._received.append, self._max_size
+        inbox, stream, address = self.inbox, self._stream, session.address
         for position, previous, stored, topic, body in rows:
             if previous != progress.previous or position <= previous:
                 # Something between was missed; it is sent again.
@@ -291,7 +292,7 @@ class Receiving(ServiceThread):
             if not progress.received(position, topic, body):
                 self.counts["duplicates"] += 1
             elif (size <= max_size and len(topic) <= _TOPIC_MAX) or self._is_acceptable(session, topic, size):
-                add(StreamDelivery(self.inbox, self._stream, session.address, position, stored / 1e6, topic, body))
+                add(StreamDelivery(inbox, stream, address, position, stored / 1e6, topic, body))
                 continue
             self._pending += 1
             self._pending_size += size

@@ -154,7 +154,7 @@ def test_what_is_read_ahead_of_credit_is_bounded() -> None:
                     assert got == [*range(first, first + window)]
                 held = [*server._delivering._held.values()]
                 # Without a bound it would be 80 MB.
-                assert sum(held) < 36 * 1024 * MIB
+                assert sum(held) < 20 * 1024 * MIB
                 assert any(held)
                 for client in clients:
                     client.send(protocol.CREDIT, window, window * 20_100)
