@@ -104,7 +104,7 @@ def row_of(message: Mapping[str, Any], config: Mapping[str, Any]) -> Row:
 def _row(message: Mapping[str, Any], envelope: dict[str, Any], topic: str, config: Mapping[str, Any]) -> Row:
     arrival = _arrival(message.get("stored"))
     timestamp, is_arrival = _timestamp(envelope.get("timestamp"), arrival)
-    text = encoding.canonical(envelope.get("msg"))
+    text = encoding.dumps(envelope.get("msg"))
     is_kept = values.is_kept_by_jsonb(text, envelope.get("msg"))
     transported = message.get("headers")
     transported = transported if isinstance(transported, dict) else {}

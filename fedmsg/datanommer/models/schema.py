@@ -20,9 +20,9 @@ __all__ = [
     "StreamCursor",
     "counter",
     "counts",
+    "packages_messages",
     "topics",
     "users_messages",
-    "packages_messages",
 ]
 
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

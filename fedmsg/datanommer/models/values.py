@@ -20,9 +20,7 @@ _DIGEST_CHARACTERS = 65
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 # What JSONB refuses, or turns into something else, and what looks like that.
-_SUSPECT = re.compile(
-    r"\\u0000|\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f]|[0-9]e\+|-0\.0|NaN|Infinity"
-)
+_SUSPECT = ("e+", "-0.0", "NaN", "Infinity", "\\u0000", "\\ud")
 _plain = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "), default=encoding.encoder.default)
 
 
@@ -54,7 +52,7 @@ def category_of(topic: str) -> str:
 
 def is_kept_by_jsonb(text: str, value: Any) -> bool:
     """Return whether JSONB gives back the value that a canonical text is of."""
-    return _SUSPECT.search(text) is None or _is_kept(value)
+    return not any(one in text for one in _SUSPECT) or _is_kept(value)
 
 
 def _is_kept(value: Any) -> bool:

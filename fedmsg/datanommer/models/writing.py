@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import exc, orm
+from sqlalchemy import orm
 
 from fedmsg._util.text import quoted
 from fedmsg.datanommer.models import bulk, opening, partitions, rows, schema
-from fedmsg.datanommer.models.message import Message, Package, User
+from fedmsg.datanommer.models.message import Message
 from fedmsg.datanommer.models.rows import Row
 from fedmsg.store import database
 
@@ -25,8 +25,6 @@ log = logging.getLogger("fedmsg.datanommer")
 #: Held in PostgreSQL by the one writer, until the end of its transaction.
 _LOCK_WRITER = sa.select(sa.func.pg_advisory_xact_lock(0x6665646D7369))
 _messages: sa.Table = Message.__table__  # type: ignore[assignment] # the type is FromClause, the thing a Table
-_users: sa.Table = User.__table__  # type: ignore[assignment]
-_packages: sa.Table = Package.__table__  # type: ignore[assignment]
 _TAKE = sa.update(schema.counter).values(newest=schema.counter.c.newest + sa.bindparam("count", type_=sa.BigInteger()))
 _NEWEST = sa.select(schema.counter.c.newest)
 _COLUMNS = ("id", "position", *rows.COLUMNS)
@@ -99,10 +97,10 @@ def _store(session: orm.Session, batch: Sequence[Row]) -> int:
         partitions.ensure(connection, {row.timestamp for row in fresh})
     connection.execute(_TAKE, {"count": len(fresh)})
     newest = int(connection.scalar(_NEWEST) or 0)
-    ids = _take_ids(connection, len(fresh))
+    ids = bulk.take_ids(connection, len(fresh))
     first = newest - len(fresh) + 1
     bulk.insert(connection, _messages, _COLUMNS, [(ids[n], first + n, *row[:-2]) for n, row in enumerate(fresh)])
-    topic_ids = _ids_of_topics(connection, fresh)
+    topic_ids = bulk.ids(connection, "topics", {row.topic: row.category for row in fresh})
     _associate(connection, fresh, ids, topic_ids)
     _count(connection, fresh, topic_ids)
     return len(fresh)
@@ -126,15 +124,11 @@ def _known(connection: sa.Connection, batch: Sequence[Row]) -> set[tuple[str, dt
     """Return which messages are there: the same id at the same time, or the same bytes."""
     if not batch:
         return set()
-    columns = _messages.c
-    times = [row.timestamp for row in batch]
-    asked = sa.select(columns.msg_id, columns.timestamp).where(
-        columns.msg_id.in_([row.msg_id for row in batch]), columns.timestamp.between(min(times), max(times))
-    )
-    found = {(msg_id, timestamp) for msg_id, timestamp in connection.execute(asked)}
+    found = bulk.known(connection, [(row.msg_id, row.timestamp) for row in batch])
     # The time of an arrival is not in the message.
     odd = {row.msg_id: row for row in batch if row.is_time_of_arrival}
     if odd:
+        columns = _messages.c
         there = sa.select(columns.msg_id, columns.original).where(columns.msg_id.in_(list(odd)))
         for msg_id, original in connection.execute(there):
             if original == odd[msg_id].original:
@@ -142,46 +136,13 @@ def _known(connection: sa.Connection, batch: Sequence[Row]) -> set[tuple[str, dt
     return found
 
 
-def _take_ids(connection: sa.Connection, count: int) -> Sequence[int]:
-    if connection.dialect.name == "postgresql":
-        taken = "SELECT nextval('messages_id_seq') FROM generate_series(1, %s)"
-        return [row[0] for row in connection.exec_driver_sql(taken, (count,))]
-    last = int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(_messages.c.id), 0))) or 0)
-    return range(last + 1, last + count + 1)
-
-
-def _ids_of(
-    connection: sa.Connection, table: sa.Table, column: str, found: Mapping[str, Mapping[str, Any]]
-) -> dict[str, int]:
-    """Return the ids of rows by a unique text; those that are missing are made of the given columns."""
-    if not found:
-        return {}
-    text = table.c[column]
-
-    def read() -> dict[str, int]:
-        return {row[1]: row[0] for row in connection.execute(sa.select(table.c.id, text).where(text.in_(list(found))))}
-
-    ids = read()
-    if missing := [{column: name, **more} for name, more in found.items() if name not in ids]:
-        names = ", ".join(missing[0])
-        marks = ", ".join(f":{name}" for name in missing[0])
-        statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT ({column}) DO NOTHING"  # noqa: S608 names of ours
-        connection.execute(sa.text(statement), missing)
-        ids = read()
-    return ids
-
-
-def _ids_of_topics(connection: sa.Connection, batch: Sequence[Row]) -> dict[str, int]:
-    return _ids_of(connection, schema.topics, "topic", {row.topic: {"category": row.category} for row in batch})
-
-
 def _associate(connection: sa.Connection, batch: Sequence[Row], ids: Sequence[int], topics: Mapping[str, int]) -> None:
     for table, association, names_of in (
-        (_users, schema.users_messages, lambda row: row.users),
-        (_packages, schema.packages_messages, lambda row: row.packages),
+        ("users", schema.users_messages, lambda row: row.users),
+        ("packages", schema.packages_messages, lambda row: row.packages),
     ):
-        names = {name: {} for row in batch for name in names_of(row)}
-        numbers = _ids_of(connection, table, "name", names)
+        names = {name for row in batch for name in names_of(row)}
+        numbers = bulk.ids(connection, table, dict.fromkeys(sorted(names)))
         found = [
             (numbers[name], row.timestamp, ids[place], topics[row.topic])
             for place, row in enumerate(batch)
@@ -193,10 +154,4 @@ def _associate(connection: sa.Connection, batch: Sequence[Row], ids: Sequence[in
 def _count(connection: sa.Connection, batch: Sequence[Row], topics: Mapping[str, int]) -> None:
     """Add to the counts of the hours."""
     found = Counter((topics[row.topic], row.timestamp.replace(minute=0, second=0, microsecond=0)) for row in batch)
-    statement = sa.text(
-        "INSERT INTO message_counts (topic_id, hour, count) VALUES (:topic_id, :hour, :count)"
-        " ON CONFLICT (topic_id, hour) DO UPDATE SET count = message_counts.count + excluded.count"
-    ).bindparams(sa.bindparam("hour", type_=sa.DateTime()))
-    connection.execute(
-        statement, [{"topic_id": one, "hour": hour, "count": count} for (one, hour), count in sorted(found.items())]
-    )
+    bulk.count(connection, [(topic, hour, count) for (topic, hour), count in sorted(found.items())])

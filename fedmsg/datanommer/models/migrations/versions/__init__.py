@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The steps, the first to the last."""
+"""The steps, from the first to the last."""
 
 from __future__ import annotations
