@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,9 +30,9 @@ _STATEMENTS = {
         "make": "INSERT INTO {table} (name) SELECT jsonb_array_elements_text(:values) ON CONFLICT DO NOTHING",
         "make_topics": """INSERT INTO topics (topic, category) SELECT more.topic, more.category
             FROM jsonb_to_recordset(:values) AS more (topic TEXT, category TEXT) ON CONFLICT DO NOTHING""",
-        "count": """INSERT INTO message_counts (topic_id, hour, count) SELECT more.topic_id, more.hour, more.count
-            FROM jsonb_to_recordset(:values) AS more (topic_id INTEGER, hour TIMESTAMP, count BIGINT)
-            ON CONFLICT (topic_id, hour) DO UPDATE SET count = message_counts.count + excluded.count""",
+        "count": """INSERT INTO {table} (topic_id, start, count) SELECT more.topic_id, more.start, more.count
+            FROM jsonb_to_recordset(:values) AS more (topic_id INTEGER, start TIMESTAMP, count BIGINT)
+            ON CONFLICT (topic_id, start) DO UPDATE SET count = {table}.count + excluded.count""",
     },
     "sqlite": {
         "known": """SELECT json_group_array(json_array(there.msg_id, there.timestamp))
@@ -43,9 +44,9 @@ _STATEMENTS = {
         "make_topics": """INSERT INTO topics (topic, category)
             SELECT json_extract(value, '$.topic'), json_extract(value, '$.category')
             FROM json_each(:values) WHERE true ON CONFLICT DO NOTHING""",
-        "count": """INSERT INTO message_counts (topic_id, hour, count) SELECT json_extract(value, '$.topic_id'),
-            json_extract(value, '$.hour'), json_extract(value, '$.count') FROM json_each(:values) WHERE true
-            ON CONFLICT (topic_id, hour) DO UPDATE SET count = message_counts.count + excluded.count""",
+        "count": """INSERT INTO {table} (topic_id, start, count) SELECT json_extract(value, '$.topic_id'),
+            json_extract(value, '$.start'), json_extract(value, '$.count') FROM json_each(:values) WHERE true
+            ON CONFLICT (topic_id, start) DO UPDATE SET count = {table}.count + excluded.count""",
     },
 }
 
@@ -97,10 +98,15 @@ def ids(connection: sa.Connection, table: str, wanted: Mapping[str, str | None])
     return dict(found)
 
 
-def count(connection: sa.Connection, more: Iterable[tuple[int, dt.datetime, int]]) -> None:
-    """Add to the counts of hours, by topic."""
-    values = [{"topic_id": topic, "hour": _time(hour), "count": number} for topic, hour, number in more]
-    _run(connection, "count", values)
+def count(connection: sa.Connection, days: Mapping[tuple[int, dt.datetime], int]) -> None:
+    """Add to the counts of days, by topic and beginning of the day, and of their months."""
+    months: Counter[tuple[int, dt.datetime]] = Counter()
+    for (topic, day), number in days.items():
+        months[topic, day.replace(day=1)] += number
+    for table, found in (("day_counts", days), ("month_counts", months)):
+        # In order, so that two that do this at once don't block each other.
+        values = [{"topic_id": topic, "start": _time(start), "count": found[topic, start]} for topic, start in sorted(found)]
+        _run(connection, "count", values, table=table)
 
 
 def insert(connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:

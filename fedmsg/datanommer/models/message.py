@@ -72,7 +72,7 @@ class Message(schema.DeclarativeBase):
         sa.UniqueConstraint("msg_id", "timestamp", name="uq_messages_msg_id"),
         sa.Index("ix_messages_topic", "topic", "timestamp", "id"),
         sa.Index("ix_messages_category", "category", "timestamp", "id"),
-        sa.Index("ix_messages_agent_name", "agent_name", "timestamp", "id"),
+        sa.Index("ix_messages_agent_name", "agent_name", "timestamp", "id", "topic"),
         sa.Index("ix_messages_position", "position"),
         {"postgresql_partition_by": "RANGE (timestamp)"},
     )

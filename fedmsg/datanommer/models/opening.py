@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 _SETTING = "datanommer.sqlalchemy.url"
 _FILE = "datanommer.db"
+_CACHE_KIB = 65_536
+# A batch is of megabytes.
+_CHECKPOINT_PAGES = 8000
 
 #: Makes sessions; `init` binds it.
 maker = orm.sessionmaker()
@@ -76,12 +80,22 @@ def init(
     if engine is None:
         engine = database.open_engine(str(uri), _SETTING)
         database.forget_in_child(engine)
+        if engine.dialect.name == "sqlite":
+            sa.event.listen(engine, "connect", _set_up_sqlite)
     maker.configure(bind=engine)
     schema.DeclarativeBase.query = current.query_property()  # type: ignore[attr-defined]
     if create:
         upgrade(engine, alembic_ini)
     # Programs and their tests know this name.
     current._datanommer_initialized = True  # type: ignore[attr-defined]
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    # The index of ids is written to everywhere.
+    cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+    cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+    cursor.close()
 
 
 def upgrade(engine: sa.Engine, alembic_ini: str | None = None) -> None:

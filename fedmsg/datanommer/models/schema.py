@@ -16,10 +16,12 @@ from fedmsg.datanommer.models import values
 
 __all__ = [
     "DeclarativeBase",
+    "Json",
     "ServiceCursor",
     "StreamCursor",
     "counter",
-    "counts",
+    "day_counts",
+    "month_counts",
     "packages_messages",
     "topics",
     "users_messages",
@@ -61,24 +63,34 @@ class DeclarativeBase(orm.DeclarativeBase):
     """The base class of the models."""
 
 
-def _association(name: str, one: str, table: str) -> sa.Table:
+def _association(name: str, one: str) -> sa.Table:
     """Return the table of the messages of a user or package, in the order in which they are asked for."""
+    columns = sa.Column("msg_timestamp", _Time, nullable=False), sa.Column("msg_id", _Id, nullable=False)
     return sa.Table(
         name,
         DeclarativeBase.metadata,
-        sa.Column(one, sa.Integer(), nullable=False, primary_key=True, autoincrement=False),
-        sa.Column("msg_timestamp", _Time, nullable=False, primary_key=True),
-        sa.Column("msg_id", _Id, nullable=False, primary_key=True, autoincrement=False),
-        # What a count by name and topic needs, without a look at the messages.
-        sa.Column("topic_id", sa.Integer(), nullable=True),
-        sa.Index(f"ix_{name}_message", "msg_id"),
+        sa.Column(one, sa.Integer(), nullable=False),
+        *columns,
+        # With it, messages of a name and a topic are counted without a look at them.
+        sa.Column("topic_id", sa.Integer(), nullable=True, default=_topic_id),
+        sa.PrimaryKeyConstraint(one, *columns, postgresql_include=["topic_id"], name=f"{name}_pkey"),
+        sa.Index(f"ix_{name}_msg_timestamp", *columns, one),
         sqlite_with_rowid=False,
-        info={"of": table},
     )
 
 
-users_messages = _association("users_messages", "user_id", "users")
-packages_messages = _association("packages_messages", "package_id", "packages")
+def _topic_id(context: Any) -> int | None:
+    """Return the topic of a message that a program adds a name to."""
+    given = context.get_current_parameters()
+    messages = DeclarativeBase.metadata.tables["messages"]
+    asked = (
+        sa.select(topics.c.id)
+        .join(messages, messages.c.topic == topics.c.topic)
+        .where(messages.c.id == given["msg_id"], messages.c.timestamp == given["msg_timestamp"])
+    )
+    found: int | None = context.connection.execute(asked).scalar()
+    return found
+
 
 #: Every topic that was ever stored.
 topics = sa.Table(
@@ -89,15 +101,26 @@ topics = sa.Table(
     sa.Column("category", sa.Text(), nullable=False),
 )
 
-#: How many messages there are of each hour and topic: totals need not be counted.
-counts = sa.Table(
-    "message_counts",
-    DeclarativeBase.metadata,
-    sa.Column("topic_id", sa.Integer(), primary_key=True, autoincrement=False),
-    sa.Column("hour", _Time, primary_key=True),
-    sa.Column("count", _Id, nullable=False),
-    sqlite_with_rowid=False,
-)
+users_messages = _association("users_messages", "user_id")
+packages_messages = _association("packages_messages", "package_id")
+
+
+def _counts(name: str) -> sa.Table:
+    return sa.Table(
+        name,
+        DeclarativeBase.metadata,
+        sa.Column("topic_id", sa.Integer()),
+        sa.Column("start", _Time),
+        sa.Column("count", _Id, nullable=False),
+        sa.PrimaryKeyConstraint("topic_id", "start", name=f"{name}_pkey", postgresql_include=["count"]),
+        sqlite_with_rowid=False,
+    )
+
+
+#: How many messages there are of each topic in each day: totals need not be counted.
+day_counts = _counts("day_counts")
+#: The same of each month.
+month_counts = _counts("month_counts")
 
 #: The position of the newest message, in the only row.
 counter = sa.Table(

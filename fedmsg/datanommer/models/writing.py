@@ -152,6 +152,5 @@ def _associate(connection: sa.Connection, batch: Sequence[Row], ids: Sequence[in
 
 
 def _count(connection: sa.Connection, batch: Sequence[Row], topics: Mapping[str, int]) -> None:
-    """Add to the counts of the hours."""
-    found = Counter((topics[row.topic], row.timestamp.replace(minute=0, second=0, microsecond=0)) for row in batch)
-    bulk.count(connection, [(topic, hour, count) for (topic, hour), count in sorted(found.items())])
+    days = Counter((topics[row.topic], row.timestamp.date()) for row in batch)
+    bulk.count(connection, {(topic, dt.datetime(day.year, day.month, day.day)): count for (topic, day), count in days.items()})  # noqa: DTZ001

@@ -37,24 +37,18 @@ _MESSAGES = {
 }
 _TYPES = {
     "sqlite": {
-        "json": "JSON",
-        "time": "DATETIME",
-        "serial": "INTEGER PRIMARY KEY",
-        "big": "INTEGER",
-        "clustered": "WITHOUT ROWID",
+        "json": "JSON", "time": "DATETIME", "serial": "INTEGER PRIMARY KEY", "big": "INTEGER",
+        "clustered": "WITHOUT ROWID", "include_topic": "", "include_count": "",
     },
     "postgresql": {
-        "json": "JSONB",
-        "time": "TIMESTAMP",
-        "serial": "SERIAL PRIMARY KEY",
-        "big": "BIGINT",
-        "clustered": "",
+        "json": "JSONB", "time": "TIMESTAMP", "serial": "SERIAL PRIMARY KEY", "big": "BIGINT",
+        "clustered": "", "include_topic": "INCLUDE (topic_id)", "include_count": "INCLUDE (count)",
     },
-}
+}  # fmt: skip
 _INDEXES = """
 CREATE INDEX ix_messages_topic ON messages (topic, timestamp, id);
 CREATE INDEX ix_messages_category ON messages (category, timestamp, id);
-CREATE INDEX ix_messages_agent_name ON messages (agent_name, timestamp, id);
+CREATE INDEX ix_messages_agent_name ON messages (agent_name, timestamp, id, topic);
 CREATE INDEX ix_messages_position ON messages (position);
 """
 _OTHERS = """
@@ -62,13 +56,17 @@ CREATE TABLE users (id {serial}, name TEXT NOT NULL UNIQUE);
 CREATE TABLE packages (id {serial}, name TEXT NOT NULL UNIQUE);
 CREATE TABLE topics (id {serial}, topic TEXT NOT NULL UNIQUE, category TEXT NOT NULL);
 CREATE TABLE users_messages (user_id INTEGER NOT NULL, msg_timestamp {time} NOT NULL, msg_id {big} NOT NULL,
-    topic_id INTEGER, PRIMARY KEY (user_id, msg_timestamp, msg_id)) {clustered};
-CREATE INDEX ix_users_messages_message ON users_messages (msg_id);
+    topic_id INTEGER, CONSTRAINT users_messages_pkey PRIMARY KEY (user_id, msg_timestamp, msg_id) {include_topic}
+    ) {clustered};
+CREATE INDEX ix_users_messages_msg_timestamp ON users_messages (msg_timestamp, msg_id, user_id);
 CREATE TABLE packages_messages (package_id INTEGER NOT NULL, msg_timestamp {time} NOT NULL, msg_id {big} NOT NULL,
-    topic_id INTEGER, PRIMARY KEY (package_id, msg_timestamp, msg_id)) {clustered};
-CREATE INDEX ix_packages_messages_message ON packages_messages (msg_id);
-CREATE TABLE message_counts (topic_id INTEGER NOT NULL, hour {time} NOT NULL, count {big} NOT NULL,
-    PRIMARY KEY (topic_id, hour)) {clustered};
+    topic_id INTEGER, CONSTRAINT packages_messages_pkey PRIMARY KEY (package_id, msg_timestamp, msg_id) {include_topic}
+    ) {clustered};
+CREATE INDEX ix_packages_messages_msg_timestamp ON packages_messages (msg_timestamp, msg_id, package_id);
+CREATE TABLE day_counts (topic_id INTEGER NOT NULL, start {time} NOT NULL, count {big} NOT NULL,
+    CONSTRAINT day_counts_pkey PRIMARY KEY (topic_id, start) {include_count}) {clustered};
+CREATE TABLE month_counts (topic_id INTEGER NOT NULL, start {time} NOT NULL, count {big} NOT NULL,
+    CONSTRAINT month_counts_pkey PRIMARY KEY (topic_id, start) {include_count}) {clustered};
 CREATE TABLE message_positions (id INTEGER PRIMARY KEY, newest {big} NOT NULL);
 INSERT INTO message_positions (id, newest) VALUES (1, 0);
 CREATE TABLE stream_cursors (name TEXT PRIMARY KEY, stream TEXT NOT NULL, position {big} NOT NULL);
@@ -91,7 +89,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Remove the tables."""
-    for table in ("messages", "users", "packages", "topics", "users_messages", "packages_messages", "message_counts",
+    for table in ("messages", "users", "packages", "topics", "users_messages", "packages_messages", "day_counts", "month_counts",
                   "message_positions", "stream_cursors", "service_cursors"):  # fmt: skip
         op.execute(f"DROP TABLE {table}")
     if op.get_bind().dialect.name == "postgresql":
