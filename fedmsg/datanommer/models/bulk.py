@@ -105,7 +105,9 @@ def count(connection: sa.Connection, days: Mapping[tuple[int, dt.datetime], int]
         months[topic, day.replace(day=1)] += number
     for table, found in (("day_counts", days), ("month_counts", months)):
         # In order, so that two that do this at once don't block each other.
-        values = [{"topic_id": topic, "start": _time(start), "count": found[topic, start]} for topic, start in sorted(found)]
+        values = [
+            {"topic_id": topic, "start": _time(start), "count": found[topic, start]} for topic, start in sorted(found)
+        ]
         _run(connection, "count", values, table=table)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datanommer.models import opening, query, rows, schema, values
+from fedmsg.datanommer.models import finding, opening, query, rows, schema, values
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -197,13 +197,35 @@ class Message(schema.DeclarativeBase):
         Returns:
             How many messages there are, on how many pages, and those of the page.
         """
-        return query.grep(cls, page, rows_per_page, order, defer, query.Filters(**filters))
+        wanted = query.Filters(**filters)
+        found: tuple[int, int, Any] = finding.grep(
+            cls, wanted, page=page, rows_per_page=rows_per_page, order=order, defer=defer
+        )
+        return found
+
+    @classmethod
+    def find(
+        cls, *, cursor: str | None = None, limit: int = 100, order: str = "desc", count: bool = False, **filters: Any
+    ) -> finding.Page:
+        """Find messages from a cursor on: the page costs the same wherever it is, and is stable while others arrive.
+
+        Args:
+            cursor: What the page before ended with; None is the first page.
+            limit: How many messages a page has.
+            order: ``asc`` or ``desc`` by time; the same for all pages.
+            count: Whether the total is wanted, too.
+            filters: As for `make_query`.
+
+        Raises:
+            UsageError: The cursor is none, or a filter makes no sense. A ValueError.
+        """
+        return finding.find(cls, query.Filters(**filters), cursor=cursor, limit=limit, order=order, count=count)
 
     @classmethod
     def get_first(cls, *, order: str = "asc", **filters: Any) -> Self | None:
         """Return the first message by time that the filters of `make_query` match, or the last one."""
-        asked = query.ordered(cls, query.select(cls, query.Filters(**filters)), order).limit(1)
-        return opening.current_session().scalars(asked).first()
+        found = finding.find(cls, query.Filters(**filters), cursor=None, limit=1, order=order, count=False)
+        return found.messages[0] if found.messages else None
 
     def as_dict(self, request: object = None) -> dict[str, Any]:  # noqa: ARG002 Pyramid passes one
         """Return the message as it was published, with where it comes from; its signature can be checked."""

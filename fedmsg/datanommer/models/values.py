@@ -11,7 +11,16 @@ from typing import Any
 
 from fedmsg import encoding
 
-__all__ = ["INDEXED_BYTES", "category_of", "column_text", "indexed_text", "is_kept_by_jsonb", "plain_json", "storable"]
+__all__ = [
+    "INDEXED_BYTES",
+    "category_of",
+    "column_text",
+    "indexed_text",
+    "is_kept_by_jsonb",
+    "plain_json",
+    "searchable",
+    "storable",
+]
 
 #: How long a text in an index may be: the indexes of PostgreSQL have a limit.
 INDEXED_BYTES = 500
@@ -21,7 +30,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 # What JSONB refuses, or turns into something else, and what looks like that.
 _SUSPECT = ("e+", "-0.0", "NaN", "Infinity", "\\u0000", "\\ud")
-_plain = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": "), default=encoding.encoder.default)
+_plain = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=encoding.encoder.default)
 
 
 def column_text(text: Any) -> str | None:
@@ -78,5 +87,10 @@ def storable(value: Any) -> Any:
 
 
 def plain_json(value: Any) -> str:
-    """Write JSON in which characters stand for themselves, with the blanks that PostgreSQL writes."""
+    """Write JSON in which every character stands for itself, for a column that is searched as text."""
     return _plain.encode(value)
+
+
+def searchable(text: str) -> str:
+    """Return canonical JSON with the characters themselves."""
+    return plain_json(encoding.loads(text))

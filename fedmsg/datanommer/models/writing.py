@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from fedmsg._util.text import quoted
-from fedmsg.datanommer.models import bulk, opening, partitions, rows, schema
+from fedmsg.datanommer.models import bulk, opening, partitions, rows, schema, values
 from fedmsg.datanommer.models.message import Message
 from fedmsg.datanommer.models.rows import Row
 from fedmsg.store import database
@@ -99,6 +99,8 @@ def _store(session: orm.Session, batch: Sequence[Row]) -> int:
     newest = int(connection.scalar(_NEWEST) or 0)
     ids = bulk.take_ids(connection, len(fresh))
     first = newest - len(fresh) + 1
+    if not is_postgresql:
+        fresh = [row._replace(msg=values.searchable(row.msg)) if "\\u" in row.msg else row for row in fresh]
     bulk.insert(connection, _messages, _COLUMNS, [(ids[n], first + n, *row[:-2]) for n, row in enumerate(fresh)])
     topic_ids = bulk.ids(connection, "topics", {row.topic: row.category for row in fresh})
     _associate(connection, fresh, ids, topic_ids)
@@ -153,4 +155,6 @@ def _associate(connection: sa.Connection, batch: Sequence[Row], ids: Sequence[in
 
 def _count(connection: sa.Connection, batch: Sequence[Row], topics: Mapping[str, int]) -> None:
     days = Counter((topics[row.topic], row.timestamp.date()) for row in batch)
-    bulk.count(connection, {(topic, dt.datetime(day.year, day.month, day.day)): count for (topic, day), count in days.items()})  # noqa: DTZ001
+    bulk.count(
+        connection, {(topic, dt.datetime(day.year, day.month, day.day)): count for (topic, day), count in days.items()}
+    )  # noqa: DTZ001

@@ -70,7 +70,9 @@ def _words(chance: random.Random, count: int) -> str:
 
 
 _letters = random.Random(_SEED)
-_VOCABULARY = ["".join(_letters.choices("etaoinshrdlucmfwypvbgkjqxz", k=_letters.randint(2, 11))) for _ in range(30_000)]
+_VOCABULARY = [
+    "".join(_letters.choices("etaoinshrdlucmfwypvbgkjqxz", k=_letters.randint(2, 11))) for _ in range(30_000)
+]
 _VOCABULARY_WEIGHTS = _zipf(len(_VOCABULARY), 0.9)
 
 
