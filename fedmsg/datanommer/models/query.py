@@ -147,11 +147,13 @@ def ids_of_names(table: str, names: Any) -> Any:
 
 def about(association: sa.Table, ids: Any, key: tuple[Any, Any]) -> Any:
     """Return the condition that a message, by its key, is about one of some users or packages."""
-    one = next(iter(association.c))
+    # The query around it may go through the same table.
+    inner = association.alias()
+    one = next(iter(inner.c))
     return sa.exists().where(
         _is_one_of(one, ids) if isinstance(ids, list) else one.in_(ids),
-        association.c.msg_timestamp == key[0],
-        association.c.msg_id == key[1],
+        inner.c.msg_timestamp == key[0],
+        inner.c.msg_id == key[1],
     )
 
 
