@@ -276,6 +276,10 @@ def check_policy(topic: Any, signers: Sequence[str | None], config: Mapping[str,
 # ---------------------------------------------------------------- messages from history
 
 
+# Columns of a history that are null where the message did not have the key.
+_NULL_WHEN_MISSING = ("certificate", "crypto", "i", "signature", "username")
+
+
 def fix_datagrepper_message(message: dict[str, Any]) -> dict[str, Any]:
     """Remove what datagrepper adds to a message, so that its signature can be checked.
 
@@ -292,6 +296,11 @@ def fix_datagrepper_message(message: dict[str, Any]) -> dict[str, Any]:
     fixed = {key: value for key, value in message.items() if key not in {"source_name", "source_version"}}
     if not fixed.get("headers", True):
         del fixed["headers"]
-    if "timestamp" in fixed:
+    for key in _NULL_WHEN_MISSING:
+        if key in fixed and fixed[key] is None:
+            del fixed[key]
+    timestamp = fixed.get("timestamp")
+    # One that was published with a fraction was signed with it.
+    if "timestamp" in fixed and not (isinstance(timestamp, float) and not timestamp.is_integer()):
         fixed["timestamp"] = int(fixed["timestamp"])
     return fixed
