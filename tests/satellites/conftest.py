@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A history on each kind of database: its tables are made once for a module, and emptied for each test."""
+"""A history on each kind of database: its tables are made once for a module, and emptied after each test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from types import ModuleType
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
 from fedmsg.datanommer import models
+from fedmsg.datanommer.models.testing import empty
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -27,27 +28,19 @@ def history_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def history_engine(history_url: str) -> Iterator[sa.Engine]:
-    """Return the engine of a database with the tables of the history."""
-    models.session = orm.scoped_session(models.maker)
-    models.init(history_url, create=True)
-    engine = models.session.get_bind()
-    assert isinstance(engine, sa.Engine)
-    yield engine
-    models.session.remove()
-    engine.dispose()
-
-
-def empty(engine: sa.Engine) -> None:
-    """Remove all rows, and have the positions begin anew."""
-    with engine.begin() as connection:
-        for table in models.DeclarativeBase.metadata.sorted_tables:
-            if table.name != "message_positions":
-                connection.execute(sa.delete(table))
-        connection.execute(sa.text("UPDATE message_positions SET newest = 0"))
+    """Return the engine of a database with the tables of the history, which the module of models uses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "session", orm.scoped_session(models.maker))
+        models.init(history_url, create=True)
+        engine = models.session.get_bind()
+        assert isinstance(engine, sa.Engine)
+        yield engine
+        models.session.remove()
+        engine.dispose()
 
 
 @pytest.fixture
-def history(history_engine: sa.Engine) -> Iterator[Any]:
+def history(history_engine: sa.Engine) -> Iterator[ModuleType]:
     """Return the module of models, open, with nothing stored."""
     yield models
     models.session.remove()

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from fedmsg import meta
 from fedmsg.datanommer import models
-from tests.satellites.conftest import empty
+from fedmsg.datanommer.models.testing import empty
 from tests.satellites.messages import START, Knowing, message
 
 CATEGORIES = ["shop", "mail", "git"]

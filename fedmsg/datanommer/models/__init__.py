@@ -13,8 +13,9 @@ What a program imports from here are the names below; the modules are the packag
 
 from __future__ import annotations
 
+from fedmsg.datanommer.models.finding import Page
 from fedmsg.datanommer.models.message import Message, Package, User
-from fedmsg.datanommer.models.opening import default_url, init, maker, session
+from fedmsg.datanommer.models.opening import default_url, init, maker, session, upgrade
 from fedmsg.datanommer.models.schema import DeclarativeBase, ServiceCursor, StreamCursor
 from fedmsg.datanommer.models.schema import packages_messages as packages_assoc_table
 from fedmsg.datanommer.models.schema import users_messages as users_assoc_table
@@ -24,6 +25,7 @@ __all__ = [
     "DeclarativeBase",
     "Message",
     "Package",
+    "Page",
     "ServiceCursor",
     "StreamCursor",
     "User",
@@ -35,6 +37,7 @@ __all__ = [
     "maker",
     "packages_assoc_table",
     "session",
+    "upgrade",
     "users_assoc_table",
 ]
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datanommer.models import finding, opening, query, rows, schema, values
+from fedmsg.datanommer.models import bulk, finding, opening, partitions, query, rows, schema, values
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -121,10 +122,11 @@ class Message(schema.DeclarativeBase):
         foreign_keys=list(schema.packages_messages.c)[:3],
     )
 
-    @orm.validates("topic")
-    def _set_category(self, _key: str, topic: str) -> str:
-        self.category = self.get_category(topic)
-        return topic
+    @orm.validates("topic", "category", "msg_id", "username", "agent_name")
+    def _fitting(self, key: str, text: str | None) -> str | None:
+        if key == "topic" and text is not None:
+            self.category = self.get_category(text)
+        return values.indexed_text(text)
 
     @staticmethod
     def get_category(topic: str) -> str:
@@ -257,3 +259,32 @@ class Message(schema.DeclarativeBase):
 
     def __repr__(self) -> str:
         return f"<Message {self.msg_id!r} {self.topic!r}>"
+
+
+# ---------------------------------------------------------------- messages that programs add themselves
+
+
+def _before_insert(_mapper: object, connection: sa.Connection, message: Message) -> None:
+    if message.timestamp is None:
+        message.timestamp = rows.as_time(time.time())
+    message.timestamp = rows.as_time(message.timestamp)
+    if connection.dialect.name == "postgresql":
+        partitions.ensure(connection, [message.timestamp])
+    _count(connection, message, 1)
+
+
+def _after_delete(_mapper: object, connection: sa.Connection, message: Message) -> None:
+    for association in (schema.users_messages, schema.packages_messages):
+        key = association.c.msg_timestamp == message.timestamp, association.c.msg_id == message.id
+        connection.execute(sa.delete(association).where(*key))
+    _count(connection, message, -1)
+
+
+def _count(connection: sa.Connection, message: Message, number: int) -> None:
+    topics = bulk.ids(connection, "topics", {message.topic: message.category})
+    day = message.timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
+    bulk.count(connection, {(topics[message.topic], day): number})
+
+
+sa.event.listen(Message, "before_insert", _before_insert)
+sa.event.listen(Message, "after_delete", _after_delete)

@@ -107,8 +107,10 @@ def upgrade(engine: sa.Engine, alembic_ini: str | None = None) -> None:
     config = Config(alembic_ini)
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with database.errors_mapped(engine, "can't be prepared"), engine.begin() as connection:
+        # Two may do this at the same time.
         if engine.dialect.name == "postgresql":
-            # Two that make the same tables at the same time block each other.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x6665646D7368)))
+        elif engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -30,14 +30,14 @@ _COLUMNS = """
     CONSTRAINT uq_messages_msg_id UNIQUE (msg_id, timestamp)
 """
 _MESSAGES = {
-    "sqlite": f"CREATE TABLE messages (id INTEGER PRIMARY KEY, timestamp DATETIME NOT NULL, {_COLUMNS})",
+    "sqlite": f"CREATE TABLE messages (id INTEGER NOT NULL PRIMARY KEY, timestamp DATETIME NOT NULL, {_COLUMNS})",
     "postgresql": f"""CREATE TABLE messages (
         timestamp TIMESTAMP NOT NULL, id BIGINT NOT NULL DEFAULT nextval('messages_id_seq'), {_COLUMNS},
         CONSTRAINT messages_pkey PRIMARY KEY (timestamp, id)) PARTITION BY RANGE (timestamp)""",
 }
 _TYPES = {
     "sqlite": {
-        "json": "JSON", "time": "DATETIME", "serial": "INTEGER PRIMARY KEY", "big": "INTEGER",
+        "json": "JSON", "time": "DATETIME", "serial": "INTEGER NOT NULL PRIMARY KEY", "big": "INTEGER",
         "clustered": "WITHOUT ROWID", "include_topic": "", "include_count": "",
     },
     "postgresql": {
@@ -67,10 +67,10 @@ CREATE TABLE day_counts (topic_id INTEGER NOT NULL, start {time} NOT NULL, count
     CONSTRAINT day_counts_pkey PRIMARY KEY (topic_id, start) {include_count}) {clustered};
 CREATE TABLE month_counts (topic_id INTEGER NOT NULL, start {time} NOT NULL, count {big} NOT NULL,
     CONSTRAINT month_counts_pkey PRIMARY KEY (topic_id, start) {include_count}) {clustered};
-CREATE TABLE message_positions (id INTEGER PRIMARY KEY, newest {big} NOT NULL);
+CREATE TABLE message_positions (id INTEGER NOT NULL PRIMARY KEY, newest {big} NOT NULL);
 INSERT INTO message_positions (id, newest) VALUES (1, 0);
-CREATE TABLE stream_cursors (name TEXT PRIMARY KEY, stream TEXT NOT NULL, position {big} NOT NULL);
-CREATE TABLE service_cursors (service TEXT PRIMARY KEY, seq_id {big} NOT NULL);
+CREATE TABLE stream_cursors (name TEXT NOT NULL PRIMARY KEY, stream TEXT NOT NULL, position {big} NOT NULL);
+CREATE TABLE service_cursors (service TEXT NOT NULL PRIMARY KEY, seq_id {big} NOT NULL);
 """
 
 
