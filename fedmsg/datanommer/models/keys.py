@@ -37,10 +37,13 @@ def select(session: orm.Session, model: Any, wanted: Filters) -> Any:
                 found = list(session.scalars(query.ids_of_names(other_table, wants)))
                 there = query.about(other, found, (association.c.msg_timestamp, association.c.msg_id))
                 asked = asked.where(there if is_wanted else ~there)
-    if wanted.msg_id or wanted.agents or wanted.not_agents or wanted.contains:
-        rest = Filters(
-            msg_id=wanted.msg_id, agents=wanted.agents, not_agents=wanted.not_agents, contains=wanted.contains
-        )
+    if wanted.agents:
+        # A list, since one by one the messages themselves would be read.
+        of_agents = query.conditions(model, Filters(agents=wanted.agents, start=wanted.start, end=wanted.end))
+        theirs = sa.select(model.timestamp, model.id).where(*of_agents)
+        asked = asked.where(sa.tuple_(association.c.msg_timestamp, association.c.msg_id).in_(theirs))
+    if wanted.msg_id or wanted.not_agents or wanted.contains:
+        rest = Filters(msg_id=wanted.msg_id, not_agents=wanted.not_agents, contains=wanted.contains)
         is_it = (model.timestamp == association.c.msg_timestamp, model.id == association.c.msg_id)
         asked = asked.where(sa.exists().where(*is_it, *query.conditions(model, rest)))
     return asked

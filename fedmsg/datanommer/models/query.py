@@ -111,7 +111,11 @@ def conditions(model: Any, wanted: Filters) -> list[Any]:
         (model.topic, wanted.topics, wanted.not_topics),
         (model.agent_name, wanted.agents, wanted.not_agents),
     ):
-        if some:
+        if some and column is model.category and wanted.agents:
+            # The index of agents has the topic, from which the category follows.
+            topics = sa.select(schema.topics.c.topic).where(_is_one_of(schema.topics.c.category, some))
+            found.append(model.topic.in_(topics))
+        elif some:
             found.append(_is_one_of(column, some))
         if none:
             found.append(
