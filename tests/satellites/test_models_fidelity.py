@@ -28,7 +28,8 @@ def handed_out(history: Any, envelope: dict[str, Any]) -> dict[str, Any]:
     history.add_many([{"topic": envelope["topic"], "body": envelope, "headers": {}}])
     history.session.expire_all()
     (found,) = history.session.scalars(history.Message.make_query()).all()
-    return encoding.loads(encoding.dumps(found.as_dict()))
+    brought: dict[str, Any] = encoding.loads(encoding.dumps(found.as_dict()))
+    return brought
 
 
 def test_the_messages_of_a_corpus_stay_valid(history: Any) -> None:

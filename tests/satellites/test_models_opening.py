@@ -75,7 +75,9 @@ def test_default_url_is_a_file_in_the_state_directory(tmp_path: Path, monkeypatc
 
 def test_the_migrations_make_what_the_models_have(closed: None, database_url: str) -> None:
     models.init(database_url, create=True)
-    with models.session.get_bind().connect() as connection:
+    engine = models.session.get_bind()
+    assert isinstance(engine, sa.Engine)
+    with engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "version_table": "datanommer_schema"}
         )
@@ -83,8 +85,6 @@ def test_the_migrations_make_what_the_models_have(closed: None, database_url: st
     # In PostgreSQL it is the primary key, which SQLite has for the id alone.
     assert [change for change in changes if getattr(change[1], "name", "") != "ix_messages_timestamp"] == []
     # A second time there is nothing to do.
-    engine = models.session.get_bind()
-    assert isinstance(engine, sa.Engine)
     models.upgrade(engine)
 
 
@@ -99,10 +99,11 @@ import datetime as dt
 
 def test_one(datanommer_models):
     models = datanommer_models
-    models.Message.create(topic="org.example.dev.shop.new", msg_id="1", i=1, msg={"a": 1}, users=["me"], packages=["bash"],
-                          timestamp=dt.datetime(2020, 1, 1))
+    models.Message.create(topic="org.example.dev.shop.new", msg_id="1", i=1, msg={"a": 1}, users=["me"],
+                          packages=["bash"], timestamp=dt.datetime(2020, 1, 1))
     models.session.commit()
-    for filters in ({"users": ["me"], "categories": ["shop"]}, {"packages": ["bash"]}, {"topics": ["org.example.dev.shop.new"]}):
+    topics = ["org.example.dev.shop.new"]
+    for filters in ({"users": ["me"], "categories": ["shop"]}, {"packages": ["bash"]}, {"topics": topics}):
         assert models.Message.grep(**filters)[0] == 1
 
 def test_two(datanommer_models, datanommer_db):

@@ -31,7 +31,8 @@ def corpus() -> list[dict[str, Any]]:
         msg = {
             "users": users, "packages": chance.sample(PACKAGES, chance.choice((0, 1, 2))),
             "agent": chance.choice(users) if users and chance.random() < 0.8 else None, "number": number,
-            "text": chance.choice(("100%", "a_b", r"C:\temp", 'say "hi"', "é is é", "plain")), "anonymous": number % 2 == 0,
+            "text": chance.choice(("100%", "a_b", r"C:\temp", 'say "hi"', "é is é", "plain")),
+            "anonymous": number % 2 == 0,
         }  # fmt: skip
         found.append(message(chance.choice(TOPICS), timestamp=time, msg=msg))
     return found
@@ -76,8 +77,8 @@ def expected(order: str = "asc", **filters: Any) -> list[str]:
 
 
 CHOICES: dict[str, list[str]] = {
-    "users": [*USERS, "nobody"], "packages": [*PACKAGES, "nothing"], "topics": TOPICS, "categories": [*CATEGORIES, "none"],
-    "agents": USERS,
+    "users": [*USERS, "nobody"], "packages": [*PACKAGES, "nothing"], "topics": TOPICS,
+    "categories": [*CATEGORIES, "none"], "agents": USERS,
 }  # fmt: skip
 
 

@@ -58,7 +58,15 @@ ONLY = {
 }
 
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
+DATANOMMER_ON_SQLALCHEMY = (
+    "bulk containing counting finding keys message opening partitions query schema testing writing"
+)
 WRAPPERS = {
+    "alembic": {
+        "fedmsg.datanommer.models.opening",
+        "fedmsg.datanommer.models.migrations.env",
+        "fedmsg.datanommer.models.migrations.versions.0001_first",
+    },
     "click": {
         "fedmsg.commands._groups",
         "fedmsg.commands._options",
@@ -75,6 +83,7 @@ WRAPPERS = {
     "orjson": {"fedmsg.encoding._speed"},
     "prometheus_client": {"fedmsg.monitoring.prometheus"},
     "pygments": {"fedmsg.commands._formats", "fedmsg.irc.text"},
+    "pytest": {"fedmsg.datanommer.models.testing"},
     "requests": {"fedmsg._util.http"},
     "six": {"fedmsg._util.text"},
     "sqlalchemy": {
@@ -82,7 +91,7 @@ WRAPPERS = {
         "fedmsg.store.database",
         "fedmsg.replay.sqlstore",
         "fedmsg.stream.tables",
-        "fedmsg.datanommer.models",
+        *(f"fedmsg.datanommer.models.{name}" for name in DATANOMMER_ON_SQLALCHEMY.split()),
     },
     "websockets": {"fedmsg.websocket.clients", "fedmsg.websocket.server"},
     "yaml": {"fedmsg._util.yaml"},

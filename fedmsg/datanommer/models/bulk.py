@@ -10,14 +10,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from fedmsg.store import database
 
-__all__ = ["count", "ids", "insert", "known", "take_ids"]
+__all__ = ["count", "day_of", "ids", "insert", "known", "take_ids"]
 
 _STATEMENTS = {
     "postgresql": {
@@ -37,7 +37,8 @@ _STATEMENTS = {
     "sqlite": {
         "known": """SELECT json_group_array(json_array(there.msg_id, there.timestamp))
             FROM json_each(:values) AS wanted CROSS JOIN messages AS there
-            ON there.msg_id = json_extract(wanted.value, '$.id') AND there.timestamp = json_extract(wanted.value, '$.at')""",
+            ON there.msg_id = json_extract(wanted.value, '$.id')
+            AND there.timestamp = json_extract(wanted.value, '$.at')""",
         "find": """SELECT json_group_object({text}, id) FROM {table}
             WHERE {text} IN (SELECT value FROM json_each(:values))""",
         "make": "INSERT INTO {table} (name) SELECT value FROM json_each(:values) WHERE true ON CONFLICT DO NOTHING",
@@ -82,6 +83,7 @@ def ids(connection: sa.Connection, table: str, wanted: Mapping[str, str | None])
     """Return the ids of names; rows for those that have none are made.
 
     Args:
+        connection: In whose transaction rows are made.
         table: ``users``, ``packages`` or ``topics``.
         wanted: The names; those of topics have their category.
     """
@@ -96,6 +98,11 @@ def ids(connection: sa.Connection, table: str, wanted: Mapping[str, str | None])
             _run(connection, "make", missing, table=table)
         found.update(_run(connection, "find", missing, table=table, text=text))
     return dict(found)
+
+
+def day_of(moment: dt.datetime) -> dt.datetime:
+    """Return the beginning of a day."""
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def count(connection: sa.Connection, days: Mapping[tuple[int, dt.datetime], int]) -> None:
@@ -145,7 +152,7 @@ def _time(moment: dt.datetime) -> str:
     return moment.isoformat(" ", "microseconds")
 
 
-_WRITE = {str: _escaped, int: str, bool: str, dt.datetime: _time}
+_WRITE: dict[type, Callable[[Any], str]] = {str: _escaped, int: str, bool: str, dt.datetime: _time}
 
 
 def _for_sqlite(row: tuple[Any, ...]) -> list[Any]:

@@ -45,7 +45,7 @@ def _of_topics(model: Any, wanted: Filters) -> Any:
     if days is None:
         return sa.select(_messages(model, wanted, first, last))
     parts = [_messages(model, wanted, first, days[0]), _messages(model, wanted, days[1], last)]
-    months = _whole(*days, _beginning_of_month, 31 * _DAY)
+    months = _whole(days[0], days[1], _beginning_of_month, 31 * _DAY)
     if months is None:
         parts.append(_sum(schema.day_counts, ids, days))
     else:

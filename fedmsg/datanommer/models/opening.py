@@ -83,7 +83,7 @@ def init(
         if engine.dialect.name == "sqlite":
             sa.event.listen(engine, "connect", _set_up_sqlite)
     maker.configure(bind=engine)
-    schema.DeclarativeBase.query = current.query_property()  # type: ignore[attr-defined]
+    schema.DeclarativeBase.query = current.query_property()
     if create:
         upgrade(engine, alembic_ini)
     # Programs and their tests know this name.

@@ -6,7 +6,7 @@ The migrations make them; a test compares the two.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -60,7 +60,13 @@ class Json(sa.TypeDecorator[Any]):
 
 
 class DeclarativeBase(orm.DeclarativeBase):
-    """The base class of the models."""
+    """The base class of the models.
+
+    Attributes:
+        query: Finds rows by the session that is open; `init` sets it.
+    """
+
+    query: ClassVar[Any]
 
 
 def _association(name: str, one: str) -> sa.Table:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import ModuleType
-from typing import cast
 
 import pytest
 import sqlalchemy as sa
@@ -57,7 +56,7 @@ def datanommer_db(datanommer_db_engine: sa.Engine, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def datanommer_models(datanommer_db: sa.Engine) -> ModuleType:  # noqa: ARG001 it is there for what it does
     """Return the module of models, open, with nothing stored."""
-    return cast("ModuleType", models)
+    return models
 
 
 def empty(engine: sa.Engine) -> None:

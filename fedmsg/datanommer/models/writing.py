@@ -111,10 +111,7 @@ def _store(session: orm.Session, batch: Sequence[Row]) -> int:
 def _without_known(connection: sa.Connection, batch: Sequence[Row]) -> list[Row]:
     """Return the messages that are not there yet."""
     fresh: dict[tuple[str, dt.datetime], Row] = {}
-    twice = []
-    for row in batch:
-        if fresh.setdefault((row.msg_id, row.timestamp), row) is not row:
-            twice.append(row)
+    twice = [row for row in batch if fresh.setdefault((row.msg_id, row.timestamp), row) is not row]
     known = _known(connection, list(fresh.values()))
     twice += [fresh.pop(key) for key in list(fresh) if key in known]
     for row in twice:
@@ -139,22 +136,15 @@ def _known(connection: sa.Connection, batch: Sequence[Row]) -> set[tuple[str, dt
 
 
 def _associate(connection: sa.Connection, batch: Sequence[Row], ids: Sequence[int], topics: Mapping[str, int]) -> None:
-    for table, association, names_of in (
-        ("users", schema.users_messages, lambda row: row.users),
-        ("packages", schema.packages_messages, lambda row: row.packages),
-    ):
-        names = {name for row in batch for name in names_of(row)}
-        numbers = bulk.ids(connection, table, dict.fromkeys(sorted(names)))
+    for table, association in (("users", schema.users_messages), ("packages", schema.packages_messages)):
+        pairs = [(name, place) for place, row in enumerate(batch) for name in getattr(row, table)]
+        numbers = bulk.ids(connection, table, dict.fromkeys(sorted({name for name, _ in pairs})))
         found = [
-            (numbers[name], row.timestamp, ids[place], topics[row.topic])
-            for place, row in enumerate(batch)
-            for name in names_of(row)
+            (numbers[name], batch[place].timestamp, ids[place], topics[batch[place].topic]) for name, place in pairs
         ]
         bulk.insert(connection, association, [column.name for column in association.c], found)
 
 
 def _count(connection: sa.Connection, batch: Sequence[Row], topics: Mapping[str, int]) -> None:
-    days = Counter((topics[row.topic], row.timestamp.date()) for row in batch)
-    bulk.count(
-        connection, {(topic, dt.datetime(day.year, day.month, day.day)): count for (topic, day), count in days.items()}
-    )  # noqa: DTZ001
+    """Add to the counts of the days and months."""
+    bulk.count(connection, Counter((topics[row.topic], bulk.day_of(row.timestamp)) for row in batch))

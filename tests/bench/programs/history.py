@@ -23,11 +23,15 @@ __all__ = ["CATEGORIES", "END", "TOPICS", "KnowsAll", "messages"]
 
 _SEED = 4711
 #: When the newest message was published.
-END = 1_790_000_000
-CATEGORIES = ["koji", "bodhi", "buildsys", "git", "pagure", "wiki", "copr", "anitya", "fas", "hotness", "ansible", "trac",
-              "github", "mailman", "planet", "fedbadges", "askbot", "nuancier", "meetbot", "kerneltest"]  # fmt: skip
-_ACTIONS = ["build.start", "build.end", "update.comment", "update.request.testing", "receive", "tag.new", "untag",
-            "issue.new", "issue.edit", "member.add", "state.change", "repo.done", "task.change", "user.update"]  # fmt: skip
+END = 1_750_000_000
+CATEGORIES = (
+    "koji bodhi buildsys git pagure wiki copr anitya fas hotness ansible trac github mailman planet fedbadges askbot"
+    " nuancier meetbot kerneltest"
+).split()
+_ACTIONS = (
+    "build.start build.end update.comment update.request.testing receive tag.new untag issue.new issue.edit member.add"
+    " state.change repo.done task.change user.update"
+).split()
 #: The most frequent comes first.
 TOPICS = [f"org.fedoraproject.prod.{category}.{action}" for action in _ACTIONS for category in CATEGORIES]
 _USERS = [f"user{number}" for number in range(20_000)]

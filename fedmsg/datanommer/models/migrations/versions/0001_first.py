@@ -73,6 +73,9 @@ CREATE TABLE stream_cursors (name TEXT NOT NULL PRIMARY KEY, stream TEXT NOT NUL
 CREATE TABLE service_cursors (service TEXT NOT NULL PRIMARY KEY, seq_id {big} NOT NULL);
 """
 
+_TABLES = """messages users packages topics users_messages packages_messages day_counts month_counts message_positions
+    stream_cursors service_cursors"""
+
 
 def upgrade() -> None:
     """Make the tables of the first version."""
@@ -89,8 +92,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Remove the tables."""
-    for table in ("messages", "users", "packages", "topics", "users_messages", "packages_messages", "day_counts", "month_counts",
-                  "message_positions", "stream_cursors", "service_cursors"):  # fmt: skip
+    for table in _TABLES.split():
         op.execute(f"DROP TABLE {table}")
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP SEQUENCE messages_id_seq")
