@@ -49,6 +49,9 @@ def stored(history_engine: sa.Engine) -> Iterator[Any]:
         shuffled = random.Random(2).sample(CORPUS, len(CORPUS))
         for start in range(0, len(shuffled), 37):
             models.add_many(shuffled[start : start + 37])
+            if start == 74:
+                # Of the others the text is not in the index yet.
+                assert models.index_texts(37) == 37
     yield models
     models.session.remove()
     empty(history_engine)
@@ -65,12 +68,17 @@ def expected(order: str = "asc", **filters: Any) -> list[str]:
         }  # fmt: skip
         if "start" in filters and not filters["start"] <= body["timestamp"] <= filters["end"]:
             continue
+        text = body["msg"]["text"]
+        if not all(one in text for one in filters.get("contains", ())):
+            continue
+        if not all((one.removeprefix("-") in text.lower()) != one.startswith("-") for one in filters.get("search", ())):
+            continue
         if all(
             (not values or bool(has[name] & set(values)))
             if not name.startswith("not_")
             else not has[name.removeprefix("not_")] & set(values)
             for name, values in filters.items()
-            if name not in {"start", "end"}
+            if name not in {"start", "end", "contains", "search"}
         ):
             found.append(body)
     return [body["msg_id"] for body in sorted(found, key=lambda body: body["timestamp"], reverse=order == "desc")]
@@ -92,6 +100,12 @@ def some_filters(chance: random.Random) -> dict[str, Any]:
     if chance.random() < 0.6:
         first, last = sorted(chance.sample(TIMES, 2))
         filters["start"], filters["end"] = first + chance.choice((0, 1)), last + chance.choice((0, 5))
+    for name, choices in (
+        ("contains", ["100%", "C:\\t", "lai", "é", 'say "h']),
+        ("search", ["plain", "say", "-é", "-plain"]),
+    ):
+        if chance.random() < 0.15:
+            filters[name] = chance.sample(choices, chance.choice((1, 1, 2)))
     return filters
 
 
@@ -218,3 +232,39 @@ def test_messages_know_their_users_and_packages(stored: Any) -> None:
     for one in stored.session.scalars(sa.select(stored.Message).limit(20)):
         assert {user.name for user in one.users} == set(one.msg["users"])
         assert {package.name for package in one.packages} == set(one.msg["packages"])
+
+
+SEARCHED = [
+    "Fixes a crash\nof the kernel", "kernelci is another word", "the Kernel crashed, again",
+    "é: émile's\tnotes", "a C++ program",
+    'quoted "kernel"', "back\\slash", "%", "path/to/kernel.spec",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("search", "wanted"),
+    [
+        ("kernel", [0, 2, 5, 8]), ("KERNEL", [0, 2, 5, 8]), ("kernel crash", [0]), ('"the kernel"', [0, 2]),
+        ('"crash of"', [0]), ("kernel -crash", [2, 5, 8]),
+        ('kernel -"the kernel"', [5, 8]), ("émile", [3]), ("notes", [3]),
+        ("c++", [4]), ("-kernel", [1, 3, 4, 6, 7]), ("slash", [6]), ("kern", []), ("", list(range(9))),
+        ("(", list(range(9))),
+        ("kernel.spec", [8]), ('"', list(range(9))), ("kernel|crash", []), ("is a", [] ), ("a", [0, 4]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_search_finds_words_and_phrases(searched: Any, search: str, wanted: list[int], is_indexed: bool) -> None:
+    if is_indexed:
+        while searched.index_texts():
+            pass
+    _, _, found = searched.Message.grep(search=[search], categories=["search"])
+    assert [one.msg["n"] for one in found] == wanted
+
+
+@pytest.fixture(scope="module")
+def searched(stored: Any) -> Any:
+    """Return the module of models, with messages to search stored, too."""
+    stored.add_many(
+        [message("org.fedoraproject.dev.search.new", msg={"s": text, "n": n}) for n, text in enumerate(SEARCHED)]
+    )
+    return stored

@@ -19,6 +19,7 @@ from fedmsg.datanommer.models.opening import default_url, init, maker, session, 
 from fedmsg.datanommer.models.schema import DeclarativeBase, ServiceCursor, StreamCursor
 from fedmsg.datanommer.models.schema import packages_messages as packages_assoc_table
 from fedmsg.datanommer.models.schema import users_messages as users_assoc_table
+from fedmsg.datanommer.models.texts import index_texts
 from fedmsg.datanommer.models.writing import add, add_many
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "add_many",
     "clear_cache",
     "default_url",
+    "index_texts",
     "init",
     "maker",
     "packages_assoc_table",

@@ -25,7 +25,7 @@ def total(session: orm.Session, model: Any, wanted: Filters) -> int:
         return int(session.scalar(_of_topics(model, wanted)) or 0)
     for name in ("users", "packages", "agents"):
         unwanted = getattr(wanted, f"not_{name}")
-        if unwanted and not getattr(wanted, name) and not wanted.contains:
+        if unwanted and not getattr(wanted, name) and not (wanted.contains or wanted.search):
             # Those that are left out are fewer than those that stay.
             rest = replace(wanted, **{f"not_{name}": None})
             return max(0, total(session, model, rest) - total(session, model, replace(rest, **{name: unwanted})))

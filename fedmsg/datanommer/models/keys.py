@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datanommer.models import query
+from fedmsg.datanommer.models import query, texts
 from fedmsg.datanommer.models.query import Filters
 
 __all__ = ["key_of", "select"]
@@ -16,14 +16,24 @@ __all__ = ["key_of", "select"]
 
 def select(session: orm.Session, model: Any, wanted: Filters) -> Any:
     """Return the query for the keys of messages, as the columns ``timestamp`` and ``id``."""
-    if not (wanted.users or wanted.packages):
-        key = model.timestamp.label("timestamp"), model.id.label("id")
-        return sa.select(*key).where(*query.conditions(model, wanted))
+    if wanted.contains or wanted.search:
+        found = texts.candidates(session.connection(), model, wanted)
+        if found is not None:
+            return _narrowed(session, model, found, wanted)
+    if wanted.users or wanted.packages:
+        return _of_names(session, model, wanted)
+    key = model.timestamp.label("timestamp"), model.id.label("id")
+    return sa.select(*key).where(*query.conditions(model, wanted))
+
+
+def _of_names(session: orm.Session, model: Any, wanted: Filters) -> Any:
+    """Return the query for keys by the association of users, or else of packages."""
     (association, table, names), others = _driving(wanted)
     one = next(iter(association.c))
     ids = list(session.scalars(query.ids_of_names(table, names)))
-    key = association.c.msg_timestamp.label("timestamp"), association.c.msg_id.label("id")
-    asked = sa.select(*key).where(one == ids[0] if len(ids) == 1 else one.in_(ids))
+    key = association.c.msg_timestamp, association.c.msg_id
+    asked = sa.select(key[0].label("timestamp"), key[1].label("id"))
+    asked = asked.where(one == ids[0] if len(ids) == 1 else one.in_(ids))
     if len(ids) > 1:
         # A message is about several of them.
         asked = asked.distinct()
@@ -31,22 +41,33 @@ def select(session: orm.Session, model: Any, wanted: Filters) -> Any:
         asked = asked.where(association.c.msg_timestamp.between(*wanted.times))
     if (topics := query.topic_ids(wanted)) is not None:
         asked = asked.where(association.c.topic_id.in_(topics))
-    for other, other_table, some, none in others:
-        for wants, is_wanted in ((some, True), (none, False)):
-            if wants:
-                found = list(session.scalars(query.ids_of_names(other_table, wants)))
-                there = query.about(other, found, (association.c.msg_timestamp, association.c.msg_id))
-                asked = asked.where(there if is_wanted else ~there)
     if wanted.agents:
         # A list, since one by one the messages themselves would be read.
         of_agents = query.conditions(model, Filters(agents=wanted.agents, start=wanted.start, end=wanted.end))
-        theirs = sa.select(model.timestamp, model.id).where(*of_agents)
-        asked = asked.where(sa.tuple_(association.c.msg_timestamp, association.c.msg_id).in_(theirs))
-    if wanted.msg_id or wanted.not_agents or wanted.contains:
-        rest = Filters(msg_id=wanted.msg_id, not_agents=wanted.not_agents, contains=wanted.contains)
-        is_it = (model.timestamp == association.c.msg_timestamp, model.id == association.c.msg_id)
-        asked = asked.where(sa.exists().where(*is_it, *query.conditions(model, rest)))
-    return asked
+        asked = asked.where(sa.tuple_(*key).in_(sa.select(model.timestamp, model.id).where(*of_agents)))
+    rest = Filters(msg_id=wanted.msg_id, not_agents=wanted.not_agents, contains=wanted.contains, search=wanted.search)
+    return asked.where(*_conditions(session, model, key, others, rest))
+
+
+def _narrowed(session: orm.Session, model: Any, found: Any, wanted: Filters) -> Any:
+    """Return a query for keys with the filters that have nothing to do with text, time and topic."""
+    rest = Filters(agents=wanted.agents, not_agents=wanted.not_agents, msg_id=wanted.msg_id)
+    key = tuple(found.selected_columns)
+    return found.where(*_conditions(session, model, key, query.associations(wanted), rest))
+
+
+def _conditions(session: orm.Session, model: Any, key: Any, names: list[Any], rest: Filters) -> list[Any]:
+    """Return conditions on users and packages, and on the messages themselves, for the keys of messages."""
+    found = []
+    for association, table, some, none in names:
+        for wants, is_wanted in ((some, True), (none, False)):
+            if wants:
+                there = query.about(association, list(session.scalars(query.ids_of_names(table, wants))), key)
+                found.append(there if is_wanted else ~there)
+    if conditions := query.conditions(model, rest):
+        is_it = (model.timestamp == key[0], model.id == key[1])
+        found.append(sa.exists().where(*is_it, *conditions).correlate(key[0].table))
+    return found
 
 
 def _driving(wanted: Filters) -> tuple[tuple[sa.Table, str, Any], list[Any]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datanommer.models import bulk, finding, opening, partitions, query, rows, schema, values
+from fedmsg.datanommer.models import bulk, finding, opening, partitions, query, rows, schema, texts, values
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -168,8 +168,12 @@ class Message(schema.DeclarativeBase):
         agents: Iterable[str] | None = None,
         not_agents: Iterable[str] | None = None,
         contains: Iterable[str] | None = None,
+        search: Iterable[str] | None = None,
     ) -> sa.Select[tuple[Self]]:
         """Return a query for messages: values of a filter are alternatives, and all filters must match.
+
+        The exceptions are texts: a message has to have all of ``contains``, and all that ``search`` has: words,
+        ``"phrases in quotes"``, and what it must not have, ``-with -"a minus"``.
 
         Raises:
             ValueError: There is only one of ``start`` and ``end``.
@@ -271,10 +275,15 @@ def _before_insert(_mapper: object, connection: sa.Connection, message: Message)
     _count(connection, message, 1)
 
 
+def _after_insert(_mapper: object, connection: sa.Connection, message: Message) -> None:
+    texts.note(connection, [message.id], [message.timestamp])
+
+
 def _after_delete(_mapper: object, connection: sa.Connection, message: Message) -> None:
     for association in (schema.users_messages, schema.packages_messages):
         key = association.c.msg_timestamp == message.timestamp, association.c.msg_id == message.id
         connection.execute(sa.delete(association).where(*key))
+    texts.forget(connection, lambda key: (key.msg_timestamp == message.timestamp) & (key.msg_id == message.id))
     _count(connection, message, -1)
 
 
@@ -284,4 +293,5 @@ def _count(connection: sa.Connection, message: Message, number: int) -> None:
 
 
 sa.event.listen(Message, "before_insert", _before_insert)
+sa.event.listen(Message, "after_insert", _after_insert)
 sa.event.listen(Message, "after_delete", _after_delete)

@@ -16,7 +16,7 @@ from sqlalchemy import orm
 
 import fedmsg.config
 from fedmsg.config import settings
-from fedmsg.datanommer.models import schema
+from fedmsg.datanommer.models import containing, schema
 from fedmsg.exceptions import ConfigError
 from fedmsg.store import database
 
@@ -80,8 +80,9 @@ def init(
     if engine is None:
         engine = database.open_engine(str(uri), _SETTING)
         database.forget_in_child(engine)
-        if engine.dialect.name == "sqlite":
-            sa.event.listen(engine, "connect", _set_up_sqlite)
+    if engine.dialect.name == "sqlite" and not sa.event.contains(engine, "checkout", _set_up_sqlite):
+        # Not at the connect: the engine of a program may have connections already.
+        sa.event.listen(engine, "checkout", _set_up_sqlite)
     maker.configure(bind=engine)
     schema.DeclarativeBase.query = current.query_property()
     if create:
@@ -90,12 +91,13 @@ def init(
     current._datanommer_initialized = True  # type: ignore[attr-defined]
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
+def _set_up_sqlite(connection: Any, _record: object, _proxy: object) -> None:
     cursor = connection.cursor()
     # The index of ids is written to everywhere.
     cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
     cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     cursor.close()
+    connection.create_function("fedmsg_has_words", 2, containing.has_words, deterministic=True)
 
 
 def upgrade(engine: sa.Engine, alembic_ini: str | None = None) -> None:

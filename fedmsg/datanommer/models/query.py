@@ -39,6 +39,7 @@ class Filters:
     agents: Iterable[str] | None = None
     not_agents: Iterable[str] | None = None
     contains: Iterable[str] | None = None
+    search: Iterable[str] | None = None
 
     def __post_init__(self) -> None:
         if (self.start is None) != (self.end is None):
@@ -69,7 +70,7 @@ def _texts(name: str, given: Any) -> list[str]:
     found = [given] if isinstance(given, str) else list(given or ())
     if not all(isinstance(one, str) for one in found):
         raise UsageError(f"{name}: {found!r} is not a list of texts")
-    if name == "contains":
+    if name in {"contains", "search"}:
         return found
     return [values.indexed_text(one) or "" for one in found]
 
@@ -127,7 +128,7 @@ def conditions(model: Any, wanted: Filters) -> list[Any]:
             found.append(about(association, ids_of_names(table, some), key))
         if none:
             found.append(~about(association, ids_of_names(table, none), key))
-    return found + [containing.condition(model.msg, text) for text in wanted.contains or ()]
+    return found + containing.conditions(model.msg, wanted.contains or (), wanted.search or ())
 
 
 def _is_one_of(column: Any, some: Any) -> Any:

@@ -25,6 +25,7 @@ __all__ = [
     "packages_messages",
     "topics",
     "users_messages",
+    "waiting_texts",
 ]
 
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -134,6 +135,17 @@ counter = sa.Table(
     DeclarativeBase.metadata,
     sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("newest", _Id, nullable=False),
+)
+
+
+#: The messages that are not in the index of texts yet, by batches.
+waiting_texts = sa.Table(
+    "waiting_texts",
+    DeclarativeBase.metadata,
+    sa.Column("first_id", _Id, primary_key=True, autoincrement=False),
+    sa.Column("last_id", _Id, nullable=False),
+    sa.Column("first_time", _Time, nullable=False),
+    sa.Column("last_time", _Time, nullable=False),
 )
 
 

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from fedmsg.datanommer import models
+from fedmsg.datanommer.models import texts
 from fedmsg.store import database
 
 __all__ = ["datanommer_db", "datanommer_db_engine", "datanommer_db_url", "datanommer_models", "empty"]
@@ -62,6 +63,7 @@ def datanommer_models(datanommer_db: sa.Engine) -> ModuleType:  # noqa: ARG001 i
 def empty(engine: sa.Engine) -> None:
     """Remove all that is stored; the positions begin anew."""
     with engine.begin() as connection:
+        texts.clear(connection)
         for table in models.DeclarativeBase.metadata.sorted_tables:
             if table.name == "message_positions":
                 connection.execute(sa.update(table).values(newest=0))

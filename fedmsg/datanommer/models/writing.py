@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from fedmsg._util.text import quoted
-from fedmsg.datanommer.models import bulk, opening, partitions, rows, schema, values
+from fedmsg.datanommer.models import bulk, opening, partitions, rows, schema, texts, values
 from fedmsg.datanommer.models.message import Message
 from fedmsg.datanommer.models.rows import Row
 from fedmsg.store import database
@@ -102,6 +102,7 @@ def _store(session: orm.Session, batch: Sequence[Row]) -> int:
     if not is_postgresql:
         fresh = [row._replace(msg=values.searchable(row.msg)) if "\\u" in row.msg else row for row in fresh]
     bulk.insert(connection, _messages, _COLUMNS, [(ids[n], first + n, *row[:-2]) for n, row in enumerate(fresh)])
+    texts.note(connection, ids, [row.timestamp for row in fresh])
     topic_ids = bulk.ids(connection, "topics", {row.topic: row.category for row in fresh})
     _associate(connection, fresh, ids, topic_ids)
     _count(connection, fresh, topic_ids)

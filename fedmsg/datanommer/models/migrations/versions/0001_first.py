@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import logging
+
 from alembic import op
+from sqlalchemy import exc
+
+log = logging.getLogger("fedmsg.datanommer")
 
 revision = "0001"
 down_revision = None
@@ -69,12 +74,28 @@ CREATE TABLE month_counts (topic_id INTEGER NOT NULL, start {time} NOT NULL, cou
     CONSTRAINT month_counts_pkey PRIMARY KEY (topic_id, start) {include_count}) {clustered};
 CREATE TABLE message_positions (id INTEGER NOT NULL PRIMARY KEY, newest {big} NOT NULL);
 INSERT INTO message_positions (id, newest) VALUES (1, 0);
+CREATE TABLE waiting_texts (first_id {big} NOT NULL PRIMARY KEY, last_id {big} NOT NULL, first_time {time} NOT NULL,
+    last_time {time} NOT NULL);
 CREATE TABLE stream_cursors (name TEXT NOT NULL PRIMARY KEY, stream TEXT NOT NULL, position {big} NOT NULL);
 CREATE TABLE service_cursors (service TEXT NOT NULL PRIMARY KEY, seq_id {big} NOT NULL);
 """
 
+# Where the database has an index by three characters in a row.
+_TEXTS = {
+    "sqlite": ["CREATE VIRTUAL TABLE message_texts USING fts5(msg, content='', tokenize='trigram', detail=none)"],
+    "postgresql": [
+        "CREATE EXTENSION IF NOT EXISTS pg_trgm",
+        """CREATE TABLE message_texts (msg_timestamp TIMESTAMP NOT NULL, msg_id BIGINT NOT NULL, topic_id INTEGER,
+            text TEXT, PRIMARY KEY (msg_timestamp, msg_id))""",
+        # Long texts go elsewhere, so that what is counted stays small.
+        "ALTER TABLE message_texts SET (toast_tuple_target = 128)",
+        "CREATE INDEX ix_message_texts_topic_id ON message_texts (topic_id, msg_timestamp)",
+        """CREATE INDEX ix_message_texts_text ON message_texts USING gin (text gin_trgm_ops)
+            WITH (gin_pending_list_limit = 16384)""",
+    ],
+}
 _TABLES = """messages users packages topics users_messages packages_messages day_counts month_counts message_positions
-    stream_cursors service_cursors"""
+    waiting_texts stream_cursors service_cursors"""
 
 
 def upgrade() -> None:
@@ -88,11 +109,19 @@ def upgrade() -> None:
     for statement in statements:
         if statement.strip():
             op.execute(statement.format(**_TYPES[dialect]))
+    try:
+        with op.get_bind().begin_nested():
+            for statement in _TEXTS[dialect]:
+                op.execute(statement)
+    # It is older than this kind of index, the extension is not installed, or may not be made by this user.
+    except exc.DBAPIError as error:
+        log.warning("Searching texts will be slow, since they can't be indexed: %s", str(error.orig).splitlines()[0])
 
 
 def downgrade() -> None:
     """Remove the tables."""
     for table in _TABLES.split():
         op.execute(f"DROP TABLE {table}")
+    op.execute("DROP TABLE IF EXISTS message_texts")
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP SEQUENCE messages_id_seq")
