@@ -73,13 +73,19 @@ def test_default_url_is_a_file_in_the_state_directory(tmp_path: Path, monkeypatc
         models.default_url()
 
 
+def is_ours(name: str | None, _kind: str, parents: object) -> bool:
+    """Leave out the index of texts, which not every database has."""
+    return "message_texts" not in f"{name} {parents}"
+
+
 def test_the_migrations_make_what_the_models_have(closed: None, database_url: str) -> None:
     models.init(database_url, create=True)
     engine = models.session.get_bind()
     assert isinstance(engine, sa.Engine)
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "version_table": "datanommer_schema"}
+            connection,
+            opts={"compare_type": True, "version_table": "datanommer_schema", "include_name": is_ours},
         )
         changes = compare_metadata(context, models.DeclarativeBase.metadata)
     # In PostgreSQL it is the primary key, which SQLite has for the id alone.

@@ -117,8 +117,14 @@ def test_a_processor_that_fails_or_returns_nonsense_loses_no_message(
     history: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Odd(Knowing):
-        usernames = staticmethod(lambda msg, **_config: {"me", None, 3, "", "\x00", "\ud800", "x" * 10_000})
-        packages = staticmethod(lambda msg, **_config: 1 / 0)
+        @staticmethod
+        def usernames(msg: Any, **_config: Any) -> set[Any]:
+            assert msg
+            return {"me", None, 3, "", "\x00", "\ud800", "x" * 10_000}
+
+        @staticmethod
+        def packages(msg: Any, **_config: Any) -> set[str]:
+            raise ZeroDivisionError(msg)
 
     monkeypatch.setattr(meta, "processors", [Odd(), meta.DefaultProcessor(lambda text: text, topic_prefix_re="")])
     history.add_many([message(), message()])

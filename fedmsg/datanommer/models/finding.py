@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy import orm
 
 from fedmsg.datanommer.models import counting, keys, opening, query
 from fedmsg.datanommer.models.query import Filters
@@ -38,15 +39,34 @@ class Page(NamedTuple):
 def grep(model: Any, wanted: Filters, *, page: int, rows_per_page: int | None, order: str, defer: bool) -> Any:
     """Find messages; see `Message.grep`."""
     session = opening.current_session()()
-    total = counting.total(session, model, wanted)
+    found = keys.select(session, model, wanted)
+    found = query.ordered(keys.key_of(found), found, order)
     if not rows_per_page:
-        pages, asked = 1, query.ordered((model.timestamp, model.id), query.select(model, wanted), order)
-    else:
+        total, pages = counting.total(session, model, wanted), 1
+        asked = _messages(model, found.subquery(), order)
+    elif wanted.contains or wanted.search:
+        total, asked = _page_and_total(session, model, found, (rows_per_page, rows_per_page * (page - 1)), order)
         pages = -(-total // rows_per_page)
-        found = keys.select(session, model, wanted)
-        found = query.ordered(keys.key_of(found), found, order)
-        asked = _messages(model, found.limit(rows_per_page).offset(rows_per_page * (page - 1)), order)
+    else:
+        total = counting.total(session, model, wanted)
+        pages = -(-total // rows_per_page)
+        asked = _messages(model, found.limit(rows_per_page).offset(rows_per_page * (page - 1)).subquery(), order)
     return total, pages, asked if defer else session.scalars(asked).all()
+
+
+def _page_and_total(
+    session: orm.Session, model: Any, found: Any, place: tuple[int, int], order: str
+) -> tuple[int, Any]:
+    """Return how many keys are found, and the query for the messages of a page: texts are searched once for both."""
+    rows, skipped = place
+    one = found.order_by(None).subquery()
+    counted = sa.select(one.c.timestamp, one.c.id, sa.func.count().over())
+    page = session.execute(query.ordered((one.c.timestamp, one.c.id), counted, order).limit(rows).offset(skipped)).all()
+    total = page[0][2] if page else 0
+    if skipped and not page:
+        total = session.scalar(sa.select(sa.func.count()).select_from(one)) or 0
+    is_one = sa.tuple_(model.timestamp, model.id).in_([(row[0], row[1]) for row in page])
+    return total, query.ordered((model.timestamp, model.id), query.MessageQuery(model).where(is_one), order)
 
 
 def find(model: Any, wanted: Filters, *, cursor: str | None, limit: int, order: str, count: bool) -> Page:
@@ -57,15 +77,14 @@ def find(model: Any, wanted: Filters, *, cursor: str | None, limit: int, order: 
     if cursor is not None:
         found = found.where(*_behind(key, _decode(cursor), order))
     found = query.ordered(key, found, order).limit(limit + 1)
-    messages = session.scalars(_messages(model, found, order)).all()
+    messages = session.scalars(_messages(model, found.subquery(), order)).all()
     total = counting.total(session, model, wanted) if count else None
     more = len(messages) > limit
     return Page(messages[:limit], total, _encode(messages[limit - 1]) if more else None)
 
 
-def _messages(model: Any, found: Any, order: str) -> Any:
+def _messages(model: Any, page: Any, order: str) -> Any:
     """Return the query for the messages of some keys."""
-    page = found.subquery()
     asked = query.MessageQuery(model).join(page, sa.and_(model.timestamp == page.c.timestamp, model.id == page.c.id))
     return query.ordered((model.timestamp, model.id), asked, order)
 
