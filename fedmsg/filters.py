@@ -223,6 +223,10 @@ class Term:
 
     Attributes:
         is_pattern: Whether it is a regular expression, which can take for ever to search.
+        path: The keys of the field.
+        sign: The sign; None for one that only has to exist.
+        value: What it is compared with, as text.
+        number: The same as a number; None where it is none.
 
     Raises:
         UsageError: It is none.
@@ -234,16 +238,18 @@ class Term:
             raise UsageError(f"{text!r} is not a condition; {_FORMS}")
         path, sign, value = found.groups()
         self.text = text
-        self._path = path.split(".")
-        if not all(self._path):
+        self.path, self.sign = path.split("."), sign
+        self.value = (value or "").strip()
+        self.number = _number(self.value)
+        if not all(self.path):
             raise UsageError(f"{text!r}: the path {path!r} has an empty key; {_FORMS}")
         self._opposite = sign == "!="
         self.is_pattern = sign == "~"
-        self._test = _test(text, sign, (value or "").strip())
+        self._test = _test(text, sign, self.value)
 
     def matches(self, envelope: Mapping[str, Any]) -> bool:
         """Return whether a message meets the condition."""
-        return self._opposite != any(map(self._test, _values(envelope, self._path)))
+        return self._opposite != any(map(self._test, _values(envelope, self.path)))
 
     def __repr__(self) -> str:
         return f"Term({self.text!r})"
@@ -444,6 +450,11 @@ class MessageFilter:
     def has_patterns(self) -> bool:
         """Whether there are regular expressions among the conditions."""
         return any(term.is_pattern for _, term in self._where)
+
+    @property
+    def given(self) -> Mapping[str, list[str]]:
+        """The values of each part by its name, those with ``not_`` too, for those who translate the filter."""
+        return self._given
 
     def prefixes(self) -> tuple[str, ...]:
         """Return what to subscribe to at the transport: topics of wanted messages begin with one of these."""

@@ -111,7 +111,7 @@ def some_filters(chance: random.Random) -> dict[str, Any]:
 
 def test_grep_finds_what_a_loop_finds(stored: Any) -> None:
     chance = random.Random(3)
-    for _ in range(150):
+    for _ in range(60):
         filters, order = some_filters(chance), chance.choice(("asc", "desc"))
         wanted = expected(order, **filters)
         total, pages, found = stored.Message.grep(order=order, rows_per_page=0, **filters)
@@ -124,7 +124,7 @@ def test_grep_finds_what_a_loop_finds(stored: Any) -> None:
 
 def test_find_goes_on_from_a_cursor(stored: Any) -> None:
     chance = random.Random(4)
-    for _ in range(25):
+    for _ in range(10):
         filters, order = some_filters(chance), chance.choice(("asc", "desc"))
         wanted, found, cursor = expected(order, **filters), [], None
         while True:

@@ -45,13 +45,16 @@ def _of_names(session: orm.Session, model: Any, wanted: Filters) -> Any:
         # A list, since one by one the messages themselves would be read.
         of_agents = query.conditions(model, Filters(agents=wanted.agents, start=wanted.start, end=wanted.end))
         asked = asked.where(sa.tuple_(*key).in_(sa.select(model.timestamp, model.id).where(*of_agents)))
-    rest = Filters(msg_id=wanted.msg_id, not_agents=wanted.not_agents, contains=wanted.contains, search=wanted.search)
+    rest = Filters(
+        msg_id=wanted.msg_id, not_agents=wanted.not_agents, contains=wanted.contains, search=wanted.search,
+        more=wanted.more,
+    )  # fmt: skip
     return asked.where(*_conditions(session, model, key, others, rest))
 
 
 def _narrowed(session: orm.Session, model: Any, found: Any, wanted: Filters) -> Any:
     """Return a query for keys with the filters that have nothing to do with text, time and topic."""
-    rest = Filters(agents=wanted.agents, not_agents=wanted.not_agents, msg_id=wanted.msg_id)
+    rest = Filters(agents=wanted.agents, not_agents=wanted.not_agents, msg_id=wanted.msg_id, more=wanted.more)
     key = tuple(found.selected_columns)
     return found.where(*_conditions(session, model, key, query.associations(wanted), rest))
 

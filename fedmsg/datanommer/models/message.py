@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datanommer.models import bulk, finding, opening, partitions, query, rows, schema, texts, values
+from fedmsg.datanommer.models import bulk, finding, matching, opening, partitions, query, rows, schema, texts, values
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from fedmsg.filters import MessageFilter
 
 __all__ = ["Message", "Package", "User"]
 
@@ -169,17 +171,27 @@ class Message(schema.DeclarativeBase):
         not_agents: Iterable[str] | None = None,
         contains: Iterable[str] | None = None,
         search: Iterable[str] | None = None,
+        matching: MessageFilter | None = None,
     ) -> sa.Select[tuple[Self]]:
         """Return a query for messages: values of a filter are alternatives, and all filters must match.
 
         The exceptions are texts: a message has to have all of ``contains``, and all that ``search`` has: words,
-        ``"phrases in quotes"``, and what it must not have, ``-with -"a minus"``.
+        ``"phrases in quotes"``, and what it must not have, ``-with -"a minus"``. ``matching`` is a filter as for live
+        messages, which may have no regular expressions.
 
         Raises:
             ValueError: There is only one of ``start`` and ``end``.
         """
         given = {key: value for key, value in locals().items() if key not in {"cls", "__class__"}}
-        return query.select(cls, query.Filters(**given))
+        return query.select(cls, cls._wanted(given))
+
+    @classmethod
+    def _wanted(cls, given: dict[str, Any]) -> query.Filters:
+        matched: MessageFilter | None = given.pop("matching", None)
+        wanted = query.Filters(**given)
+        if matched is not None:
+            wanted.more = matching.conditions(opening.current_session()(), cls, matched)
+        return wanted
 
     @classmethod
     def grep(
@@ -203,7 +215,7 @@ class Message(schema.DeclarativeBase):
         Returns:
             How many messages there are, on how many pages, and those of the page.
         """
-        wanted = query.Filters(**filters)
+        wanted = cls._wanted(filters)
         found: tuple[int, int, Any] = finding.grep(
             cls, wanted, page=page, rows_per_page=rows_per_page, order=order, defer=defer
         )
@@ -225,12 +237,12 @@ class Message(schema.DeclarativeBase):
         Raises:
             UsageError: The cursor is none, or a filter makes no sense. A ValueError.
         """
-        return finding.find(cls, query.Filters(**filters), cursor=cursor, limit=limit, order=order, count=count)
+        return finding.find(cls, cls._wanted(filters), cursor=cursor, limit=limit, order=order, count=count)
 
     @classmethod
     def get_first(cls, *, order: str = "asc", **filters: Any) -> Self | None:
         """Return the first message by time that the filters of `make_query` match, or the last one."""
-        found = finding.find(cls, query.Filters(**filters), cursor=None, limit=1, order=order, count=False)
+        found = finding.find(cls, cls._wanted(filters), cursor=None, limit=1, order=order, count=False)
         return found.messages[0] if found.messages else None
 
     def as_dict(self, request: object = None) -> dict[str, Any]:  # noqa: ARG002 Pyramid passes one

@@ -16,7 +16,7 @@ from sqlalchemy import orm
 
 import fedmsg.config
 from fedmsg.config import settings
-from fedmsg.datanommer.models import containing, schema
+from fedmsg.datanommer.models import containing, schema, terms
 from fedmsg.exceptions import ConfigError
 from fedmsg.store import database
 
@@ -98,6 +98,7 @@ def _set_up_sqlite(connection: Any, _record: object, _proxy: object) -> None:
     cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
     cursor.close()
     connection.create_function("fedmsg_has_words", 2, containing.has_words, deterministic=True)
+    connection.create_function("fedmsg_meets", 2, terms.meets, deterministic=True)
 
 
 def upgrade(engine: sa.Engine, alembic_ini: str | None = None) -> None:

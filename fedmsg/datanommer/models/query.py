@@ -16,14 +16,14 @@ from fedmsg.exceptions import UsageError
 __all__ = ["Filters", "MessageQuery", "conditions", "ids_of_names", "of_topics", "ordered", "select", "topic_ids"]
 
 Moment = dt.datetime | float
-_SINGLE = ("start", "end", "msg_id")
+_SINGLE = ("start", "end", "msg_id", "more")
 # What a time that no database has stands for.
 _FIRST, _LAST = dt.datetime(1, 1, 1), dt.datetime(9999, 12, 30)  # noqa: DTZ001 as the columns, without a zone
 
 
 @dataclass
 class Filters:
-    """What messages are asked for; see `Message.make_query`."""
+    """What messages are asked for; see `Message.make_query`. More conditions are on the messages themselves."""
 
     start: Moment | None = None
     end: Moment | None = None
@@ -40,6 +40,7 @@ class Filters:
     not_agents: Iterable[str] | None = None
     contains: Iterable[str] | None = None
     search: Iterable[str] | None = None
+    more: list[Any] | None = None
 
     def __post_init__(self) -> None:
         if (self.start is None) != (self.end is None):
@@ -128,7 +129,7 @@ def conditions(model: Any, wanted: Filters) -> list[Any]:
             found.append(about(association, ids_of_names(table, some), key))
         if none:
             found.append(~about(association, ids_of_names(table, none), key))
-    return found + containing.conditions(model.msg, wanted.contains or (), wanted.search or ())
+    return found + (wanted.more or []) + containing.conditions(model.msg, wanted.contains or (), wanted.search or ())
 
 
 def _is_one_of(column: Any, some: Any) -> Any:

@@ -151,7 +151,7 @@ def candidates(connection: sa.Connection, model: Any, wanted: Filters) -> Any:
     """
     if not is_indexed(connection):
         return None
-    others = ("msg_id", "users", "not_users", "packages", "not_packages", "agents", "not_agents")
+    others = ("msg_id", "users", "not_users", "packages", "not_packages", "agents", "not_agents", "more")
     wanted = replace(wanted, **dict.fromkeys(others))
     found = _in_sqlite(model, wanted) if connection.dialect.name == "sqlite" else _in_postgresql(wanted)
     if found is None:
