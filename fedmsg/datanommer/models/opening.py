@@ -62,13 +62,13 @@ def init(
 
     Args:
         uri: Any SQLAlchemy URL.
-        alembic_ini: A configuration of Alembic, for programs that have their own; it is stamped when tables are made.
+        alembic_ini: A configuration of Alembic with more settings; the steps are always those of this package.
         engine: An engine instead of the URL.
         create: Whether tables are made, or brought up to date.
 
     Raises:
         ValueError: Both or none of ``uri`` and ``engine`` are given.
-        ConfigError: The URL can't be used. A ValueError.
+        ConfigError: The URL can't be used, or is of another kind of database. A ValueError.
         StoreError: The database can't be used. An IOError.
     """
     if (uri is None) == (engine is None):
@@ -80,6 +80,8 @@ def init(
     if engine is None:
         engine = database.open_engine(str(uri), _SETTING)
         database.forget_in_child(engine)
+    if engine.dialect.name not in {"sqlite", "postgresql"}:
+        raise ConfigError(f"{_SETTING}: a history can't be kept in {engine.dialect.name}; use sqlite or postgresql")
     if engine.dialect.name == "sqlite" and not sa.event.contains(engine, "checkout", _set_up_sqlite):
         # Not at the connect: the engine of a program may have connections already.
         sa.event.listen(engine, "checkout", _set_up_sqlite)
@@ -108,7 +110,7 @@ def upgrade(engine: sa.Engine, alembic_ini: str | None = None) -> None:
         StoreError: The database can't be used.
     """
     config = Config(alembic_ini)
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     with database.errors_mapped(engine, "can't be prepared"), engine.begin() as connection:
         # Two may do this at the same time.
         if engine.dialect.name == "postgresql":
