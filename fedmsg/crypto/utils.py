@@ -301,6 +301,6 @@ def fix_datagrepper_message(message: dict[str, Any]) -> dict[str, Any]:
             del fixed[key]
     timestamp = fixed.get("timestamp")
     # One that was published with a fraction was signed with it.
-    if "timestamp" in fixed and not (isinstance(timestamp, float) and not timestamp.is_integer()):
+    if "timestamp" in fixed and not (isinstance(timestamp, float) and timestamp % 1 > 0):
         fixed["timestamp"] = int(fixed["timestamp"])
     return fixed
