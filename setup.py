@@ -108,10 +108,20 @@ COMMANDS = [
     "fedmsg-stream = fedmsg.commands.stream:main",
     "fedmsg-tail = fedmsg.commands.tail:tail",
     "fedmsg-trigger = fedmsg.commands.trigger:trigger",
+
+    "datanommer-create-db = fedmsg.datanommer.commands:create",
+
+
+
+    "datanommer-latest = fedmsg.datanommer.commands:latest",
+
+
+
 ]
 
 # What a hub runs where it is enabled.
 CONSUMERS_SHIPPED = [
+    "datanommer = fedmsg.datanommer.consumer:Nommer",
     "fedmsg-dummy = fedmsg.consumers.dummy:DummyConsumer",
     "fedmsg-gateway = fedmsg.consumers.gateway:GatewayConsumer",
     "fedmsg-ircbot = fedmsg.consumers.ircbot:IRCBotConsumer",

@@ -208,6 +208,10 @@ class StoreError(TransportError):
     """The store of messages could not be read or written."""
 
 
+class Unavailable(TransportError):
+    """What a consumer needs is away, such as a database: the message is kept, and handled again until it is back."""
+
+
 class PossiblyLost(TransportError):
     """The connection broke after messages had been sent, and it is unknown whether they arrived.
 

@@ -80,6 +80,7 @@ class BaseCommand:
         daemonizable: Whether it goes to the background where ``daemon`` is configured.
         unused_flags: The configuration keys of common flags that make no difference to it;
             these flags are accepted, but not shown by ``--help``.
+        argument: The configuration key of the one argument that is no flag, which may be left out.
         needs_zmq: Whether it can do nothing without ZeroMQ.
         prints_data: Whether standard output is for what it prints, so that the log has to
             go elsewhere.
@@ -90,6 +91,7 @@ class BaseCommand:
     extra_args: ClassVar[Sequence[Declaration]] = ()
     daemonizable: bool = False
     unused_flags: AbstractSet[str] = frozenset()
+    argument: str = ""
     needs_zmq: bool = False
     prints_data: bool = False
 
@@ -122,7 +124,7 @@ class BaseCommand:
             ConfigError: The configuration can't be used.
         """
         line = _options.CommandLine(
-            self._prog, self.__doc__, self.extra_args or (), _shared.declarations(), self.unused_flags
+            self._prog, self.__doc__, self.extra_args or (), _shared.declarations(), self.unused_flags, self.argument
         )
         flags = _shared.LateFlags(line)
         config = fedmsg.config.load_config(self.extra_args, self.__doc__, flags=flags)

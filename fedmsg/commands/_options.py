@@ -45,6 +45,9 @@ _HIDDEN = "==SUPPRESS=="
 # Where a command keeps, during one parse, the order in which the flags came.
 _ORDER = "fedmsg.order"
 
+# Under which name click knows the argument that is no flag.
+_ARGUMENT = "argument"
+
 
 def flag(*names: str, **keys: Any) -> Declaration:
     """Return the declaration of a flag; the arguments are those of argparse's ``add_argument``."""
@@ -220,6 +223,14 @@ class CommandLine:
 
     Shared flags whose dests are unused are accepted, so that scripts may always use them, but not shown.
 
+    Args:
+        prog: The name of the command.
+        description: What it does.
+        own: Its own flags.
+        shared: The flags of all commands.
+        unused: The dests of those that make no difference to it.
+        argument: The dest of the one argument that is no flag and may be left out.
+
     Raises:
         UsageError: A declaration asks for something that is not supported.
     """
@@ -231,6 +242,7 @@ class CommandLine:
         own: Iterable[Declaration],
         shared: Iterable[Declaration],
         unused: Collection[str] = (),
+        argument: str = "",
     ) -> None:
         self._prog = prog
         flags = [Flag(names, keys) for names, keys in own]
@@ -244,9 +256,13 @@ class CommandLine:
         self._flags = {_name(number): flag for number, flag in enumerate(flags)}
         self.defaults = {flag.dest: flag.default for flag in reversed(flags[:count])}
         options = [flag.option(number, prog) for number, flag in enumerate(flags)]
+        params: list[click.Parameter] = [*options]
+        if argument:
+            self._flags[_ARGUMENT] = Flag(["--" + argument], {})
+            params.append(click.Argument([_ARGUMENT], required=False, metavar=argument.upper()))
         self._command = _Command(
             prog,
-            params=list(options),
+            params=params,
             help=inspect.cleandoc(description or ""),
             callback=self._collect,
             context_settings={

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import fedmsg.crypto
@@ -19,7 +19,7 @@ from fedmsg.exceptions import MessageError
 from fedmsg.filters import MessageFilter
 from fedmsg.hub import Consumer, ZMQMessage
 from fedmsg.hub.consumer import durable_of, runner_of
-from fedmsg.hub.hooks import RunnerHooks
+from fedmsg.hub.hooks import Origin, Received, RunnerHooks
 from fedmsg.replay.consumer import Gaps
 from fedmsg.store.catchup import ConsumerProgress
 from fedmsg.store.cursor import POST, PRE
@@ -42,7 +42,7 @@ class FedmsgConsumer(Consumer):
     Attributes:
         config_key: The setting that has to be true for the consumer to run.
         validate_signatures: Whether messages are checked; None is as configured.
-        replay_name: The service in ``replay_endpoints`` that is asked for messages which did not arrive.
+        replay_name: The service in ``replay_endpoints`` that is asked for messages which did not arrive, or several.
         only: A filter as a dict, see `fedmsg.filters`: other messages are dropped. The setting
             ``<config_key>.only`` wins.
 
@@ -52,7 +52,7 @@ class FedmsgConsumer(Consumer):
 
     config_key: str | None = None
     validate_signatures: bool | None = None
-    replay_name: str | None = None
+    replay_name: str | Collection[str] | None = None
     only: Mapping[str, Any] | None = None
 
     log = log
@@ -87,6 +87,7 @@ class FedmsgConsumer(Consumer):
         self.status_lock = hooks.progress.lock
         hooks.watch()
         super().__init__(hub)
+        hooks.wants_origin = self.wants_origin
         runner_of(self).handler.hooks = hooks
 
     def validate(self, message: Any) -> None:
@@ -119,6 +120,16 @@ class FedmsgConsumer(Consumer):
             body["headers"] = message["headers"]
 
     # ---------------------------------------------------------------- what it remembers
+
+    def stored_numbers(self) -> Mapping[str, int]:
+        """Return the last number of each service that the consumer has stored.
+
+        A service of ``replay_name`` is asked for what comes after, before the first message is handled.
+
+        Raises:
+            Unavailable: It can't be known at the moment; it is asked again.
+        """
+        return {}
 
     def pre_consume(self, message: Any) -> None:
         """Note that a message is in work."""
@@ -207,29 +218,36 @@ class BusHooks(RunnerHooks):
             # Each consumer has one of its own: a hub delivers each message to several.
             self._seen = SeenIds(limit)
             self.admits = True
-        name = consumer.replay_name
-        if not name or self._is_durable:
+        wanted = consumer.replay_name or ()
+        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        if self._is_durable:
             return
-        who = type(consumer).__name__
-        if not (settings.get(config, "replay_endpoints") or {}).get(name):
+        self.services = [name for name in names if self._can_be_asked(name)]
+        if not self.services:
+            return
+        consumer.name_to_seq_id.update(dict.fromkeys(self.services, -1))
+        self.selects = self.is_ordered = True
+        self._gaps = Gaps(
+            config, consumer.name_to_seq_id, consumer.topic, self._check_replayed, consumer.hub,
+            signed=consumer.validate_signatures,
+        )  # fmt: skip
+
+    def _can_be_asked(self, name: str) -> bool:
+        """Return whether a service has an address to ask at, and log what its numbers can't be known by."""
+        consumer, who = self._consumer, type(self._consumer).__name__
+        if not (settings.get(self._config, "replay_endpoints") or {}).get(name):
             # Those who wrote it need not be those who run it.
             consumer.log.warning(
                 "%s does not notice what is missing from %s: replay_endpoints has no address for it", who, name
             )
-            return
-        if not (settings.get(config, "endpoints") or {}).get(name):
+            return False
+        if not (settings.get(self._config, "endpoints") or {}).get(name):
             consumer.log.warning(
                 "%s does not notice what is missing from %s: it is not in endpoints, and what comes by another address "
                 "may be of any service",
                 who, name,
             )  # fmt: skip
-        self.service = name
-        consumer.name_to_seq_id[name] = -1
-        self.selects = True
-        self._gaps = Gaps(
-            config, consumer.name_to_seq_id, consumer.topic, self._check_replayed, consumer.hub,
-            signed=consumer.validate_signatures,
-        )  # fmt: skip
+        return True
 
     def prepare(self) -> None:
         """Raise what keeps messages from being checked."""
@@ -281,8 +299,20 @@ class BusHooks(RunnerHooks):
 
     # ---------------------------------------------------------------- messages on their way
 
+    def recall(self) -> None:
+        """Find out which numbers were stored."""
+        if self._gaps is not None:
+            for name, number in self._consumer.stored_numbers().items():
+                if name in self.services:
+                    self._consumer.name_to_seq_id[name] = number
+
     def missed(self) -> Iterator[Any]:
         """Yield what passed while the consumer was down."""
+        if self._gaps is not None:
+            for name in self.services:
+                for envelope in self._gaps.catch_up(name):
+                    if self._selects(envelope):
+                        yield self._wrapped(envelope, name)
         for envelope in filter(self._selects, self.progress.missed()):
             message = self._wrapped(envelope)
             try:
@@ -297,24 +327,33 @@ class BusHooks(RunnerHooks):
 
     def due(self, message: Any, item: Any) -> Iterable[Any]:
         """Return the messages to handle: none when it was handled before, more when there was a gap."""
-        gaps = self._gaps if self._gaps is not None and self._gaps.concern(item) else None
-        if self.progress.status is None and gaps is None and self._only is None:
+        service = self._gaps.service_of(item) if self._gaps is not None else ""
+        if self.progress.status is None and not service and self._only is None:
             return (message,)
-        return self._due(message, gaps, is_given=message is item)
+        return self._due(message, service, is_given=message is item)
 
-    def _due(self, message: Any, gaps: Gaps | None, *, is_given: bool) -> Iterator[Any]:
+    def _due(self, message: Any, service: str, *, is_given: bool) -> Iterator[Any]:
         envelope = as_dict(message)["body"]
         if not isinstance(envelope, dict):
             yield message
             return
         # What the catch-up has brought has a number like any other, or the next one would seem to follow a gap.
-        for one in gaps.fill(envelope, wanted=is_given) if gaps is not None else (envelope,):
+        gaps = self._gaps if service else None
+        for one in gaps.fill(service, envelope, wanted=is_given) if gaps is not None else (envelope,):
             # What a program puts on the queue, as `_backlog` does, is always handled.
             if (is_given and one is envelope) or (self._selects(one) and not self.progress.has_brought(one)):
-                yield message if one is envelope else self._wrapped(one)
+                yield self._marked(message, service) if one is envelope else self._wrapped(one, service)
 
-    def _wrapped(self, envelope: dict[str, Any]) -> Any:
+    def _marked(self, message: Any, service: str) -> Any:
+        """Note in a message of a service how far that is handled with it."""
+        if service and self._gaps is not None and isinstance(message, Received):
+            message.origin = message.origin._replace(service=service, number=self._gaps.last(service))
+        return message
+
+    def _wrapped(self, envelope: dict[str, Any], service: str = "") -> Any:
         """Return an envelope in the shape that `consume` gets."""
+        if self._consumer.jsonify and self.wants_origin:
+            return self._marked(Received(envelope["topic"], envelope, Origin()), service)
         if self._consumer.jsonify:
             return {"topic": envelope["topic"], "body": envelope}
         return ZMQMessage(envelope["topic"], encoding.dumps(envelope))

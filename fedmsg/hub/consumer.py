@@ -10,6 +10,7 @@ from typing import Any, cast
 from fedmsg import encoding
 from fedmsg.config import settings
 from fedmsg.hub.runner import ConsumerRunner
+from fedmsg.stream.progress import StoredPosition
 
 __all__ = ["Consumer", "as_topics", "durable_of", "runner_of"]
 
@@ -50,6 +51,9 @@ class Consumer:
             otherwise it gets an object with both as text.
         queue_limit: How many messages may wait; None is what ``consumer_queue_limit`` says.
         queue_policy: ``block`` or ``drop``; None is what ``consumer_queue_policy`` says.
+        overflows: Whether messages wait on disk, in the ``state_directory``, when the queue is full.
+        wants_origin: Whether what `consume` gets, a dict all the same, has an attribute ``origin``: where it comes
+            from, for a consumer that stores how far it is with what it makes of it.
         durable: Whether the messages come from the stream of a relay, each at least once, and not from the
             endpoints: True, or the name of the durable subscription, which otherwise is that of the class. The
             setting ``<config_key>.durable`` wins.
@@ -63,6 +67,8 @@ class Consumer:
     queue_limit: int | None = None
     queue_policy: str | None = None
     durable: bool | str = False
+    overflows: bool = False
+    wants_origin: bool = False
 
     log: Any = logging.getLogger("fedmsg.consumers")
 
@@ -80,6 +86,7 @@ class Consumer:
         durable = durable_of(self, hub)
         self.__runner = ConsumerRunner(self, config, durable)
         self.__runner.handler.hooks.idle = {Consumer.pre_consume, Consumer.post_consume}
+        self.__runner.handler.hooks.wants_origin = self.wants_origin
         if type(self)._do_work is not Consumer._do_work:
             self.__runner.handler.own_work = self._do_work
         self.incoming = self.__runner.queue
@@ -100,6 +107,17 @@ class Consumer:
 
     def post_consume(self, message: Any) -> None:
         """Clean up after a message; called after `consume`, even when that has failed."""
+
+    def stored_position(self, name: str) -> StoredPosition | None:
+        """Return how far a durable consumer has stored, under a name; None when it stores nothing of the kind.
+
+        The stream is read on from there, where the relay does not know that the consumer has come so far.
+
+        Raises:
+            Unavailable: It can't be known at the moment; it is asked again.
+        """
+        del name
+        return None  # noqa: RET501 - a subclass returns something
 
     def validate(self, message: Any) -> None:
         """Check a message before it is handled.

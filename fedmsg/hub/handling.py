@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.service import Waker
 from fedmsg.config import settings
-from fedmsg.exceptions import MessageError
+from fedmsg.exceptions import MessageError, Unavailable
 from fedmsg.hub import forking
 from fedmsg.hub.forking import ForkGuard
-from fedmsg.hub.hooks import RunnerHooks, ZMQMessage, name_of
+from fedmsg.hub.hooks import Received, RunnerHooks, ZMQMessage, name_of
 from fedmsg.store.spool import DeadLetters, SpooledMessage
 from fedmsg.transport.base import Delivery
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "MessageHandler", "is_of_stream"]
 
 MAX_RETRY_DELAY_S = 60.0
+# Between two looks whether what a consumer needs is back.
+_AWAY_DELAY_MIN_S = 0.05
+_AWAY_DELAY_MAX_S = 2.0
+# How many messages `consume_many` gets at most: what replay brings may be very much.
+_MANY = 1000
 
 
 class Interrupted(BaseException):
@@ -164,7 +169,9 @@ class MessageHandler:
         body = item.envelope()
         spooled = None if type(item) is Delivery else item if isinstance(item, SpooledMessage) else None
         if self._consumer.jsonify:
-            message: Any = {"topic": body["topic"] if spooled is None else spooled.topic(), "body": body}
+            topic = body["topic"] if spooled is None else spooled.topic()
+            is_plain = not self.hooks.wants_origin
+            message: Any = {"topic": topic, "body": body} if is_plain else Received.of(item, topic, body)
         else:
             message = ZMQMessage.of(item)
         try:
@@ -235,9 +242,16 @@ class MessageHandler:
         return True
 
     def _call(self, method: Any, argument: Any) -> BaseException | None:
-        """Call a method of the consumer; return its exception, which is logged and counted."""
+        """Call a method of the consumer; return its exception, which is logged and counted.
+
+        Raises:
+            Interrupted: The hub stops, and what the consumer needs is away.
+        """
         try:
-            method(argument)
+            try:
+                method(argument)
+            except Unavailable as away:
+                self.wait_until_back(lambda: method(argument), away)
         # A cancelled coroutine is no Exception, and no reason to lose a message either.
         except BaseException as error:
             self._fork_guard.check(error)
@@ -254,6 +268,24 @@ class MessageHandler:
         if forking.forks != self._fork_guard.forks:
             self._fork_guard.check()
         return None
+
+    def wait_until_back(self, work: Callable[[], object], away: Unavailable) -> None:
+        """Try again what the consumer could not do, until what it needs is back.
+
+        Raises:
+            Interrupted: The hub stops before that.
+        """
+        name, tries, start = type(self._consumer).__name__, 0, time.monotonic()
+        self._consumer.log.warning("%s waits, and tries again until it can go on: %s", name, away)
+        while True:
+            self._pause(min(_AWAY_DELAY_MIN_S * 2.0 ** min(tries, 30), _AWAY_DELAY_MAX_S))
+            tries += 1
+            try:
+                work()
+            except Unavailable:
+                continue
+            self._consumer.log.info("%s goes on, after %.1f s", name, time.monotonic() - start)
+            return
 
     def _try_again(self, original: Any, error: BaseException) -> tuple[BaseException | None, bool]:
         """Try a message again that has failed once, or make a dead letter of it.
@@ -299,7 +331,9 @@ class MessageHandler:
 
     def _wait_for_try(self, tries: int) -> None:
         # The wait reaches its maximum long before doubling leaves the range of numbers.
-        seconds = min(self._delay * 2.0 ** min(tries - 1, 30), MAX_RETRY_DELAY_S)
+        self._pause(min(self._delay * 2.0 ** min(tries - 1, 30), MAX_RETRY_DELAY_S))
+
+    def _pause(self, seconds: float) -> None:
         if self._stop_waker is None:
             time.sleep(seconds)
         elif self._stop_waker.poll(seconds):
@@ -369,25 +403,83 @@ class Batch:
             self._acknowledgements.finish(item, error)
 
     def handle_many(self) -> int:
-        """Pass the messages to `consume_many`; where that fails, handle them one by one."""
+        """Pass the messages to `consume_many`; where that fails, handle them one by one; returns as `handle_each`."""
         self.since = time.monotonic()
         pairs: list[tuple[Any, Any]] = []
-        for item in self.items:
+        for number, item in enumerate(self.items, 1):
             try:
                 message = self._handler.accept(item)
             except MessageError as error:
                 self._acknowledgements.finish(item, error)
-            else:
-                own = [(one, item if one is message else None) for one in self._handler.due(message, item)]
-                if all(one is not message for one, _ in own):
-                    self._acknowledgements.finish(item)  # it was handled before
-                pairs += own
-        if pairs and self._handler.process_many([message for message, _ in pairs]):
+                continue
+            if not self._add_due(message, item, pairs):
+                return number
+        self._process_pairs(pairs)
+        return len(self.items)
+
+    def _add_due(self, message: Any, item: Any, pairs: list[tuple[Any, Any]]) -> bool:
+        """Add a message and those due before it to what is to be passed on; False when the hub stops.
+
+        What replay brings may be very much, and is passed on in parts.
+        """
+        is_due = is_cut = False
+        for one in self._handler.due(message, item):
+            is_due = is_due or one is message
+            pairs.append((one, item if one is message else None))
+            if len(pairs) >= _MANY:
+                self._process_pairs(pairs)
+                pairs.clear()
+            is_cut = self._is_broken_off and not is_due
+            if is_cut:
+                break
+        if self._is_broken_off:
+            self._process_pairs(pairs)
+            if is_cut:
+                self.aside.append(item)
+            return False
+        if not is_due:
+            self._acknowledgements.finish(item)  # it was handled before
+        return True
+
+    def handle_checked_many(self, messages: Iterable[Any]) -> None:
+        """Pass messages that were checked already to `consume_many`, until the hub stops."""
+        pairs: list[tuple[Any, Any]] = []
+        for message in messages:
+            pairs.append((message, None))
+            if len(pairs) >= _MANY:
+                self._process_pairs(pairs)
+                pairs.clear()
+            if self._is_broken_off:
+                break
+        self._process_pairs(pairs)
+
+    @property
+    def _is_broken_off(self) -> bool:
+        return self._handler.cut or bool(self.aside)
+
+    def _process_pairs(self, pairs: list[tuple[Any, Any]]) -> None:
+        """Pass messages to `consume_many`, each with what it was made from; one by one where that fails."""
+        if not pairs:
+            return
+        if self.aside:
+            self._put_aside(pairs)
+            return
+        try:
+            are_done = self._handler.process_many([message for message, _ in pairs])
+        except Interrupted:
+            self._put_aside(pairs)
+            return
+        if are_done:
             for _, item in pairs:
                 self._acknowledgements.finish(item)
         else:
             self._handle_pairs(pairs)
-        return len(self.items)
+
+    def _put_aside(self, pairs: list[tuple[Any, Any]]) -> None:
+        """Keep messages for the next start."""
+        self.aside += [message if item is None else item for message, item in pairs]
+        if self._handler.hooks.is_ordered or any(is_of_stream(item) for _, item in pairs):
+            self._handler.cut = True
 
     def _handle_pairs(self, pairs: list[tuple[Any, Any]]) -> None:
         for message, item in pairs:

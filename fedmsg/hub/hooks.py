@@ -3,14 +3,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedmsg._util.text import quoted
 from fedmsg.transport.base import Delivery
 
-__all__ = ["RunnerHooks", "ZMQMessage", "name_of"]
+__all__ = ["Origin", "Received", "RunnerHooks", "ZMQMessage", "name_of"]
+
+
+class Origin(NamedTuple):
+    """Where a message comes from.
+
+    Attributes:
+        stream: The id of the stream that it comes from; empty where it comes from none.
+        position: Its position there.
+        stored: When the relay stored it, in seconds since the epoch.
+        service: The service in ``replay_endpoints`` whose numbers it has; empty where it is not known to be of one.
+        number: The last number of the service, once this message is handled.
+    """
+
+    stream: str = ""
+    position: int = 0
+    stored: float | None = None
+    service: str = ""
+    number: int = -1
+
+
+class Received(dict[str, Any]):
+    """A message as a dict, with where it comes from: for consumers that store how far they are with their results.
+
+    Attributes:
+        origin: Where it comes from.
+    """
+
+    __slots__ = ("origin",)
+
+    def __init__(self, topic: str, body: Any, origin: Origin) -> None:
+        super().__init__(topic=topic, body=body)
+        self.origin = origin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy it with its origin."""
+        return Received, (self["topic"], self["body"], self.origin)
+
+    @classmethod
+    def of(cls, delivery: Delivery, topic: str, body: Any) -> Received:
+        """Return what was delivered."""
+        position = delivery.position
+        if position is None:
+            # It may have waited in a file.
+            return cls(topic, body, Origin(stored=getattr(delivery, "since", 0.0) or None))
+        return cls(topic, body, Origin(getattr(delivery, "stream", ""), position, getattr(delivery, "stored", None)))
 
 
 class ZMQMessage:
@@ -45,11 +90,15 @@ class RunnerHooks:
     """What a base class adds to the handling of its consumers, apart from the names that their authors use.
 
     Attributes:
-        service: The name in ``endpoints`` of which every message has to be seen, in order, whatever its topic.
+        services: Names in ``endpoints`` of which every message has to be seen, in order, whatever its topic.
+        is_ordered: Whether messages are handled one after the other.
+        wants_origin: Whether `consume` gets messages with where they come from.
         idle: Methods of base classes that have nothing to do for this consumer; they are not called.
     """
 
-    service: str | None = None
+    services: Collection[str] = ()
+    is_ordered: bool = False
+    wants_origin: bool = False
     admits: bool = False
     selects: bool = False
     notes_start: bool = False
@@ -58,6 +107,9 @@ class RunnerHooks:
 
     def prepare(self) -> None:
         """Raise what keeps the consumer from working; called when the hub starts."""
+
+    def recall(self) -> None:
+        """Find out what was handled before; called before the first message, and again where it raises Unavailable."""
 
     def missed(self) -> Iterator[Any]:
         """Yield the messages to handle before those that arrive; they are checked already."""

@@ -122,8 +122,7 @@ class Loop(ServiceThread):
         endpoints = self._inbound.endpoints
         services: dict[str, tuple[Callback, ...]] = {}
         for callback, runner in self.runners.items():
-            name = runner.hooks.service
-            if name is not None:
+            for name in runner.hooks.services:
                 services[name] = (*services.get(name, ()), callback)
         # Of an address under two names it is the first that counts, as for the source.
         names = {address: name for name, address in reversed(endpoints)}
@@ -149,8 +148,8 @@ class Loop(ServiceThread):
                 source.wait_for_wake(_TICK_S)
 
     def _has_room(self) -> bool:
-        queues = [runner.queue for runner in list(self.runners.values())]
-        return not any(queue.unfinished if self._blocking else queue.full for queue in queues)
+        runners = list(self.runners.values())
+        return not any(runner.queue.unfinished if self._blocking else runner.is_full for runner in runners)
 
     def _follow_subscriptions(self, source: Source) -> None:
         wanted, before = self.subscriptions.prefixes, self._subscribed

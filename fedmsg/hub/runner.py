@@ -8,14 +8,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from fedmsg._util.service import ServiceThread, Waker
 from fedmsg.config import settings
-from fedmsg.exceptions import MessageError
-from fedmsg.hub.handling import Batch, MessageHandler, is_of_stream
+from fedmsg.exceptions import MessageError, Unavailable
+from fedmsg.hub.handling import Batch, Interrupted, MessageHandler, is_of_stream
 from fedmsg.hub.hooks import RunnerHooks
 from fedmsg.hub.queue import MessageQueue
+from fedmsg.store.overflow import Overflow
 from fedmsg.store.spool import Spool, SpooledMessage
 from fedmsg.transport.base import Delivery
 
@@ -138,6 +140,7 @@ class _Worker(ServiceThread):
             # Read first, so that what arrives before the end is not left.
             finishing = runner.finishing
             batch.at = 0
+            runner.refill()
             batch.items = runner.queue.take(self._share(most), 0.0 if finishing else _IDLE_CHECK_S)
             if not batch.items:
                 if finishing:
@@ -157,6 +160,8 @@ class _Worker(ServiceThread):
         """Handle the spool, dead letters and what was missed; whether the thread goes on."""
         runner = self._runner
         try:
+            if not self._recall():
+                return True
             if runner.first_count:
                 self._batch.items = runner.queue.take(runner.first_count, 0.0)
                 if self._batch.items and not self._finish_batch():
@@ -166,12 +171,26 @@ class _Worker(ServiceThread):
             self._first_waker.wake()
         return True
 
+    def _recall(self) -> bool:
+        """Find out what was handled before; False when the hub stops before that is known."""
+        handler = self._handler
+        try:
+            try:
+                handler.hooks.recall()
+            except Unavailable as away:
+                handler.wait_until_back(handler.hooks.recall, away)
+        except Interrupted:
+            return False
+        return True
+
     def _handle_missed(self) -> None:
         consumer = self._runner.consumer
+        missed = takewhile(lambda _: not self._runner.finishing, self._handler.hooks.missed())
         try:
-            for message in self._handler.hooks.missed():
-                if self._runner.finishing:
-                    return
+            if self._stores:
+                self._batch.handle_checked_many(missed)
+                return
+            for message in missed:
                 self._batch.handle_checked(message)
                 if self._batch.aside or self._handler.cut:
                     return
@@ -227,6 +246,7 @@ class ConsumerRunner:
         more_totals: Return further counts of messages, by kind.
         finishing: Whether the workers end when nothing is left to do.
         first_count: How many messages in the queue come before those that were missed.
+        overflow: What waits on disk when the queue is full, where the consumer wants that.
         durable: Whether its messages come from a stream, and under which name; False where they do not.
     """
 
@@ -244,6 +264,7 @@ class ConsumerRunner:
         self.acknowledgements = Acknowledgements()
         self.first_count = 0
         self._spool = Spool(None, type(consumer))
+        self.overflow: Overflow | None = None
         # How many messages had arrived, and were done with, at the last report.
         self._reported = self._reported_done = 0
         self._wakers: list[Waker] = []
@@ -258,8 +279,32 @@ class ConsumerRunner:
 
     # ---------------------------------------------------------------- messages in
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more should be offered."""
+        return self.queue.full if self.overflow is None else self.overflow.is_full
+
     def offer(self, batch: Sequence[Any]) -> None:
         """Put deliveries on the queue, without waiting."""
+        if self.overflow is not None:
+            with self.overflow.lock:
+                if self.queue.qsize() >= self.queue.limit or not self.overflow.is_empty:
+                    self.overflow.put(batch)
+                    return
+                self._put(batch)
+        else:
+            self._put(batch)
+
+    def refill(self) -> None:
+        """Put what waits on disk on the queue, when half of that is empty."""
+        if self.overflow is None or self.overflow.is_empty or self.finishing:
+            return
+        with self.overflow.lock:
+            room = self.queue.limit - self.queue.qsize()
+            if 2 * room >= self.queue.limit:
+                self._put(self.overflow.take(room))
+
+    def _put(self, batch: Sequence[Any]) -> None:
         if any(kind is not Delivery for kind in set(map(type, batch))):
             self.acknowledgements.add(batch)
         for dropped in self.queue.put_many(batch):
@@ -300,6 +345,10 @@ class ConsumerRunner:
         """Put what the last run has spooled in front of the queue; a file that can't be read is a ConfigError."""
         name = type(self.consumer).__name__
         self._spool = Spool(state_directory, type(self.consumer))
+        if state_directory and self.durable is False and getattr(self.consumer, "overflows", False):
+            self.overflow = Overflow(state_directory, type(self.consumer))
+            if not self.overflow.is_empty:
+                log.info("%s goes on with %d messages that wait on disk", name, len(self.overflow))
         first = self._spool.load()
         if first:
             log.info("%s first handles %d messages spooled by the last run", name, len(first))
@@ -316,7 +365,7 @@ class ConsumerRunner:
         # Woken at the stop, and when nothing is left to handle before what arrives.
         self._wakers = [stop_waker, first_waker] = [Waker(), Waker()]
         self.handler.start(stop_waker)
-        count = 1 if self.consumer.blocking_mode or self.hooks.service is not None else workers
+        count = 1 if self.consumer.blocking_mode or self.hooks.is_ordered else workers
         self._workers = [_Worker(self, first_waker, number, count) for number in range(count)]
         for worker in self._workers:
             worker.start()
@@ -361,7 +410,11 @@ class ConsumerRunner:
             stuck = [] if ended else [line for worker in self._workers for line in worker.describe_stuck()]
             self._rest += [item for worker in self._workers for item in worker.rest()]
             self._rest += self.queue.rest()
-            self._outcome = RunOutcome(len(self._rest), self._keep(self._rest), stuck)
+            waiting = [item for item in self._rest if self.overflow is not None and self.overflow.owns(item)]
+            rest = [item for item in self._rest if all(item is not one for one in waiting)] if waiting else self._rest
+            left = len(self._rest) + (len(self.overflow) if self.overflow is not None else 0)
+            lost = self._keep(rest) + self._keep_waiting(waiting)
+            self._outcome = RunOutcome(left, lost, stuck)
         self.acknowledgements.close()
         for worker in self._workers:
             worker.abandon()
@@ -382,6 +435,14 @@ class ConsumerRunner:
             name = type(self.consumer).__name__
             log.error("state_directory: what %s had not handled can't be kept: %s", name, error)
             return len(rest)
+
+    def _keep_waiting(self, waiting: list[Any]) -> int:
+        """Keep on disk what is not handled of what waits there; return how many messages are lost."""
+        try:
+            return self.overflow.close(waiting) if self.overflow is not None else 0
+        except OSError as error:
+            log.error("state_directory: what %s had not handled: %s", type(self.consumer).__name__, error)
+            return 0
 
     def close(self) -> None:
         """Close what is open, after the consumer's own `stop`."""
@@ -407,6 +468,8 @@ class ConsumerRunner:
         """Return what has become of the messages since the start, by kind, and how many wait."""
         queue = self.queue
         counts = {"received": queue.received, "dropped": queue.dropped, "waiting": queue.qsize()}
+        if self.overflow is not None:
+            counts["spooled"] = len(self.overflow)
         counts |= self.handler.totals() | self.hooks.totals()
         for more in self.more_totals:
             counts |= more()

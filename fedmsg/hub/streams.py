@@ -68,7 +68,8 @@ class StreamReader(ServiceThread):
                 "with a store"
             )
         prefixes = self._topics.prefixes()
-        self._subscription = Subscription(config, where, prefixes, durable=name, rejections=rejections, **begin)
+        self._subscription = Subscription(config, where, prefixes, durable=name, rejections=rejections,
+                                          stored=lambda: consumer.stored_position(name), **begin)  # fmt: skip
         self._is_exact = all(self._topics.matches(f"{prefix}x") for prefix in prefixes)
         runner.queue.on_room = self._subscription.wake
         runner.more_totals.append(self._totals)

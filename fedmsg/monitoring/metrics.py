@@ -44,6 +44,9 @@ _TEXTS: dict[str, dict[str, str]] = {
         "replayed": "Messages missing in a gap that replay has filled",
         "lost": "Messages that are missing: in a gap that replay could not fill, or gone from the stream",
         "waiting": "Messages that wait for the consumer",
+        "spooled": "Messages that wait on disk for the consumer",
+        "stored": "Messages that the consumer has stored",
+        "skipped": "Messages that the consumer has not stored, for they are stored already",
         "connected": "Whether a durable consumer is connected to its relay",
         "connections": "Connections of a durable consumer to its relay",
         "lag": "Newest position of the stream less the cursor of a durable consumer",
@@ -54,7 +57,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "failures": "Calls of poll() that raised an exception",
     },
 }
-_GAUGES = frozenset({"waiting", "backlog", "connected", "lag", "position"})
+_GAUGES = frozenset({"waiting", "backlog", "connected", "lag", "position", "spooled"})
 
 
 def of_totals(role: Literal["consumer", "producer"], kind: type, totals: Mapping[str, int]) -> Iterator[Sample]:

@@ -21,9 +21,10 @@ log = logging.getLogger("fedmsg.consumers")
 
 
 class Gaps:
-    """Fills gaps in the numbers of one service, for one consumer.
+    """Fills gaps in the numbers of services, for one consumer.
 
     Args:
+        numbers: The last number of each service, -1 before the first message; kept up to date.
         topics: What the consumer subscribes to. It sees all messages of the service, and handles these.
         hub: The hub, whose ``rejections`` count what is rejected.
         signed: Whether signatures are checked, so that numbers belong to signers; as configured when not given.
@@ -43,10 +44,13 @@ class Gaps:
         *,
         signed: bool | None = None,
     ) -> None:
-        (self._name,) = numbers
-        client.address_of(self._name, config)
-        own = (settings.get(config, "endpoints") or {}).get(self._name)
-        self._addresses = frozenset(addresses.as_list(own))
+        endpoints = settings.get(config, "endpoints") or {}
+        self._services: dict[str, str] = {}
+        for name in numbers:
+            client.address_of(name, config)
+            self._services |= dict.fromkeys(addresses.as_list(endpoints.get(name)), name)
+        # What is put in by hand is taken for one of the only service.
+        self._only = next(iter(numbers)) if len(numbers) == 1 else ""
         self._topics = Topics(topics, strict=settings.get(config, "zmq_strict"))
         self._filler = GapFiller(
             config,
@@ -58,34 +62,45 @@ class Gaps:
         # Any thread may call `_consume`.
         self._lock = threading.RLock()
 
-    def concern(self, item: Any) -> bool:
-        """Return whether a message is one of the service.
+    def service_of(self, item: Any) -> str:
+        """Return the service that a message is one of; empty where it is of none.
 
         Args:
             item: What was received. Other services have numbers of their own, and of a message out of a
                 file it is not known what was handled since; what is no `Delivery` was put in by hand.
         """
-        return not isinstance(item, Delivery) or item.address in self._addresses
+        return self._services.get(item.address, "") if isinstance(item, Delivery) else self._only
 
-    def fill(self, envelope: dict[str, Any], *, wanted: bool) -> Iterator[dict[str, Any]]:
+    def last(self, service: str) -> int:
+        """Return the last number of a service."""
+        return self._filler.numbers[service]
+
+    def fill(self, service: str, envelope: dict[str, Any], *, wanted: bool) -> Iterator[dict[str, Any]]:
         """Yield the envelopes to handle now, in order: those that were missing, and this one unless it came before."""
         with self._lock:
             try:
-                for one in self._filler.fill(self._name, envelope):
+                for one in self._filler.fill(service, envelope):
                     if (wanted and one is envelope) or self._topics.matches(one["topic"]):
                         yield one
             except GeneratorExit:
-                self._report_rest(envelope["seq_id"])
+                self._report_rest(service, envelope["seq_id"])
                 raise
 
-    def _report_rest(self, number: int) -> None:
+    def catch_up(self, service: str) -> Iterator[dict[str, Any]]:
+        """Yield the envelopes that the service has sent after its last number."""
+        with self._lock:
+            for one in self._filler.catch_up(service):
+                if self._topics.matches(one["topic"]):
+                    yield one
+
+    def _report_rest(self, service: str, number: int) -> None:
         """Log what is missing before a message when the hub stops while it is handled."""
-        last = self._filler.numbers[self._name]
+        last = self._filler.numbers[service]
         if (lost := number - 1 - last) > 0:
             self._filler.counts["lost"] += lost
             log.error(
                 "%d messages of %s are lost, of the numbers %d to %d: the hub stopped before they were handled",
-                lost, self._name, last + 1, number - 1,
+                lost, service, last + 1, number - 1,
             )  # fmt: skip
 
     def totals(self) -> dict[str, int]:

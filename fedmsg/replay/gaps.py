@@ -81,12 +81,7 @@ class GapFiller:
         number = number_of(message)
         if number is None or last is None:
             return (message,)
-        service = self._services.get(name)
-        if service is None:
-            service = self._services[name] = ServiceNumbers(
-                name, self.numbers, signed=self._signed, counts=self.counts, events=self._events,
-                open_history=self._open_history,
-            )  # fmt: skip
+        service = self._service(name)
         if (number == last + 1 or last < 0) and number < service.ahead_start and not service.is_unknown(message):
             # What nearly all messages are.
             if last < 0:
@@ -95,6 +90,19 @@ class GapFiller:
                 self.numbers[name] = number
             return (message,)
         return service.take(number, message)
+
+    def catch_up(self, name: str) -> Iterable[Message]:
+        """Return what the server of a service has after its last number; nothing before the first message."""
+        return self._service(name).catch_up() if self.numbers.get(name, -1) >= 0 else ()
+
+    def _service(self, name: str) -> ServiceNumbers:
+        found = self._services.get(name)
+        if found is None:
+            found = self._services[name] = ServiceNumbers(
+                name, self.numbers, signed=self._signed, counts=self.counts, events=self._events,
+                open_history=self._open_history,
+            )  # fmt: skip
+        return found
 
     def _open_history(self, name: str, is_received: Callable[[Message], bool]) -> ReplayHistory:
         """Return the history of a service."""

@@ -107,6 +107,21 @@ class ServiceNumbers:
                 is_replayed = one is not message
                 yield {"topic": one.get("topic"), "body": one} if is_replayed and _is_wrapped(message) else one
 
+    def catch_up(self) -> Iterator[Message]:
+        """Yield what the server has after the last number, until it has nothing more, or does not answer."""
+        error: FedmsgError | None = None
+        before = -1
+        self._live, self._live_number = {}, -1
+        with closing(self._history):
+            while before < self._last and error is None:
+                before = self._last
+                error = yield from recover(self._history, before + 1, before + protocol.AT_ONCE, self)
+        if error is not None:
+            log.warning(
+                "%s is not asked for what it has sent after number %d before it sends more: %s",
+                self._name, self._last, quoted(str(error)),
+            )  # fmt: skip
+
     def _due(self, number: int, message: Message) -> Iterator[Message]:
         if self.is_unknown(message) and not self._confirm_signer():
             yield self._pass_uncounted(message)

@@ -16,7 +16,7 @@ from sqlalchemy import exc
 from fedmsg.exceptions import ConfigError, StoreError
 from fedmsg.transport.zmq import contexts
 
-__all__ = ["before_commit", "driver", "errors_mapped", "forget_in_child", "open_engine", "retried"]
+__all__ = ["before_commit", "driver", "errors_mapped", "forget_in_child", "is_away", "open_engine", "retried"]
 
 _T = TypeVar("_T")
 
@@ -103,6 +103,23 @@ def driver(connection: sa.Connection) -> Iterator[Any]:
         raise exc.DBAPIError.instance(
             None, None, error, errors, connection_invalidated=is_lost, dialect=dialect
         ) from error
+
+
+# SQLSTATE classes: the data, a constraint, a limit of the program.
+_OF_THE_DATA = ("22", "23", "54")
+
+
+def is_away(error: StoreError) -> bool:
+    """Return whether a database can't be used at present, whatever is to be written to it."""
+    cause = error.__cause__
+    if isinstance(cause, _ConnectionLost | exc.TimeoutError):
+        return True
+    if not isinstance(cause, exc.DBAPIError) or isinstance(cause, exc.DataError | exc.IntegrityError):
+        return False
+    state = getattr(cause.orig, "sqlstate", None)
+    if isinstance(state, str):
+        return not state.startswith(_OF_THE_DATA)
+    return isinstance(cause, exc.OperationalError) or cause.connection_invalidated
 
 
 class _ConnectionLost(exc.SQLAlchemyError):

@@ -22,7 +22,7 @@ from fedmsg._util import files
 from fedmsg.exceptions import ConfigError
 from fedmsg.transport.base import Delivery
 
-__all__ = ["DeadLetters", "Spool", "SpooledMessage"]
+__all__ = ["DeadLetters", "MessageFile", "Spool", "SpooledMessage", "record"]
 
 log = logging.getLogger("fedmsg.hub")
 
@@ -33,7 +33,7 @@ class SpooledMessage(Delivery):
     __slots__ = ("checked", "origin", "since")
 
     def __init__(
-        self, path: Path, frame: bytes, data: bytes, origin: _MessageFile, *, checked: bool = False, since: float = 0.0
+        self, path: Path, frame: bytes, data: bytes, origin: MessageFile, *, checked: bool = False, since: float = 0.0
     ) -> None:
         super().__init__(str(path), frame, data)
         self.origin = origin
@@ -62,7 +62,7 @@ class SpooledMessage(Delivery):
             self.origin.settle()
 
 
-def _record(item: Any, *, checked: bool = False, **more: Any) -> str:
+def record(item: Any, *, checked: bool = False, **more: Any) -> str:
     """Return a message as a line of a file.
 
     Raises:
@@ -84,12 +84,11 @@ def _record(item: Any, *, checked: bool = False, **more: Any) -> str:
     return json.dumps({**row, "checked": checked, "since": since, **more}) + "\n"
 
 
-class _MessageFile:
+class MessageFile:
     """A file of messages of one consumer."""
 
-    def __init__(self, folder: str | None, kind: type) -> None:
-        name = f"{kind.__module__}.{kind.__qualname__}.jsonl".replace("/", "-").replace("<", "").replace(">", "")
-        self._path = Path(folder) / files.process_name() / name if folder else None
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._pending = 0
         self._lock = threading.Lock()
 
@@ -119,8 +118,12 @@ class _MessageFile:
                     continue
                 if not trusted:
                     checked, since = False, time.time()
-                found.append(SpooledMessage(path, frame, data, self, checked=checked, since=since))
+                found.append(self._message(frame, data, row, checked=checked, since=since))
         return found
+
+    def _message(self, frame: bytes, data: bytes, row: dict[str, Any], **more: Any) -> SpooledMessage:  # noqa: ARG002 - for subclasses
+        assert self._path is not None
+        return SpooledMessage(self._path, frame, data, self, **more)
 
     def _remove_partial_files(self) -> None:
         """Remove what a process that was killed while it wrote has left."""
@@ -140,8 +143,17 @@ class _MessageFile:
             self._path.unlink(missing_ok=True)
 
 
-class Spool(_MessageFile):
+def _path_of(folder: str | None, kind: type) -> Path | None:
+    """Return the path of the file for a consumer of some class; None where there is no folder for it."""
+    name = f"{kind.__module__}.{kind.__qualname__}.jsonl".replace("/", "-").replace("<", "").replace(">", "")
+    return Path(folder) / files.process_name() / name if folder else None
+
+
+class Spool(MessageFile):
     """What a consumer had not handled when its hub stopped."""
+
+    def __init__(self, folder: str | None, kind: type) -> None:
+        super().__init__(_path_of(folder, kind))
 
     def load(self) -> list[SpooledMessage]:
         """Return the messages of the last run. The file stays until all of them are handled.
@@ -172,7 +184,7 @@ class Spool(_MessageFile):
         lines, lost = [], 0
         for item in items:
             try:
-                lines.append(_record(item))
+                lines.append(record(item))
             except (TypeError, ValueError, KeyError, AttributeError) as error:
                 lost += 1
                 log.error("a message can't be kept for the next start: %s", error)
@@ -187,8 +199,11 @@ class Spool(_MessageFile):
         return lost
 
 
-class DeadLetters(_MessageFile):
+class DeadLetters(MessageFile):
     """Messages whose handling failed for good."""
+
+    def __init__(self, folder: str | None, kind: type) -> None:
+        super().__init__(_path_of(folder, kind))
 
     def add(self, item: Any, error: BaseException, tries: int) -> bool:
         """Append a message and its error to the file; whether that was possible."""
@@ -197,7 +212,7 @@ class DeadLetters(_MessageFile):
         try:
             reason = f"{type(error).__name__}: {error}"
             # Only valid messages are handled.
-            line = _record(item, checked=True, reason=reason, tries=tries, failed_at=time.time())
+            line = record(item, checked=True, reason=reason, tries=tries, failed_at=time.time())
             with self._lock:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 files.append(self._path, line.encode())
@@ -220,7 +235,7 @@ class DeadLetters(_MessageFile):
             if self._path.exists() and trying.exists():
                 # Left by a process that crashed while it tried them.
                 found = self._read(trying) + self._read(self._path)
-                files.replace(trying, "".join(map(_record, found)).encode())
+                files.replace(trying, "".join(map(record, found)).encode())
                 self._path.unlink()
             elif self._path.exists():
                 self._path.replace(trying)
@@ -246,4 +261,4 @@ class DeadLetters(_MessageFile):
         with self._lock:
             if self._pending > 0:
                 self._pending = 0
-                files.replace(self._trying(), "".join(map(_record, items)).encode())
+                files.replace(self._trying(), "".join(map(record, items)).encode())

@@ -30,7 +30,7 @@ class StreamDelivery(Delivery):
         body: Its body as it came.
     """
 
-    __slots__ = ("_inbox", "_stream", "position", "stored")
+    __slots__ = ("_inbox", "position", "stored", "stream")
 
     def __init__(  # noqa: PLR0917 - names would cost more than all the rest
         self, inbox: Inbox, stream: str, address: str, position: int, stored: float, topic: bytes, body: bytes
@@ -43,13 +43,13 @@ class StreamDelivery(Delivery):
         self.name = ENDPOINT
         self._decoded = None
         self._inbox = inbox
-        self._stream = stream
+        self.stream = stream
         self.position: int = position
         self.stored = stored
 
     def ack(self) -> None:
         """Move the cursor of a durable subscription here: this message and all before it are handled."""
-        self._inbox.acknowledge(self._stream, self.position)
+        self._inbox.acknowledge(self.stream, self.position)
 
     def nack(self, error: BaseException | None = None, *, requeue: bool = False) -> None:  # noqa: ARG002 - the signature is that of Delivery
         """Move the cursor past it, unless it is to be delivered again: then the cursor stays before it."""

@@ -5,18 +5,35 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from typing import NamedTuple
 
 from fedmsg import encoding
 from fedmsg._util.bounded import SEEN_MESSAGES, SeenIds
 from fedmsg._util.text import quoted
 from fedmsg.stream.begin import Begin
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "StoredPosition"]
 
 # Seconds: clocks of relays differ, and messages take their time between them.
 _OVERLAP = 60.0
 # A publisher may have made it as long as a message may be, and a relay ends the connection at a request of that size.
 _MSG_ID_MAX = 1000
+
+
+class StoredPosition(NamedTuple):
+    """How far a reader has come that stores that itself.
+
+    Attributes:
+        stream: The id of the stream.
+        position: The position of the last message that it has stored.
+        msg_id: The ``msg_id`` of that message; empty where it is not known.
+        time: When that message was received, in seconds since the epoch; 0 where it is not known.
+    """
+
+    stream: str
+    position: int
+    msg_id: str = ""
+    time: float = 0.0
 
 
 class Progress:
@@ -43,6 +60,7 @@ class Progress:
         self._opened = 0.0
         self.received_at = 0.0
         self._body = b""
+        self._msg_id = ""
         # Until the first move only noted, which costs next to nothing.
         self._noted: deque[int] = deque(maxlen=SEEN_MESSAGES)
         self._seen: SeenIds[int] = SeenIds(SEEN_MESSAGES)
@@ -57,6 +75,11 @@ class Progress:
         self.looked_at = max(self.looked_at, self.position)
         self.previous = position
         self.begin = Begin(after=self.position, resume=True)
+
+    def recall(self, stored: StoredPosition) -> None:
+        """Go on after what was stored."""
+        self.stream, self._msg_id, self.received_at = stored.stream, stored.msg_id, stored.time
+        self.position = self.previous = self.looked_at = stored.position
 
     def received(self, position: int, topic: bytes, body: bytes) -> bool:
         """Note a message; whether it is new."""
@@ -85,7 +108,7 @@ class Progress:
         while self._noted:
             self._seen.add(self._noted.popleft())
         self.stream = ""
-        msg_id = _message_id(self._body)
+        msg_id = _message_id(self._body) if self._body else self._msg_id
         if msg_id:
             self.begin = Begin(after=msg_id)
             return f"after the message {quoted(msg_id)}"

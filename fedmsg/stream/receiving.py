@@ -15,10 +15,10 @@ from fedmsg import _wire
 from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
 from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
-from fedmsg.exceptions import FedmsgError, MessageError, PositionGone, QueryError
+from fedmsg.exceptions import FedmsgError, MessageError, PositionGone, QueryError, Unavailable
 from fedmsg.stream import protocol
 from fedmsg.stream.inbox import Inbox, StreamDelivery
-from fedmsg.stream.progress import Progress
+from fedmsg.stream.progress import Progress, StoredPosition
 from fedmsg.stream.protocol import Malformed
 from fedmsg.stream.session import Ended, Session
 from fedmsg.transport.zmq import contexts
@@ -50,6 +50,7 @@ class Receiving(ServiceThread):
         topics: Returns the topics that are wanted.
         durable: The name of a durable subscription; empty for a plain one.
         rejections: Where rejected messages are counted and logged.
+        stored: Returns how far the owner has stored, see `fedmsg.stream.subscription.Subscription`.
 
     Attributes:
         counts: ``received``, ``duplicates``, ``lost``, ``gaps`` and ``connections``.
@@ -69,6 +70,7 @@ class Receiving(ServiceThread):
         topics: Callable[[], list[str]],
         durable: str,
         rejections: RejectionLog,
+        stored: Callable[[], StoredPosition | None] = lambda: None,
     ) -> None:
         super().__init__("fedmsg-subscription")
         self._config = config
@@ -78,6 +80,7 @@ class Receiving(ServiceThread):
         self._topics = topics
         self._durable = durable
         self._rejections = rejections
+        self._stored: Callable[[], StoredPosition | None] | None = stored
         self._client = os.urandom(16).hex()
         self._credit, self._credit_size = protocol.credit_of(config)
         self._max_size: int = settings.get(config, "max_message_size")
@@ -242,9 +245,21 @@ class Receiving(ServiceThread):
         self.counts["connections"] += 1
         self.address = session.address
         self._stream = stream
+        self._recall()
         if self._progress.stream and self._progress.stream != stream:
             self._move(session)
         self._open(session)
+
+    def _recall(self) -> None:
+        """Ask the owner, once, how far it has stored."""
+        if self._stored is not None:
+            try:
+                stored = self._stored()
+            except Unavailable as error:
+                raise Ended(f"where to begin is not known yet: {error}") from error
+            self._stored = None
+            if stored is not None:
+                self._progress.recall(stored)
 
     def _move(self, session: Session) -> None:
         how = self._progress.move()

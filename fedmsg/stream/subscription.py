@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import select
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fedmsg._util.ratelimit import RejectionLog
@@ -18,7 +18,7 @@ from fedmsg.exceptions import ConfigError, UsageError
 from fedmsg.stream import protocol
 from fedmsg.stream.begin import prefixes_of, requested
 from fedmsg.stream.inbox import StreamDelivery
-from fedmsg.stream.progress import Progress
+from fedmsg.stream.progress import Progress, StoredPosition
 from fedmsg.stream.receiving import Receiving
 from fedmsg.stream.session import curve_name
 from fedmsg.transport.zmq import addresses as zmq_addresses
@@ -45,6 +45,8 @@ class Subscription(Closeable):
         durable: The name of a durable subscription, whose cursor the relay keeps. Where to begin counts only
             when the name is new.
         rejections: Where rejected messages are counted and logged; one of its own when not given.
+        stored: Returns how far the owner has stored, or None; called before the subscription begins, and
+            again while it raises Unavailable.
 
     Raises:
         UsageError: The arguments make no sense. A ValueError.
@@ -63,6 +65,7 @@ class Subscription(Closeable):
         last: int | None = None,
         durable: str | None = None,
         rejections: RejectionLog | None = None,
+        stored: Callable[[], StoredPosition | None] = lambda: None,
     ) -> None:
         self._closed = True  # until there is something to close
         wanted = zmq_addresses.checked(addresses, "relay_stream")
@@ -81,6 +84,7 @@ class Subscription(Closeable):
             topics=lambda: list(self._topics),
             durable=name,
             rejections=self.rejections,
+            stored=stored,
         )
         self._inbox = self._receiving.inbox
         #: Whether it has a name, so that acknowledging has an effect.

@@ -276,6 +276,8 @@ RECORDS: Kind[list[dict[str, Any]]] = Kind("list of dicts", _list, _loose_record
 MAPPING: Kind[dict[str, Any]] = Kind("dict", _mapping, _mapping, "write a dict")
 LINES: Kind[str | list[str]] = Kind("text or list of texts", _text_or_list, _loose_text_or_list,
              "write an address in quotes, or a list of them", _address_faults)  # fmt: skip
+PREFIXES: Kind[str | list[str]] = Kind("text or list of texts", _text_or_list, _loose_text_or_list,
+             "write a text in quotes, or a list of them")  # fmt: skip
 ADDRESS: Kind[str] = Kind("text", _text, _text, "write an address in quotes", _address_faults)
 ENDPOINTS: Kind[dict[str, list[str]]] = Kind("dict of names and lists of addresses", _anything, _endpoints,
                  "write a dict of names and lists of addresses", _endpoint_faults)  # fmt: skip

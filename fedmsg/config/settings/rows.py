@@ -26,6 +26,7 @@ from fedmsg.config.settings.kinds import (
     TEXT,
     TEXTS,
 )
+from fedmsg.config.settings.history import DatanommerSettings
 from fedmsg.config.settings.setting import View, setting
 
 __all__ = ["Settings", "derive_topic_prefix_re"]
@@ -338,8 +339,9 @@ class HubSettings(View):
 
 
 class Settings(
-    BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, StreamSettings, HubSettings
-):
+    BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, StreamSettings, HubSettings,
+    DatanommerSettings,
+):  # fmt: skip
     """All settings of a configuration, in the order of ``conf`` and of ``--help``."""
 
     __slots__ = ()

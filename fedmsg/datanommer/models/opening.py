@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from alembic.config import Config
 from sqlalchemy import orm
 
 import fedmsg.config
-from fedmsg.config import settings
+from fedmsg import datanommer
 from fedmsg.datanommer.models import containing, schema, terms
-from fedmsg.exceptions import ConfigError
 from fedmsg.store import database
 
 __all__ = ["current_session", "default_url", "init", "maker", "session", "upgrade"]
@@ -25,7 +23,6 @@ __all__ = ["current_session", "default_url", "init", "maker", "session", "upgrad
 log = logging.getLogger(__name__)
 
 _SETTING = "datanommer.sqlalchemy.url"
-_FILE = "datanommer.db"
 _CACHE_KIB = 65_536
 # A batch is of megabytes.
 _CHECKPOINT_PAGES = 8000
@@ -44,12 +41,7 @@ def current_session() -> orm.scoped_session[orm.Session]:
 
 def default_url() -> str:
     """Return the URL of the history where none is configured: an SQLite file in the state directory."""
-    folder = settings.of(fedmsg.config.load_config()).state_directory or os.environ.get("STATE_DIRECTORY")
-    if not folder:
-        raise ConfigError(
-            f"{_SETTING} is not set, nor is state_directory; write a URL such as sqlite:////srv/history.db"
-        )
-    return f"sqlite:///{Path(folder.split(':')[0]).resolve() / _FILE}"
+    return datanommer.default_url(fedmsg.config.load_config())
 
 
 def init(

@@ -42,7 +42,12 @@ def add(message: Mapping[str, Any]) -> None:
     add_many([message])
 
 
-def add_many(messages: Iterable[Mapping[str, Any]], *, before_commit: BeforeCommit | None = None) -> int:
+def add_many(
+    messages: Iterable[Mapping[str, Any]],
+    *,
+    before_commit: BeforeCommit | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> int:
     """Store messages in one transaction, all or none; those that are there already are skipped with a log line.
 
     Args:
@@ -50,6 +55,7 @@ def add_many(messages: Iterable[Mapping[str, Any]], *, before_commit: BeforeComm
         before_commit: Called with the session when the messages are in and nothing is committed yet, to write what has
             to be there together with them, such as a `StreamCursor` by ``session.merge``. It may be called again
             where the transaction has to be repeated; what it raises leaves everything as it was.
+        config: For `fedmsg.meta`, whose processors are loaded then; by default that of ``load_config``.
 
     Returns:
         How many were stored.
@@ -58,7 +64,7 @@ def add_many(messages: Iterable[Mapping[str, Any]], *, before_commit: BeforeComm
         MessageError: One of them can't be stored.
         StoreError: The database could not be written.
     """
-    config = rows.configuration()
+    config = rows.configuration() if config is None else config
     batch = [rows.row_of(message, config) for message in messages]
     session = opening.current_session()()
     engine = session.get_bind()
