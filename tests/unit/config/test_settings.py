@@ -57,6 +57,8 @@ relay_store null | relay_confirmed "tcp://127.0.0.1:2004" | relay_stream "tcp://
 relay_retention_age 604800 | relay_retention_bytes 0 | relay_retention_messages 0
 relay_durable_max 10000 | relay_upstream [] | publish_confirm false | publish_window 1000
 stream_credit 1000 | stream_credit_bytes 4194304
+datanommer.enabled false | datanommer.topic null | datanommer.durable null
+datanommer.sqlalchemy.url null | datanommer.sqlalchemy.uri null
 """  # noqa: E501 one setting is one piece
 
 _OTHER_IN_CONF = """

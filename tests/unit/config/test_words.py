@@ -42,7 +42,7 @@ def test_a_misspelt_key(word: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "word",
     """fedmsg.consumers.badges.enabled fedmsg.commands.collectd.enabled bodhi.consumer.enabled
-    moksha.monitoring.socket.owner moksha.livesocket.tcp.port datanommer.enabled datanommer.sqlalchemy.url
+    moksha.monitoring.socket.owner moksha.livesocket.tcp.port datanommer.models.enabled sqlalchemy.url
     name mute cert_prefix src ire irks stomp_port stomp_host zmq_linger_ms
     fmn.consumer.enabled bodhi.topic bugzilla mailman.hyperkitty hostname url database x_""".split(),
 )
