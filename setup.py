@@ -108,15 +108,15 @@ COMMANDS = [
     "fedmsg-stream = fedmsg.commands.stream:main",
     "fedmsg-tail = fedmsg.commands.tail:tail",
     "fedmsg-trigger = fedmsg.commands.trigger:trigger",
-
+    "datanommer-check = fedmsg.datanommer.commands:check",
     "datanommer-create-db = fedmsg.datanommer.commands:create",
-
-
-
+    "datanommer-dump = fedmsg.datanommer.commands:dump",
+    "datanommer-extract = fedmsg.datanommer.commands:extract",
+    "datanommer-forget = fedmsg.datanommer.commands:forget",
     "datanommer-latest = fedmsg.datanommer.commands:latest",
-
-
-
+    "datanommer-load = fedmsg.datanommer.commands:load",
+    "datanommer-prune = fedmsg.datanommer.commands:prune",
+    "datanommer-stats = fedmsg.datanommer.commands:stats",
 ]
 
 # What a hub runs where it is enabled.

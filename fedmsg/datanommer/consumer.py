@@ -61,7 +61,7 @@ class Nommer(FedmsgConsumer):
             )  # fmt: skip
             return
         self.topic = as_list(view.datanommer_topic) or [""]
-        self.durable = view.datanommer_durable
+        self.durable = view.datanommer_durable or False
         self.replay_name = list(view.replay_endpoints or {})
         super().__init__(hub)
         if not self._initialized:

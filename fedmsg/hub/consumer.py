@@ -117,7 +117,7 @@ class Consumer:
             Unavailable: It can't be known at the moment; it is asked again.
         """
         del name
-        return None  # noqa: RET501 - a subclass returns something
+        return None
 
     def validate(self, message: Any) -> None:
         """Check a message before it is handled.

@@ -55,9 +55,7 @@ class Stored:
     def wait_for(self, numbers: Iterable[int], timeout: float = 30.0) -> None:
         """Wait until these are there, and no others."""
         wanted = [*numbers]
-        wait_until(
-            lambda: self.count() >= len(wanted), timeout, what=lambda: f"{wanted[-5:]}; {self.numbers()[-5:]}"
-        )
+        wait_until(lambda: self.count() >= len(wanted), timeout, what=lambda: f"{wanted[-5:]}; {self.numbers()[-5:]}")
         assert self.numbers() == wanted
 
     def __enter__(self) -> Stored:

@@ -15,8 +15,8 @@ class DatanommerSettings(View):
     # fmt: off
     datanommer_enabled = setting(BOOLEAN, False, "Whether a hub stores every message in a database.", "datanommer",
         name="datanommer.enabled", in_conf=False)
-    datanommer_topic = setting(PREFIXES, None, "Which topics are stored, by their beginnings; all when not set.", "datanommer",
-        name="datanommer.topic", in_conf=False)
+    datanommer_topic = setting(PREFIXES, None, "Which topics are stored, by their beginnings; all when not set.",
+        "datanommer", name="datanommer.topic", in_conf=False)
     datanommer_url = setting(TEXT, None,
         "Where messages are stored: the URL of an SQLite or PostgreSQL database; a file in state_directory when not "
         "set.", "datanommer", name="datanommer.sqlalchemy.url", in_conf=False,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedmsg.config.settings.history import DatanommerSettings
 from fedmsg.config.settings.kinds import (
     ADDRESS,
     ANYTHING,
@@ -26,7 +27,6 @@ from fedmsg.config.settings.kinds import (
     TEXT,
     TEXTS,
 )
-from fedmsg.config.settings.history import DatanommerSettings
 from fedmsg.config.settings.setting import View, setting
 
 __all__ = ["Settings", "derive_topic_prefix_re"]

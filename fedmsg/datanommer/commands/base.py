@@ -6,14 +6,17 @@ from __future__ import annotations
 import datetime as dt
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
+
+import click
 
 from fedmsg._util import plugins
 from fedmsg.commands import BaseCommand, Declaration
 from fedmsg.commands._options import flag
 from fedmsg.datanommer import database_url
 
-__all__ = ["CATEGORY", "DATABASE", "TOPIC", "HistoryCommand", "moment_of"]
+__all__ = ["CATEGORY", "DATABASE", "END", "START", "TOPIC", "HistoryCommand", "moment_of", "with_progress"]
 
 DATABASE: Declaration = flag(
     "--database",
@@ -23,6 +26,24 @@ DATABASE: Declaration = flag(
 )
 TOPIC: Declaration = flag("--topic", metavar="TOPIC", help="Only messages with this topic.")
 CATEGORY: Declaration = flag("--category", metavar="CATEGORY", help="Only messages of this category, such as git.")
+
+
+def moment_of(text: str) -> dt.datetime:
+    """Return the time that a text in ISO 8601 stands for, in UTC and without a zone; without one it is in UTC.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        # Before Python 3.11 it does not know the Z.
+        found = dt.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip()))
+    except ValueError:
+        raise ValueError(f"{text!r} is no time in ISO 8601, such as 2026-02-14T08:05:59") from None
+    return found.astimezone(dt.timezone.utc).replace(tzinfo=None) if found.tzinfo else found
+
+
+START: Declaration = flag("--start", type=moment_of, metavar="TIME", help="Only messages from this time on.")
+END: Declaration = flag("--end", type=moment_of, metavar="TIME", help="Only messages up to this time.")
 
 
 class HistoryCommand(BaseCommand):
@@ -45,17 +66,18 @@ class HistoryCommand(BaseCommand):
         return database_url(self.config)
 
 
-def moment_of(text: str) -> dt.datetime:
-    """Return the time that a text in ISO 8601 stands for, in UTC and without a zone; without one it is in UTC.
+def with_progress(parts: Iterable[tuple[int, Any]], length: int | None, label: str) -> Iterator[Any]:
+    """Yield what comes, and show on a terminal how far that is.
 
-    Raises:
-        ValueError: It is none.
+    Args:
+        parts: How much each part is of the whole, and what is to be yielded.
+        length: The whole; None where it is not known.
+        label: What is done.
     """
-    # Before Python 3.11 it does not know the Z.
-    found = dt.datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", text.strip()))
-    return found.astimezone(dt.timezone.utc).replace(tzinfo=None) if found.tzinfo else found
-
-
-def is_terminal() -> bool:
-    """Return whether someone sees what is written to standard error."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    if not (sys.stderr is not None and sys.stderr.isatty()):
+        yield from (found for _, found in parts)
+        return
+    with click.progressbar(length=length or 0, label=label, file=sys.stderr, show_pos=True) as bar:
+        for size, found in parts:
+            yield found
+            bar.update(size)

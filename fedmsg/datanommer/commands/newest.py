@@ -30,7 +30,11 @@ class LatestCommand(HistoryCommand):
         flag("--overall", action="store_true", help="Only the newest message of all."),
         flag("--timestamp", action="store_true", help="Only its time, in seconds since the epoch."),
         flag("--timesince", action="store_true", help="Only how many seconds ago that was."),
-        flag("--human", action="store_true", help="These times for people: date and clock, or hours, minutes and seconds."),
+        flag(
+            "--human",
+            action="store_true",
+            help="These times for people: a date, or hours, minutes, seconds.",
+        ),
     ]
 
     def run(self) -> None:

@@ -8,12 +8,30 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-__all__ = ["ensure", "name_of"]
+__all__ = ["drop", "ensure", "months", "name_of", "next_month"]
 
 
 def name_of(month: dt.date) -> str:
     """Return the name of the partition of a month."""
     return f"messages_{month:%Y_%m}"
+
+
+def months(connection: sa.Connection) -> list[dt.datetime]:
+    """Return the months that have a partition, the oldest first."""
+    found = connection.scalars(
+        sa.text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'messages'::regclass")
+    )
+    return sorted(dt.datetime.strptime(name, "messages_%Y_%m") for name in found)  # noqa: DTZ007 the columns have no zone
+
+
+def next_month(month: dt.datetime) -> dt.datetime:
+    """Return the beginning of the month after this one."""
+    return dt.datetime.combine(_next(month), dt.time())
+
+
+def drop(connection: sa.Connection, month: dt.date) -> None:
+    """Remove the partition of a month with all that is in it."""
+    connection.exec_driver_sql(f"DROP TABLE {name_of(month)}")
 
 
 def _next(month: dt.date) -> dt.date:

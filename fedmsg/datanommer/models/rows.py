@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import math
 import time
 import uuid
@@ -13,10 +14,23 @@ from typing import Any, NamedTuple
 
 import fedmsg.config
 from fedmsg import encoding, meta
+from fedmsg._util.text import quoted
 from fedmsg.datanommer.models import values
 from fedmsg.exceptions import MessageError
 
-__all__ = ["COLUMNS", "SOURCE_NAME", "Row", "as_time", "envelope_of", "row_of", "seconds", "source_version"]
+__all__ = [
+    "COLUMNS",
+    "SOURCE_NAME",
+    "Row",
+    "as_time",
+    "envelope_of",
+    "row_of",
+    "seconds",
+    "source_version",
+    "storable_names",
+]
+
+log = logging.getLogger("fedmsg.datanommer")
 
 SOURCE_NAME = "datanommer"
 
@@ -52,6 +66,8 @@ class Row(NamedTuple):
     packages: frozenset[str]
 
 
+Names = tuple[frozenset[str], frozenset[str], Any]
+
 #: The columns of a row, in order; the rest of it is for other tables.
 COLUMNS = Row._fields[:-2]
 
@@ -79,12 +95,13 @@ def source_version() -> str:
     return _version
 
 
-def row_of(message: Mapping[str, Any], config: Mapping[str, Any]) -> Row:
+def row_of(message: Mapping[str, Any], config: Mapping[str, Any], *, names: Names | None = None) -> Row:
     """Turn what a consumer receives into a row.
 
     Args:
         message: ``body`` is the envelope; ``topic``, ``headers`` and ``stored`` may be there.
         config: For `fedmsg.meta`.
+        names: The users and packages that it is about, and who did it, where they are known.
 
     Raises:
         MessageError: It can't be stored.
@@ -96,12 +113,12 @@ def row_of(message: Mapping[str, Any], config: Mapping[str, Any]) -> Row:
     if not isinstance(topic, str):
         raise MessageError("its 'topic' is not text", "topic")
     try:
-        return _row(message, envelope, topic, config)
+        return _row(message, envelope, topic, _names(envelope, config) if names is None else names)
     except (TypeError, ValueError, OverflowError) as error:
         raise MessageError(f"it can't be written as JSON: {error}", "json") from error
 
 
-def _row(message: Mapping[str, Any], envelope: dict[str, Any], topic: str, config: Mapping[str, Any]) -> Row:
+def _row(message: Mapping[str, Any], envelope: dict[str, Any], topic: str, names: Names) -> Row:
     arrival = _arrival(message.get("stored"))
     timestamp, is_arrival = _timestamp(envelope.get("timestamp"), arrival)
     text = encoding.dumps(envelope.get("msg"))
@@ -110,7 +127,7 @@ def _row(message: Mapping[str, Any], envelope: dict[str, Any], topic: str, confi
     transported = transported if isinstance(transported, dict) else {}
     own_headers = envelope.get("headers")
     headers = own_headers if "headers" in envelope or envelope.get("signature") else transported
-    users, packages, agent = _names(envelope, config)
+    users, packages, agent = names
     row = Row(
         msg_id=values.indexed_text(_msg_id(envelope, transported, topic, timestamp)) or "",
         i=_integer(envelope.get("i")),
@@ -182,16 +199,21 @@ def _msg_id(envelope: Mapping[str, Any], headers: Mapping[str, Any], topic: str,
     return f"{timestamp.year}-{uuid.uuid5(uuid.NAMESPACE_URL, content)}"
 
 
-def _names(envelope: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str], Any]:
+def _names(envelope: Mapping[str, Any], config: Mapping[str, Any]) -> Names:
     """Return the users and packages that a message is about, and who did it."""
     users, packages, agent = meta.names(envelope, config)
-    return _storable_names(users), _storable_names(packages), agent
+    topic = envelope.get("topic")
+    return storable_names(users, topic), storable_names(packages, topic), agent
 
 
-def _storable_names(names: Iterable[Any]) -> frozenset[str]:
+def storable_names(names: Iterable[Any], topic: Any = None) -> frozenset[str]:
+    """Return names for the database; what is none is left out, and logged."""
     if not names:
         return frozenset()
-    return frozenset(name for one in names if (name := values.indexed_text(one)))
+    found = frozenset(name for one in names if (name := values.indexed_text(one)))
+    if any(not isinstance(one, str) for one in names):
+        log.info("a plugin for %s has named a user or package that has no name: it is left out", quoted(str(topic)))
+    return found
 
 
 def configuration() -> Mapping[str, Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from fedmsg.datanommer.models.message import Message
 from fedmsg.datanommer.models.rows import Row
 from fedmsg.store import database
 
-__all__ = ["add", "add_many"]
+__all__ = ["add", "add_many", "add_rows", "lock"]
 
 log = logging.getLogger("fedmsg.datanommer")
 
@@ -65,7 +66,11 @@ def add_many(
         StoreError: The database could not be written.
     """
     config = rows.configuration() if config is None else config
-    batch = [rows.row_of(message, config) for message in messages]
+    return add_rows([rows.row_of(message, config) for message in messages], before_commit=before_commit)
+
+
+def add_rows(batch: Sequence[Row], *, before_commit: BeforeCommit | None = None, is_import: bool = False) -> int:
+    """Store rows as `add_many` does; those of an import get no positions."""
     session = opening.current_session()()
     engine = session.get_bind()
     is_new = not session.in_transaction()
@@ -73,7 +78,7 @@ def add_many(
     def store() -> int:
         with database.before_commit() as committing:
             try:
-                count = _store(session, batch)
+                count = _store(session, batch, is_import=is_import)
                 if before_commit is not None:
                     before_commit(session)
                 session.flush()
@@ -89,25 +94,34 @@ def add_many(
         return database.retried(store) if is_new else store()
 
 
-def _store(session: orm.Session, batch: Sequence[Row]) -> int:
+def lock(session: orm.Session) -> sa.Connection:
+    """Wait until no other writer is in a transaction, and keep others waiting until the end of this one."""
     connection = session.connection()
-    is_postgresql = connection.dialect.name == "postgresql"
-    if is_postgresql:
+    if connection.dialect.name == "postgresql":
         connection.execute(_LOCK_WRITER)
     # On SQLite the first statement that writes makes others wait.
     connection.execute(_TAKE, {"count": 0})
+    return connection
+
+
+def _store(session: orm.Session, batch: Sequence[Row], *, is_import: bool) -> int:
+    connection = lock(session)
+    is_postgresql = connection.dialect.name == "postgresql"
     fresh = _without_known(connection, batch)
     if not fresh:
         return 0
     if is_postgresql:
         partitions.ensure(connection, {row.timestamp for row in fresh})
-    connection.execute(_TAKE, {"count": len(fresh)})
-    newest = int(connection.scalar(_NEWEST) or 0)
+    positions: Iterable[int | None] = itertools.repeat(None)
+    if not is_import:
+        connection.execute(_TAKE, {"count": len(fresh)})
+        newest = int(connection.scalar(_NEWEST) or 0)
+        positions = range(newest - len(fresh) + 1, newest + 1)
     ids = bulk.take_ids(connection, len(fresh))
-    first = newest - len(fresh) + 1
     if not is_postgresql:
         fresh = [row._replace(msg=values.searchable(row.msg)) if "\\u" in row.msg else row for row in fresh]
-    bulk.insert(connection, _messages, _COLUMNS, [(ids[n], first + n, *row[:-2]) for n, row in enumerate(fresh)])
+    columns = [(number, position, *row[:-2]) for number, position, row in zip(ids, positions, fresh, strict=False)]
+    bulk.insert(connection, _messages, _COLUMNS, columns)
     texts.note(connection, ids, [row.timestamp for row in fresh])
     topic_ids = bulk.ids(connection, "topics", {row.topic: row.category for row in fresh})
     _associate(connection, fresh, ids, topic_ids)

@@ -3,18 +3,29 @@
 
 from __future__ import annotations
 
-from fedmsg.datanommer.upkeep.opened import engine, open_once, opened, prepare, used
+from fedmsg.datanommer.upkeep.checking import check
+from fedmsg.datanommer.upkeep.extracting import extract
+from fedmsg.datanommer.upkeep.importing import Import, opened_source
+from fedmsg.datanommer.upkeep.loading import load_file
+from fedmsg.datanommer.upkeep.opened import open_once, opened, prepare, used
 from fedmsg.datanommer.upkeep.progress import store, stored_numbers, stored_position
-from fedmsg.datanommer.upkeep.reading import count, latest, pages, records, stats
+from fedmsg.datanommer.upkeep.reading import count, latest, now, records, stats
+from fedmsg.datanommer.upkeep.removing import forget, prune
 
 __all__ = [
+    "Import",
+    "check",
     "count",
-    "engine",
+    "extract",
+    "forget",
     "latest",
+    "load_file",
+    "now",
     "open_once",
     "opened",
-    "pages",
+    "opened_source",
     "prepare",
+    "prune",
     "records",
     "stats",
     "store",

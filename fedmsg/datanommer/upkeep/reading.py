@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from fedmsg.datanommer import models
 from fedmsg.datanommer.models import Message, rows, values
 
-__all__ = ["count", "latest", "now", "pages", "records", "stats"]
+__all__ = ["behind", "count", "latest", "now", "pages", "records", "stats"]
 
 _PAGE = 1000
 _LATEST_DAYS = 365
@@ -56,7 +56,8 @@ def stats(category: str | None, *, by_topic: bool) -> Iterator[tuple[str, int]]:
     asked = sa.select(column, sa.func.count()).group_by(column).order_by(column)
     if category:
         asked = asked.where(Message.category == category)
-    yield from models.session.execute(asked).tuples()
+    for name, number in models.session.execute(asked):
+        yield name, number
 
 
 def _conditions(
@@ -72,6 +73,12 @@ def _conditions(
     if category:
         found.append(Message.category == category)
     return found
+
+
+def behind(key: tuple[dt.datetime, int]) -> tuple[Any, ...]:
+    """Return the conditions for messages that come after one in the order of time."""
+    moment, number = key
+    return Message.timestamp >= moment, sa.or_(Message.timestamp > moment, Message.id > number)
 
 
 def count(*wanted: Any) -> int:
@@ -93,14 +100,13 @@ def pages(
     """
     asked = sa.select(Message).where(*_conditions(start, end, topic, category))
     asked = asked.order_by(Message.timestamp, Message.id).limit(size)
-    key = sa.tuple_(Message.timestamp, Message.id)
     page = models.session.scalars(asked).all()
     while page:
         last = (page[-1].timestamp, page[-1].id)
         yield page
         models.session.expunge_all()
         models.session.rollback()
-        page = models.session.scalars(asked.where(Message.timestamp >= last[0], key > last)).all()
+        page = models.session.scalars(asked.where(*behind(last))).all()
 
 
 def records(start: dt.datetime | None, end: dt.datetime | None) -> Iterator[dict[str, Any]]:
