@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datanommer import models
+from fedmsg.datanommer import commands, models
 from fedmsg.datanommer.models.testing import empty
+from tests.satellites.commands import Call, Result
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -45,3 +49,26 @@ def history(history_engine: sa.Engine) -> Iterator[ModuleType]:
     yield models
     models.session.remove()
     empty(history_engine)
+
+
+@pytest.fixture
+def call(
+    history: Any, history_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Call:
+    """Return the function that runs a command on the history that is open."""
+    path = tmp_path / "quiet.py"
+    path.write_text("config = {'logging': {}}")
+    monkeypatch.setenv("FEDMSG_CONFIG", str(path))
+
+    def run(name: str, *arguments: str) -> Result:
+        history.session.remove()
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", [f"datanommer-{name}", "--database", history_url, *arguments])
+        try:
+            status = getattr(commands, {"create-db": "create"}.get(name, name))()
+        except SystemExit as end:
+            status = end.code
+        found = capsys.readouterr()
+        return Result(found.out, found.err, status or 0)
+
+    return run

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What tests of the consumer that stores have in common: what is in the database, hubs of this process and of others."""
+"""What tests of the consumer that stores have in common: a look into the database, hubs."""
 
 from __future__ import annotations
 

@@ -8,60 +8,21 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from fedmsg import meta
-from fedmsg.datanommer import commands
 from fedmsg.datanommer.models import users_assoc_table
+from tests.satellites.commands import Call
+from tests.satellites.conftest import empty
 from tests.satellites.messages import START, message
 
 DAY = 86400
 CONFIG = {"topic_prefix_re": r"org\.fedoraproject\.dev"}
 NOW = int(time.time())
-
-
-class Result(NamedTuple):
-    """What a command has printed, and its exit status."""
-
-    out: str
-    err: str
-    status: int
-
-    @property
-    def json(self) -> Any:
-        """What it has printed, decoded."""
-        return json.loads(self.out)
-
-
-Call = Callable[..., Result]
-
-
-@pytest.fixture
-def call(
-    history: Any, history_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Call:
-    """Return the function that runs a command on the history that is open."""
-    path = tmp_path / "quiet.py"
-    path.write_text("config = {'logging': {}}")
-    monkeypatch.setenv("FEDMSG_CONFIG", str(path))
-
-    def run(name: str, *arguments: str) -> Result:
-        history.session.remove()
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", [f"datanommer-{name}", "--database", history_url, *arguments])
-        try:
-            status = getattr(commands, {"create-db": "create"}.get(name, name))()
-        except SystemExit as end:
-            status = end.code
-        found = capsys.readouterr()
-        return Result(found.out, found.err, status or 0)
-
-    return run
 
 
 def topics(count: dict[str, int], **more: Any) -> list[dict[str, Any]]:
@@ -153,19 +114,12 @@ def test_what_is_dumped_can_be_loaded(
     records = dumped.json if form == "json" else [json.loads(line) for line in dumped.out.splitlines()]
     assert [one["timestamp"] for one in records if isinstance(one["timestamp"], float)]
     assert len(records) == len(given)
-    clear(history_engine)
+    empty(history_engine)
     path = tmp_path / "dump.json"
     path.write_text(dumped.out)
     assert call("load", str(path)).out == f"{len(given)} messages stored, 0 were there already, 0 can't be stored\n"
     assert dicts(history) == before
     assert call("load", str(path)).out == f"0 messages stored, {len(given)} were there already, 0 can't be stored\n"
-
-
-def clear(engine: sa.Engine) -> None:
-    """Remove all rows."""
-    from tests.satellites.conftest import empty
-
-    empty(engine)
 
 
 def test_dump_of_many_messages_has_each_once(call: Call, history: Any) -> None:
