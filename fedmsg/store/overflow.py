@@ -8,6 +8,7 @@ finished. What a killed process leaves is delivered again from the beginning of 
 from __future__ import annotations
 
 import bisect
+import errno
 import logging
 import os
 import threading
@@ -67,15 +68,17 @@ class _Segment(MessageFile):
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             written = os.write(self._descriptor, b"".join(lines))
+            ends = [0, *accumulate(map(len, lines))]
+            done = bisect.bisect_right(ends, written) - 1
+            if ends[done] < written:
+                os.ftruncate(self._descriptor, self.size + ends[done])
+            if not done:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             if self.size == 0:
                 self.seal()
                 self._remove()
             raise
-        ends = [0, *accumulate(map(len, lines))]
-        done = bisect.bisect_right(ends, written) - 1
-        if ends[done] < written:
-            os.ftruncate(self._descriptor, self.size + ends[done])
         self.size += ends[done]
         self.count += done
         return done

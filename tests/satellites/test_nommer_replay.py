@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -50,15 +50,22 @@ class Street:
             feed.wait(count=self._heard.get(name, 0) + 1)
             self._heard[name] = feed.subscribed.count(b"")
 
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Street]:
+        """Have all of them publish, and answer."""
+        made = cls()
+        with ExitStack() as stack:
+            for name, feed in made.feeds.items():
+                stack.enter_context(feed)
+                where = made.config["replay_endpoints"]
+                stack.enter_context(serving(made.stores[name], name=name, replay_endpoints=where))
+            yield made
+
 
 @pytest.fixture
 def street() -> Iterator[Street]:
-    made = Street()
-    with ExitStack() as stack:
-        for name, feed in made.feeds.items():
-            stack.enter_context(feed)
-            where = made.config["replay_endpoints"]
-            stack.enter_context(serving(made.stores[name], name=name, replay_endpoints=where))
+    with Street.running() as made:
         yield made
 
 
