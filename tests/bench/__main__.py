@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.bench import (
     aio,
     gateway,
+    history,
     hub,
     idle,
     meta,
@@ -47,6 +48,7 @@ GROUPS = {
     "stream-bus": stream_bus.measure,
     "stream-growth": stream_growth.measure,
     "trigger": trigger.measure,
+    "history": history.measure,
 }
 
 #: What the documentation shows.
