@@ -59,6 +59,7 @@ SECTIONS = {
     "irc": "The IRC bot",
     "replay": "Keeping messages for replay",
     "stream": "The stream of a relay",
+    "datanommer": "The history",
     "logging": "Logging",
     "stomp": "A STOMP broker instead of ZeroMQ",
     "hub": "The hub and its consumers",

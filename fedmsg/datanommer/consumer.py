@@ -15,6 +15,7 @@ from fedmsg._util.text import as_list
 from fedmsg.config import settings
 from fedmsg.consumers import FedmsgConsumer
 from fedmsg.datanommer import database_url
+from fedmsg.datanommer.indexing import TextIndexer
 from fedmsg.exceptions import Unavailable
 from fedmsg.hub.consumer import runner_of
 from fedmsg.hub.hooks import Origin
@@ -70,7 +71,10 @@ class Nommer(FedmsgConsumer):
         self._history = plugins.lazy("history")
         if not meta.processors:
             meta.make_processors(**hub.config)
-        runner_of(self).more_totals.append(lambda: {"stored": self.stored, "skipped": self.skipped})
+        runner = runner_of(self)
+        runner.more_totals.append(lambda: {"stored": self.stored, "skipped": self.skipped})
+        self._indexer = TextIndexer(self._history, lambda: self._is_open and not self.incoming.unfinished)
+        runner.on_start.append(self._indexer.start)
         try:
             self._open()
         except Unavailable as error:
@@ -128,6 +132,11 @@ class Nommer(FedmsgConsumer):
         with self._history.used():
             found: Mapping[str, int] = self._history.stored_numbers()
         return found
+
+    def stop(self) -> None:
+        """Fill the index of texts no more, and release what the consumer holds."""
+        self._indexer.close()
+        super().stop()
 
 
 def _is_published_installed() -> bool:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from fedmsg.datanommer.models import index_texts
 from fedmsg.datanommer.upkeep.checking import check
 from fedmsg.datanommer.upkeep.extracting import extract
 from fedmsg.datanommer.upkeep.importing import Import, opened_source
@@ -18,6 +19,7 @@ __all__ = [
     "count",
     "extract",
     "forget",
+    "index_texts",
     "latest",
     "load_file",
     "now",

@@ -6,14 +6,14 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
 from fedmsg.datanommer import models
-from fedmsg.datanommer.models import Message, User, bulk, partitions, schema, values, writing
+from fedmsg.datanommer.models import Message, User, bulk, partitions, schema, texts, values, writing
 from fedmsg.datanommer.upkeep import reading
 
 __all__ = ["FORGOTTEN", "forget", "prune"]
@@ -51,6 +51,7 @@ def _step(before: dt.datetime, category: str | None) -> int:
         ids, span = [row.id for row in found], (found[0].timestamp, found[-1].timestamp)
         for table in _ASSOCIATIONS:
             session.execute(sa.delete(table).where(table.c.msg_timestamp.between(*span), table.c.msg_id.in_(ids)))
+        texts.forget(session.connection(), lambda key: key.msg_timestamp.between(*span) & key.msg_id.in_(ids))
         is_one = Message.timestamp.between(*span), Message.id.in_(ids)
         session.execute(sa.delete(Message).where(*is_one).execution_options(synchronize_session=False))
         _uncount(session, Counter((row.topic, _day(row.timestamp)) for row in found))
@@ -86,6 +87,10 @@ def _drop_months(before: dt.datetime) -> Iterator[int]:
         )
         for table in _ASSOCIATIONS:
             session.execute(sa.delete(table).where(table.c.msg_timestamp >= first, table.c.msg_timestamp < last))
+        texts.forget(
+            session.connection(),
+            lambda key, first=first, last=last: (key.msg_timestamp >= first) & (key.msg_timestamp < last),
+        )
         for counts in (schema.day_counts, schema.month_counts):
             session.execute(sa.delete(counts).where(counts.c.start >= first, counts.c.start < last))
         partitions.drop(session.connection(), month)
@@ -116,18 +121,49 @@ def forget(name: str, *, everywhere: bool) -> Iterator[int]:
         if not found:
             break
         last = found[-1].timestamp, found[-1].id
-        changed = sum(_replace(message, name, word) for message in found)
+        changed = [message for message in found if _replace(message, name, word)]
+        _index_again(session, changed)
         if number is not None:
             table = schema.users_messages
             ids = [message.id for message in found]
             session.execute(sa.delete(table).where(table.c.user_id == number, table.c.msg_id.in_(ids)))
         session.commit()
         session.expunge_all()
-        yield changed
+        yield len(changed)
     if number is not None:
         session.execute(sa.delete(schema.users_messages).where(schema.users_messages.c.user_id == number))
         session.execute(sa.delete(User).where(User.id == number))
+    if session.get_bind().dialect.name == "sqlite":
+        _index_all_again(session)
     session.commit()
+
+
+def _index_again(session: orm.Session, changed: Sequence[Message]) -> None:
+    """Have the index of texts forget what messages were, and take in what they are."""
+    session.flush()
+    connection = session.connection()
+    for message in changed:
+        key = message.timestamp, message.id
+        texts.forget(connection, lambda one, key=key: (one.msg_timestamp == key[0]) & (one.msg_id == key[1]))
+        if connection.dialect.name != "sqlite":
+            texts.note(connection, [message.id], [message.timestamp])
+
+
+def _index_all_again(session: orm.Session) -> None:
+    """Have the index of texts begin anew: SQLite's can't forget single messages whose texts are gone."""
+    connection = session.connection()
+    if not texts.is_indexed(connection):
+        return
+    texts.clear(connection)
+    session.execute(sa.delete(schema.waiting_texts))
+    last = 0
+    while True:
+        asked = sa.select(Message.id, Message.timestamp).where(Message.id > last).order_by(Message.id).limit(_STEP)
+        found = session.execute(asked).all()
+        if not found:
+            return
+        texts.note(connection, [row.id for row in found], [row.timestamp for row in found])
+        last = found[-1].id
 
 
 def _about(name: str, number: int | None, last: tuple[dt.datetime, int] | None, *, everywhere: bool) -> Any:
