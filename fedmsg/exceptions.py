@@ -21,6 +21,7 @@
         ├── NotListening                     3   no relay or store accepted it in time
         ├── NotConfirmed                 3, 4   no relay has confirmed the message in time; 4 when it was sent
         ├── StoreError                       3   the message store could not be used
+        ├── Unavailable                      3   what a consumer needs is away for now
         ├── PossiblyLost                     4   sent, then the connection broke
         ├── AddressInUse                     6   no configured address could be bound
         ├── HttpError                        3   an HTTP request failed
@@ -55,6 +56,7 @@ __all__ = [
     "RejectedByRelay",
     "StoreError",
     "TransportError",
+    "Unavailable",
     "UsageError",
     "ValidationError",
     "WorkLeft",

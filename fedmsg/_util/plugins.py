@@ -42,7 +42,6 @@ class _Lazy(NamedTuple):
 _TABLE = {
     "yaml": _Lazy("fedmsg._util.yaml", "a YAML file", "commands"),
     "colour": _Lazy("pygments", "coloured output", "commands"),
-    "datanommer": _Lazy("fedmsg.datanommer.models", "the history in a database", "datanommer"),
     "history": _Lazy("fedmsg.datanommer.upkeep", "the history in a database", "datanommer"),
     "dns": _Lazy("fedmsg._util.dns", "looking up endpoints in the DNS", "srv"),
     "daemon": _Lazy("fedmsg.commands._daemon", "running as a daemon", "daemon"),

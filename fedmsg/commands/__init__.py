@@ -124,8 +124,9 @@ class BaseCommand:
             ConfigError: The configuration can't be used.
         """
         line = _options.CommandLine(
-            self._prog, self.__doc__, self.extra_args or (), _shared.declarations(), self.unused_flags, self.argument
-        )
+            self._prog, self.__doc__, self.extra_args or (), _shared.declarations(), self.unused_flags,
+            argument=self.argument,
+        )  # fmt: skip
         flags = _shared.LateFlags(line)
         config = fedmsg.config.load_config(self.extra_args, self.__doc__, flags=flags)
         self._log_level = flags.log_level

@@ -242,6 +242,7 @@ class CommandLine:
         own: Iterable[Declaration],
         shared: Iterable[Declaration],
         unused: Collection[str] = (),
+        *,
         argument: str = "",
     ) -> None:
         self._prog = prog

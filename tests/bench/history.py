@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from fedmsg.stream.log import StreamLog
 from fedmsg.stream.records import Incoming
-from fedmsg.testing import command_path
-from tests.bench.harness import REPOSITORY, Bench, BenchError, expect, memory_mib, progress
+from fedmsg.testing import command_path, wait_until
+from tests.bench.harness import REPOSITORY, Bench, expect, memory_mib, progress
 from tests.bench.programs.storing import bodies
 from tests.bench.table import Goal, Row
 from tests.postgres import Cluster
@@ -33,17 +34,33 @@ def measure(bench: Bench) -> list[Row]:
         return [*_measure_storing(bench, cluster), *_measure_import(bench, cluster), _measure_dump(bench, cluster)]
 
 
-def _count(url: str) -> int:
-    """Return how many messages are stored."""
-    try:
-        if url.startswith("sqlite"):
-            with sqlite3.connect(f"file:{url.removeprefix('sqlite:///')}?mode=ro", uri=True) as connection:
-                return int(connection.execute("SELECT newest FROM message_positions").fetchone()[0])
-        with psycopg.connect(url.replace("+psycopg", "")) as postgresql:
-            found = postgresql.execute("SELECT newest FROM message_positions").fetchone()
-            return int(found[0]) if found else 0
-    except (sqlite3.Error, psycopg.Error):
-        return 0
+class _Counter:
+    """Counts what is stored in a database, by one connection: to connect again and again would be work for it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    def __call__(self) -> int:
+        """Return how many messages are stored."""
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            found = self._connection.execute("SELECT newest FROM message_positions").fetchone()
+        except (sqlite3.Error, psycopg.Error):
+            # It has no tables yet.
+            return 0
+        return int(found[0])
+
+    def _connect(self) -> Any:
+        if self._url.startswith("sqlite"):
+            return sqlite3.connect(f"file:{self._url.removeprefix('sqlite:///')}?mode=ro", uri=True)
+        return psycopg.connect(self._url.replace("+psycopg", ""), autocommit=True)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
 
 
 def _url(bench: Bench, cluster: Cluster, database: str, name: str) -> str:
@@ -101,24 +118,22 @@ def _stored_by_hub(bench: Bench, url: str, config: dict[str, object], count: int
     name = f"bench-{time.time_ns()}"
     path.write_text(f"config = { ({**config, 'datanommer.sqlalchemy.url': url, 'datanommer.durable': name})!r}\n")
     hub = subprocess.Popen([command_path("fedmsg-hub"), "--first", "--config-filename", str(path)])
+    counter = _Counter(url)
     try:
-        first, began = _wait(url, 1)
-        last, ended = _wait(url, count)
+        first, began = _wait(counter, 1)
+        last, ended = _wait(counter, count)
     finally:
+        counter.close()
         hub.terminate()
         hub.wait()
     expect("" if last == count else f"{last} of {count} messages are stored", "ours")
     return (last - first) / (ended - began)
 
 
-def _wait(url: str, count: int) -> tuple[int, float]:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        found = _count(url)
-        if found >= count:
-            return found, time.perf_counter()
-        time.sleep(0.02)
-    raise BenchError(f"ours: {count} messages are not stored in time")
+def _wait(counter: _Counter, count: int) -> tuple[int, float]:
+    """Wait for so many messages; return how many there are then, and when that is."""
+    found = wait_until(lambda: now if (now := counter()) >= count else 0, 300)
+    return found, time.perf_counter()
 
 
 # ---------------------------------------------------------------- import
@@ -141,8 +156,8 @@ def _measure_import(bench: Bench, cluster: Cluster) -> list[Row]:
 def _make_published(path: Path, count: int) -> None:
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "CREATE TABLE messages (id INTEGER PRIMARY KEY, msg_id TEXT UNIQUE, i INTEGER, topic TEXT, timestamp DATETIME,"
-            " certificate TEXT, signature TEXT, category TEXT, username TEXT, crypto TEXT, source_name TEXT,"
+            "CREATE TABLE messages (id INTEGER PRIMARY KEY, msg_id TEXT UNIQUE, i INTEGER, topic TEXT,"
+            " timestamp DATETIME, certificate TEXT, signature TEXT, category TEXT, username TEXT, crypto TEXT, source_name TEXT,"
             " source_version TEXT, _msg TEXT, _headers TEXT);"
             "CREATE TABLE user_messages (username TEXT, msg INTEGER);"
             "CREATE TABLE package_messages (package TEXT, msg INTEGER);"
@@ -150,10 +165,9 @@ def _make_published(path: Path, count: int) -> None:
         )
         for number, body in enumerate(map(json.loads, bodies(count)), 1):
             when = time.strftime("%Y-%m-%d %H:%M:%S.000000", time.gmtime(body["timestamp"]))
-            connection.execute(
-                "INSERT INTO messages VALUES (?, ?, ?, ?, ?, NULL, NULL, 'x', 'bench', NULL, 'datanommer', '0.9', ?, NULL)",
-                (number, body["msg_id"], body["i"], body["topic"], when, json.dumps(body["msg"])),
-            )
+            row = (number, body["msg_id"], body["i"], body["topic"], when, None, None, "x", "bench", None, "datanommer")
+            content = ("0.9", json.dumps(body["msg"]), None)
+            connection.execute(f"INSERT INTO messages VALUES ({', '.join('?' * 14)})", (*row, *content))
             people = {(name, number) for name in body["msg"]["people"]}
             connection.executemany("INSERT INTO user_messages VALUES (?, ?)", sorted(people))
             builds = {(name, number) for name in body["msg"]["builds"]}

@@ -38,11 +38,11 @@ class Stored:
             return []
         return [msg["n"] for msg in msgs if "n" in msg]
 
-    def count(self) -> int:
-        """Return how many messages there are."""
+    def count(self, table: str = "messages") -> int:
+        """Return how many rows a table has."""
         try:
             with self.engine.connect() as connection:
-                return int(connection.execute(sa.text("SELECT count(*) FROM messages")).scalar_one())
+                return int(connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one())
         except sa.exc.DBAPIError:
             return 0
 

@@ -60,6 +60,7 @@ ONLY = {
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
 DATANOMMER_ON_SQLALCHEMY = """bulk containing counting finding keys matching message opening partitions query schema
     testing texts writing migrations.versions.0001_first"""
+UPKEEP_ON_SQLALCHEMY = "checking extracting importing opened progress reading removing"
 WRAPPERS = {
     "alembic": {
         "fedmsg.datanommer.models.opening",
@@ -72,6 +73,7 @@ WRAPPERS = {
         "fedmsg.commands.certs",
         "fedmsg.commands.check",
         "fedmsg.commands.stream",
+        "fedmsg.datanommer.commands.base",
     },
     "cryptography": {"fedmsg.crypto._cryptography"},
     "daemon": {"fedmsg.commands._daemon"},
@@ -91,6 +93,7 @@ WRAPPERS = {
         "fedmsg.replay.sqlstore",
         "fedmsg.stream.tables",
         *(f"fedmsg.datanommer.models.{name}" for name in DATANOMMER_ON_SQLALCHEMY.split()),
+        *(f"fedmsg.datanommer.upkeep.{name}" for name in UPKEEP_ON_SQLALCHEMY.split()),
     },
     "websockets": {"fedmsg.websocket.clients", "fedmsg.websocket.server"},
     "yaml": {"fedmsg._util.yaml"},

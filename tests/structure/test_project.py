@@ -135,7 +135,8 @@ def test_every_command_module_is_installed() -> None:
         name for name in source.modules()
         if name.startswith("fedmsg.commands.") and not name.rpartition(".")[2].startswith("_")
     }  # fmt: skip
-    assert {entry.module for entry in console_scripts().values()} == modules
+    rooms = {entry.module for entry in console_scripts().values()}
+    assert {module for module in rooms if module.startswith("fedmsg.commands.")} == modules
 
 
 def test_ci_scripts_parse() -> None:

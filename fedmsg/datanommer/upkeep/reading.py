@@ -56,8 +56,7 @@ def stats(category: str | None, *, by_topic: bool) -> Iterator[tuple[str, int]]:
     asked = sa.select(column, sa.func.count()).group_by(column).order_by(column)
     if category:
         asked = asked.where(Message.category == category)
-    for name, number in models.session.execute(asked):
-        yield name, number
+    yield from ((name, number) for name, number in models.session.execute(asked))
 
 
 def _conditions(
