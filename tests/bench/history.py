@@ -157,8 +157,8 @@ def _make_published(path: Path, count: int) -> None:
     with sqlite3.connect(path) as connection:
         connection.executescript(
             "CREATE TABLE messages (id INTEGER PRIMARY KEY, msg_id TEXT UNIQUE, i INTEGER, topic TEXT,"
-            " timestamp DATETIME, certificate TEXT, signature TEXT, category TEXT, username TEXT, crypto TEXT, source_name TEXT,"
-            " source_version TEXT, _msg TEXT, _headers TEXT);"
+            " timestamp DATETIME, certificate TEXT, signature TEXT, category TEXT, username TEXT, crypto TEXT,"
+            " source_name TEXT, source_version TEXT, _msg TEXT, _headers TEXT);"
             "CREATE TABLE user_messages (username TEXT, msg INTEGER);"
             "CREATE TABLE package_messages (package TEXT, msg INTEGER);"
             "CREATE INDEX of_user ON user_messages (msg); CREATE INDEX of_package ON package_messages (msg);"

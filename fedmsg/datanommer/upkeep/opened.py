@@ -45,7 +45,7 @@ def prepare(url: str) -> None:
 
 @contextmanager
 def used() -> Iterator[None]:
-    """Give the connection of the thread back, and map errors.
+    """Return the connection of the thread to the pool in the end, and map errors.
 
     Raises:
         Unavailable: The database is away.
