@@ -335,5 +335,16 @@ def test_forget_takes_a_user_out_of_what_the_columns_do_not_hold(call: Call, his
     assert found.original is None
 
 
+def test_forget_takes_a_user_out_of_the_index_of_texts(call: Call, history: Any) -> None:
+    history.add_many([message(username="ralph", msg={"who": "ralph"}), message(msg={"who": "somebody"})])
+    while history.index_texts():
+        pass
+    history.session.remove()
+    assert call("forget", "--user", "ralph").out == "1 messages changed\n"
+    while history.index_texts():
+        pass
+    assert [history.Message.grep(contains=[text])[0] for text in ("ralph", "forgotten", "somebody")] == [0, 1, 1]
+
+
 def test_forget_wants_a_name(call: Call) -> None:
     assert call("forget", "--user", " ").status == 2

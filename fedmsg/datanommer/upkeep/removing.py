@@ -145,8 +145,14 @@ def _index_again(session: orm.Session, changed: Sequence[Message]) -> None:
     for message in changed:
         key = message.timestamp, message.id
         texts.forget(connection, lambda one, key=key: (one.msg_timestamp == key[0]) & (one.msg_id == key[1]))
-        if connection.dialect.name != "sqlite":
+        if connection.dialect.name != "sqlite" and not _waits(session, message.id):
             texts.note(connection, [message.id], [message.timestamp])
+
+
+def _waits(session: orm.Session, number: int) -> bool:
+    """Return whether a message is not in the index of texts yet."""
+    waiting = schema.waiting_texts.c
+    return bool(session.scalar(sa.select(sa.exists().where(waiting.first_id <= number, waiting.last_id >= number))))
 
 
 def _index_all_again(session: orm.Session) -> None:
