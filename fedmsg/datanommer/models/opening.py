@@ -16,6 +16,7 @@ from sqlalchemy import orm
 import fedmsg.config
 from fedmsg import datanommer
 from fedmsg.datanommer.models import containing, schema, terms
+from fedmsg.exceptions import ConfigError
 from fedmsg.store import database
 
 __all__ = ["current_session", "default_url", "init", "maker", "session", "upgrade"]
