@@ -69,14 +69,16 @@ def _page_and_total(
     return total, query.ordered((model.timestamp, model.id), query.MessageQuery(model).where(is_one), order)
 
 
-def find(model: Any, wanted: Filters, *, cursor: str | None, limit: int, order: str, count: bool) -> Page:
+def find(
+    model: Any, wanted: Filters, *, cursor: str | None, limit: int, offset: int = 0, order: str, count: bool
+) -> Page:
     """Find messages; see `Message.find`."""
     session = opening.current_session()()
     found = keys.select(session, model, wanted)
     key = keys.key_of(found)
     if cursor is not None:
         found = found.where(*_behind(key, _decode(cursor), order))
-    found = query.ordered(key, found, order).limit(limit + 1)
+    found = query.ordered(key, found, order).limit(limit + 1).offset(offset)
     messages = session.scalars(_messages(model, found.subquery(), order)).all()
     total = counting.total(session, model, wanted) if count else None
     more = len(messages) > limit

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datanommer.models import bulk, finding, matching, opening, partitions, query, rows, schema, texts, values
+from fedmsg.datanommer.models import (
+    bulk,
+    containing,
+    finding,
+    matching,
+    opening,
+    partitions,
+    query,
+    rows,
+    schema,
+    texts,
+    values,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -170,6 +182,7 @@ class Message(schema.DeclarativeBase):
         agents: Iterable[str] | None = None,
         not_agents: Iterable[str] | None = None,
         contains: Iterable[str] | None = None,
+        not_contains: Iterable[str] | None = None,
         search: Iterable[str] | None = None,
         matching: MessageFilter | None = None,
     ) -> sa.Select[tuple[Self]]:
@@ -188,9 +201,13 @@ class Message(schema.DeclarativeBase):
     @classmethod
     def _wanted(cls, given: dict[str, Any]) -> query.Filters:
         matched: MessageFilter | None = given.pop("matching", None)
+        unwanted = given.pop("not_contains", None) or ()
         wanted = query.Filters(**given)
         if matched is not None:
             wanted.more = matching.conditions(opening.current_session()(), cls, matched)
+        for text in [unwanted] if isinstance(unwanted, str) else unwanted:
+            there = sa.and_(*containing.conditions(cls.msg, [text], []))
+            wanted.more = [*(wanted.more or []), ~sa.func.coalesce(there, sa.false())]
         return wanted
 
     @classmethod
@@ -223,13 +240,21 @@ class Message(schema.DeclarativeBase):
 
     @classmethod
     def find(
-        cls, *, cursor: str | None = None, limit: int = 100, order: str = "desc", count: bool = False, **filters: Any
+        cls,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        order: str = "desc",
+        count: bool = False,
+        **filters: Any,
     ) -> finding.Page:
         """Find messages from a cursor on: the page costs the same wherever it is, and is stable while others arrive.
 
         Args:
             cursor: What the page before ended with; None is the first page.
             limit: How many messages a page has.
+            offset: How many messages after the cursor are skipped, which costs more the more there are.
             order: ``asc`` or ``desc`` by time; the same for all pages.
             count: Whether the total is wanted, too.
             filters: As for `make_query`.
@@ -237,7 +262,8 @@ class Message(schema.DeclarativeBase):
         Raises:
             UsageError: The cursor is none, or a filter makes no sense. A ValueError.
         """
-        return finding.find(cls, cls._wanted(filters), cursor=cursor, limit=limit, order=order, count=count)
+        wanted = cls._wanted(filters)
+        return finding.find(cls, wanted, cursor=cursor, limit=limit, offset=offset, order=order, count=count)
 
     @classmethod
     def get_first(cls, *, order: str = "asc", **filters: Any) -> Self | None:
