@@ -31,6 +31,7 @@ from fedmsg._util import plugins
 from fedmsg._util.text import quoted
 from fedmsg.exceptions import UsageError
 from fedmsg.meta import _declared, _groups, _guard, _index, _summary
+from fedmsg.meta._groups import ago
 from fedmsg.meta._guard import counts
 from fedmsg.meta.base import BaseConglomerator
 from fedmsg.meta.default import DefaultProcessor
@@ -39,6 +40,7 @@ __all__ = [
     "BaseConglomerator",
     "DefaultProcessor",
     "ProcessorsNotInitialized",
+    "ago",
     "conglomerate",
     "counts",
     "graceful",

@@ -18,6 +18,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, MetricsHandler, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -26,7 +27,7 @@ from fedmsg.config import settings
 from fedmsg.exceptions import AddressInUse, ConfigError
 from fedmsg.monitoring.metrics import Sample
 
-__all__ = ["Exporter"]
+__all__ = ["Exporter", "exposition"]
 
 log = logging.getLogger("fedmsg.monitoring.prometheus")
 
@@ -54,9 +55,7 @@ class Exporter(Closeable):
         self.port: int | None = None
         self._host: str = settings.get(config, "metrics_interface") or "127.0.0.1"
         self._configured_port: int | None = settings.get(config, "metrics_port")
-        self._registry = CollectorRegistry()
-        self._registry.register(_Samples(collect))
-        ProcessCollector(registry=self._registry)
+        self._registry = _registry(collect)
         self._server: _HTTPServer | None = None
         self._thread: _ServerThread | None = None
 
@@ -95,6 +94,20 @@ class Exporter(Closeable):
         # Without a thread there is nothing to close.
         if getattr(self, "_thread", None) is not None:
             super().__del__()
+
+
+def exposition(collect: Callable[[], Iterable[Sample]], accept: str) -> tuple[bytes, str]:
+    """Return the metrics of this process in the form that a client takes, and its type."""
+    encode, kind = choose_encoder(accept)
+    found: bytes = encode(_registry(collect))
+    return found, kind
+
+
+def _registry(collect: Callable[[], Iterable[Sample]]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(_Samples(collect))
+    ProcessCollector(registry=registry)
+    return registry
 
 
 class _Samples(Collector):

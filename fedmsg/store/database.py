@@ -30,8 +30,8 @@ _engines: WeakSet[sa.Engine] = WeakSet()
 _inherited: list[object] = []
 
 
-def open_engine(url: str, setting: str) -> sa.Engine:
-    """Make an engine for a database; nothing is connected yet.
+def open_engine(url: str, setting: str, **options: Any) -> sa.Engine:
+    """Make an engine for a database, with options of SQLAlchemy; nothing is connected yet.
 
     Raises:
         ConfigError: It is no such URL, or its driver is not installed.
@@ -43,7 +43,7 @@ def open_engine(url: str, setting: str) -> sa.Engine:
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.port is not None and not 0 < parsed.port < 65536:
             raise ValueError(f"{parsed.port} is not a port")
-        engine = sa.create_engine(parsed)
+        engine = sa.create_engine(parsed, **options)
     # A port that is not a number is a ValueError; arguments that the driver does not know a TypeError.
     except (exc.ArgumentError, ImportError, ValueError, TypeError) as error:
         raise ConfigError(f"{setting}: {_first_line(error)}; write a URL such as {_EXAMPLE}") from error
