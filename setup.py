@@ -36,7 +36,15 @@ CONSUMERS = ["websockets>=15.0", *IRC]
 METRICS = ["prometheus-client>=0.16"]
 SQL = ["SQLAlchemy>=2.0", "psycopg>=3.1"]
 DATANOMMER = ["SQLAlchemy>=2.0", "alembic>=1.8", "psycopg>=3.1"]
-DATAGREPPER = [*DATANOMMER, "Flask>=3.1.3", "gunicorn>=23.0"]
+DATAGREPPER = [
+    *DATANOMMER,
+    *METRICS,
+    "Flask>=3.1.3",
+    "gunicorn>=23.0",
+    "pygal>=3.0",
+    "simple-websocket>=1.0",
+    "Werkzeug>=3.1.4",
+]
 STATSCACHE = [*DATAGREPPER, "requests>=2.33.0"]
 
 # What a user installs. The names commands, crypto, crypto_ng, consumers and all come from
@@ -75,6 +83,7 @@ EXTRAS["test"] = [
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "ruff>=0.17,<0.18",
+    "schemathesis>=4.0",
     "selenium>=4.20",
     "setuptools>=68",
     "starlette>=0.37",
@@ -92,6 +101,7 @@ EXTRAS["test"] = [
 EXTRAS["docs"] = ["Sphinx>=7.4", "furo>=2024.1.29"]
 
 COMMANDS = [
+    "datagrepper = fedmsg.datagrepper.command:main",
     "fedmsg-announce = fedmsg.commands.announce:announce",
     "fedmsg-certs = fedmsg.commands.certs:main",
     "fedmsg-check = fedmsg.commands.check:check",

@@ -57,6 +57,8 @@ ONLY = {
     ("fedmsg.statscache", "fedmsg.datanommer"): "fedmsg.datanommer.models",
 }
 
+DATAGREPPER_ON_FLASK = "answers app configuration counting operating pages routes streaming"
+
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
 DATANOMMER_ON_SQLALCHEMY = """bulk containing counting finding keys matching message opening partitions query schema
     testing texts writing migrations.versions.0001_first"""
@@ -78,23 +80,29 @@ WRAPPERS = {
     "cryptography": {"fedmsg.crypto._cryptography"},
     "daemon": {"fedmsg.commands._daemon"},
     "dns": {"fedmsg._util.dns"},
+    "flask": {f"fedmsg.datagrepper.{name}" for name in DATAGREPPER_ON_FLASK.split()},
+    "gunicorn": {"fedmsg.datagrepper.server"},
     "gnupg": {"fedmsg.crypto._gnupg"},
     "irc": {"fedmsg.irc.session"},
     "kitchen": {"fedmsg._util.text"},
     "orjson": {"fedmsg.encoding._speed"},
     "prometheus_client": {"fedmsg.monitoring.prometheus"},
+    "pygal": {"fedmsg.datagrepper.charts"},
     "pygments": {"fedmsg.commands._formats", "fedmsg.irc.text"},
     "pytest": {"fedmsg.datanommer.models.testing"},
     "requests": {"fedmsg._util.http"},
+    "simple_websocket": {"fedmsg.datagrepper.streaming"},
     "six": {"fedmsg._util.text"},
     "sqlalchemy": {
         "fedmsg.encoding.sqla",
         "fedmsg.store.database",
         "fedmsg.replay.sqlstore",
         "fedmsg.stream.tables",
+        *(f"fedmsg.datagrepper.{name}" for name in ("counts", "history", "live")),
         *(f"fedmsg.datanommer.models.{name}" for name in DATANOMMER_ON_SQLALCHEMY.split()),
         *(f"fedmsg.datanommer.upkeep.{name}" for name in UPKEEP_ON_SQLALCHEMY.split()),
     },
+    "werkzeug": {"fedmsg.datagrepper.app"},
     "websockets": {"fedmsg.websocket.clients", "fedmsg.websocket.server"},
     "yaml": {"fedmsg._util.yaml"},
 }
@@ -105,6 +113,7 @@ INSTALLED_AS = {
     "dns": "dnspython",
     "gnupg": "python-gnupg",
     "prometheus_client": "prometheus-client",
+    "simple_websocket": "simple-websocket",
     "yaml": "pyyaml",
     "zmq": "pyzmq",
 }

@@ -338,9 +338,28 @@ class HubSettings(View):
         in_conf=False, needed_later=True)
 
 
+class DatagrepperSettings(View):
+    """The history over HTTP."""
+
+    # fmt: off
+    datagrepper_host = setting(TEXT, "127.0.0.1", "The address on which the history is served over HTTP.",
+        "datagrepper", name="datagrepper.host", in_conf=False)
+    datagrepper_port = setting(INTEGER, 5000, "The port.", "datagrepper", name="datagrepper.port", in_conf=False,
+        high=65535)
+    datagrepper_threads = setting(INTEGER, 200, "How many requests and streams are answered at the same time.",
+        "datagrepper", unit="threads", name="datagrepper.threads", in_conf=False, low=1, high=10000)
+    datagrepper_workers = setting(INTEGER, 1, "How many processes share the work.", "datagrepper", unit="processes",
+        name="datagrepper.workers", in_conf=False, low=1, high=256)
+    datagrepper_query_timeout = setting(NUMBER, 10.0, "How long a query may take.", "datagrepper", unit="seconds",
+        name="datagrepper.query_timeout", in_conf=False)
+    datagrepper_query_delta = setting(NUMBER, None,
+        "How far back a request looks that names no time; all the history when not set.", "datagrepper",
+        unit="seconds", name="datagrepper.query_delta", in_conf=False)
+
+
 class Settings(
     BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, StreamSettings, HubSettings,
-    DatanommerSettings,
+    DatanommerSettings, DatagrepperSettings,
 ):  # fmt: skip
     """All settings of a configuration, in the order of ``conf`` and of ``--help``."""
 

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Answers: JSON and JSONP, the choice of a form by the Accept header, and the headers that all answers have."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import flask
+
+if TYPE_CHECKING:
+    from werkzeug.datastructures import MIMEAccept
+
+__all__ = [
+    "RETRY_AFTER_SECONDS",
+    "TYPES",
+    "address",
+    "as_json",
+    "chosen_form",
+    "complete",
+    "dump",
+    "problem",
+    "unavailable",
+]
+
+#: The types of the forms of an answer.
+TYPES: Mapping[str, str] = {
+    "json": "application/json",
+    "html": "text/html",
+    "ndjson": "application/x-ndjson",
+    "csv": "text/csv",
+    "atom": "application/atom+xml",
+    "feed": "application/feed+json",
+}
+#: When a client may ask again that could not be answered.
+RETRY_AFTER_SECONDS = 10
+_JSONP = "application/javascript"
+# Less than that does not get smaller.
+_GZIP_FROM_BYTES = 600
+_COMPRESSED = re.compile(r"^(?:text/|application/(?:json|javascript|atom\+xml|feed\+json)|image/svg)")
+
+
+def chosen_form(accept: MIMEAccept, forms: tuple[str, ...]) -> str:
+    """Return the form of an answer that a client prefers: the first one where it names none of them."""
+    best, quality = forms[0], 0.0
+    for form in forms:
+        if (found := accept.quality(TYPES[form])) > quality:
+            best, quality = form, found
+    return best
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: sets in order, no NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(_plain, value), key=str)
+    return list(map(_plain, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _default(value: Any) -> Any:
+    return sorted(value, key=str) if isinstance(value, (set, frozenset)) else str(value)
+
+
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_default)
+
+
+def dump(value: Any) -> str:
+    """Write JSON in ASCII; what is no number is null."""
+    try:
+        return _encoder.encode(value)
+    except ValueError:
+        return _encoder.encode(_plain(value))
+
+
+def as_json(value: Any, status: int = 200, *, callback: str | None = None, kind: str = "") -> flask.Response:
+    """Answer with JSON, or with a call of a function of JavaScript."""
+    text = dump(value)
+    if callback is not None:
+        return flask.Response(f"{callback}({text});", status, content_type=_JSONP)
+    return flask.Response(f"{text}\n", status, content_type=kind or TYPES["json"])
+
+
+def problem(status: int, error: str, **more: Any) -> flask.Response:
+    """Answer that a request failed."""
+    return as_json({"error": error, **more}, status)
+
+
+def unavailable(error: str) -> flask.Response:
+    """Answer that a request can be made again in a while."""
+    response = problem(503, error)
+    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def address(path: str) -> str:
+    """Return the whole address of a path of the application."""
+    base = flask.current_app.config["DATAGREPPER_BASE_URL"] or flask.request.url_root
+    return base.rstrip("/") + path
+
+
+# ---------------------------------------------------------------- headers
+
+
+def complete(response: flask.Response) -> flask.Response:
+    """Add the headers that all answers have, and compress what is worth it."""
+    headers, config = response.headers, flask.current_app.config
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Referrer-Policy", "same-origin")
+    headers.setdefault("Content-Security-Policy", config["CONTENT_SECURITY_POLICY"])
+    response.vary.update(["Origin", "Accept"])
+    _allow_origin(response)
+    if not response.is_streamed and not response.direct_passthrough:
+        if response.status_code == 200 and flask.request.method in {"GET", "HEAD"}:
+            response.add_etag(weak=True)
+            response.make_conditional(flask.request)
+        _compress(response)
+    return response
+
+
+def _compress(response: flask.Response) -> None:
+    if not _COMPRESSED.match(response.content_type or ""):
+        return
+    response.vary.add("Accept-Encoding")
+    if (
+        "Content-Encoding" in response.headers
+        or response.status_code == 304
+        or not flask.request.accept_encodings.quality("gzip")
+    ):
+        return
+    body = response.get_data()
+    if len(body) >= _GZIP_FROM_BYTES:
+        response.set_data(gzip.compress(body, 4, mtime=0))
+        response.headers["Content-Encoding"] = "gzip"
+
+
+def _allow_origin(response: flask.Response) -> None:
+    """Let pages of other sites read the answer, where the configuration allows it."""
+    request, config, headers = flask.request, flask.current_app.config, response.headers
+    origin = request.headers.get("Origin", "")
+    if not origin or not is_allowed_origin(origin):
+        return
+    headers["Access-Control-Allow-Origin"] = origin
+    headers["Access-Control-Expose-Headers"] = "ETag, Link, Retry-After"
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        headers["Access-Control-Allow-Methods"] = ", ".join(config["CORS_METHODS"])
+        wanted = request.headers.get("Access-Control-Request-Headers", "")
+        names = [name for name in map(str.strip, wanted.split(",")) if name]
+        allowed = [name for name in names if _matches(config["CORS_HEADERS"], name)]
+        if allowed:
+            headers["Access-Control-Allow-Headers"] = ", ".join(allowed)
+        headers["Access-Control-Max-Age"] = str(int(config["CORS_MAX_AGE"]))
+
+
+def is_allowed_origin(origin: str) -> bool:
+    """Return whether pages of a site may read answers."""
+    return _matches(flask.current_app.config["CORS_DOMAINS"], origin)
+
+
+def _matches(patterns: list[re.Pattern[str]], text: str) -> bool:
+    return len(text) < 1000 and any(pattern.fullmatch(text) for pattern in patterns)

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Reads the history for requests: pages, single messages, all of a query; no query runs longer than it may."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc, orm
+
+from fedmsg.datagrepper.arguments import BadArgument
+from fedmsg.datagrepper.asked import Asked, Cursor
+from fedmsg.datanommer import models
+from fedmsg.exceptions import FedmsgError, UsageError
+from fedmsg.filters import MessageFilter, TopicFilter
+from fedmsg.store import database
+
+__all__ = ["History", "Page", "QueryTooSlow", "count", "filters_of", "newest"]
+
+# After so many steps of its machine SQLite asks whether to go on: about a millisecond.
+_SQLITE_STEPS = 10_000
+_QUERY_CANCELED = "57014"
+_POOL = 20
+_POOL_MORE = 40
+# How many messages of a whole query are in memory at once.
+_CHUNK = 500
+# A glob that stands for more topics is rejected: databases take so many values.
+_MOST_TOPICS = 10_000
+
+
+class QueryTooSlow(FedmsgError, TimeoutError):
+    """A query took longer than ``datagrepper.query_timeout``."""
+
+
+@dataclasses.dataclass
+class Page:
+    """A page of messages.
+
+    Attributes:
+        messages: The rows.
+        total: How many messages there are on all pages, or None where they were not counted.
+        pages: How many pages, or None.
+        cursor: Where the next page begins, or None on the last one.
+    """
+
+    messages: Sequence[models.Message]
+    total: int | None
+    pages: int | None
+    cursor: Cursor | None
+
+
+class History:
+    """The database of the history, opened to read; where `datanommer.models` is open already, that one.
+
+    Args:
+        url: Its URL; a file in the state directory where it is None.
+        setting: The name of the setting that has it, for errors.
+        timeout: How long a query may take, in seconds.
+
+    Raises:
+        ConfigError: The URL can't be used.
+    """
+
+    def __init__(self, url: str | None, setting: str, timeout: float) -> None:
+        self.timeout = timeout
+        # The name that programs and their tests look at, too.
+        if not getattr(models.session, "_datanommer_initialized", False):
+            place = url or models.default_url()
+            engine = database.open_engine(place, setting, **_pool_of(place))
+            sa.event.listen(engine, "connect", _read_only)
+            database.forget_in_child(engine)
+            models.init(engine=engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[orm.Session]:
+        """Yield a session whose statements end with an error when they take too long.
+
+        Raises:
+            QueryTooSlow: One did.
+            StoreError: The database could not be read.
+        """
+        session = models.session()
+        engine = session.get_bind().engine
+        try:
+            with (
+                database.errors_mapped(engine, "can't be read"),
+                _slowness_named(self.timeout),
+                _limited(session, self.timeout),
+            ):
+                yield session
+        finally:
+            models.session.remove()
+
+    # ------------------------------------------------------------ messages
+
+    def search(self, asked: Asked) -> Page:
+        """Return a page of messages."""
+        rows, number = asked.given["rows_per_page"], asked.given["page"]
+        with self.reading() as session:
+            filters = filters_of(session, asked)
+            if filters is None:
+                return Page([], 0, 0, None)
+            total = _total(session, asked, filters)
+            if total is not None and (number - 1) * rows >= total and asked.cursor is None:
+                return Page([], total, -(-total // rows), None)
+            if number > 1:
+                found = _by_offset(asked, filters)
+            else:
+                found = _from_cursor(asked.cursor and asked.cursor.place, rows, asked, filters)
+        place = found.cursor
+        cursor = None if place is None else Cursor(asked.order, place, asked.start, asked.end)
+        return Page(found.messages, total, None if total is None else -(-total // rows), cursor)
+
+    def walk(self, asked: Asked) -> Iterator[Sequence[models.Message]]:
+        """Yield all messages of a query, a chunk in memory at once."""
+        place = asked.cursor and asked.cursor.place
+        while True:
+            with self.reading() as session:
+                filters = filters_of(session, asked)
+                if filters is None:
+                    return
+                found = _from_cursor(place, _CHUNK, asked, filters)
+            yield found.messages
+            place = found.cursor
+            if place is None:
+                return
+
+    def one(self, msg_id: str) -> models.Message | None:
+        """Return the message with an id."""
+        with self.reading():
+            return models.Message.from_msg_id(msg_id)
+
+    def count(self) -> int:
+        """Return how many messages there are."""
+        with self.reading():
+            return count({})
+
+    def newest_position(self) -> int:
+        """Return the position of the newest message: what a stream begins after that has to miss nothing."""
+        with self.reading() as session:
+            return newest(session)
+
+    def check(self) -> None:
+        """Raise what keeps the database from being read."""
+        with self.reading() as session:
+            session.execute(sa.select(models.Message.id).limit(1))
+
+
+def filters_of(session: orm.Session, asked: Asked) -> dict[str, Any] | None:
+    """Return the filters as `datanommer.models` takes them; None where nothing can match.
+
+    Raises:
+        BadArgument: A filter can't be used.
+    """
+    filters: dict[str, Any] = asked.filters()
+    if asked.start is not None:
+        if asked.start > (asked.end or 0.0):
+            return None
+        filters |= {"start": asked.start, "end": asked.end}
+    for name in ("topics", "not_topics"):
+        if any("*" in topic for topic in filters[name]):
+            found = _topics(session, name.removesuffix("s"), filters[name])
+            if not found and name == "topics":
+                return None
+            filters[name] = found
+    if asked.given.get("q"):
+        filters["search"] = [asked.given["q"]]
+    conditions = {name: filters.pop(name) for name in ("where", "not_where")}
+    if any(conditions.values()):
+        filters["matching"] = MessageFilter(**conditions)
+        try:
+            models.Message.make_query(matching=filters["matching"])
+        except UsageError as error:
+            raise BadArgument("where", str(error)) from error
+    return filters
+
+
+def newest(session: orm.Session) -> int:
+    """Return the position of the newest message, within `History.reading`."""
+    counter = models.DeclarativeBase.metadata.tables["message_positions"]
+    return int(session.scalar(sa.select(counter.c.newest)) or 0)
+
+
+def _topics(session: orm.Session, argument: str, patterns: list[str]) -> list[str]:
+    """Return the topics that some globs stand for."""
+    wanted = TopicFilter(patterns, strict=True)
+    every = session.scalars(sa.select(models.DeclarativeBase.metadata.tables["topics"].c.topic))
+    found = [topic for topic in every if wanted.matches(topic)]
+    if len(found) > _MOST_TOPICS:
+        raise BadArgument(argument, f"it stands for more than {_MOST_TOPICS} topics")
+    return found
+
+
+def _total(session: orm.Session, asked: Asked, filters: dict[str, Any]) -> int | None:
+    if asked.given["count"] == "none":
+        return None
+    if asked.given["count"] == "estimated" and session.get_bind().dialect.name == "postgresql":
+        return _estimate(session, models.Message.make_query(**filters))
+    return count(filters)
+
+
+def count(filters: dict[str, Any]) -> int:
+    """Return how many messages some filters match, within `History.reading`."""
+    total, _, _ = models.Message.grep(**filters, rows_per_page=1, defer=True)
+    return total
+
+
+def _from_cursor(place: str | None, limit: int, asked: Asked, filters: dict[str, Any]) -> Any:
+    try:
+        return models.Message.find(cursor=place, limit=limit, order=asked.order, **filters)
+    except UsageError as error:
+        raise BadArgument("cursor", str(error)) from error
+
+
+def _by_offset(asked: Asked, filters: dict[str, Any]) -> Any:
+    rows = asked.given["rows_per_page"]
+    return models.Message.find(offset=(asked.given["page"] - 1) * rows, limit=rows, order=asked.order, **filters)
+
+
+def _estimate(session: orm.Session, query: Any) -> int:
+    """Return how many rows the planner of PostgreSQL expects."""
+    compiled = query.compile(session.connection(), compile_kwargs={"render_postcompile": True})
+    plan: Any = session.connection().exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", compiled.params).scalar()
+    return int(plan[0]["Plan"]["Plan Rows"])
+
+
+# ---------------------------------------------------------------- connections
+
+
+def _pool_of(url: str) -> dict[str, Any]:
+    """Return how many connections there may be: fewer than threads, which wait for each other."""
+    if url.startswith("sqlite") and ":memory:" in url:
+        return {}
+    return {"pool_size": _POOL, "max_overflow": _POOL_MORE, "pool_timeout": 5.0, "pool_pre_ping": True}
+
+
+def _read_only(connection: Any, _record: object) -> None:
+    """Let nothing be written through a connection, whatever a query says."""
+    cursor = connection.cursor()
+    is_sqlite = type(connection).__module__.startswith("sqlite3")
+    cursor.execute("PRAGMA query_only=ON" if is_sqlite else "SET default_transaction_read_only = on")
+    cursor.close()
+    connection.commit()
+
+
+@contextmanager
+def _slowness_named(timeout: float) -> Iterator[None]:
+    try:
+        yield
+    except exc.TimeoutError as error:
+        raise QueryTooSlow("all connections to the database are in use") from error
+    except exc.DBAPIError as error:
+        if _is_too_slow(error):
+            raise QueryTooSlow(f"the query took longer than {timeout:g} s") from error
+        raise
+
+
+@contextmanager
+def _limited(session: orm.Session, timeout: float) -> Iterator[None]:
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+        yield
+        return
+    raw: Any = connection.connection.dbapi_connection
+    deadline = time.monotonic() + timeout
+    raw.set_progress_handler(lambda: time.monotonic() > deadline, _SQLITE_STEPS)
+    try:
+        yield
+    finally:
+        raw.set_progress_handler(None, 0)
+
+
+def _is_too_slow(error: exc.DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) == _QUERY_CANCELED or str(error.orig) == "interrupted"

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command ``datagrepper`` as a process of its own, and what tests ask it."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedmsg.testing import Process
+
+__all__ = ["Answer", "Grepper"]
+
+
+class Answer(NamedTuple):
+    """What the server has answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+class Grepper(Process):
+    """A ``datagrepper`` on a free port, with a configuration of its own.
+
+    Args:
+        folder: A folder for its configuration.
+        url: The URL of its database.
+        settings: More of its configuration.
+
+    Attributes:
+        address: Where it serves, without a slash at the end.
+    """
+
+    def __init__(self, folder: Path, url: str, *arguments: str, **settings: Any) -> None:
+        path = folder / "datagrepper.py"
+        path.write_text(f"config = { ({'datanommer.sqlalchemy.url': url, **settings})!r}\n")
+        super().__init__(["datagrepper", "--port", "0", *arguments], env={"FEDMSG_CONFIG": str(path)}, cwd=folder)
+        self.address = ""
+
+    def __enter__(self) -> Grepper:
+        super().__enter__()
+        found = re.search(r"http://\S+[0-9]", self.wait_for("serving the history at"))
+        assert found is not None
+        self.address = found[0]
+        return self
+
+    def get(self, path: str, *, timeout: float = 20.0, method: str = "GET", **headers: str) -> Answer:
+        """Ask for a path; headers have underscores in place of dashes."""
+        with self.opened(path, timeout=timeout, method=method, **headers) as response:
+            return Answer(response.status, response.headers, response.read())
+
+    @contextmanager
+    def opened(self, path: str, *, timeout: float = 20.0, method: str = "GET", **headers: str) -> Iterator[Any]:
+        """Ask for a path, and read the answer piece by piece."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(self.address + path, headers=named, method=method)
+        try:
+            response = urllib.request.urlopen(request, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            response = error
+        with response:
+            yield response

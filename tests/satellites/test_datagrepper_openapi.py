@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""``/openapi.json``: it describes the routes that there are, and requests made from it are answered as it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from fedmsg.datagrepper import arguments
+from fedmsg.datagrepper.app import create_app
+from fedmsg.datanommer import models
+from fedmsg.datanommer.models.testing import empty
+from fedmsg.testing import run
+from tests.satellites.grepping import Grepper
+from tests.satellites.messages import message
+
+# Streams do not end, and pages for people are not described.
+ENDLESS = "/stream"
+
+
+@pytest.fixture(scope="module")
+def app(history_engine: sa.Engine) -> Iterator[Flask]:
+    models.add_many(message(f"org.fedoraproject.dev.bodhi.{number}", msg_id=f"2026-{number}") for number in range(5))
+    yield create_app({})
+    models.session.remove()
+    empty(history_engine)
+
+
+def test_every_route_of_programs_is_described(app: Flask) -> None:
+    described = app.test_client().get("/openapi.json").json
+    assert described is not None
+    routes = {
+        re.sub(r"<(\w+)>", r"{\1}", rule.rule) for rule in app.url_map.iter_rules()
+        if rule.endpoint.split(".")[0] in {"datagrepper", "counting", "stream", "operating"}
+    }  # fmt: skip
+    assert set(described["paths"]) == routes
+    for path, rows in arguments.ROUTES.items():
+        names = {one["name"] for one in described["paths"][path]["get"]["parameters"]}
+        assert names == {row.name for row in rows} | ({"kind"} if "{kind}" in path else set())
+
+
+def test_its_examples_are_answered(app: Flask) -> None:
+    client = app.test_client()
+    described = client.get("/openapi.json").json
+    assert described is not None
+    for path, methods in described["paths"].items():
+        if path == ENDLESS:
+            continue
+        together = {"cursor", "callback", "contains", "not_contains", "format"}
+        given = {
+            one["name"]: one["example"] for one in methods["get"].get("parameters", ())
+            if "example" in one and one["name"] not in together
+        }  # fmt: skip
+        address = path.replace("{kind}", str(given.pop("kind", "")))
+        response = client.get(address, query_string=given)
+        assert response.status_code == (404 if path.endswith("id") else 200), (path, response.text)
+        if "post" in methods:
+            example = methods["post"]["requestBody"]["content"]["application/json"]["example"]
+            assert client.post(address, json=example).status_code in {200, 404}
+
+
+@pytest.mark.soak
+def test_requests_made_from_it_are_answered_as_it_says(
+    history_url: str, history_engine: sa.Engine, tmp_path: Path, full_size: bool
+) -> None:
+    """In the short form each route gets a few requests, in the long one hundreds.
+
+    The tool runs as a process of its own: what it imports changes how others import.
+    """
+    phases = "examples,coverage,fuzzing" if full_size else "examples,fuzzing"
+    with Grepper(tmp_path, history_url) as server:
+        done = run(
+            ["schemathesis", "run", f"{server.address}/openapi.json", "--exclude-path", ENDLESS, "--phases", phases,
+             "--max-examples", "300" if full_size else "4", "--checks",
+             "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+             "--no-color", *([] if full_size else ["--generation-deterministic"])],
+            cwd=tmp_path, timeout=7000 if full_size else 100,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-5000:]
