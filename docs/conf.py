@@ -44,7 +44,7 @@ nitpick_ignore_regex = [
 ]
 
 # The command pages are the man pages.
-COMMAND_PAGES = sorted((HERE / "reference" / "commands").glob("*-*.rst"))
+COMMAND_PAGES = sorted((HERE / "reference" / "commands").glob("[!i]*.rst"))
 man_pages: list[tuple[str, str, str, list[str], int]] = [
     (
         f"reference/commands/{page.stem}",

@@ -63,6 +63,7 @@ SECTIONS = {
     "logging": "Logging",
     "stomp": "A STOMP broker instead of ZeroMQ",
     "hub": "The hub and its consumers",
+    "datagrepper": "The history over HTTP",
     "daemon": "Running in the background",
 }
 
@@ -239,6 +240,28 @@ class Synopsis(Generated):
         return "::\n\n" + textwrap.indent(" ".join(usage.split()), "    ") + "\n"
 
 
+class Requests(Generated):
+    """What each route of the history over HTTP answers, and its arguments, from the table that parses them."""
+
+    def text(self) -> str:
+        """Write a part for each route."""
+        from fedmsg.datagrepper import arguments, openapi
+
+        parts = []
+        for route, summary in openapi.SUMMARIES.items():
+            title = f"``{route}``"
+            parts += [title, "-" * len(title), "", f"{summary}.", ""]
+            rows = arguments.ROUTES.get(route, [])
+            if rows:
+                table = [
+                    (f"``{row.name}``" + (" (repeatable)" if row.repeated else ""), row.help.replace("*", r"\*"),
+                     "" if row.default is None else f"``{row.default}``", f"``{row.example}``" if row.example else "")
+                    for row in rows
+                ]  # fmt: skip
+                parts += [list_table(("Argument", "For", "Default", "Example"), table, "20 45 15 20"), ""]
+        return "\n".join(parts)
+
+
 class Files(Generated):
     """The files that every command reads."""
 
@@ -283,7 +306,9 @@ def write_titles_in_man_pages(app: Sphinx, doctree: nodes.document, _: str) -> N
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives."""
-    for directive in (Settings, Extras, BasicRequirements, ExitStatuses, Floors, Bench, Command, Synopsis, Files):
+    for directive in (
+        Settings, Extras, BasicRequirements, ExitStatuses, Floors, Bench, Command, Synopsis, Files, Requests,
+    ):  # fmt: skip
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", directive.__name__).lower()
         app.add_directive(f"fedmsg-{name}", directive)
     app.connect("doctree-resolved", write_titles_in_man_pages)
