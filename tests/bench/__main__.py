@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.bench import (
     aio,
     gateway,
+    grepper,
     history,
     hub,
     idle,
@@ -49,6 +50,7 @@ GROUPS = {
     "stream-growth": stream_growth.measure,
     "trigger": trigger.measure,
     "history": history.measure,
+    "grepper": grepper.measure,
 }
 
 #: What the documentation shows.
