@@ -23,6 +23,9 @@ PLUGIN_PACKAGES := fedmsg-meta-fedora-infrastructure==0.31.0 fedmsg-meta-debian=
 CONSUMERS := $(PEER)/consumers
 CONSUMER_PACKAGES := fedmsg-fasclient==0.7 fedmsg-genacls==0.6 busmon-consumers==0.4.5 python-memcached==1.62
 
+# The accessibility checker that a browser runs in tests: the one script in it, without the browsers that it needs.
+AXE := 'axe-playwright-python>=0.1.8'
+
 # Arguments for pytest: make test ARGS='-k relay -x'
 ARGS ?=
 
@@ -100,6 +103,7 @@ $(VENV)/.basic: $(VENV)/.made setup.py pyproject.toml
 $(VENV)/.full: $(VENV)/.basic
 	@echo "setting up .venv with what tests and documentation need"
 	@$(BIN)/python $(PIP) --editable '.[test,docs]'
+	@$(BIN)/python $(PIP) --no-deps $(AXE)
 	@touch $@
 
 $(PEER)/.ready: Makefile .ci/venv

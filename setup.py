@@ -175,7 +175,7 @@ setup(
     # Says what is so anyway; spelt out, an editable install is a plain path entry instead of
     # an import hook that every interpreter of the environment would have to load first.
     package_dir={"": "."},
-    package_data={"fedmsg": ["py.typed"]},
+    package_data={"fedmsg": ["py.typed"], "fedmsg.datagrepper": ["static/*", "templates/*"]},
     install_requires=BASIC,
     extras_require=EXTRAS,
     entry_points={"console_scripts": COMMANDS, "fedmsg.meta": PROCESSORS, "moksha.consumer": CONSUMERS_SHIPPED},

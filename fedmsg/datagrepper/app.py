@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 import fedmsg.config
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.config import settings
-from fedmsg.datagrepper import answers, configuration, counting, operating, pages, routes, streaming
+from fedmsg.datagrepper import answers, configuration, counting, home, operating, pages, routes, streaming
 from fedmsg.datagrepper.arguments import FORMATS, BadArgument
 from fedmsg.datagrepper.described import Describer
 from fedmsg.datagrepper.history import History, QueryTooSlow
@@ -64,7 +64,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> flask.Flask:
     for blueprint in (routes.blueprint, counting.blueprint, streaming.blueprint, operating.blueprint):
         made.register_blueprint(blueprint)
     made.before_request(_limit_waiting)
-    pages.register(made)
+    home.register(made)
     made.extensions["figures"] = operating.Figures(made)
     made.after_request(answers.complete)
     _handle_errors(made)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import flask
 
 from fedmsg.datagrepper import answers, arguments, exports, feeds, pages
-from fedmsg.datagrepper.arguments import FORMATS, META, BadArgument
+from fedmsg.datagrepper.arguments import FORMATS, BadArgument
 from fedmsg.datagrepper.asked import Asked
 from fedmsg.datagrepper.described import Describer
 from fedmsg.datagrepper.history import History, Page
@@ -103,19 +103,21 @@ def raw() -> flask.Response:
     form = form_of(dict(asked.given), FORMATS)
     if form in {"ndjson", "csv"}:
         return _export(asked, form)
+    # Before the search, so that nothing falls between it and what comes live.
+    position = history().newest_position() if form == "html" else None
     page = history().search(asked)
-    response = _in_form(form, asked, page)
+    response = _in_form(form, asked, page, position)
     _link_to_next(response, page)
     return response
 
 
-def _in_form(form: str, asked: Asked, page: Page) -> flask.Response:
+def _in_form(form: str, asked: Asked, page: Page, position: int | None) -> flask.Response:
     if form in {"atom", "feed"}:
         return _feed(form, asked, page)
     answer = _answer(asked, page, describer().messages(page.messages, asked.given))
     if form == "html":
-        everything = {**asked.given, "meta": META, "fields": []}
-        return pages.search(asked, answer, describer().messages(page.messages, everything))
+        everything = {**asked.given, "meta": pages.meta_of(asked.given), "fields": []}
+        return pages.search(asked, answer, describer().messages(page.messages, everything), position=position)
     return answers.as_json(answer, callback=asked.given["callback"])
 
 
@@ -200,7 +202,7 @@ def one() -> flask.Response:
             return pages.failure(404, "There is no message with this id.")
         return answers.as_json({"error": "not_found"}, 404, callback=given["callback"])
     if form == "html":
-        return pages.message(given, describer().message(message, {"meta": META}))
+        return pages.message(given, describer().message(message, {"meta": pages.meta_of(given, alone=True)}))
     return answers.as_json(describer().message(message, given), callback=given["callback"])
 
 

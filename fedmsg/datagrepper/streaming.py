@@ -153,7 +153,9 @@ def stream() -> flask.Response:
     extensions: Mapping[str, Any] = flask.current_app.extensions
     if extensions["feed"].streams >= extensions["feed"].most:
         return answers.unavailable("as many streams as may be are open")
-    after = given["after"] if given["after"] is not None else _last_event_id()
+    # A browser that connects again does so at the same address, and the header has what it has seen since.
+    seen = _last_event_id()
+    after = given["after"] if seen is None else seen
     is_websocket = flask.request.headers.get("Upgrade", "").lower() == "websocket"
     events = _Events(extensions["feed"], after, asked, extensions["describer"], extensions["ending"])
     events.has_gone = partial(_has_gone, flask.request.environ)

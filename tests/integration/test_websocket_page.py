@@ -3,62 +3,33 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
-import threading
 from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from fedmsg.testing import Bus, Process, free_port, wait_until
-from tests import requirements
+from tests import browsers
 from tests.structure.source import REPOSITORY
-
-FLAGS = """
---headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run
---disable-background-networking --disable-component-update --disable-sync
---host-resolver-rules=MAP\tsomewhere.example.org\t127.0.0.1
-"""
 
 # A browser takes a while to start on a busy machine.
 pytestmark = pytest.mark.timeout(180)
 
 
-class _Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the name is Python's
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def site() -> Iterator[int]:
     """Serve the folder with the page, and give the port."""
-    handler = functools.partial(_Handler, directory=str(REPOSITORY / "docs" / "howto"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+    with browsers.site(REPOSITORY / "docs" / "howto") as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """Start Chromium, with nothing in it."""
-    chromium = requirements.program("chromium", "chromium")
-    driver = requirements.program("chromedriver", "chromium-driver")
-    options = ChromeOptions()
-    options.binary_location = chromium
-    for flag in [*FLAGS.replace("\n", " ").split(" "), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        if flag:
-            options.add_argument(flag.replace("\t", " "))
-    started = Chrome(options=options, service=ChromeService(driver, port=free_port()))
-    try:
+    with browsers.chromium(tmp_path_factory.mktemp("chromium")) as started:
         yield started
-    finally:
-        started.quit()
 
 
 @pytest.fixture(scope="module")

@@ -40,13 +40,14 @@ class Grepper(Process):
 
     Attributes:
         address: Where it serves, without a slash at the end.
+        url: The URL of its database.
     """
 
     def __init__(self, folder: Path, url: str, *arguments: str, **settings: Any) -> None:
         path = folder / "datagrepper.py"
         path.write_text(f"config = { ({'datanommer.sqlalchemy.url': url, **settings})!r}\n")
         super().__init__(["datagrepper", "--port", "0", *arguments], env={"FEDMSG_CONFIG": str(path)}, cwd=folder)
-        self.address = ""
+        self.address, self.url = "", url
 
     def __enter__(self) -> Grepper:
         super().__enter__()

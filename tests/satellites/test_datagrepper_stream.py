@@ -103,6 +103,9 @@ def test_history_and_then_live_messages(server: Grepper) -> None:
     # What the client shows at the next connection as the last that it has seen.
     with streaming(server, Last_Event_ID=str(last - 1)) as events:
         assert words(events.take(2)) == [SPECIAL, "more"]
+    # A browser does so at the address that it had, with where it began.
+    with streaming(server, f"?after={begin}", Last_Event_ID=str(last - 1)) as events:
+        assert words(events.take(2)) == [SPECIAL, "more"]
 
 
 def test_a_stream_begins_with_what_comes_next(server: Grepper) -> None:

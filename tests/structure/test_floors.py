@@ -57,7 +57,7 @@ ONLY = {
     ("fedmsg.statscache", "fedmsg.datanommer"): "fedmsg.datanommer.models",
 }
 
-DATAGREPPER_ON_FLASK = "answers app configuration counting operating pages routes streaming"
+DATAGREPPER_ON_FLASK = "addresses answers app configuration counting home operating pages routes streaming"
 
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
 DATANOMMER_ON_SQLALCHEMY = """bulk containing counting finding keys matching message opening partitions query schema
@@ -88,7 +88,7 @@ WRAPPERS = {
     "orjson": {"fedmsg.encoding._speed"},
     "prometheus_client": {"fedmsg.monitoring.prometheus"},
     "pygal": {"fedmsg.datagrepper.charts"},
-    "pygments": {"fedmsg.commands._formats", "fedmsg.irc.text"},
+    "pygments": {"fedmsg.commands._formats", "fedmsg.datagrepper.highlight", "fedmsg.irc.text"},
     "pytest": {"fedmsg.datanommer.models.testing"},
     "requests": {"fedmsg._util.http"},
     "simple_websocket": {"fedmsg.datagrepper.streaming"},

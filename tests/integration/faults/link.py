@@ -37,7 +37,7 @@ class Link:
         self._waker, self._wake = os.pipe()
         self._whole = threading.Event()
         self._whole.set()
-        self._closing = False
+        self._closing = self._dropping = False
         self._selector.register(self._waker, selectors.EVENT_READ, None)
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._thread = threading.Thread(target=self._run)
@@ -51,11 +51,21 @@ class Link:
         """Pass everything on again."""
         self._whole.set()
 
+    def drop(self) -> None:
+        """End the connections that there are; those who connect again get through."""
+        self._dropping = True
+        os.write(self._wake, b"x")
+
     def _run(self) -> None:
         while not self._closing:
             ready = self._selector.select()
             self._whole.wait()
             for key, _ in ready:
+                if key.fileobj == self._waker:
+                    os.read(self._waker, 1)
+                    if self._dropping:
+                        self._drop()
+                    break
                 if key.fileobj is self._listener:
                     self._accept()
                 elif isinstance(key.fileobj, socket.socket) and key.fileobj.fileno() >= 0:
@@ -86,6 +96,13 @@ class Link:
         for one in (source, sink):
             self._selector.unregister(one)
             one.close()
+
+    def _drop(self) -> None:
+        self._dropping = False
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.fileobj, socket.socket) and key.fileobj is not self._listener:
+                self._selector.unregister(key.fileobj)
+                key.fileobj.close()
 
     def close(self) -> None:
         """End all connections."""
