@@ -6,29 +6,57 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import logging
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 import fedmsg.config
 
 
-def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+@contextlib.contextmanager
+def kept_logging() -> Iterator[None]:
+    """Set the logging of this process back to what it was, whatever a command has set up."""
+
+    def loggers() -> list[logging.Logger]:
+        known = logging.root.manager.loggerDict.values()
+        return [logging.root, *(one for one in known if isinstance(one, logging.Logger))]
+
+    before = {one: (one.level, list(one.handlers), one.propagate, one.disabled) for one in loggers()}
+    try:
+        yield
+    finally:
+        for one in loggers():
+            level, handlers, propagate, disabled = before.get(one, (logging.NOTSET, [], True, False))
+            for added in set(one.handlers).difference(handlers):
+                added.close()
+            one.handlers[:] = handlers
+            one.setLevel(level)
+            one.propagate, one.disabled = propagate, disabled
+
+
+def run(
+    argv: Sequence[str], *, stdin: str = "", env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run one of our commands to its end; return what `fedmsg.testing.run` does.
 
     Args:
         argv: The name of the command, and its arguments.
+        stdin: What it reads.
         env: Added to the environment.
     """
     (found,) = importlib.metadata.entry_points(group="console_scripts", name=argv[0])
     command = found.load()
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True) for _ in range(2))
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        kept_logging(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.setattr("sys.argv", list(argv))
-        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-        # The logging of this process is that of the tests, and stays so.
-        patch.setattr("fedmsg.commands.dictConfig", lambda config: None)
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         # As in a new process, nothing has been loaded yet.
         patch.setattr(fedmsg.config, "__cache", {})
         for name, value in (env or {}).items():

@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ __all__ = [
 #: The exit status for what was not expected. Expected failures carry their own: fedmsg.exceptions.
 BUG = 70
 _STDOUT = 1
+# How long Python may take to come back from a hook.
+_RETURN_SECONDS = 0.01
 # The disk, or what the user may have of it.
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -142,7 +145,7 @@ def _insisting(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     anywhere, so Python reports it and goes on. That is rare elsewhere, but pyzmq spends
     much of its time on freeing frames: of a hundred busy tails two missed their SIGINT.
     """
-    main = threading.main_thread().ident
+    main = threading.get_ident()
     excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
 
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -155,11 +158,18 @@ def _insisting(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
             unraisablehook(lost)
             return
         number = lost.exc_value.number
-        signal.signal(number, stop)
-        # In a moment, since here it would be lost again; and to this thread, to wake it.
-        again = threading.Timer(0.01, signal.pthread_kill, (main, number))
-        again.daemon = True
-        again.start()
+        here = threading.Lock()
+
+        def again() -> None:
+            # Here it would be lost again, and this may take long on a busy machine: to start a thread does.
+            with here:
+                time.sleep(_RETURN_SECONDS)
+            # To the thread, to wake it.
+            signal.pthread_kill(main, number)
+
+        with here:
+            threading.Thread(target=again, daemon=True).start()
+            signal.signal(number, stop)
 
     sys.excepthook, sys.unraisablehook = show, repeat
     try:

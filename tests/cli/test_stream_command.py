@@ -274,9 +274,11 @@ def test_prune_informs_a_reader_that_the_relay_serves_from_the_store(database_ur
         reader.open(10, 1 << 20, after=0)
         assert [reader.expect(protocol.MSG).fields[0] for _ in range(10)] == list(range(1, 11))
         assert done_json(bus, "prune", "--until", "150")["removed"] == 150
-        reader.send(protocol.CREDIT, 10, 1 << 20)
-        assert reader.expect(protocol.LOST).fields == (11, 150)
-        assert reader.expect(protocol.MSG).fields[:2] == (151, 10)
+        reader.send(protocol.CREDIT, 100, 1 << 20)
+        first, last = reader.expect(protocol.LOST).fields
+        # What the relay had read for it already has come before.
+        assert (first <= 31, last) == (True, 150)
+        assert reader.expect(protocol.MSG).fields[:2] == (151, first - 1)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +12,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datanommer import commands, models
+from fedmsg.datanommer import models
 from fedmsg.datanommer.models.testing import empty
+from tests import inside
 from tests.satellites.commands import Call, Result
 
 
@@ -52,23 +52,15 @@ def history(history_engine: sa.Engine) -> Iterator[ModuleType]:
 
 
 @pytest.fixture
-def call(
-    history: Any, history_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Call:
+def call(history: Any, history_url: str, tmp_path: Path) -> Call:
     """Return the function that runs a command on the history that is open."""
     path = tmp_path / "quiet.py"
     path.write_text("config = {'logging': {}}")
-    monkeypatch.setenv("FEDMSG_CONFIG", str(path))
 
-    def run(name: str, *arguments: str) -> Result:
+    def run(name: str, *arguments: str, stdin: str = "") -> Result:
         history.session.remove()
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", [f"datanommer-{name}", "--database", history_url, *arguments])
-        try:
-            status = getattr(commands, {"create-db": "create"}.get(name, name))()
-        except SystemExit as end:
-            status = end.code
-        found = capsys.readouterr()
-        return Result(found.out, found.err, status or 0)
+        argv = [f"datanommer-{name}", "--database", history_url, *arguments]
+        ended = inside.run(argv, stdin=stdin, env={"FEDMSG_CONFIG": str(path)})
+        return Result(ended.stdout, ended.stderr, ended.returncode)
 
     return run

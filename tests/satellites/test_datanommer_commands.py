@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -146,10 +144,9 @@ def test_dump_rejects_what_is_no_date(flag: str, call: Call) -> None:
     assert call("dump", flag, "yesterday") == ("", "Error: Invalid date format\n", 1)
 
 
-def test_load_takes_what_tail_printed(call: Call, history: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_takes_what_tail_printed(call: Call, history: Any) -> None:
     lines = "".join(json.dumps(message()["body"]) + "\n" for _ in range(3))
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
-    assert call("load", "-").out.startswith("3 messages stored")
+    assert call("load", "-", stdin=lines).out.startswith("3 messages stored")
     assert history.Message.grep()[0] == 3
 
 
