@@ -200,7 +200,8 @@ class FedMsgContext(BaseContext):
         Args:
             topic: The beginning of the topics that are wanted, one or several; empty for all.
             after: Begin after a position, or a ``msg_id``; 0 or ``"first"`` is the first message that is kept.
-            since: Begin with what was stored since then: seconds since the epoch, ISO 8601, or an age: ``2h``.
+            since: Begin with what was stored since then: seconds since the epoch, ISO 8601, or an age: ``2h``. What
+                the relay no longer keeps comes from ``datagrepper_url``, if that is set.
             last: Begin with so many of the newest messages. Without any of these: new messages only.
             durable: The name of a durable subscription, whose cursor the relay keeps: the next reader of that name
                 goes on there. Where to begin counts only when the name is new.
@@ -209,7 +210,8 @@ class FedMsgContext(BaseContext):
 
         Returns:
             A context manager and iterator of messages, which are tuples as `tail_messages` yields them, with
-            ``position``, ``stored`` and ``ack()``. It reconnects by itself, and goes on after its last message.
+            ``position`` (None for one of a datagrepper), ``stored`` and ``ack()``. It reconnects by itself, and
+            goes on after its last message.
 
         Raises:
             UsageError: The arguments make no sense. A ValueError.

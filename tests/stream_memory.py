@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fedmsg.stream.records import Chunk, Cursor, Entry
+from fedmsg.stream.records import Chunk, Cursor, Entry, Missing
 
 
 class MemoryLog:
@@ -31,6 +31,7 @@ class MemoryLog:
         self._newest = 0
         self._ids: dict[str, int] = {}
         self._cursors: dict[str, Cursor] = {}
+        self._missing: dict[str, Missing] = {}
 
     def add(self, *bodies: bytes, topic: bytes = b"org.test.t", stored: float | None = None) -> list[Entry]:
         """Store messages; return their entries."""
@@ -133,3 +134,13 @@ class MemoryLog:
         """Return how many cursors there are, and those with the largest lag."""
         found = sorted(self.cursors(), key=lambda cursor: cursor.position)
         return len(found), found[:limit]
+
+    def missing(self, name: str) -> Missing | None:
+        """Return what a durable subscription can't have of the stream."""
+        self._check()
+        return self._missing.get(name)
+
+    def save_missing(self, missing: Missing) -> None:
+        """Store what a durable subscription can't have of the stream."""
+        self._check()
+        self._missing[missing.name] = missing

@@ -55,11 +55,11 @@ def get_json(url: str, params: Params | None = None, timeout: float | Limit = _T
     """
     content = _get(url, params, timeout, largest, "application/json")
     if content.count(b",") + content.count(b"[") + content.count(b"{") > _VALUES_MAX:
-        raise TooLarge(f"{_shown(url)} answers with more than {_VALUES_MAX} values", 200)
+        raise TooLarge(f"{text.shown_url(url)} answers with more than {_VALUES_MAX} values", 200)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise HttpError(f"the answer of {_shown(url)} is not JSON: {error}", 200) from error
+        raise HttpError(f"the answer of {text.shown_url(url)} is not JSON: {error}", 200) from error
 
 
 def get_text(url: str, params: Params | None = None, timeout: float = _TIMEOUT, largest: int = _LARGEST_TEXT) -> str:
@@ -71,7 +71,7 @@ def get_text(url: str, params: Params | None = None, timeout: float = _TIMEOUT, 
     try:
         return _get(url, params, timeout, largest, "text/plain").decode()
     except UnicodeDecodeError as error:
-        raise HttpError(f"the answer of {_shown(url)} is not UTF-8", 200) from error
+        raise HttpError(f"the answer of {text.shown_url(url)} is not UTF-8", 200) from error
 
 
 def _get(url: str, params: Params | None, timeout: float | Limit, largest: int, kind: str) -> bytearray:
@@ -88,7 +88,9 @@ def _get(url: str, params: Params | None, timeout: float | Limit, largest: int, 
         times = (min(_CONNECT, limit.seconds), limit.seconds)
         with session.get(url, params=params, headers=headers, timeout=times, stream=True) as response:
             if response.status_code != 200:
-                raise HttpError(f"{_shown(url)} answers with status {response.status_code}", response.status_code)
+                raise HttpError(
+                    f"{text.shown_url(url)} answers with status {response.status_code}", response.status_code
+                )
             content = _read(response, largest)
         if limit.is_over:
             # An answer whose length was not announced looks whole wherever it is cut.
@@ -99,12 +101,12 @@ def _get(url: str, params: Params | None, timeout: float | Limit, largest: int, 
 def _read(response: requests.Response, largest: int) -> bytearray:
     """Read the answer, but no more of it than is wanted."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise HttpError(f"{_shown(response.url)} answers compressed, which it was not asked to", 200)
+        raise HttpError(f"{text.shown_url(response.url)} answers compressed, which it was not asked to", 200)
     content = bytearray()
     for piece in response.iter_content(_PIECE):
         content += piece
         if len(content) > largest:
-            raise TooLarge(f"{_shown(response.url)} answers with more than {largest} bytes", 200)
+            raise TooLarge(f"{text.shown_url(response.url)} answers with more than {largest} bytes", 200)
     announced = response.headers.get("Content-Length", "")
     if announced.isdecimal() and len(content) != int(announced):
         raise requests.exceptions.ConnectionError
@@ -120,7 +122,7 @@ def _errors_named(url: str, limit: Limit) -> Iterator[None]:
         raise
     # Not all that is raised below requests comes through it as an error of its own.
     except (OSError, ValueError, HTTPException, _BelowRequests) as error:
-        raise HttpError(f"{_shown(url)} {_problem(error, limit)}") from error
+        raise HttpError(f"{text.shown_url(url)} {_problem(error, limit)}") from error
 
 
 def _problem(error: Exception, limit: Limit) -> str:
@@ -132,15 +134,6 @@ def _problem(error: Exception, limit: Limit) -> str:
     if isinstance(error, _NO_ADDRESS):
         return "is not an http or https address, or leads to one that is not"
     return f"can't be asked: {_reason(error)}"
-
-
-def _shown(url: str) -> str:
-    """Return an address fit for a log: without passwords, and harmless wherever it comes from."""
-    _, at, behind = url.partition("://")
-    place = behind.partition("?")[0].partition("#")[0]
-    host, slash, path = place.partition("/")
-    scheme = url[: -len(behind)] if at else url
-    return text.quoted(scheme + host.rpartition("@")[2] + slash + path, 200)
 
 
 def _reason(error: BaseException) -> str:

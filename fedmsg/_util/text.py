@@ -170,3 +170,12 @@ def protect_handlers() -> None:
         for handler in getattr(logger, "handlers", ()):
             if not isinstance(handler.formatter, SafeFormatter):
                 handler.setFormatter(SafeFormatter(handler.formatter or logging.Formatter()))
+
+
+def shown_url(url: str) -> str:
+    """Return an address fit for a log: without passwords, and harmless wherever it comes from."""
+    _, at, behind = url.partition("://")
+    place = behind.partition("?")[0].partition("#")[0]
+    host, slash, path = place.partition("/")
+    scheme = url[: -len(behind)] if at else url
+    return quoted(scheme + host.rpartition("@")[2] + slash + path, 200)

@@ -71,12 +71,12 @@ def _until_now(stream: MessageStream) -> Iterator[Message]:
     end = None
     while True:
         # Before: what is received in the meantime is read first.
-        looked_at = stream.position
+        looked_at = None if stream.is_recovering else stream.position
         message = stream.read(_LOOK_S)
         if end is None and stream.position is not None:
             end = stream.newest
         if message is not None:
-            if end is not None and message.position > end:
+            if end is not None and message.position is not None and message.position > end:
                 return
             yield message
             if message.position == end:

@@ -127,7 +127,7 @@ class StreamReader(ServiceThread):
         return {
             "position": cursor,
             "lag": lag,
-            **{name: counts[name] for name in ("lost", "duplicates", "gaps", "connected", "connections")},
+            **{name: counts[name] for name in ("recovered", "lost", "duplicates", "gaps", "connected", "connections")},
         }
 
     def stop(self) -> None:

@@ -42,6 +42,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "retried": "Further tries of messages whose handling had failed",
         "dead": "Messages that went to the dead letters",
         "replayed": "Messages missing in a gap that replay has filled",
+        "recovered": "Messages that the stream no longer kept, and that came from a datagrepper",
         "lost": "Messages that are missing: in a gap that replay could not fill, or gone from the stream",
         "waiting": "Messages that wait for the consumer",
         "spooled": "Messages that wait on disk for the consumer",

@@ -87,11 +87,11 @@ class Answering:
                 after = protocol.text_of(options, "after", protocol.NAME_BYTES_MAX)
                 name = protocol.text_of(options, "name", protocol.NAME_BYTES_MAX)
                 return lambda: _cursors(stream, name, after), lambda found: done(self._subscriptions(found))
-            wanted = _wanted(options)
+            wanted, is_first = _wanted(options), options.get("first") is True
         except Malformed as error:
             done(_error(protocol.CODE_BAD, str(error)))
             raise
-        return lambda: jobs.find(stream, wanted), lambda found: done(*_found(found))
+        return lambda: jobs.find(stream, wanted, is_first=is_first), lambda found: done(*_found(found))
 
     def _info(self, found: Mapping[str, Any]) -> dict[str, Any]:
         return {"stream": self._stream.stream, "time": time.time(), **self._statistics(), **found}

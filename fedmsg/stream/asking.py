@@ -84,7 +84,9 @@ def _is_row(row: object) -> bool:
     return isinstance(row, dict) and all(isinstance(row.get(key), kind) for key, kind in _ROW.items())
 
 
-def get(config: Mapping[str, Any], address: str, wanted: int | str, timeout: float = 5.0) -> Answer:
+def get(
+    config: Mapping[str, Any], address: str, wanted: int | str, timeout: float = 5.0, *, is_first: bool = False
+) -> Answer:
     """Return one message.
 
     Args:
@@ -92,13 +94,14 @@ def get(config: Mapping[str, Any], address: str, wanted: int | str, timeout: flo
         address: The address of the stream port.
         wanted: A position or a ``msg_id``.
         timeout: Seconds.
+        is_first: Whether the first message that is kept at the position or after it is wanted.
 
     Raises:
         PositionGone: It is not there. A LookupError.
         TransportError: The relay does not answer in time.
     """
     key = "msg_id" if isinstance(wanted, str) else "position"
-    return _ask(config, address, timeout, protocol.GET, {key: wanted})
+    return _ask(config, address, timeout, protocol.GET, {key: wanted, **({"first": True} if is_first else {})})
 
 
 def _ask(config: Mapping[str, Any], address: str, timeout: float, kind: bytes, *fields: Any) -> Answer:

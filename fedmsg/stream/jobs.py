@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from fedmsg.exceptions import QueryError
 from fedmsg.stream import protocol
 from fedmsg.stream.begin import Begin
-from fedmsg.stream.records import Chunk, Cursor, Entry
+from fedmsg.stream.records import Chunk, Cursor, Entry, Missing
 
 __all__ = ["Part", "Readable", "Refused", "find", "position_of", "read", "start_durable"]
 
@@ -64,6 +64,12 @@ class Readable(Protocol):
 
     def cursors_behind(self, limit: int) -> tuple[int, list[Cursor]]:
         """Return how many cursors there are, and those with the largest lag."""
+
+    def missing(self, name: str) -> Missing | None:
+        """Return what a durable subscription can't have of the stream."""
+
+    def save_missing(self, missing: Missing) -> None:
+        """Store what a durable subscription can't have of the stream."""
 
 
 class Refused(QueryError):
@@ -122,8 +128,8 @@ def position_of(log: Readable, begin: Begin) -> int:
 
 def start_durable(
     log: Readable, name: str, begin: Begin, *, unsaved: Cursor | None, address: str, limit: int
-) -> tuple[int, int]:
-    """Return the position after which a durable subscription begins, and its cursor; a new name is stored.
+) -> tuple[int, int, float | None]:
+    """Return where a durable subscription begins; a new name is stored.
 
     Args:
         log: The stream.
@@ -132,6 +138,9 @@ def start_durable(
         unsaved: Its cursor, where that is newer than the stored one.
         address: Where the reader is connected from.
         limit: How many names there may be.
+
+    Returns:
+        The position after which it begins, its cursor, and since when messages may be missing before what comes.
 
     Raises:
         Refused: There are too many names, or no such position.
@@ -144,13 +153,26 @@ def start_durable(
             reason = f"relay_durable_max allows only {limit} durable subscriptions: remove one, or set it higher"
             raise Refused(protocol.CODE_FULL, reason)
         position = position_of(log, begin)
+        if begin.since is not None:
+            # Until it is acknowledged, a reader that begins again has the same to do.
+            log.save_missing(Missing(name, position, begin.since))
         log.save_cursors([Cursor(name, position, time.time(), address)])
-        return position, position
+        return position, position, begin.since
     position = min(cursor.position, log.newest())
     if begin.resume and isinstance(begin.after, int):
         # This reader has received more than it has acknowledged, and has it in work.
-        return max(position, min(begin.after, log.newest())), position
-    return position, position
+        return max(position, min(begin.after, log.newest())), position, None
+    return position, position, _missing_since(log, cursor)
+
+
+def _missing_since(log: Readable, cursor: Cursor) -> float | None:
+    """Return since when messages are missing after a cursor; None where none is, as far as is known."""
+    missing = log.missing(cursor.name)
+    if missing is None:
+        return None
+    # It may have moved on since that was noted, and be as far behind again.
+    is_here = missing.position >= cursor.position or cursor.position + 1 < log.first()
+    return missing.since if is_here else None
 
 
 # ---------------------------------------------------------------- messages
@@ -192,8 +214,13 @@ def _read_chunk(log: Readable, after: int, prefixes: tuple[bytes, ...], rows: in
     return Chunk([entry for entry in chunk.entries if entry.topic.startswith(prefixes)], chunk.looked_at)
 
 
-def find(log: Readable, wanted: int | str) -> Entry:
+def find(log: Readable, wanted: int | str, *, is_first: bool = False) -> Entry:
     """Return one message, by its position or its ``msg_id``.
+
+    Args:
+        log: The stream.
+        wanted: The position or the ``msg_id``.
+        is_first: Whether the first one that is kept at the position or after it is wanted.
 
     Raises:
         Refused: It is not there.
@@ -201,6 +228,6 @@ def find(log: Readable, wanted: int | str) -> Entry:
     position = log.find(wanted) if isinstance(wanted, str) else wanted
     if position is not None and position > 0:
         entries = log.read(position - 1, rows=1).entries
-        if entries and entries[0].position == position:
+        if entries and (is_first or entries[0].position == position):
             return entries[0]
     raise Refused(protocol.CODE_GONE, "the stream has no such message, or no longer")

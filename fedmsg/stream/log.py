@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.service import Closeable
 from fedmsg.stream import reading, removal
-from fedmsg.stream.records import Chunk, Cursor, Entry, HandedOn, Incoming, Stored
+from fedmsg.stream.records import Chunk, Cursor, Entry, HandedOn, Incoming, Missing, Stored
 from fedmsg.stream.tables import Database
 from fedmsg.stream.writer import Held, Writer
 
@@ -267,9 +267,32 @@ class StreamLog(Closeable):
 
     def remove_cursor(self, name: str) -> bool:
         """Remove a cursor, and return whether there was one."""
-        statement = "DELETE FROM fedmsg_stream_cursors WHERE name = ?"
+
+        def remove(connection: sa.Connection) -> bool:
+            self._db.run(connection, "DELETE FROM fedmsg_stream_missing WHERE name = ?", (name,))
+            return bool(self._db.run(connection, "DELETE FROM fedmsg_stream_cursors WHERE name = ?", (name,)).rowcount)
+
         with self._writing:
-            return bool(self._db.write(lambda connection: self._db.run(connection, statement, (name,)).rowcount))
+            return self._db.write(remove)
+
+    def missing(self, name: str) -> Missing | None:
+        """Return what a durable subscription can't have of the stream; None where nothing is known of it."""
+        statement = "SELECT name, position, since FROM fedmsg_stream_missing WHERE name = ?"
+        row = self._db.read(lambda connection: self._db.run(connection, statement, (name,)).first())
+        return Missing(*row) if row else None
+
+    def save_missing(self, missing: Missing) -> None:
+        """Write what a durable subscription can't have of the stream.
+
+        Raises:
+            StoreError: The database could not be written.
+        """
+        statement = (
+            "INSERT INTO fedmsg_stream_missing (name, position, since) VALUES (?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET position = excluded.position, since = excluded.since"
+        )
+        with self._writing:
+            self._db.write(lambda connection: self._db.run(connection, statement, tuple(missing)))
 
     # ---------------------------------------------------------------- other relays
 

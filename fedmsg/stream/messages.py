@@ -29,20 +29,20 @@ class Message(tuple):  # type: ignore[type-arg] # noqa: SLOT001 - a tuple can ha
     """A message of a stream: the name ``relay_stream``, the address of the relay, the topic and the envelope.
 
     Attributes:
-        position: Its position in the stream.
-        stored: When the relay stored it, in seconds since the epoch.
+        position: Its position in the stream; None where the relay no longer keeps it, and it is from a datagrepper.
+        stored: When the relay stored it, in seconds since the epoch; without a position, its timestamp.
     """
 
     _delivery: StreamDelivery
 
     @property
-    def position(self) -> int:
-        """Its position in the stream."""
+    def position(self) -> int | None:
+        """Its position in the stream; None where the relay no longer keeps it, and it is from a datagrepper."""
         return self._delivery.position
 
     @property
     def stored(self) -> float:
-        """When the relay stored it, in seconds since the epoch."""
+        """When the relay stored it, in seconds since the epoch; without a position, its timestamp."""
         return self._delivery.stored
 
     def ack(self) -> None:
@@ -91,6 +91,11 @@ class BaseMessageStream:
     def position(self) -> int | None:
         """The position up to which the stream was received; None before the subscription has begun."""
         return self._subscription.position
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether what the relay no longer keeps is being read from a datagrepper."""
+        return self._subscription.is_recovering
 
     @property
     def newest(self) -> int:

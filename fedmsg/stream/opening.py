@@ -53,12 +53,12 @@ class Opening:
         # It is stored by the job itself: later it might overwrite the cursor of a name that was removed and is new.
         unsaved = names.unsaved.pop(name, None)
 
-        def work() -> tuple[int, int | None]:
+        def work() -> tuple[int, int | None, float | None]:
             if not name:
-                return jobs.position_of(stream, begin), None
+                return jobs.position_of(stream, begin), None, None
             return jobs.start_durable(stream, name, begin, unsaved=unsaved, address=peer, limit=limit)
 
-        def take(result: tuple[int, int | None] | Exception) -> None:
+        def take(result: tuple[int, int | None, float | None] | Exception) -> None:
             if isinstance(result, Exception) and unsaved is not None:
                 names.unsaved.setdefault(name, unsaved)
             if reader.generation != generation:
@@ -69,7 +69,7 @@ class Opening:
                 self._report(result)
                 self._retries.append((time.monotonic() + _RETRY, reader, generation, done))
             else:
-                position, cursor = result
+                position, cursor, reader.missing_since = result
                 if cursor is not None:
                     names.started(name, cursor)
                 done(position, "", "")

@@ -92,12 +92,14 @@ class Reader:
         lost: Positions that it has to be informed of.
         ahead: What was read from the store to follow what is not sent yet.
         held: About how many bytes of memory both of them take.
+        missing_since: Since when the stream has not all that comes before what it is sent; None where it has.
     """
 
     __slots__ = (
         "_index", "_look_end", "_part", "ahead", "announced", "at", "begin", "client", "credit", "credit_size",
-        "generation", "heard", "held", "identity", "is_asking", "is_open", "is_reading", "lost", "many", "name",
-        "outbox", "peer", "pinged", "prefixes", "previous", "retry_delay", "size_max", "window", "window_size",
+        "generation", "heard", "held", "identity", "is_asking", "is_open", "is_reading", "lost", "many",
+        "missing_since", "name", "outbox", "peer", "pinged", "prefixes", "previous", "retry_delay", "size_max",
+        "window", "window_size",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +125,7 @@ class Reader:
         self.name = ""
         self.at = self.previous = self.announced = 0
         self.lost: tuple[int, int] | None = None
+        self.missing_since: float | None = None
         self.credit = self.credit_size = 0
         self.window = self.window_size = 0
         self._part: list[Entry] = []

@@ -16,10 +16,13 @@ from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
 from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import FedmsgError, MessageError, PositionGone, QueryError, Unavailable
+from fedmsg.store.recovery import is_time
 from fedmsg.stream import protocol
-from fedmsg.stream.inbox import Inbox, StreamDelivery
+from fedmsg.stream.begin import Begin
+from fedmsg.stream.inbox import Inbox, StreamDelivery, size_of
 from fedmsg.stream.progress import Progress, StoredPosition
 from fedmsg.stream.protocol import Malformed
+from fedmsg.stream.recovering import recovery_of
 from fedmsg.stream.session import Ended, Session
 from fedmsg.transport.zmq import contexts
 
@@ -53,7 +56,8 @@ class Receiving(ServiceThread):
         stored: Returns how far the owner has stored, see `fedmsg.stream.subscription.Subscription`.
 
     Attributes:
-        counts: ``received``, ``duplicates``, ``lost``, ``gaps`` and ``connections``.
+        counts: ``received``, ``recovered`` (from a datagrepper), ``duplicates``, ``lost``, ``gaps`` and
+            ``connections``.
         address: The address of the relay that serves at the moment; empty where none does.
         newest: The newest position that is known.
         ending: The error that ended the subscription, if one has.
@@ -90,6 +94,8 @@ class Receiving(ServiceThread):
         self._events = RateLimitedLog(log)
         self._generation = contexts.generation
         self.counts: Counter[str] = Counter()
+        self._recovery = recovery_of(config, topics, self.inbox, self.counts, rejections)
+        self._asked = Begin()
         self.address = ""
         self.newest = 0
         self.ending: FedmsgError | None = None
@@ -212,7 +218,24 @@ class Receiving(ServiceThread):
             received, self._received = self._received, []
             self._progress.received_at = time.time()
             self.counts["received"] += len(received)
-            self.inbox.put(received)
+            if self._recovery is not None:
+                received = self._note(received)
+            if received:
+                self.inbox.put(received)
+
+    def _note(self, received: list[StreamDelivery]) -> list[StreamDelivery]:
+        """Return those of them that have not come from history, and note them all."""
+        recovery = self._recovery
+        assert recovery is not None
+        recovery.received(received)
+        # What is held back is looked at later.
+        if not recovery.looks or self.inbox.is_holding:
+            return received
+        fresh = [delivery for delivery in received if recovery.is_new(delivery)]
+        self._pending += len(received) - len(fresh)
+        self._pending_size += size_of(received) - size_of(fresh)
+        recovery.looked(received[-1].stored)
+        return fresh
 
     def _handle(self, session: Session, frames: list[bytes]) -> None:
         try:
@@ -267,7 +290,8 @@ class Receiving(ServiceThread):
 
     def _open(self, session: Session) -> None:
         self._is_open = self.opens_again = False
-        options: dict[str, Any] = {"topics": self._topics(), **self._progress.resume().options()}
+        self._asked = self._progress.resume()
+        options: dict[str, Any] = {"topics": self._topics(), **self._asked.options()}
         if self._durable:
             options["durable"] = self._durable
         session.send(protocol.OPEN, options)
@@ -282,10 +306,15 @@ class Receiving(ServiceThread):
     def _pong(self, _session: Session) -> None:
         self._pongs += 1
 
-    def _opened(self, _session: Session, options: Mapping[str, Any]) -> None:
+    def _opened(self, session: Session, options: Mapping[str, Any]) -> None:
         position = options.get("position")
         if type(position) is not int or position < 0:
             raise Malformed("OPENED has no position")
+        since = options.get("missing_since") if self._durable else self._asked.since
+        if self._recovery is not None and is_time(since):
+            self._recovery.begin(session.address, since, position, is_known=self._asked.since == since)
+        elif self._recovery is not None and self._asked == Begin() and not self._durable:
+            self._recovery.begin_now()
         self._progress.opened(self._stream, position)
         self._acked = 0
         self._is_open = self._has_opened = True
@@ -335,8 +364,10 @@ class Receiving(ServiceThread):
 
     def _lost(self, session: Session, first: int, last: int) -> None:
         if self._is_open and first <= last:
-            self.counts["lost"] += last - first + 1
             self._progress.looked_at = max(self._progress.looked_at, last)
+            if self._recovery is not None and self._recovery.lost(session.address, first, last):
+                return
+            self.counts["lost"] += last - first + 1
             self._events.report(
                 "lost", f"{session.address}: lost positions {first} to {last}, which the relay no longer keeps"
             )
@@ -361,6 +392,28 @@ class Receiving(ServiceThread):
             self.ending = QueryError(f"{session.address}: {reason}")
         else:
             raise Ended(f"the relay at {session.address} can't serve the subscription at present: {reason}")
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether what the relay no longer keeps is being read elsewhere."""
+        return self.inbox.is_holding
+
+    def stop(self) -> None:
+        """Receive no more."""
+        if self._recovery is not None:
+            self._recovery.stop()
+        super().stop()
+
+    def forget(self) -> None:
+        """Close it in a forked child, where its threads are not there."""
+        if self._recovery is not None:
+            self._recovery.abandon()
+        self.abandon()
+
+    def _close(self) -> None:
+        super()._close()
+        if self._recovery is not None:
+            self._recovery.close()
 
     # ---------------------------------------------------------------- what the relay is sent
 

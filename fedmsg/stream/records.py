@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Chunk", "Cursor", "Entry", "HandedOn", "Incoming", "Stored"]
+__all__ = ["Chunk", "Cursor", "Entry", "HandedOn", "Incoming", "Missing", "Stored"]
 
 
 class Incoming(NamedTuple):
@@ -55,6 +55,14 @@ class Cursor(NamedTuple):
     position: int
     seen: float
     address: str
+
+
+class Missing(NamedTuple):
+    """What a durable subscription can't have of the stream: all after a position that was stored since a time."""
+
+    name: str
+    position: int
+    since: float
 
 
 class HandedOn(NamedTuple):

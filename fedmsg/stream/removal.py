@@ -27,6 +27,14 @@ _FREE_SHARE = 16
 _VACUUM_PAGES = 8192
 #: Held in PostgreSQL by the one that removes, until the end of the transaction.
 _LOCK_REMOVAL = "SELECT pg_advisory_xact_lock(110386840822120)"
+# Of durable subscriptions that have not handled what is removed now, from when on it is missing.
+_NOTE_MISSING = (
+    "INSERT INTO fedmsg_stream_missing (name, position, since) SELECT name, cursors.position, stored"
+    " FROM fedmsg_stream_cursors AS cursors JOIN fedmsg_stream_messages AS messages"
+    " ON messages.position = cursors.position + 1 WHERE cursors.position >= ? AND cursors.position < ?"
+    " ON CONFLICT (name) DO UPDATE SET position = excluded.position, since = excluded.since"
+    " WHERE fedmsg_stream_missing.position < excluded.position"
+)
 
 
 class Limits(NamedTuple):
@@ -78,6 +86,7 @@ def remove(db: Database, ids: IdIndex, connection: sa.Connection, limits: Limits
     last, size = _choose(db, connection, head, min(old, head.oldest - 1 + rows), limits.max_bytes, rows)
     if last < head.oldest:
         return 0, head.oldest
+    db.run(connection, _NOTE_MISSING, (head.oldest - 1, last))
     statement = "DELETE FROM fedmsg_stream_messages WHERE position >= ? AND position <= ?"
     db.run(connection, statement, (head.oldest, last))
     ids.mark_gone(connection, head.oldest, last, now)

@@ -344,7 +344,8 @@ class StreamServer(ServiceThread):
                 self._send(reader, protocol.NO, {"code": code, "reason": reason})
                 return
             reader.open(position)
-            self._send(reader, protocol.OPENED, {"position": position})
+            missing = {} if reader.missing_since is None else {"missing_since": reader.missing_since}
+            self._send(reader, protocol.OPENED, {"position": position, **missing})
             self._delivering.push(reader)
 
         self._opening.ask(reader, done)

@@ -36,7 +36,8 @@ class Subscription(Closeable):
     moves on to the next address when a relay has gone; a durable one waits for the relay at the first address.
 
     Args:
-        config: The configuration, for the options of the socket, for CURVE and for ``stream_credit``.
+        config: The configuration, for the options of the socket, for CURVE and for ``stream_credit``; and for
+            ``datagrepper_url``, which has what the relay no longer keeps.
         addresses: Where the relay is; those after the first are other relays with the same messages.
         topics: Prefixes of topics, one or several.
         after: Begin after a position, or a ``msg_id``; 0 or ``"first"`` is the first message that is kept.
@@ -181,6 +182,11 @@ class Subscription(Closeable):
         return progress.looked_at if progress.stream else None
 
     @property
+    def is_recovering(self) -> bool:
+        """Whether what the relay no longer keeps is being read from a datagrepper, and what follows is held back."""
+        return self._receiving.is_recovering
+
+    @property
     def cursor(self) -> int | None:
         """The position up to which everything is acknowledged; None before the subscription has begun."""
         progress = self._progress
@@ -208,13 +214,13 @@ class Subscription(Closeable):
             "stream": self.stream,
             "position": position,
             "lag": 0 if position is None else max(0, self.newest - position),
-            **{name: counts[name] for name in ("received", "duplicates", "lost", "gaps", "connections")},
+            **{name: counts[name] for name in ("received", "recovered", "duplicates", "lost", "gaps", "connections")},
         }
 
     def _close(self) -> None:
         # In a forked child the thread is not there, and the socket is that of the parent.
         if self._generation != contexts.generation:
-            self._receiving.abandon()
+            self._receiving.forget()
         else:
             self._receiving.close()
         self._inbox.close()

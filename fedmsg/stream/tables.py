@@ -46,7 +46,9 @@ CREATE TABLE IF NOT EXISTS fedmsg_stream_cursors (
     name TEXT PRIMARY KEY, position BIGINT NOT NULL, seen {real} NOT NULL, address TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS fedmsg_stream_upstreams (
     stream TEXT PRIMARY KEY, position BIGINT NOT NULL, there BIGINT NOT NULL, seen {real} NOT NULL,
-    address TEXT NOT NULL)
+    address TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS fedmsg_stream_missing (
+    name TEXT PRIMARY KEY, position BIGINT NOT NULL, since {real} NOT NULL)
 """
 _TYPES = {
     "sqlite": {"position": "position INTEGER", "real": "REAL", "blob": "BLOB", "rowid": " WITHOUT ROWID"},
@@ -146,7 +148,7 @@ class Database:
     def _is_ready(self) -> bool:
         with self.engine.connect() as connection:
             # The last one that is made.
-            if not sa.inspect(connection).has_table("fedmsg_stream_upstreams"):
+            if not sa.inspect(connection).has_table("fedmsg_stream_missing"):
                 return False
             return bool(self.run(connection, "SELECT count(*) FROM fedmsg_stream").scalar())
 

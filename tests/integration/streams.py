@@ -88,7 +88,7 @@ def wait_for(condition: Callable[[], object], subscription: Subscription, timeou
 
 def positions(deliveries: Sequence[StreamDelivery]) -> list[int]:
     """Return the positions of deliveries."""
-    return [delivery.position for delivery in deliveries]
+    return [delivery.position or 0 for delivery in deliveries]
 
 
 class FrameClient:

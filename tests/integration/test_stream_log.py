@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from fedmsg.exceptions import ConfigError, StoreError
 from fedmsg.store import PositionLog
 from fedmsg.stream.log import Chunk, Cursor, Incoming, Stored, StreamLog
+from fedmsg.stream.records import Missing
 from fedmsg.testing import wait_until
 from tests import postgres
 from tests.unit.stream.messages import TOPIC, body, everything, incoming, positions, some
@@ -310,6 +311,29 @@ while True:
     number += count
     print(number, flush=True)
 """
+
+
+def test_what_is_removed_before_a_cursor_is_noted(stream: StreamLog) -> None:
+    for number in range(10):
+        stream.append([Incoming(b"t", b"%d" % number)])
+    stored = [entry.stored for entry in stream.read(0).entries]
+    stream.save_cursors(Cursor(name, position, 1.5, "") for name, position in (("a", 0), ("b", 3), ("c", 6)))
+    stream.trim(2)
+    assert [stream.missing(name) for name in "abc"] == [Missing("a", 0, stored[0]), None, None]
+    stream.trim(4)
+    stream.trim(6)
+    # The first of what is missing counts, whatever goes later.
+    assert [stream.missing(name) for name in "ab"] == [Missing("a", 0, stored[0]), Missing("b", 3, stored[3])]
+    assert stream.missing("c") is None
+    # One that has begun earlier, and then one that has moved on.
+    stream.save_missing(Missing("c", 6, 1.0))
+    stream.trim(7)
+    assert stream.missing("c") == Missing("c", 6, 1.0)
+    stream.move_cursors([Cursor("c", 8, 1.5, "")])
+    stream.trim(9)
+    assert stream.missing("c") == Missing("c", 8, stored[8])
+    assert stream.remove_cursor("c")
+    assert stream.missing("c") is None
 
 
 @contextmanager

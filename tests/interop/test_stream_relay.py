@@ -45,6 +45,7 @@ def subscribed(lane: Lane, topic: str) -> list[str]:
     with FedMsgContext(**lane.config, mute=True) as context, context.subscribe(topic, after="first") as messages:
         while END not in str([*found.values()][-1:]):
             message = next(messages)
+            assert message.position is not None
             found[message.position] = canonical(message[3])
     assert found.items() <= {entry.position: entry.body.decode() for entry in stored(lane, topic)}.items()
     return [*found.values()]

@@ -275,7 +275,8 @@ class HubSettings(View):
     stomp_queue = setting(TEXT, None, "The queue to read from it.", "stomp", in_conf=False)
     stomp_heartbeat = setting(INTEGER, None, "How often it is asked for a sign of life.", "stomp", unit="milliseconds",
         in_conf=False)
-    datagrepper_url = setting(TEXT, None, "A datagrepper that has what was missed while a consumer was down.", "hub")
+    datagrepper_url = setting(TEXT, None,
+        "A datagrepper that has what was missed while a consumer was down, or what a relay no longer keeps.", "hub")
     skip_last_message = setting(BOOLEAN, False, "Whether the message in work at a crash is skipped at the next start.",
         "hub")
     status_directory = setting(FOLDER, None, "A folder in which each consumer notes the message it is at.", "hub",

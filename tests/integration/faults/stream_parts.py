@@ -106,7 +106,7 @@ def read(context: FedMsgContext, folder: Path, name: str) -> None:
     """Handle what comes, for ever."""
     with (folder / name).open("ab", buffering=0) as file, context.subscribe(after="first", durable=name) as stream:
         for message in stream:
-            file.write(b"%d %d\n" % (message[3]["msg"]["n"], message.position))
+            file.write(b"%d %d\n" % (message[3]["msg"]["n"], message.position or 0))
 
 
 @contextlib.contextmanager

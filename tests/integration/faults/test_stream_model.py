@@ -165,6 +165,7 @@ class BusAndList(RuleBasedStateMachine):
                 break
             message = reader.stream.read(20)
             assert message is not None
+            assert message.position is not None
             assert message.position in wanted
             assert all(position <= self.removed for position in wanted if position < message.position)
             assert message[2] == PREFIX + self.topics[message.position - 1]
@@ -173,7 +174,7 @@ class BusAndList(RuleBasedStateMachine):
             reader.position = message.position
         if message is not None and acknowledges:
             message.ack()
-            if reader.durable:
+            if reader.durable and message.position is not None:
                 self.cursors[reader.durable] = message.position
                 # Soon it is on disk; before that a kill of the relay may lose it, and messages come twice.
                 wait_until(lambda: self._stored_cursor(reader.durable) == message.position)
