@@ -38,13 +38,16 @@ export PYTHON
 export FEDMSG_PEER_VENV := $(PEER)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-all lint format bench soak coverage docs clean
+.PHONY: help demo demo-history check test test-all lint format bench soak coverage docs clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.basic ## set up and show a message travel from a shell script to a terminal
 	@$(BIN)/python tests/demo.py
+
+demo-history: $(VENV)/.full ## run a bus with its history and pages to search it, until Ctrl-C
+	@$(BIN)/python tests/demo_history.py
 
 check: $(VENV)/.full ## run the tests that need no server: unit and structure, in about a minute
 	@$(BIN)/python $(PYTEST) tests/unit tests/structure $(ARGS)

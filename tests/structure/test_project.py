@@ -149,7 +149,7 @@ def test_ci_scripts_parse() -> None:
 
 
 def test_make_has_a_line_of_help_for_each_target() -> None:
-    targets = "help demo check test test-all lint format bench soak coverage docs clean".split()
+    targets = "help demo demo-history check test test-all lint format bench soak coverage docs clean".split()
     text = (source.REPOSITORY / "Makefile").read_text(encoding="utf-8")
     assert [target for target in targets if not re.search(rf"^{target}:.*## ", text, re.MULTILINE)] == []
 
