@@ -26,6 +26,7 @@ from fedmsg.exceptions import FedmsgError, MessageError, PositionGone, QueryErro
 from fedmsg.store.history import Datagrepper, Topics
 from fedmsg.store.recovery import Message, is_time, message_key, recover, time_text
 from fedmsg.stream import asking
+from fedmsg.stream.gap import Gap
 from fedmsg.stream.inbox import Inbox, StreamDelivery
 
 __all__ = ["Recovery", "recovery_of"]
@@ -42,41 +43,10 @@ _RECENT_MAX = 20_000
 _RECENT_BYTES_MAX = 8 * 1024 * 1024
 # Seconds for a page of history: what comes live waits meanwhile.
 _TIMEOUT = 20.0
+# Seconds until a relay that does not answer is not asked any more where its stream begins.
+_ASKING_MAX = 10.0
 # Seconds that the relay, or the owner, is waited for before it is looked at whether this is to end.
 _TICK = 1.0
-
-
-class Gap:
-    """What is missing before a message of the stream.
-
-    Args:
-        address: The address of the relay.
-        start: It was stored since then.
-        late: So many seconds before it may have been published.
-        after: The position before it.
-        had: What was received before it: when it was stored, topic and body.
-
-    Attributes:
-        last: The last position that is known to be missing.
-        lost: How many positions the relay has reported to be lost.
-        found: How many messages history had of it.
-        counted: How many positions are counted as lost all the same.
-        end: When the first message after it was stored; None before that is known.
-        until: Before this position.
-        error: Why the rest can't be had.
-        is_over: Whether no more is recovered.
-    """
-
-    def __init__(
-        self, address: str, start: float, late: float, after: int, had: list[tuple[float, bytes, bytes]] | None = None
-    ) -> None:
-        self.address, self.start, self.late, self.after = address, start, late, after
-        self.had = had or []
-        self.last = after
-        self.lost = self.found = self.counted = self.until = 0
-        self.end: float | None = None
-        self.error: FedmsgError | None = None
-        self.is_over = False
 
 
 class Recovery(ServiceThread):
@@ -246,7 +216,7 @@ class Recovery(ServiceThread):
             start, end = max(0.0, gap.start - gap.late), gap.end + _AHEAD
             had = (_key_of(topic, body) for stored, topic, body in gap.had if stored >= start - _AHEAD)
             self._had = frozenset(filter(None, had))
-            self._overlap_from = gap.end - _LATE
+            self._overlap_from = gap.end - _LATE if gap.is_known else 0.0
             self._look_until = max(self._look_until, end + _LATE)
             self._read(gap, start, min(end, time.time()))
         except FedmsgError as error:
@@ -261,6 +231,7 @@ class Recovery(ServiceThread):
 
     def _find_end(self, gap: Gap) -> bool:
         """Find out when the first message after a gap was stored; whether anything is missing before it."""
+        deadline = time.monotonic() + _ASKING_MAX
         while not self.stopping:
             wanted = max(1, gap.last)
             try:
@@ -269,9 +240,11 @@ class Recovery(ServiceThread):
             except PositionGone:
                 position, stored = gap.last + 1, time.time()
             except (FedmsgError, OSError) as error:
-                log.info("it is not known yet where the stream at %s begins: %s", gap.address, error)
-                self.waker.wait(_TICK / 10)
-                continue
+                if time.monotonic() < deadline:
+                    continue
+                # It may have gone for good, and the reader be at another relay: all may come from both.
+                log.info("it is not known where the stream at %s begins: %s", gap.address, error)
+                position, stored, gap.is_known = gap.last + 1, time.time(), False
             if type(position) is not int or not is_time(stored):
                 raise MessageError(f"{gap.address} does not answer with a position and a time", "envelope")
             with self._lock:
@@ -292,6 +265,8 @@ class Recovery(ServiceThread):
         )
         span = f"from {time_text(start)} to {time_text(end)}"
         log.info("%s: getting from %s what the relay no longer keeps, %s", gap.address, self._address, span)
+        if self.stopping:
+            history.stop()
         messages = recover(history, start, end, self)
         while not self.stopping:
             try:
