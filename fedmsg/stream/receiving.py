@@ -80,8 +80,7 @@ class Receiving(ServiceThread):
         self._config = config
         # A durable subscription belongs to one relay, and waits for it.
         self._addresses = list(addresses[:1] if durable else addresses)
-        self._progress = progress
-        self._topics = topics
+        self._progress, self._topics = progress, topics
         self._durable = durable
         self._rejections = rejections
         self._stored: Callable[[], StoredPosition | None] | None = stored
