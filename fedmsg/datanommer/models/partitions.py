@@ -41,7 +41,7 @@ def _next(month: dt.date) -> dt.date:
 def ensure(connection: sa.Connection, times: Iterable[dt.datetime]) -> None:
     """Make the partitions that messages of these times go into, and the one of the month after the last of them.
 
-    A table is made and then attached, which disturbs nobody who reads or writes the others.
+    A table is made and then attached, without a lock on the others.
     """
     months = {moment.date().replace(day=1) for moment in times}
     if not months:

@@ -158,7 +158,7 @@ def _gives_back(row: Row, envelope: Mapping[str, Any]) -> bool:
     """Return whether the columns hold all of an envelope, its ``msg`` left aside."""
     for key, value in envelope.items():
         if key == "timestamp":
-            # A float that stands for a whole second could not be told from it.
+            # A float that stands for a whole second looks the same in the column.
             same = type(value) is int or (value == seconds(row.timestamp) and not value.is_integer())
         elif key == "headers":
             text = row.headers and encoding.dumps(value)

@@ -60,7 +60,7 @@ def category_of(topic: str) -> str:
 
 
 def is_kept_by_jsonb(text: str, value: Any) -> bool:
-    """Return whether JSONB gives back the value that a canonical text is of."""
+    """Return whether JSONB returns the value of a canonical text unchanged."""
     return not any(one in text for one in _SUSPECT) or _is_kept(value)
 
 
