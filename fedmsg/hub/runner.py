@@ -30,8 +30,8 @@ _BATCH_OF_ONE_WORKER = 1000
 _BATCH_AMONG_SEVERAL = 32
 # But no more than it handles in so many seconds: what it has taken, no other worker can take.
 _BATCH_S = 0.01
-# A consumer that stores is faster with large batches.
-_STORING_BATCH_S = 0.1
+# A consumer that stores is faster with large batches, the more so when each takes long.
+_STORING_BATCH_S = 1.0
 _IDLE_CHECK_S = 0.5
 
 

@@ -11,20 +11,31 @@ import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from fedmsg.store import database
 
-__all__ = ["count", "day_of", "ids", "insert", "known", "take_ids"]
+__all__ = ["Found", "count", "day_of", "ids", "insert", "look_up"]
 
 _STATEMENTS = {
     "postgresql": {
-        "known": """SELECT jsonb_agg(jsonb_build_array(there.msg_id, wanted.at))
-            FROM jsonb_to_recordset(:values) AS wanted (id TEXT, at TEXT)
-            JOIN messages AS there ON there.msg_id = wanted.id AND there.timestamp = wanted.at::timestamp""",
-        "take": "SELECT jsonb_agg(nextval('messages_id_seq')) FROM generate_series(1, :values)",
+        "look_up": """SELECT jsonb_build_object(
+            'known', (SELECT jsonb_agg(jsonb_build_array(there.msg_id, wanted.at))
+                FROM jsonb_to_recordset(given.what -> 'known') AS wanted (id TEXT, at TEXT)
+                JOIN messages AS there ON there.msg_id = wanted.id AND there.timestamp = wanted.at::timestamp),
+            'topics', (SELECT jsonb_object_agg(topic, id) FROM topics
+                WHERE topic IN (SELECT jsonb_array_elements_text(given.what -> 'topics'))),
+            'users', (SELECT jsonb_object_agg(name, id) FROM users
+                WHERE name IN (SELECT jsonb_array_elements_text(given.what -> 'users'))),
+            'packages', (SELECT jsonb_object_agg(name, id) FROM packages
+                WHERE name IN (SELECT jsonb_array_elements_text(given.what -> 'packages'))),
+            'tables', (SELECT jsonb_agg(asked.name) FROM jsonb_array_elements_text(given.what -> 'tables')
+                AS asked (name) WHERE to_regclass(asked.name) IS NOT NULL),
+            'ids', (SELECT jsonb_agg(nextval('messages_id_seq'))
+                FROM generate_series(1, jsonb_array_length(given.what -> 'known'))))
+            FROM (SELECT :values AS what) AS given""",
         "find": """SELECT jsonb_object_agg({text}, id) FROM {table}
             WHERE {text} IN (SELECT jsonb_array_elements_text(:values))""",
         "make": "INSERT INTO {table} (name) SELECT jsonb_array_elements_text(:values) ON CONFLICT DO NOTHING",
@@ -35,10 +46,19 @@ _STATEMENTS = {
             ON CONFLICT (topic_id, start) DO UPDATE SET count = {table}.count + excluded.count""",
     },
     "sqlite": {
-        "known": """SELECT json_group_array(json_array(there.msg_id, there.timestamp))
-            FROM json_each(:values) AS wanted CROSS JOIN messages AS there
-            ON there.msg_id = json_extract(wanted.value, '$.id')
-            AND there.timestamp = json_extract(wanted.value, '$.at')""",
+        "look_up": """SELECT json_object(
+            'known', json((SELECT json_group_array(json_array(there.msg_id, there.timestamp))
+                FROM json_each(given.what, '$.known') AS wanted CROSS JOIN messages AS there
+                ON there.msg_id = json_extract(wanted.value, '$.id')
+                AND there.timestamp = json_extract(wanted.value, '$.at'))),
+            'topics', json((SELECT json_group_object(topic, id) FROM topics
+                WHERE topic IN (SELECT value FROM json_each(given.what, '$.topics')))),
+            'users', json((SELECT json_group_object(name, id) FROM users
+                WHERE name IN (SELECT value FROM json_each(given.what, '$.users')))),
+            'packages', json((SELECT json_group_object(name, id) FROM packages
+                WHERE name IN (SELECT value FROM json_each(given.what, '$.packages')))),
+            'newest', (SELECT coalesce(max(id), 0) FROM messages))
+            FROM (SELECT :values AS what) AS given""",
         "find": """SELECT json_group_object({text}, id) FROM {table}
             WHERE {text} IN (SELECT value FROM json_each(:values))""",
         "make": "INSERT INTO {table} (name) SELECT value FROM json_each(:values) WHERE true ON CONFLICT DO NOTHING",
@@ -52,52 +72,82 @@ _STATEMENTS = {
 }
 
 
+class Found(NamedTuple):
+    """What is in the database already, and what it has assigned.
+
+    Attributes:
+        known: Which messages are there, by id and time.
+        names: The ids of topics, users and packages that are there, by table.
+        tables: Which tables are there; none is looked for in SQLite.
+        ids: As many new ids as messages were asked for.
+    """
+
+    known: set[tuple[str, dt.datetime]]
+    names: dict[str, dict[str, int]]
+    tables: set[str]
+    ids: Sequence[int]
+
+
 def _run(connection: sa.Connection, statement: str, values: Any, **names: str) -> Any:
     """Run a statement of the dialect, and return the JSON that it returns, if it does."""
-    text = sa.text(_STATEMENTS[connection.dialect.name][statement].format(**names))
-    if connection.dialect.name == "postgresql" and not isinstance(values, int):
-        text = sa.text(str(text).replace(":values", "CAST(:values AS JSONB)"))
-    given = values if isinstance(values, int) else json.dumps(values)
-    result = connection.execute(text, {"values": given})
+    text = _STATEMENTS[connection.dialect.name][statement].format(**names)
+    if connection.dialect.name == "postgresql":
+        text = text.replace(":values", "CAST(:values AS JSONB)")
+    result = connection.execute(sa.text(text), {"values": json.dumps(values)})
     found = result.scalar() if result.returns_rows else None
     return json.loads(found) if isinstance(found, str) else found
 
 
-def known(connection: sa.Connection, wanted: Iterable[tuple[str, dt.datetime]]) -> set[tuple[str, dt.datetime]]:
-    """Return which messages, by id and time, are there."""
-    texts = {(msg_id, _time(moment)): moment for msg_id, moment in wanted}
-    found = _run(connection, "known", [{"id": msg_id, "at": moment} for msg_id, moment in texts])
-    return {(msg_id, texts[msg_id, moment]) for msg_id, moment in found or ()}
+def look_up(
+    connection: sa.Connection,
+    messages: Iterable[tuple[str, dt.datetime]],
+    names: Mapping[str, Iterable[str]],
+    tables: Iterable[str],
+) -> Found:
+    """Return what is there of what is to be written, and new ids, by one statement: each takes its time to go over.
+
+    Args:
+        connection: In whose transaction this is.
+        messages: Messages by id and time.
+        names: Names by table: ``topics``, ``users`` and ``packages``.
+        tables: Names of tables.
+    """
+    texts = {(msg_id, _time(moment)): moment for msg_id, moment in messages}
+    wanted: dict[str, list[Any]] = {"known": [{"id": msg_id, "at": moment} for msg_id, moment in texts]}
+    wanted |= {table: list(some) for table, some in names.items()}
+    found = _run(connection, "look_up", {**wanted, "tables": list(tables)})
+    newest = found.get("newest", 0)
+    return Found(
+        known={(msg_id, texts[msg_id, moment]) for msg_id, moment in found["known"] or ()},
+        names={table: dict(found[table] or {}) for table in names},
+        tables=set(found.get("tables") or ()),
+        ids=found.get("ids") or range(newest + 1, newest + 1 + len(texts)),
+    )
 
 
-def take_ids(connection: sa.Connection, number: int) -> Sequence[int]:
-    """Return so many new ids of messages."""
-    if connection.dialect.name == "postgresql":
-        taken: list[int] = _run(connection, "take", number)
-        return taken
-    last = connection.exec_driver_sql("SELECT coalesce(max(id), 0) FROM messages").scalar_one()
-    return range(last + 1, last + number + 1)
-
-
-def ids(connection: sa.Connection, table: str, wanted: Mapping[str, str | None]) -> dict[str, int]:
+def ids(
+    connection: sa.Connection, table: str, wanted: Mapping[str, str | None], found: dict[str, int] | None = None
+) -> dict[str, int]:
     """Return the ids of names; rows for those that have none are made.
 
     Args:
         connection: In whose transaction rows are made.
         table: ``users``, ``packages`` or ``topics``.
         wanted: The names; those of topics have their category.
+        found: The ids of those that are there, where that is known.
     """
     if not wanted:
         return {}
     text = "topic" if table == "topics" else "name"
-    found = _run(connection, "find", list(wanted), table=table, text=text) or {}
+    if found is None:
+        found = dict(_run(connection, "find", list(wanted), table=table, text=text) or {})
     if missing := [name for name in wanted if name not in found]:
         if table == "topics":
             _run(connection, "make_topics", [{"topic": name, "category": wanted[name]} for name in missing])
         else:
             _run(connection, "make", missing, table=table)
         found.update(_run(connection, "find", missing, table=table, text=text))
-    return dict(found)
+    return found
 
 
 def day_of(moment: dt.datetime) -> dt.datetime:

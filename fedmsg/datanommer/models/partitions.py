@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-__all__ = ["drop", "ensure", "months", "name_of", "next_month"]
+__all__ = ["drop", "ensure", "months", "name_of", "names", "next_month"]
 
 
 def name_of(month: dt.date) -> str:
@@ -38,15 +38,24 @@ def _next(month: dt.date) -> dt.date:
     return (month.replace(day=28) + dt.timedelta(days=4)).replace(day=1)
 
 
+def _needed(times: Iterable[dt.datetime]) -> set[dt.date]:
+    months = {moment.date().replace(day=1) for moment in times}
+    return months | {_next(max(months))} if months else months
+
+
+def names(times: Iterable[dt.datetime]) -> list[str]:
+    """Return the names of the partitions that `ensure` makes for messages of these times."""
+    return sorted(map(name_of, _needed(times)))
+
+
 def ensure(connection: sa.Connection, times: Iterable[dt.datetime]) -> None:
     """Make the partitions that messages of these times go into, and the one of the month after the last of them.
 
     A table is made and then attached, without a lock on the others.
     """
-    months = {moment.date().replace(day=1) for moment in times}
+    months = _needed(times)
     if not months:
         return
-    months.add(_next(max(months)))
     asked = sa.select(
         sa.func.unnest(sa.cast(sorted(map(name_of, months)), sa.ARRAY(sa.Text()))).label("name")
     ).subquery()

@@ -23,11 +23,16 @@ __all__ = ["add", "add_many", "add_rows", "lock"]
 
 log = logging.getLogger("fedmsg.datanommer")
 
-#: Held in PostgreSQL by the one writer, until the end of its transaction.
-_LOCK_WRITER = sa.select(sa.func.pg_advisory_xact_lock(0x6665646D7369))
 _messages: sa.Table = Message.__table__  # type: ignore[assignment] # the type is FromClause, the thing a Table
-_TAKE = sa.update(schema.counter).values(newest=schema.counter.c.newest + sa.bindparam("count", type_=sa.BigInteger()))
-_NEWEST = sa.select(schema.counter.c.newest)
+_newest = schema.counter.c.newest
+_TAKE = sa.update(schema.counter).values(newest=_newest + sa.bindparam("count", type_=sa.BigInteger()))
+#: Held in PostgreSQL by the one writer, until the end of its transaction.
+_LOCK_AND_TAKE = sa.text(
+    "UPDATE message_positions SET newest = newest + CAST(:count AS BIGINT)"
+    f" FROM (SELECT pg_advisory_xact_lock({0x6665646D7369}) AS held) AS writer WHERE writer.held IS NOT NULL"
+    " RETURNING newest"
+)
+_NEWEST = sa.select(_newest)
 _COLUMNS = ("id", "position", *rows.COLUMNS)
 
 BeforeCommit = Callable[[orm.Session], None]
@@ -97,73 +102,89 @@ def add_rows(batch: Sequence[Row], *, before_commit: BeforeCommit | None = None,
 def lock(session: orm.Session) -> sa.Connection:
     """Wait until no other writer is in a transaction, and keep others waiting until the end of this one."""
     connection = session.connection()
-    if connection.dialect.name == "postgresql":
-        connection.execute(_LOCK_WRITER)
-    # On SQLite the first statement that writes makes others wait.
-    connection.execute(_TAKE, {"count": 0})
+    _lock(connection, 0)
     return connection
 
 
+def _lock(connection: sa.Connection, count: int) -> int:
+    """Lock as `lock` does, and take so many positions; return the last of them."""
+    if connection.dialect.name == "postgresql":
+        return int(connection.execute(_LOCK_AND_TAKE, {"count": count}).scalar() or 0)
+    # On SQLite the first statement that writes makes others wait.
+    connection.execute(_TAKE, {"count": count})
+    return int(connection.scalar(_NEWEST) or 0)
+
+
 def _store(session: orm.Session, batch: Sequence[Row], *, is_import: bool) -> int:
-    connection = lock(session)
-    is_postgresql = connection.dialect.name == "postgresql"
-    fresh = _without_known(connection, batch)
-    if not fresh:
-        return 0
-    if is_postgresql:
-        partitions.ensure(connection, {row.timestamp for row in fresh})
+    connection = session.connection()
+    taken = 0 if is_import else len(batch)
+    newest = _lock(connection, taken)
+    found, fresh = _without_known(connection, batch)
     positions: Iterable[int | None] = itertools.repeat(None)
     if not is_import:
-        connection.execute(_TAKE, {"count": len(fresh)})
-        newest = int(connection.scalar(_NEWEST) or 0)
-        positions = range(newest - len(fresh) + 1, newest + 1)
-    ids = bulk.take_ids(connection, len(fresh))
-    if not is_postgresql:
+        if len(fresh) < taken:
+            connection.execute(_TAKE, {"count": len(fresh) - taken})
+        positions = range(newest - taken + 1, newest + 1)
+    if not fresh:
+        return 0
+    if connection.dialect.name == "sqlite":
         fresh = [row._replace(msg=values.searchable(row.msg)) if "\\u" in row.msg else row for row in fresh]
+    ids = found.ids[: len(fresh)]
     columns = [(number, position, *row[:-2]) for number, position, row in zip(ids, positions, fresh, strict=False)]
     bulk.insert(connection, _messages, _COLUMNS, columns)
     texts.note(connection, ids, [row.timestamp for row in fresh])
-    topic_ids = bulk.ids(connection, "topics", {row.topic: row.category for row in fresh})
-    _associate(connection, fresh, ids, topic_ids)
+    topic_ids = bulk.ids(connection, "topics", {row.topic: row.category for row in fresh}, found.names["topics"])
+    _associate(connection, fresh, ids, topic_ids, found)
     _count(connection, fresh, topic_ids)
     return len(fresh)
 
 
-def _without_known(connection: sa.Connection, batch: Sequence[Row]) -> list[Row]:
-    """Return the messages that are not there yet."""
+def _without_known(connection: sa.Connection, batch: Sequence[Row]) -> tuple[bulk.Found, list[Row]]:
+    """Return what is in the database, and the messages that are not there yet; they have their partitions then."""
     fresh: dict[tuple[str, dt.datetime], Row] = {}
     twice = [row for row in batch if fresh.setdefault((row.msg_id, row.timestamp), row) is not row]
-    known = _known(connection, list(fresh.values()))
+    names = {
+        "topics": {row.topic for row in batch},
+        "users": frozenset().union(*(row.users for row in batch)),
+        "packages": frozenset().union(*(row.packages for row in batch)),
+    }
+    is_postgresql = connection.dialect.name == "postgresql"
+    tables = partitions.names([row.timestamp for row in batch]) if is_postgresql else ()
+    found = bulk.look_up(connection, fresh, names, tables)
+    known = found.known | _known_at_other_times(connection, list(fresh.values()))
     twice += [fresh.pop(key) for key in list(fresh) if key in known]
     for row in twice:
         log.info("Skipping the message %s: it is there already", quoted(row.msg_id))
-    return list(fresh.values())
+    if not found.tables.issuperset(tables):
+        partitions.ensure(connection, {row.timestamp for row in fresh.values()})
+    return found, list(fresh.values())
 
 
-def _known(connection: sa.Connection, batch: Sequence[Row]) -> set[tuple[str, dt.datetime]]:
-    """Return which messages are there: the same id at the same time, or the same bytes."""
-    if not batch:
-        return set()
-    found = bulk.known(connection, [(row.msg_id, row.timestamp) for row in batch])
-    # The time of an arrival is not in the message.
+def _known_at_other_times(connection: sa.Connection, batch: Sequence[Row]) -> set[tuple[str, dt.datetime]]:
+    """Return which messages, whose time is that of an arrival, have come before: the same bytes."""
     odd = {row.msg_id: row for row in batch if row.is_time_of_arrival}
-    if odd:
-        columns = _messages.c
-        there = sa.select(columns.msg_id, columns.original).where(columns.msg_id.in_(list(odd)))
-        for msg_id, original in connection.execute(there):
-            if original == odd[msg_id].original:
-                found.add((msg_id, odd[msg_id].timestamp))
-    return found
+    if not odd:
+        return set()
+    columns = _messages.c
+    there = sa.select(columns.msg_id, columns.original).where(columns.msg_id.in_(list(odd)))
+    return {
+        (msg_id, odd[msg_id].timestamp)
+        for msg_id, original in connection.execute(there)
+        if original == odd[msg_id].original
+    }
 
 
-def _associate(connection: sa.Connection, batch: Sequence[Row], ids: Sequence[int], topics: Mapping[str, int]) -> None:
+def _associate(
+    connection: sa.Connection, batch: Sequence[Row], ids: Sequence[int], topics: Mapping[str, int], found: bulk.Found
+) -> None:
     for table, association in (("users", schema.users_messages), ("packages", schema.packages_messages)):
         pairs = [(name, place) for place, row in enumerate(batch) for name in getattr(row, table)]
-        numbers = bulk.ids(connection, table, dict.fromkeys(sorted({name for name, _ in pairs})))
-        found = [
+        wanted = dict.fromkeys(sorted({name for name, _ in pairs}))
+        numbers = bulk.ids(connection, table, wanted, found.names[table])
+        lines = [
             (numbers[name], batch[place].timestamp, ids[place], topics[batch[place].topic]) for name, place in pairs
         ]
-        bulk.insert(connection, association, [column.name for column in association.c], found)
+        bulk.insert(connection, association, [column.name for column in association.c], lines)
 
 
 def _count(connection: sa.Connection, batch: Sequence[Row], topics: Mapping[str, int]) -> None:

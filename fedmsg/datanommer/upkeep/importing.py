@@ -9,6 +9,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -26,7 +27,8 @@ __all__ = ["Import", "Source", "opened_source"]
 
 log = logging.getLogger("fedmsg.datanommer")
 
-_BATCH = 1000
+# A database takes less for each message of a large batch.
+_BATCH = 5000
 _UTC = dt.timezone.utc
 _BYTES = (bytes, memoryview)
 _OPTIONAL = ("i", "username", "certificate", "signature", "crypto")
@@ -115,7 +117,10 @@ class Source:
         """Yield the messages after an id, with the last id of each batch; what can't be stored is logged."""
         while True:
             with self._engine.connect() as connection:
-                found = connection.execute(self._read, {"after": after}).mappings().all()
+                result = connection.execute(self._read, {"after": after})
+                keys = list(result.keys())
+                # A dict is quicker to look into than what SQLAlchemy makes.
+                found = [dict(zip(keys, one, strict=True)) for one in result]
                 if not found:
                     return
                 span = {"first": found[0]["id"], "last": found[-1]["id"]}
@@ -138,7 +143,7 @@ class Source:
             names[number].append(name)
         return names
 
-    def _row(self, one: Any, names: tuple[frozenset[str], frozenset[str]]) -> Row:
+    def _row(self, one: dict[str, Any], names: tuple[frozenset[str], frozenset[str]]) -> Row:
         """Return a message as a row of ours."""
         moment = _moment(one["timestamp"])
         seconds = moment.timestamp()
@@ -199,9 +204,17 @@ class Import:
         models.session.remove()
 
     def run(self) -> Iterator[tuple[int, int]]:
-        """Yield of each batch how many messages it had, and how many were not there yet."""
-        for after, batch in self._source.batches(self.after):
-            yield len(batch), self._store(after, batch)
+        """Yield of each batch how many messages it had, and how many were not there yet.
+
+        While one is stored, a thread reads the next.
+        """
+        batches = self._source.batches(self.after)
+        with ThreadPoolExecutor(1, "fedmsg-import") as reader:
+            coming = reader.submit(next, batches, None)
+            while (found := coming.result()) is not None:
+                coming = reader.submit(next, batches, None)
+                after, batch = found
+                yield len(batch), self._store(after, batch)
 
     def _store(self, after: int, batch: Sequence[Row]) -> int:
         def note(session: orm.Session) -> None:
