@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from fedmsg.store import database
 
-__all__ = ["Found", "count", "day_of", "ids", "insert", "look_up"]
+__all__ = ["Found", "count", "day_of", "ids", "insert", "look_up", "time_text"]
 
 _STATEMENTS = {
     "postgresql": {
@@ -112,7 +112,7 @@ def look_up(
         names: Names by table: ``topics``, ``users`` and ``packages``.
         tables: Names of tables.
     """
-    texts = {(msg_id, _time(moment)): moment for msg_id, moment in messages}
+    texts = {(msg_id, time_text(moment)): moment for msg_id, moment in messages}
     wanted: dict[str, list[Any]] = {"known": [{"id": msg_id, "at": moment} for msg_id, moment in texts]}
     wanted |= {table: list(some) for table, some in names.items()}
     found = _run(connection, "look_up", {**wanted, "tables": list(tables)})
@@ -163,13 +163,13 @@ def count(connection: sa.Connection, days: Mapping[tuple[int, dt.datetime], int]
     for table, found in (("day_counts", days), ("month_counts", months)):
         # In order, so that two that do this at once don't block each other.
         values = [
-            {"topic_id": topic, "start": _time(start), "count": found[topic, start]} for topic, start in sorted(found)
+            {"topic_id": topic, "start": time_text(start), "count": found[topic, start]} for topic, start in sorted(found)
         ]
         _run(connection, "count", values, table=table)
 
 
 def insert(connection: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows of text, numbers, booleans, times and None."""
+    """Insert rows of text, numbers, booleans and None; times are texts as `time_text` makes them."""
     if not rows:
         return
     names = ", ".join(columns)
@@ -180,10 +180,8 @@ def insert(connection: sa.Connection, table: sa.Table, columns: Sequence[str], r
                 with cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
                     copy.write("".join(map(_line, rows)).encode())
                 return
-            is_sqlite = connection.dialect.name == "sqlite"
-            marks = ", ".join(["?" if is_sqlite else "%s"] * len(columns))
-            statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 names of ours
-            cursor.executemany(statement, map(_for_sqlite, rows) if is_sqlite else rows)
+            marks = ", ".join(["?" if connection.dialect.name == "sqlite" else "%s"] * len(columns))
+            cursor.executemany(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", rows)  # noqa: S608 names of ours
         finally:
             cursor.close()
 
@@ -198,12 +196,9 @@ def _escaped(text: str) -> str:
     return text if text.isprintable() else text.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
-def _time(moment: dt.datetime) -> str:
+def time_text(moment: dt.datetime) -> str:
+    """Return a time as SQLite has it and PostgreSQL takes it."""
     return moment.isoformat(" ", "microseconds")
 
 
-_WRITE: dict[type, Callable[[Any], str]] = {str: _escaped, int: str, bool: str, dt.datetime: _time}
-
-
-def _for_sqlite(row: tuple[Any, ...]) -> list[Any]:
-    return [_time(value) if isinstance(value, dt.datetime) else value for value in row]
+_WRITE: dict[type, Callable[[Any], str]] = {str: _escaped, int: str, bool: str}

@@ -34,6 +34,7 @@ _LOCK_AND_TAKE = sa.text(
 )
 _NEWEST = sa.select(_newest)
 _COLUMNS = ("id", "position", *rows.COLUMNS)
+_PLACE_OF_TIME = rows.COLUMNS.index("timestamp")
 
 BeforeCommit = Callable[[orm.Session], None]
 
@@ -130,11 +131,16 @@ def _store(session: orm.Session, batch: Sequence[Row], *, is_import: bool) -> in
     if connection.dialect.name == "sqlite":
         fresh = [row._replace(msg=values.searchable(row.msg)) if "\\u" in row.msg else row for row in fresh]
     ids = found.ids[: len(fresh)]
-    columns = [(number, position, *row[:-2]) for number, position, row in zip(ids, positions, fresh, strict=False)]
+    times = [bulk.time_text(row.timestamp) for row in fresh]
+    columns = [
+        (number, position, *row[:_PLACE_OF_TIME], time, *row[_PLACE_OF_TIME + 1 : -2])
+        for number, position, time, row in zip(ids, positions, times, fresh, strict=False)
+    ]
     bulk.insert(connection, _messages, _COLUMNS, columns)
     texts.note(connection, ids, [row.timestamp for row in fresh])
     topic_ids = bulk.ids(connection, "topics", {row.topic: row.category for row in fresh}, found.names["topics"])
-    _associate(connection, fresh, ids, topic_ids, found)
+    keys = [(time, number, topic_ids[row.topic]) for time, number, row in zip(times, ids, fresh, strict=True)]
+    _associate(connection, fresh, keys, found)
     _count(connection, fresh, topic_ids)
     return len(fresh)
 
@@ -175,15 +181,14 @@ def _known_at_other_times(connection: sa.Connection, batch: Sequence[Row]) -> se
 
 
 def _associate(
-    connection: sa.Connection, batch: Sequence[Row], ids: Sequence[int], topics: Mapping[str, int], found: bulk.Found
+    connection: sa.Connection, batch: Sequence[Row], keys: Sequence[tuple[str, int, int]], found: bulk.Found
 ) -> None:
+    """Store which users and packages messages are about; their keys are time, id and the id of the topic."""
     for table, association in (("users", schema.users_messages), ("packages", schema.packages_messages)):
-        pairs = [(name, place) for place, row in enumerate(batch) for name in getattr(row, table)]
+        pairs = [(name, key) for key, row in zip(keys, batch, strict=True) for name in getattr(row, table)]
         wanted = dict.fromkeys(sorted({name for name, _ in pairs}))
         numbers = bulk.ids(connection, table, wanted, found.names[table])
-        lines = [
-            (numbers[name], batch[place].timestamp, ids[place], topics[batch[place].topic]) for name, place in pairs
-        ]
+        lines = [(numbers[name], *key) for name, key in pairs]
         bulk.insert(connection, association, [column.name for column in association.c], lines)
 
 

@@ -87,7 +87,10 @@ def _change(  # noqa: PLR0917 they are what one table needs
     columns = [column.name for column in table.c]
     bulk.insert(
         connection, table, columns,
-        [(numbers[one], message.timestamp, message.id, topics[message.topic]) for message, one in added],
+        [
+            (numbers[one], bulk.time_text(message.timestamp), message.id, topics[message.topic])
+            for message, one in added
+        ],
     )  # fmt: skip
     for message, one in removed:
         connection.execute(
