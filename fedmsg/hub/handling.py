@@ -23,14 +23,14 @@ from fedmsg.transport.base import Delivery
 if TYPE_CHECKING:
     from fedmsg.hub.runner import Acknowledgements
 
-__all__ = ["Batch", "MessageHandler", "is_of_stream"]
+__all__ = ["MANY", "Batch", "MessageHandler", "is_of_stream"]
 
 MAX_RETRY_DELAY_S = 60.0
 # Between two looks whether what a consumer needs is back.
 _AWAY_DELAY_MIN_S = 0.05
 _AWAY_DELAY_MAX_S = 2.0
-# How many messages `consume_many` gets at most: what replay brings may be very much.
-_MANY = 1000
+#: How many messages `consume_many` gets at most: what replay brings may be very much.
+MANY = 2000
 
 
 class Interrupted(BaseException):
@@ -426,7 +426,7 @@ class Batch:
         for one in self._handler.due(message, item):
             is_due = is_due or one is message
             pairs.append((one, item if one is message else None))
-            if len(pairs) >= _MANY:
+            if len(pairs) >= MANY:
                 self._process_pairs(pairs)
                 pairs.clear()
             is_cut = self._is_broken_off and not is_due
@@ -446,7 +446,7 @@ class Batch:
         pairs: list[tuple[Any, Any]] = []
         for message in messages:
             pairs.append((message, None))
-            if len(pairs) >= _MANY:
+            if len(pairs) >= MANY:
                 self._process_pairs(pairs)
                 pairs.clear()
             if self._is_broken_off:

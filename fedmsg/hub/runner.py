@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from fedmsg._util.service import ServiceThread, Waker
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError, Unavailable
-from fedmsg.hub.handling import Batch, Interrupted, MessageHandler, is_of_stream
+from fedmsg.hub.handling import MANY, Batch, Interrupted, MessageHandler, is_of_stream
 from fedmsg.hub.hooks import RunnerHooks
 from fedmsg.hub.queue import MessageQueue
 from fedmsg.store.overflow import Overflow
@@ -116,7 +116,8 @@ class _Worker(ServiceThread):
         self._count = count
         self._stores = callable(getattr(consumer, "consume_many", None))
         self._batch_s = _STORING_BATCH_S if self._stores else _BATCH_S
-        largest = _BATCH_OF_ONE_WORKER if count == 1 else _BATCH_AMONG_SEVERAL
+        of_one = MANY if self._stores else _BATCH_OF_ONE_WORKER
+        largest = of_one if count == 1 else _BATCH_AMONG_SEVERAL
         self._largest = 1 if consumer.blocking_mode else largest
         # Held where the messages of the batch change owners.
         self._leaving = threading.Lock()

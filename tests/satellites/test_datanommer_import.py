@@ -102,7 +102,8 @@ def test_import_rejects_what_is_no_such_database(call: Call, history_url: str, t
 def test_import_that_is_killed_goes_on_and_doubles_nothing(
     published: Published, request: pytest.FixtureRequest, tmp_path: Path, full_size: bool
 ) -> None:
-    total = 50_000 if full_size else 2500
+    # More than a batch.
+    total = 50_000 if full_size else 6000
     published.fill(total)
     is_sqlite = published.url.startswith("sqlite")
     url = f"sqlite:///{tmp_path / 'ours.db'}" if is_sqlite else request.getfixturevalue("postgresql").create()

@@ -7,7 +7,7 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -71,6 +71,47 @@ def test_positions_follow_each_other(history: Any) -> None:
     history.add_many([message()])
     positions = history.session.scalars(sa.select(history.Message.position).order_by(history.Message.id)).all()
     assert positions == [1, 2, 3, 4]
+
+
+def test_positions_have_no_gap_where_some_of_a_batch_are_there(history: Any) -> None:
+    known = message()
+    history.add_many([known])
+    history.add_many([message(), known, message(), known])
+    history.add_many([message()])
+    positions = history.session.scalars(sa.select(history.Message.position).order_by(history.Message.id)).all()
+    assert positions == [1, 2, 3, 4]
+
+
+@pytest.fixture
+def statements(history_engine: sa.Engine) -> Iterator[list[str]]:
+    """Return the statements that go to the database by SQLAlchemy, as they go."""
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        seen.append(statement)
+
+    sa.event.listen(history_engine, "before_cursor_execute", note)
+    yield seen
+    sa.event.remove(history_engine, "before_cursor_execute", note)
+
+
+def test_a_batch_takes_few_statements_however_large_it_is(
+    history: Any, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meta, "processors", [Knowing()])
+    about = {"users": ["me", "you"], "packages": ["shop"]}
+    history.add_many([message(msg=about)])
+    numbers = []
+    for count in (1, 100):
+        batch = [message(msg=about) for _ in range(count)]
+        statements.clear()
+        history.add_many(batch)
+        numbers.append(len(statements))
+    # New names take some more.
+    statements.clear()
+    history.add_many([message(msg={"users": ["another"], "packages": ["other"]})])
+    assert numbers[0] == numbers[1] <= 6
+    assert len(statements) > numbers[0]
 
 
 def test_before_commit_writes_together_with_the_messages(history: Any) -> None:

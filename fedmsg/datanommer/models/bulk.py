@@ -163,7 +163,8 @@ def count(connection: sa.Connection, days: Mapping[tuple[int, dt.datetime], int]
     for table, found in (("day_counts", days), ("month_counts", months)):
         # In order, so that two that do this at once don't block each other.
         values = [
-            {"topic_id": topic, "start": time_text(start), "count": found[topic, start]} for topic, start in sorted(found)
+            {"topic_id": topic, "start": time_text(start), "count": found[topic, start]}
+            for topic, start in sorted(found)
         ]
         _run(connection, "count", values, table=table)
 

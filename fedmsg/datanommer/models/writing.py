@@ -29,9 +29,8 @@ _TAKE = sa.update(schema.counter).values(newest=_newest + sa.bindparam("count", 
 #: Held in PostgreSQL by the one writer, until the end of its transaction.
 _LOCK_AND_TAKE = sa.text(
     "UPDATE message_positions SET newest = newest + CAST(:count AS BIGINT)"
-    f" FROM (SELECT pg_advisory_xact_lock({0x6665646D7369}) AS held) AS writer WHERE writer.held IS NOT NULL"
-    " RETURNING newest"
-)
+    " FROM (SELECT pg_advisory_xact_lock(:key) AS held) AS writer WHERE writer.held IS NOT NULL RETURNING newest"
+).bindparams(key=0x6665646D7369)
 _NEWEST = sa.select(_newest)
 _COLUMNS = ("id", "position", *rows.COLUMNS)
 _PLACE_OF_TIME = rows.COLUMNS.index("timestamp")

@@ -17,6 +17,7 @@ import pytest
 from fedmsg.exceptions import ConfigError
 from fedmsg.hub import Consumer
 from fedmsg.hub.consumer import runner_of
+from fedmsg.hub.handling import MANY
 from fedmsg.hub.runner import ConsumerRunner, RunOutcome
 from fedmsg.testing import wait_until
 from fedmsg.transport.base import Delivery
@@ -165,6 +166,28 @@ def test_consume_many_gets_batches_and_acknowledges_all(make: Make) -> None:
     assert numbers == list(range(3000))
     assert len(consumer.taken) < 100
     assert consumer.totals()["handled"] == 3000
+
+
+def test_batches_for_consume_many_grow_while_it_takes_long(make: Make) -> None:
+    class Slow(Storing):
+        def consume_many(self, messages: list[Any]) -> None:
+            # As long as a commit on a busy disk: it does not depend on how many there are.
+            threading.Event().wait(0.11)
+            super().consume_many(messages)
+
+    consumer, runner = make(Slow)
+    runner.offer([Acked(number, []) for number in range(500)])
+    runner.start()
+    wait_until(lambda: consumer.totals()["handled"] == 500)
+    assert max(len(one) for one in consumer.taken if isinstance(one, list)) > 50
+
+
+def test_no_batch_for_consume_many_is_larger_than_its_limit(make: Make) -> None:
+    consumer, runner = make(Storing)
+    runner.offer([Acked(number, []) for number in range(3 * MANY)])
+    runner.start()
+    wait_until(lambda: consumer.totals()["handled"] == 3 * MANY)
+    assert max(len(one) for one in consumer.taken if isinstance(one, list)) == MANY
 
 
 def test_consume_many_that_raises_sends_the_batch_through_consume(make: Make) -> None:
