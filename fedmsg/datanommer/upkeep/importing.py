@@ -27,8 +27,8 @@ __all__ = ["Import", "Source", "opened_source"]
 
 log = logging.getLogger("fedmsg.datanommer")
 
-# A database takes less for each message of a large batch.
-_BATCH = 5000
+# A database takes less for each message of a large batch; two of them are in memory, of messages of any size.
+_BATCH = 1000
 _UTC = dt.timezone.utc
 _BYTES = (bytes, memoryview)
 _OPTIONAL = ("i", "username", "certificate", "signature", "crypto")
