@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fedmsg import meta
-from fedmsg.datanommer.models import Message
+from fedmsg.datanommer.models import Published
 
 __all__ = ["Describer"]
 
@@ -73,7 +73,7 @@ class Describer:
         found = {name: _DESCRIBE[name](envelope, self.config) for name in names}
         return {name: sorted(value, key=str) if isinstance(value, set) else value for name, value in found.items()}
 
-    def message(self, message: Message, given: Mapping[str, Any]) -> dict[str, Any]:
+    def message(self, message: Published, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return a message with what the arguments of a request want of it."""
         return self.envelope(message.as_dict(), given)
 
@@ -83,14 +83,14 @@ class Describer:
             envelope["meta"] = self.about(envelope, given["meta"])
         return chosen(envelope, given.get("fields") or ())
 
-    def fedora_message(self, message: Message, given: Mapping[str, Any]) -> dict[str, Any]:
+    def fedora_message(self, message: Published, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return a message in the form of fedora-messaging."""
         found = message.as_fedora_message_dict()
         if given.get("meta"):
             found["meta"] = self.about(message.as_dict(), given["meta"])
         return found
 
-    def messages(self, messages: Iterable[Message], given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def messages(self, messages: Iterable[Published], given: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return messages, or groups of them, with what the arguments of a request want of them."""
         if not given.get("grouped"):
             return [self.message(message, given) for message in messages]

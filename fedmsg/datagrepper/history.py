@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ _SQLITE_STEPS = 10_000
 _QUERY_CANCELED = "57014"
 _POOL = 20
 _POOL_MORE = 40
+# Of each where several processes share them.
+_POOL_LEAST = 5
+# What a connection that only reads knows: its time limit in milliseconds.
+_TIMEOUT = "datagrepper_timeout"
 # How many messages of a whole query are in memory at once.
 _CHUNK = 500
 # A glob that stands for more topics is rejected: databases take so many values.
@@ -47,7 +52,7 @@ class Page:
         cursor: Where the next page begins, or None on the last one.
     """
 
-    messages: Sequence[models.Message]
+    messages: Sequence[models.Line]
     total: int | None
     pages: int | None
     cursor: Cursor | None
@@ -60,18 +65,21 @@ class History:
         url: Its URL; a file in the state directory where it is None.
         setting: The name of the setting that has it, for errors.
         timeout: How long a query may take, in seconds.
+        processes: How many processes share the database.
 
     Raises:
         ConfigError: The URL can't be used.
     """
 
-    def __init__(self, url: str | None, setting: str, timeout: float) -> None:
+    def __init__(self, url: str | None, setting: str, timeout: float, processes: int = 1) -> None:
         self.timeout = timeout
         # The name that programs and their tests look at, too.
         if not getattr(models.session, "_datanommer_initialized", False):
             place = url or models.default_url()
-            engine = database.open_engine(place, setting, **_pool_of(place))
+            # Each statement sees what was committed before it, in a transaction or not.
+            engine = database.open_engine(place, setting, isolation_level="AUTOCOMMIT", **_pool_of(place, processes))
             sa.event.listen(engine, "connect", _read_only)
+            sa.event.listen(engine, "checkout", _check_open)
             database.forget_in_child(engine)
             models.init(engine=engine)
 
@@ -104,26 +112,26 @@ class History:
             filters = filters_of(session, asked)
             if filters is None:
                 return Page([], 0, 0, None)
-            total = _total(session, asked, filters)
-            if total is not None and (number - 1) * rows >= total and asked.cursor is None:
+            total = _estimate_of(session, asked, filters)
+            skipped = (number - 1) * rows
+            if total is not None and skipped >= total and asked.cursor is None:
                 return Page([], total, -(-total // rows), None)
-            if number > 1:
-                found = _by_offset(asked, filters)
-            else:
-                found = _from_cursor(asked.cursor and asked.cursor.place, rows, asked, filters)
+            is_counted = total is None and asked.given["count"] != "none"
+            found = _find(asked, filters, limit=rows, offset=skipped, count=is_counted)
         place = found.cursor
+        total = found.total if is_counted else total
         cursor = None if place is None else Cursor(asked.order, place, asked.start, asked.end)
         return Page(found.messages, total, None if total is None else -(-total // rows), cursor)
 
-    def walk(self, asked: Asked) -> Iterator[Sequence[models.Message]]:
+    def walk(self, asked: Asked) -> Iterator[Sequence[models.Line]]:
         """Yield all messages of a query, a chunk in memory at once."""
-        place = asked.cursor and asked.cursor.place
+        place = None
         while True:
             with self.reading() as session:
                 filters = filters_of(session, asked)
                 if filters is None:
                     return
-                found = _from_cursor(place, _CHUNK, asked, filters)
+                found = _find(asked, filters, place=place, limit=_CHUNK)
             yield found.messages
             place = found.cursor
             if place is None:
@@ -195,30 +203,25 @@ def _topics(session: orm.Session, argument: str, patterns: list[str]) -> list[st
     return found
 
 
-def _total(session: orm.Session, asked: Asked, filters: dict[str, Any]) -> int | None:
-    if asked.given["count"] == "none":
-        return None
-    if asked.given["count"] == "estimated" and session.get_bind().dialect.name == "postgresql":
-        return _estimate(session, models.Message.make_query(**filters))
-    return count(filters)
-
-
 def count(filters: dict[str, Any]) -> int:
     """Return how many messages some filters match, within `History.reading`."""
-    total, _, _ = models.Message.grep(**filters, rows_per_page=1, defer=True)
-    return total
+    return models.Message.count(**filters)
 
 
-def _from_cursor(place: str | None, limit: int, asked: Asked, filters: dict[str, Any]) -> Any:
+def _find(asked: Asked, filters: dict[str, Any], *, place: str | None = None, **more: Any) -> Any:
+    """Return messages from a place on, else from that of the request."""
+    cursor = place or (asked.cursor and asked.cursor.place)
     try:
-        return models.Message.find(cursor=place, limit=limit, order=asked.order, **filters)
+        return models.Message.find(cursor=cursor, order=asked.order, lines=True, **more, **filters)
     except UsageError as error:
         raise BadArgument("cursor", str(error)) from error
 
 
-def _by_offset(asked: Asked, filters: dict[str, Any]) -> Any:
-    rows = asked.given["rows_per_page"]
-    return models.Message.find(offset=(asked.given["page"] - 1) * rows, limit=rows, order=asked.order, **filters)
+def _estimate_of(session: orm.Session, asked: Asked, filters: dict[str, Any]) -> int | None:
+    """Return the total where an estimate is asked for, and the database makes one."""
+    if asked.given["count"] != "estimated" or session.get_bind().dialect.name != "postgresql":
+        return None
+    return _estimate(session, models.Message.make_query(**filters))
 
 
 def _estimate(session: orm.Session, query: Any) -> int:
@@ -231,20 +234,32 @@ def _estimate(session: orm.Session, query: Any) -> int:
 # ---------------------------------------------------------------- connections
 
 
-def _pool_of(url: str) -> dict[str, Any]:
+def _pool_of(url: str, processes: int) -> dict[str, Any]:
     """Return how many connections there may be: fewer than threads, which wait for each other."""
     if url.startswith("sqlite") and ":memory:" in url:
         return {}
-    return {"pool_size": _POOL, "max_overflow": _POOL_MORE, "pool_timeout": 5.0, "pool_pre_ping": True}
+    size, more = (max(_POOL_LEAST, most // processes) for most in (_POOL, _POOL_MORE))
+    return {"pool_size": size, "max_overflow": more, "pool_timeout": 5.0}
 
 
-def _read_only(connection: Any, _record: object) -> None:
+def _read_only(connection: Any, record: Any) -> None:
     """Let nothing be written through a connection, whatever a query says."""
     cursor = connection.cursor()
     is_sqlite = type(connection).__module__.startswith("sqlite3")
     cursor.execute("PRAGMA query_only=ON" if is_sqlite else "SET default_transaction_read_only = on")
     cursor.close()
     connection.commit()
+    record.info[_TIMEOUT] = None
+
+
+def _check_open(connection: Any, _record: object, _proxy: object) -> None:
+    """Let a new connection be made where the server has closed this one; to ask it would take as long as a query."""
+    if hasattr(connection, "fileno"):
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        # A server that is not asked says nothing but its farewell.
+        if connection.closed or poll.poll(0):
+            raise exc.InvalidatePoolError
 
 
 @contextmanager
@@ -263,7 +278,7 @@ def _slowness_named(timeout: float) -> Iterator[None]:
 def _limited(session: orm.Session, timeout: float) -> Iterator[None]:
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+        _limit_statements(connection, int(timeout * 1000))
         yield
         return
     raw: Any = connection.connection.dbapi_connection
@@ -273,6 +288,15 @@ def _limited(session: orm.Session, timeout: float) -> Iterator[None]:
         yield
     finally:
         raw.set_progress_handler(None, 0)
+
+
+def _limit_statements(connection: sa.Connection, milliseconds: int) -> None:
+    if _TIMEOUT not in connection.info:
+        # The engine of a program, which does more with it.
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
+    elif connection.info[_TIMEOUT] != milliseconds:
+        connection.exec_driver_sql(f"SET statement_timeout = {milliseconds}")
+        connection.info[_TIMEOUT] = milliseconds
 
 
 def _is_too_slow(error: exc.DBAPIError) -> bool:

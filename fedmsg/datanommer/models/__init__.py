@@ -14,6 +14,7 @@ What a program imports from here are the names below; the modules are the packag
 from __future__ import annotations
 
 from fedmsg.datanommer.models.finding import Page
+from fedmsg.datanommer.models.line import Line, Published
 from fedmsg.datanommer.models.message import Message, Package, User
 from fedmsg.datanommer.models.opening import default_url, init, maker, session, upgrade
 from fedmsg.datanommer.models.schema import DeclarativeBase, ServiceCursor, StreamCursor
@@ -24,9 +25,11 @@ from fedmsg.datanommer.models.writing import add, add_many
 
 __all__ = [
     "DeclarativeBase",
+    "Line",
     "Message",
     "Package",
     "Page",
+    "Published",
     "ServiceCursor",
     "StreamCursor",
     "User",

@@ -90,5 +90,5 @@ def _messages(model: Any, wanted: Filters, first: dt.datetime, last: dt.datetime
     if first >= last:
         return sa.literal(0)
     of_topics = query.conditions(model, replace(wanted, start=None, end=None))
-    asked = sa.select(sa.func.count()).select_from(model)
+    asked = sa.select(sa.func.count())
     return asked.where(model.timestamp >= first, model.timestamp < last, *of_topics).scalar_subquery()

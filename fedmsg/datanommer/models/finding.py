@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from fedmsg.datanommer.models import counting, keys, opening, query
+from fedmsg.datanommer.models.line import Line
 from fedmsg.datanommer.models.query import Filters
 from fedmsg.exceptions import UsageError
 
-__all__ = ["Page", "find", "grep"]
+__all__ = ["Page", "Place", "find", "grep"]
 
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 as the columns, without a zone
 _MICROSECOND = dt.timedelta(microseconds=1)
@@ -36,28 +37,43 @@ class Page(NamedTuple):
     cursor: str | None
 
 
+class Place(NamedTuple):
+    """Which of the messages are wanted.
+
+    Args:
+        cursor: What the page before ended with; None is the first page.
+        limit: How many messages.
+        offset: How many are skipped.
+        order: ``asc`` or ``desc`` by time.
+    """
+
+    cursor: str | None
+    limit: int
+    offset: int
+    order: str
+
+
 def grep(model: Any, wanted: Filters, *, page: int, rows_per_page: int | None, order: str, defer: bool) -> Any:
     """Find messages; see `Message.grep`."""
-    session = opening.current_session()()
-    found = keys.select(session, model, wanted)
+    session, columns = opening.current_session()(), model.__table__.c
+    found = keys.select(session, columns, wanted)
     found = query.ordered(keys.key_of(found), found, order)
     if not rows_per_page:
-        total, pages = counting.total(session, model, wanted), 1
+        total, pages = counting.total(session, columns, wanted), 1
         asked = _messages(model, found.subquery(), order)
     elif wanted.contains or wanted.search:
-        total, asked = _page_and_total(session, model, found, (rows_per_page, rows_per_page * (page - 1)), order)
+        total, page_keys = _page_and_total(session, found, (rows_per_page, rows_per_page * (page - 1)), order)
+        asked = _messages_of(query.MessageQuery(model), columns, page_keys, order)
         pages = -(-total // rows_per_page)
     else:
-        total = counting.total(session, model, wanted)
+        total = counting.total(session, columns, wanted)
         pages = -(-total // rows_per_page)
         asked = _messages(model, found.limit(rows_per_page).offset(rows_per_page * (page - 1)).subquery(), order)
     return total, pages, asked if defer else session.scalars(asked).all()
 
 
-def _page_and_total(
-    session: orm.Session, model: Any, found: Any, place: tuple[int, int], order: str
-) -> tuple[int, Any]:
-    """Return how many keys are found, and the query for the messages of a page: texts are searched once for both."""
+def _page_and_total(session: orm.Session, found: Any, place: tuple[int, int], order: str) -> tuple[int, list[Any]]:
+    """Return how many keys are found, and those of a page: texts are searched once for both."""
     rows, skipped = place
     one = found.order_by(None).subquery()
     counted = sa.select(one.c.timestamp, one.c.id, sa.func.count().over())
@@ -65,30 +81,62 @@ def _page_and_total(
     total = page[0][2] if page else 0
     if skipped and not page:
         total = session.scalar(sa.select(sa.func.count()).select_from(one)) or 0
-    is_one = sa.tuple_(model.timestamp, model.id).in_([(row[0], row[1]) for row in page])
-    return total, query.ordered((model.timestamp, model.id), query.MessageQuery(model).where(is_one), order)
+    return total, [(row[0], row[1]) for row in page]
 
 
-def find(
-    model: Any, wanted: Filters, *, cursor: str | None, limit: int, offset: int = 0, order: str, count: bool
-) -> Page:
+def find(model: Any, wanted: Filters, place: Place, *, count: bool = False, lines: bool = False) -> Page:
     """Find messages; see `Message.find`."""
-    session = opening.current_session()()
-    found = keys.select(session, model, wanted)
-    key = keys.key_of(found)
-    if cursor is not None:
-        found = found.where(*_behind(key, _decode(cursor), order))
-    found = query.ordered(key, found, order).limit(limit + 1).offset(offset)
-    messages = session.scalars(_messages(model, found.subquery(), order)).all()
-    total = counting.total(session, model, wanted) if count else None
-    more = len(messages) > limit
-    return Page(messages[:limit], total, _encode(messages[limit - 1]) if more else None)
+    session, columns = opening.current_session()(), model.__table__.c
+    total: int | None = None
+    kind = sa.select(*(columns[name] for name in Line._fields)) if lines else query.MessageQuery(model)
+    if count and place.cursor is None and (wanted.contains or wanted.search):
+        found = keys.select(session, columns, wanted)
+        total, page_keys = _page_and_total(session, found, (place.limit + 1, place.offset), place.order)
+        asked = _messages_of(kind, columns, page_keys, place.order)
+    else:
+        if count:
+            total = counting.total(session, columns, wanted)
+        if total is not None and total <= place.offset:
+            return Page([], total, None)
+        asked = _page(session, columns, wanted, place, kind)
+    messages: Sequence[Any]
+    if lines:
+        messages = [Line._make(row) for row in session.connection().execute(asked)]
+    else:
+        messages = session.scalars(asked).all()
+    more = len(messages) > place.limit
+    return Page(messages[: place.limit], total, _encode(messages[place.limit - 1]) if more else None)
+
+
+def _page(session: orm.Session, columns: Any, wanted: Filters, place: Place, kind: Any) -> Any:
+    """Return the query for the messages of a page and one more."""
+    is_plain = not place.offset and wanted.only("topics", "not_topics", "categories", "not_categories")
+    if is_plain:
+        # The index has them in order, and all that is read is wanted.
+        found, key = kind.where(*query.conditions(columns, wanted)), (columns.timestamp, columns.id)
+    else:
+        found = keys.select(session, columns, wanted)
+        key = keys.key_of(found)
+    if place.cursor is not None:
+        found = found.where(*_behind(key, _decode(place.cursor), place.order))
+    found = query.ordered(key, found, place.order).limit(place.limit + 1)
+    return found if is_plain else _joined(kind, columns, found.offset(place.offset).subquery(), place.order)
 
 
 def _messages(model: Any, page: Any, order: str) -> Any:
     """Return the query for the messages of some keys."""
-    asked = query.MessageQuery(model).join(page, sa.and_(model.timestamp == page.c.timestamp, model.id == page.c.id))
-    return query.ordered((model.timestamp, model.id), asked, order)
+    return _joined(query.MessageQuery(model), model.__table__.c, page, order)
+
+
+def _joined(kind: Any, columns: Any, page: Any, order: str) -> Any:
+    asked = kind.join(page, sa.and_(columns.timestamp == page.c.timestamp, columns.id == page.c.id))
+    return query.ordered((columns.timestamp, columns.id), asked, order)
+
+
+def _messages_of(kind: Any, columns: Any, page_keys: list[Any], order: str) -> Any:
+    """Return the query for the messages of some keys that are known."""
+    is_one = sa.tuple_(columns.timestamp, columns.id).in_(page_keys)
+    return query.ordered((columns.timestamp, columns.id), kind.where(is_one), order)
 
 
 def _behind(key: tuple[Any, Any], place: tuple[dt.datetime, int], order: str) -> list[Any]:

@@ -30,7 +30,7 @@ def _of_names(session: orm.Session, model: Any, wanted: Filters) -> Any:
     """Return the query for keys by the association of users, or else of packages."""
     (association, table, names), others = _driving(wanted)
     one = next(iter(association.c))
-    ids = list(session.scalars(query.ids_of_names(table, names)))
+    ids = _ids(session, wanted, table, names)
     key = association.c.msg_timestamp, association.c.msg_id
     asked = sa.select(key[0].label("timestamp"), key[1].label("id"))
     asked = asked.where(one == ids[0] if len(ids) == 1 else one.in_(ids))
@@ -49,23 +49,34 @@ def _of_names(session: orm.Session, model: Any, wanted: Filters) -> Any:
         msg_id=wanted.msg_id, not_agents=wanted.not_agents, contains=wanted.contains, search=wanted.search,
         more=wanted.more,
     )  # fmt: skip
-    return asked.where(*_conditions(session, model, key, others, rest))
+    return asked.where(*_conditions(session, wanted, model, key, (others, rest)))
 
 
 def _narrowed(session: orm.Session, model: Any, found: Any, wanted: Filters) -> Any:
     """Return a query for keys with the filters that have nothing to do with text, time and topic."""
     rest = Filters(agents=wanted.agents, not_agents=wanted.not_agents, msg_id=wanted.msg_id, more=wanted.more)
     key = tuple(found.selected_columns)
-    return found.where(*_conditions(session, model, key, query.associations(wanted), rest))
+    return found.where(*_conditions(session, wanted, model, key, (query.associations(wanted), rest)))
 
 
-def _conditions(session: orm.Session, model: Any, key: Any, names: list[Any], rest: Filters) -> list[Any]:
+def _ids(session: orm.Session, wanted: Filters, table: str, names: list[str]) -> list[int]:
+    """Return the ids of users or packages, read once for all queries that some filters make."""
+    asked = table, *names
+    if asked not in wanted.ids:
+        wanted.ids[asked] = list(session.scalars(query.ids_of_names(table, names)))
+    return wanted.ids[asked]
+
+
+def _conditions(
+    session: orm.Session, wanted: Filters, model: Any, key: Any, asked: tuple[list[Any], Filters]
+) -> list[Any]:
     """Return conditions on users and packages, and on the messages themselves, for the keys of messages."""
+    names, rest = asked
     found = []
     for association, table, some, none in names:
         for wants, is_wanted in ((some, True), (none, False)):
             if wants:
-                there = query.about(association, list(session.scalars(query.ids_of_names(table, wants))), key)
+                there = query.about(association, _ids(session, wanted, table, wants), key)
                 found.append(there if is_wanted else ~there)
     if conditions := query.conditions(model, rest):
         is_it = (model.timestamp == key[0], model.id == key[1])

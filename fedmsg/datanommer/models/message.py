@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from sqlalchemy import orm
 from fedmsg.datanommer.models import (
     bulk,
     containing,
+    counting,
     finding,
     matching,
     opening,
@@ -24,6 +25,7 @@ from fedmsg.datanommer.models import (
     texts,
     values,
 )
+from fedmsg.datanommer.models.line import Published
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,7 +76,7 @@ class Package(_Named, schema.DeclarativeBase):
     __tablename__ = "packages"
 
 
-class Message(schema.DeclarativeBase):
+class Message(Published, schema.DeclarativeBase):
     """A message as it was published.
 
     Attributes:
@@ -247,6 +249,7 @@ class Message(schema.DeclarativeBase):
         offset: int = 0,
         order: str = "desc",
         count: bool = False,
+        lines: bool = False,
         **filters: Any,
     ) -> finding.Page:
         """Find messages from a cursor on: the page costs the same wherever it is, and is stable while others arrive.
@@ -257,47 +260,26 @@ class Message(schema.DeclarativeBase):
             offset: How many messages after the cursor are skipped, which costs more the more there are.
             order: ``asc`` or ``desc`` by time; the same for all pages.
             count: Whether the total is wanted, too.
+            lines: Return `Line` in place of messages of the ORM, which cost more.
             filters: As for `make_query`.
 
         Raises:
             UsageError: The cursor is none, or a filter makes no sense. A ValueError.
         """
         wanted = cls._wanted(filters)
-        return finding.find(cls, wanted, cursor=cursor, limit=limit, offset=offset, order=order, count=count)
+        place = finding.Place(cursor, limit, offset, order)
+        return finding.find(cls, wanted, place, count=count, lines=lines)
+
+    @classmethod
+    def count(cls, **filters: Any) -> int:
+        """Return how many messages the filters of `make_query` match."""
+        return counting.total(opening.current_session()(), cls.__table__.c, cls._wanted(filters))
 
     @classmethod
     def get_first(cls, *, order: str = "asc", **filters: Any) -> Self | None:
         """Return the first message by time that the filters of `make_query` match, or the last one."""
-        found = finding.find(cls, cls._wanted(filters), cursor=None, limit=1, order=order, count=False)
+        found = finding.find(cls, cls._wanted(filters), finding.Place(None, 1, 0, order))
         return found.messages[0] if found.messages else None
-
-    def as_dict(self, request: object = None) -> dict[str, Any]:  # noqa: ARG002 Pyramid passes one
-        """Return the message as it was published, with where it comes from; its signature can be checked."""
-        columns: dict[str, Any] = {
-            "certificate": self.certificate, "crypto": self.crypto, "headers": self.headers, "i": self.i,
-            "msg": self.msg, "msg_id": self.msg_id, "signature": self.signature, "source_name": self.source_name,
-            "source_version": self.source_version, "timestamp": rows.seconds(self.timestamp), "topic": self.topic,
-            "username": self.username,
-        }  # fmt: skip
-        if self.original is not None:
-            return rows.envelope_of(self.original, columns)
-        return columns if self.seq_id is None else {**columns, "seq_id": self.seq_id}
-
-    __json__ = as_dict
-
-    def as_fedora_message_dict(self) -> dict[str, Any]:
-        """Return the message in the form of fedora-messaging."""
-        envelope = self.as_dict()
-        headers: Mapping[str, Any] = envelope["headers"] or {}
-        sent_at = self.timestamp.replace(tzinfo=dt.timezone.utc).isoformat()
-        return {
-            "body": envelope["msg"],
-            "headers": {**headers, "sent-at": headers.get("sent-at", sent_at)},
-            "id": envelope["msg_id"],
-            "priority": headers.get("priority", 0),
-            "queue": None,
-            "topic": envelope["topic"],
-        }
 
     def __repr__(self) -> str:
         return f"<Message {self.msg_id!r} {self.topic!r}>"

@@ -43,6 +43,8 @@ class Filters:
     more: list[Any] | None = None
 
     def __post_init__(self) -> None:
+        # Of users and packages, as they become known.
+        self.ids: dict[tuple[str, ...], list[int]] = {}
         if (self.start is None) != (self.end is None):
             raise UsageError("start and end go together: both or neither")
         for field in fields(self):
