@@ -55,17 +55,20 @@ def create_app(config: Mapping[str, Any] | None = None) -> flask.Flask:
     made.url_map.strict_slashes = False
     if path := made.config["APP_PATH"].strip("/"):
         made.wsgi_app = partial(_below, f"/{path}", made.wsgi_app)  # type: ignore[method-assign]
+    # Another server than ours does not say how many it runs.
+    processes = settings.of(found).datagrepper_workers or 1
     made.extensions["ending"] = threading.Event()
     made.extensions["describer"] = Describer(found)
     made.extensions["history"] = History(
-        made.config["DATANOMMER_SQLALCHEMY_URL"], "datanommer.sqlalchemy.url", made.config["QUERY_TIMEOUT"]
-    )
+        made.config["DATANOMMER_SQLALCHEMY_URL"], "datanommer.sqlalchemy.url", made.config["QUERY_TIMEOUT"],
+        processes,
+    )  # fmt: skip
     made.extensions["feed"] = Feed(made.extensions["history"], _streams(found))
     for blueprint in (routes.blueprint, counting.blueprint, streaming.blueprint, operating.blueprint):
         made.register_blueprint(blueprint)
     made.before_request(_limit_waiting)
     home.register(made)
-    made.extensions["figures"] = operating.Figures(made)
+    made.extensions["figures"] = operating.Figures(made, processes)
     made.after_request(answers.complete)
     _handle_errors(made)
     return made

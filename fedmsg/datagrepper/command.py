@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 from fedmsg._util import plugins
@@ -11,6 +12,9 @@ from fedmsg.commands._options import flag
 from fedmsg.config import settings
 
 __all__ = ["DatagrepperCommand", "main"]
+
+# Where they are not configured: each has connections to the database, and takes memory.
+_MOST_WORKERS = 4
 
 
 class DatagrepperCommand(BaseCommand):
@@ -41,7 +45,8 @@ class DatagrepperCommand(BaseCommand):
         """
         config = {key: value for key, value in self.config.items() if value is not None}
         view = settings.of(settings.accept(config))
-        made = plugins.lazy("datagrepper").create_app(config)
+        workers = view.datagrepper_workers or min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+        made = plugins.lazy("datagrepper").create_app({**config, "datagrepper.workers": workers})
         server = plugins.lazy("gunicorn")
         listener = server.listen(view.datagrepper_host, view.datagrepper_port)
         host, port = listener.getsockname()[:2]
@@ -50,7 +55,7 @@ class DatagrepperCommand(BaseCommand):
             made,
             listener,
             threads=view.datagrepper_threads,
-            workers=view.datagrepper_workers,
+            workers=workers,
             stop=float(view.stop_timeout),
         ).run()
 

@@ -137,10 +137,10 @@ class History:
             if place is None:
                 return
 
-    def one(self, msg_id: str) -> models.Message | None:
-        """Return the message with an id."""
+    def one(self, msg_id: str) -> models.Line | None:
+        """Return the message with an id, the newest where there are several."""
         with self.reading():
-            return models.Message.from_msg_id(msg_id)
+            return next(iter(models.Message.find(msg_id=msg_id, limit=1, lines=True).messages), None)
 
     def count(self) -> int:
         """Return how many messages there are."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -25,9 +26,11 @@ class Figures:
 
     Args:
         made: The application.
+        processes: How many processes there are, each with figures of its own.
     """
 
-    def __init__(self, made: flask.Flask) -> None:
+    def __init__(self, made: flask.Flask, processes: int) -> None:
+        self._is_one_of_several = processes > 1
         self._requests: Counter[tuple[str, str]] = Counter()
         self._seconds: dict[str, float] = {}
         made.before_request(self._begin)
@@ -47,15 +50,16 @@ class Figures:
         return response
 
     def samples(self) -> Iterator[Sample]:
-        """Yield what was counted."""
+        """Yield what was counted; of one process of several, with its number."""
+        own = {"process": str(os.getpid())} if self._is_one_of_several else {}
         for (route, status), number in sorted(self._requests.items()):
-            labels = {"route": route, "status": status}
+            labels = {**own, "route": route, "status": status}
             yield Sample("datagrepper_requests", "Requests that were answered", number, labels)
         for route, seconds in sorted(self._seconds.items()):
-            yield Sample("datagrepper_seconds", "Seconds that answers took to begin", seconds, {"route": route})
+            yield Sample("datagrepper_seconds", "Seconds that answers took to begin", seconds, {**own, "route": route})
         feed = self._made.extensions["feed"]
-        yield Sample("datagrepper_streams", "Streams that are open", feed.streams, {}, grows=False)
-        yield Sample("datagrepper_streamed", "Messages that were sent to streams", feed.sent, {})
+        yield Sample("datagrepper_streams", "Streams that are open", feed.streams, own, grows=False)
+        yield Sample("datagrepper_streamed", "Messages that were sent to streams", feed.sent, own)
 
 
 @blueprint.route("/metrics")

@@ -45,7 +45,7 @@ class Grepper(Process):
 
     def __init__(self, folder: Path, url: str, *arguments: str, **settings: Any) -> None:
         path = folder / "datagrepper.py"
-        path.write_text(f"config = { ({'datanommer.sqlalchemy.url': url, **settings})!r}\n")
+        path.write_text(f"config = { ({'datanommer.sqlalchemy.url': url, 'datagrepper.workers': 1, **settings})!r}\n")
         super().__init__(["datagrepper", "--port", "0", *arguments], env={"FEDMSG_CONFIG": str(path)}, cwd=folder)
         self.address, self.url = "", url
 

@@ -49,6 +49,23 @@ def client(history_engine: sa.Engine) -> Iterator[FlaskClient]:
     empty(history_engine)
 
 
+@pytest.mark.parametrize(
+    ("query", "most"), [("", 2), (f"topic={TOPICS[0]}&count=none", 1), ("user=user1&package=kernel", 4)]
+)
+def test_few_questions_to_the_database(client: FlaskClient, history_engine: sa.Engine, query: str, most: int) -> None:
+    asked: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        asked.append(arguments[2])
+
+    sa.event.listen(history_engine, "before_cursor_execute", note)
+    try:
+        assert client.get(f"/raw?{query}").get_json()["count"]
+    finally:
+        sa.event.remove(history_engine, "before_cursor_execute", note)
+    assert len([one for one in asked if one.startswith("SELECT")]) == most
+
+
 def get(client: FlaskClient, path: str, **arguments: Any) -> Any:
     """Ask for a path; ``@3`` is the time of the third message."""
     given = {

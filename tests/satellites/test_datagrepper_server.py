@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -127,6 +129,10 @@ def test_the_database_goes_and_comes_back(tmp_path: Path) -> None:
             cluster.start_again()
             assert server.get("/raw").json["total"] == 1
             assert server.get("/healthz/ready").status == 200
+            # Nobody has asked while it was away.
+            cluster.kill()
+            cluster.start_again()
+            assert server.get("/raw").json["total"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +222,16 @@ def test_a_port_that_is_taken(sqlite_history: str, tmp_path: Path) -> None:
     assert port in done.stderr
 
 
+def test_as_many_processes_as_processors(sqlite_history: str, tmp_path: Path) -> None:
+    with Grepper(tmp_path, sqlite_history, **{"datagrepper.workers": None}) as server:
+        assert server.get("/raw").status == 200
+        pid = server.popen.pid
+        wanted = min(4, len(os.sched_getaffinity(0)))
+        wait_until(lambda: len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()) == wanted)
+
+
 def test_it_stops(sqlite_history: str, tmp_path: Path) -> None:
     with Grepper(tmp_path, sqlite_history, "--workers", "2", "--threads", "3") as server:
         assert server.get("/raw").status == 200
+        assert re.search(r'streams\{process="[0-9]+"\} 0', server.get("/metrics").body.decode())
         assert server.stop(signal.SIGINT) == 0

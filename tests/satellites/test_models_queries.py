@@ -129,12 +129,24 @@ def test_find_goes_on_from_a_cursor(stored: Any) -> None:
         wanted, found, cursor = expected(order, **filters), [], None
         while True:
             page = stored.Message.find(cursor=cursor, limit=7, order=order, count=True, **filters)
-            assert page.total == len(wanted)
+            assert page.total == stored.Message.count(**filters) == len(wanted)
+            lines = stored.Message.find(cursor=cursor, limit=7, order=order, count=True, lines=True, **filters)
+            assert lines[1:] == page[1:]
+            assert [one.as_dict() for one in lines.messages] == [one.as_dict() for one in page.messages]
+            assert not any(isinstance(one, stored.Message) for one in lines.messages)
             found += [one.msg_id for one in page.messages]
             if (cursor := page.cursor) is None:
                 break
             assert len(page.messages) == 7
         assert found == wanted, filters
+
+
+def test_find_beyond_the_last_page(stored: Any) -> None:
+    several: list[dict[str, Any]] = [{}, {"users": USERS[:1]}, {"search": ["plain"]}]
+    for filters in several:
+        total = len(expected(**filters))
+        assert stored.Message.find(offset=total, count=True, lines=True, **filters) == ([], total, None)
+        assert len(stored.Message.find(offset=total - 1, count=True, lines=True, **filters).messages) == 1
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "AAAA", "é", "MTIz", "LTEuLTE" * 9, "OTk5OTk5OTk5OTk5OTk5OTk5OTk5LjE"])

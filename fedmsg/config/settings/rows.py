@@ -349,8 +349,9 @@ class DatagrepperSettings(View):
         high=65535)
     datagrepper_threads = setting(INTEGER, 200, "How many requests and streams are answered at the same time.",
         "datagrepper", unit="threads", name="datagrepper.threads", in_conf=False, low=1, high=10000)
-    datagrepper_workers = setting(INTEGER, 1, "How many processes share the work.", "datagrepper", unit="processes",
-        name="datagrepper.workers", in_conf=False, low=1, high=256)
+    datagrepper_workers = setting(INTEGER, None,
+        "How many processes share the work; as many as there are processors, but at most 4, when not set.",
+        "datagrepper", unit="processes", name="datagrepper.workers", in_conf=False, low=1, high=256)
     datagrepper_query_timeout = setting(NUMBER, 10.0, "How long a query may take.", "datagrepper", unit="seconds",
         name="datagrepper.query_timeout", in_conf=False)
     datagrepper_query_delta = setting(NUMBER, None,

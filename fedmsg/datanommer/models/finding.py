@@ -17,7 +17,7 @@ from fedmsg.datanommer.models.line import Line
 from fedmsg.datanommer.models.query import Filters
 from fedmsg.exceptions import UsageError
 
-__all__ = ["Page", "Place", "find", "grep"]
+__all__ = ["Page", "Place", "after", "find", "grep"]
 
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 as the columns, without a zone
 _MICROSECOND = dt.timedelta(microseconds=1)
@@ -41,13 +41,13 @@ class Place(NamedTuple):
     """Which of the messages are wanted.
 
     Args:
-        cursor: What the page before ended with; None is the first page.
+        after: What the first one comes after, None at the beginning; see `after`.
         limit: How many messages.
         offset: How many are skipped.
         order: ``asc`` or ``desc`` by time.
     """
 
-    cursor: str | None
+    after: tuple[dt.datetime, int] | None
     limit: int
     offset: int
     order: str
@@ -89,7 +89,7 @@ def find(model: Any, wanted: Filters, place: Place, *, count: bool = False, line
     session, columns = opening.current_session()(), model.__table__.c
     total: int | None = None
     kind = sa.select(*(columns[name] for name in Line._fields)) if lines else query.MessageQuery(model)
-    if count and place.cursor is None and (wanted.contains or wanted.search):
+    if count and place.after is None and (wanted.contains or wanted.search):
         found = keys.select(session, columns, wanted)
         total, page_keys = _page_and_total(session, found, (place.limit + 1, place.offset), place.order)
         asked = _messages_of(kind, columns, page_keys, place.order)
@@ -110,15 +110,15 @@ def find(model: Any, wanted: Filters, place: Place, *, count: bool = False, line
 
 def _page(session: orm.Session, columns: Any, wanted: Filters, place: Place, kind: Any) -> Any:
     """Return the query for the messages of a page and one more."""
-    is_plain = not place.offset and wanted.only("topics", "not_topics", "categories", "not_categories")
+    is_plain = not place.offset and wanted.only("msg_id", "topics", "not_topics", "categories", "not_categories")
     if is_plain:
         # The index has them in order, and all that is read is wanted.
         found, key = kind.where(*query.conditions(columns, wanted)), (columns.timestamp, columns.id)
     else:
         found = keys.select(session, columns, wanted)
         key = keys.key_of(found)
-    if place.cursor is not None:
-        found = found.where(*_behind(key, _decode(place.cursor), place.order))
+    if place.after is not None:
+        found = found.where(*_behind(key, place.after, place.order))
     found = query.ordered(key, found, place.order).limit(place.limit + 1)
     return found if is_plain else _joined(kind, columns, found.offset(place.offset).subquery(), place.order)
 
@@ -151,7 +151,14 @@ def _encode(message: Any) -> str:
     return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str) -> tuple[dt.datetime, int]:
+def after(cursor: str | None) -> tuple[dt.datetime, int] | None:
+    """Return the message that a page has ended with, by its cursor.
+
+    Raises:
+        UsageError: It is no cursor.
+    """
+    if cursor is None:
+        return None
     try:
         text = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode("ascii")
         microseconds, number = map(int, text.split("."))

@@ -267,7 +267,7 @@ class Message(Published, schema.DeclarativeBase):
             UsageError: The cursor is none, or a filter makes no sense. A ValueError.
         """
         wanted = cls._wanted(filters)
-        place = finding.Place(cursor, limit, offset, order)
+        place = finding.Place(finding.after(cursor), limit, offset, order)
         return finding.find(cls, wanted, place, count=count, lines=lines)
 
     @classmethod
