@@ -8,9 +8,10 @@ config = {
     #     "datagrepper.host": "127.0.0.1",
     #     "datagrepper.port": 5000,
     #
-    # How many requests and streams one process answers at the same time, and how many processes there are.
+    # How many requests and streams one process answers at the same time, and how many processes there are:
+    # when not set, as many as processors, but at most four.
     #     "datagrepper.threads": 200,
-    #     "datagrepper.workers": 1,
+    #     "datagrepper.workers": None,
     #
     # How many seconds a query may take, and how far back a request looks that names no time: 86400 is a day.
     #     "datagrepper.query_timeout": 10.0,

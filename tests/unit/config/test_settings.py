@@ -59,7 +59,7 @@ relay_durable_max 10000 | relay_upstream [] | publish_confirm false | publish_wi
 stream_credit 1000 | stream_credit_bytes 4194304
 datanommer.enabled false | datanommer.topic null | datanommer.durable null
 datanommer.sqlalchemy.url null | datanommer.sqlalchemy.uri null
-datagrepper.host "127.0.0.1" | datagrepper.port 5000 | datagrepper.threads 200 | datagrepper.workers 1
+datagrepper.host "127.0.0.1" | datagrepper.port 5000 | datagrepper.threads 200 | datagrepper.workers null
 datagrepper.query_timeout 10.0 | datagrepper.query_delta null
 """  # noqa: E501 one setting is one piece
 
