@@ -257,7 +257,7 @@ def _check_open(connection: Any, _record: object, _proxy: object) -> None:
     if hasattr(connection, "fileno"):
         poll = select.poll()
         poll.register(connection.fileno(), select.POLLIN)
-        # A server that is not asked says nothing but its farewell.
+        # Unasked, a server sends nothing but the end of the connection.
         if connection.closed or poll.poll(0):
             raise exc.InvalidatePoolError
 
