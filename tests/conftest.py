@@ -33,9 +33,14 @@ _OF_THE_CALLER = ("NO_COLOR", "NOTIFY_SOCKET", "VIRTUAL_ENV", "WATCHDOG_PID", "W
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
-def _all_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("surroundings")
+@pytest.fixture(scope="session", autouse=True)
+def _all_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Be in an empty folder between the tests too, where fixtures of modules are made."""
+    folder = tmp_path_factory.mktemp("surroundings")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))
+        patch.chdir(folder)
+        yield folder
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +59,7 @@ def _own_surroundings(_all_surroundings: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HOME", str(folder / "home"))
     # What a test before it has set with `fedmsg.init` would hold for this one.
     monkeypatch.setattr(fedmsg, "_last", (None, {}))
+    monkeypatch.setitem(vars(fedmsg.config), "__cache", {})
     monkeypatch.chdir(folder / "cwd")
 
 

@@ -103,6 +103,10 @@ class Names:
             0 if unsaved is None else unsaved.position,
         )
 
+    def served(self, name: str) -> Reader | None:
+        """Return the reader that has a name, once it is known where it begins."""
+        return self.holder(name) if name in self._cursors else None
+
     def waiting(self, name: str) -> int:
         """Return how many readers wait for a name."""
         held = self._held.get(name)

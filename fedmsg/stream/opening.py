@@ -91,7 +91,9 @@ class Opening:
 
     def _save(self) -> None:
         self._is_saving = True
-        cursors = list(self._names.unsaved.values())
+        names = self._names
+        cursors = list(names.unsaved.values())
+        readers = {cursor.name: names.served(cursor.name) for cursor in cursors}
 
         def take(result: list[str] | Exception) -> None:
             self._is_saving = False
@@ -99,10 +101,11 @@ class Opening:
                 self._next_save = time.monotonic() + _RETRY
                 self._events.report("store", f"cursors can't be stored, trying again: {result}")
                 return
-            self._names.saved(cursors)
-            # `fedmsg-stream remove` has taken away what came into use just then.
-            removed = set(result)
-            kept = [cursor for cursor in cursors if cursor.name in removed and self._names.holder(cursor.name)]
+            names.saved(cursors)
+            # `fedmsg-stream remove` has taken away what came into use just then; a reader that has come since begins
+            # anew.
+            in_use = {name for name in result if readers[name] is not None and names.served(name) is readers[name]}
+            kept = [cursor for cursor in cursors if cursor.name in in_use]
             if kept:
                 log.warning("%d durable subscriptions were removed while they are being read; they are kept", len(kept))
                 self._worker.ask(lambda: self._stream.save_cursors(kept), self._note_kept)

@@ -373,6 +373,9 @@ def test_name_that_was_removed_is_not_brought_back_by_a_cursor_to_store(log: Mem
 
 def test_name_that_was_removed_begins_anew(log: MemoryLog, server: StreamServer) -> None:
     with unsaved_and_removed(log, server), Subscription({}, server.addresses, durable="shop", after=0) as reader:
+        failed = server.counts["store"]
+        # Both the start of the new reader and the cursor of the old one wait for the store now.
+        wait_until(lambda: server.counts["store"] > failed + 3)
         log.fail = None
         assert positions(take(reader, 8)) == list(range(3, 11))
         assert asking.subscriptions({}, server.addresses[0], name="shop")[0]["cursor"] == 2
