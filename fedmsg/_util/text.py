@@ -20,6 +20,7 @@ __all__ = [
     "safe_line",
     "to_bytes",
     "to_text",
+    "xml_text",
 ]
 
 
@@ -86,6 +87,7 @@ _BLOCK = "[\x00-\x08\x0b-\x1f" + _REST + "]"
 # Not compiled here: that would cost every program 2 ms at its start.
 _IN_LINE = _LINE + _LINE + "*"
 _IN_BLOCK = _BLOCK + _BLOCK + "*"
+_NOT_IN_XML = "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def safe_line(text: str) -> str:
@@ -96,6 +98,15 @@ def safe_line(text: str) -> str:
 def safe_block(text: str) -> str:
     """Make text of several lines harmless on a terminal: like a line, but tab and newline stay."""
     return text if text.isprintable() else re.sub(_IN_BLOCK, _spelt_out, text)
+
+
+def xml_text(text: str) -> str:
+    """Return text with a replacement character for each character that XML does not have."""
+    return (
+        text
+        if text.isprintable()
+        else re.sub("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+    )
 
 
 def one_line(text: str) -> str:

@@ -94,7 +94,7 @@ class Argument:
         if not given:
             return [] if self.repeated else self.default
         try:
-            values = [self.kind.read(text) for text in (given if self.repeated else given[:1])]
+            values = [self.kind.read(kinds.checked(text)) for text in (given if self.repeated else given[:1])]
         except ValueError as error:
             raise BadArgument(self.name, str(error)) from error
         if not self.repeated:
@@ -140,7 +140,7 @@ _TIME = [
              example="86400"),
 ]  # fmt: skip
 _FILTERS = _filters()
-_SEARCH = [Argument("q", kinds.text, 'Words that the message has; "a phrase", -without.', example="kernel -rawhide")]
+_SEARCH = [Argument("q", kinds.words, 'Words that the message has; "a phrase", -without.', example="kernel -rawhide")]
 _PAGES = [
     Argument("page", kinds.whole(1, _MOST_PAGES), "The page.", default=1, example="2"),
     Argument("rows_per_page", kinds.whole(1, 100), "How many messages a page has.", default=25, example="100"),

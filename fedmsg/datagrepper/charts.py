@@ -14,6 +14,7 @@ from pygal import interpolate
 from pygal import style as styles
 
 from fedmsg import meta
+from fedmsg._util.text import xml_text
 
 # A hook of pygal of a form that Python warns of at every later import; it is for maps alone.
 sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__name__ != "PluginImportFixer"]
@@ -33,7 +34,6 @@ _STYLES = {name.replace("_", ""): style for name, style in styles.styles.items()
 #: How lines can be drawn.
 INTERPOLATIONS = tuple(sorted(interpolate.INTERPOLATIONS))
 _STEPS = [factor * 10**power for power in range(19) for factor in (1, 2, 5)]
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def style_of(name: str) -> Any:
@@ -56,7 +56,7 @@ def draw(kind: str, given: Mapping[str, Any], ends: Sequence[float], series: Map
     is_logarithmic = given["logarithmic"] and any(any(counts) for counts in series.values())
     chosen = {**given, "interpolate": given["interpolation"], "logarithmic": is_logarithmic}
     chart = KINDS[kind](
-        title=_text(given["title"]),
+        title=xml_text(given["title"]),
         style=style_of(given["style"]),
         # Nothing is loaded from elsewhere, and no script is in it.
         js=[],
@@ -76,7 +76,7 @@ def draw(kind: str, given: Mapping[str, Any], ends: Sequence[float], series: Map
             points = list(zip(ends, counts, strict=True))
         if is_logarithmic:
             points = [point if count else None for point, count in zip(points, counts, strict=True)]
-        chart.add(_text(name), points)
+        chart.add(xml_text(name), points)
     drawn: bytes = chart.render()
     return _without_scripts(drawn)
 
@@ -98,10 +98,6 @@ def _scale(most: int, logarithmic: bool) -> list[float]:
         return [*found, number]
     step = next(step for step in _STEPS if step * 5 >= most or step == _STEPS[-1])
     return [float(number * step) for number in range(most // step + 2)]
-
-
-def _text(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)
 
 
 def _short(number: Any) -> str:

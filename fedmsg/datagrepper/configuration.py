@@ -20,7 +20,7 @@ __all__ = ["NAMES", "read"]
 _FILE = "DATAGREPPER_CONFIG"
 _LARGEST_FILE = 1024 * 1024
 _CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
 )
 

@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from xml.etree import ElementTree as ET
+
+from fedmsg._util.text import xml_text
+from fedmsg.datagrepper import cards
 
 __all__ = ["META", "Feed", "as_atom", "as_json_feed"]
 
 #: What a feed needs of fedmsg.meta.
-META = ("title", "summary", "long_form", "link", "usernames")
+META = ("title", "subtitle", "summary", "link", "usernames")
 _ATOM = "http://www.w3.org/2005/Atom"
-# Characters that XML does not have.
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LONGEST = 20_000
 
 
@@ -41,22 +41,11 @@ class Feed(NamedTuple):
 
 
 def _text(value: Any) -> str:
-    return _NOT_XML.sub("\ufffd", str(value or ""))[:_LONGEST]
+    return xml_text(str(value or ""))[:_LONGEST]
 
 
 def _page_of(feed: Feed, message: dict[str, Any]) -> str:
     return f"{feed.root}id?id={quote(_text(message['msg_id']), safe='')}"
-
-
-def _link_of(message: dict[str, Any]) -> str | None:
-    """Return the page that a message is about; nothing but a page of the web."""
-    link = message["meta"]["link"]
-    if not isinstance(link, str) or not link.startswith(("http://", "https://")) or _NOT_XML.search(link):
-        return None
-    try:
-        return link if urlsplit(link).netloc else None
-    except ValueError:
-        return None
 
 
 def _iso(seconds: Any) -> str:
@@ -91,7 +80,7 @@ def as_atom(feed: Feed) -> str:
         return made
 
     add(root, "id", feed.address)
-    add(root, "title", feed.title)
+    add(root, "title", _text(feed.title))
     add(root, "updated", _iso(max((one["timestamp"] for one in feed.messages), default=0)))
     add(root, "link", rel="self", href=feed.address)
     add(root, "link", rel="alternate", type="text/html", href=feed.page)
@@ -103,12 +92,12 @@ def as_atom(feed: Feed) -> str:
         add(entry, "title", _title(message))
         add(entry, "updated", _iso(message["timestamp"]))
         add(entry, "link", rel="alternate", type="text/html", href=_page_of(feed, message))
-        if link := _link_of(message):
+        if link := cards.web_link(message["meta"]["link"]):
             add(entry, "link", rel="related", href=link)
         for name in _authors(message):
             add(add(entry, "author"), "name", name)
         add(entry, "category", term=_category(message))
-        add(entry, "content", _text(message["meta"]["long_form"]) or _title(message), type="text")
+        add(entry, "content", _text(message["meta"]["subtitle"]) or _title(message), type="text")
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode")
 
 
@@ -127,10 +116,10 @@ def as_json_feed(feed: Feed) -> dict[str, Any]:
 def _item(feed: Feed, message: dict[str, Any]) -> dict[str, Any]:
     item = {
         "id": _page_of(feed, message), "url": _page_of(feed, message), "title": _title(message),
-        "content_text": _text(message["meta"]["long_form"]) or _title(message),
+        "content_text": _text(message["meta"]["subtitle"]) or _title(message),
         "date_published": _iso(message["timestamp"]), "authors": [{"name": name} for name in _authors(message)],
         "tags": [_category(message)],
     }  # fmt: skip
-    if link := _link_of(message):
+    if link := cards.web_link(message["meta"]["link"]):
         item["external_url"] = link
     return item

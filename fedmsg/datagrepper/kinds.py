@@ -11,16 +11,29 @@ from typing import Any, NamedTuple
 
 from fedmsg.filters import Term
 
-__all__ = ["Kind", "boolean", "choice", "condition", "identifier", "moment", "number", "text", "whole"]
+__all__ = [
+    "Kind",
+    "boolean",
+    "checked",
+    "choice",
+    "condition",
+    "identifier",
+    "moment",
+    "number",
+    "text",
+    "whole",
+    "words",
+]
 
 _LONGEST_TEXT = 4000
 _LONGEST_PATH = 12
+_MOST_WORDS = 30
 # No database takes these.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _IDENTIFIER = r"[A-Za-z_$][A-Za-z0-9_$]*(\.[A-Za-z_$][A-Za-z0-9_$]*)*"
 _LONGEST_IDENTIFIER = 200
 # The plus of a zone that was not escaped in an address arrives as a blank.
-_ZONE = re.compile(r"(T.*) (\d\d:?\d\d)$")
+_ZONE = re.compile(r" (\d\d:?\d\d)$")
 _EARLIEST = dt.datetime(1, 1, 2, tzinfo=dt.timezone.utc).timestamp()
 _LATEST = dt.datetime(9999, 12, 30, tzinfo=dt.timezone.utc).timestamp()
 _YES = ("true", "yes", "on", "y", "t", "1")
@@ -39,16 +52,21 @@ class Kind(NamedTuple):
     schema: Mapping[str, Any]
 
 
-def _text(value: str) -> str:
-    if _UNSTORABLE.search(value):
-        raise ValueError("it has characters that no message has: NUL or half a character")
+def checked(value: str) -> str:
+    """Return what a request has given, unless no message can have it; the work that follows is bounded by its length.
+
+    Raises:
+        ValueError: It is too long, or has characters that no message has.
+    """
     if len(value) > _LONGEST_TEXT:
         raise ValueError(f"it has more than {_LONGEST_TEXT} characters")
+    if _UNSTORABLE.search(value):
+        raise ValueError("it has characters that no message has: NUL or half a character")
     return value
 
 
 def _condition(value: str) -> str:
-    term = Term(_text(value))
+    term = Term(value)
     if term.is_pattern:
         raise ValueError(f"{value[:80]!r}: regular expressions can't be searched for in the history")
     if len(term.path) > _LONGEST_PATH:
@@ -56,8 +74,18 @@ def _condition(value: str) -> str:
     return value
 
 
-text = Kind(_text, {"type": "string", "maxLength": _LONGEST_TEXT})
+text = Kind(str, {"type": "string", "maxLength": _LONGEST_TEXT})
 
+
+def _words(value: str) -> str:
+    # A phrase is looked for from each word of a message on.
+    if len(value.split()) > _MOST_WORDS:
+        raise ValueError(f"it has more than {_MOST_WORDS} words")
+    return value
+
+
+#: Words to search for.
+words = Kind(_words, text.schema)
 
 #: A condition on a field of a message, see `fedmsg.filters.Term`.
 condition = Kind(_condition, text.schema)
@@ -131,7 +159,9 @@ def _moment(value: str) -> float:
 
 
 def _iso(value: str) -> float:
-    written = _ZONE.sub(r"\1+\2", value.strip())
+    written = value.strip()
+    if "T" in written:
+        written = _ZONE.sub(r"+\1", written)
     if written[-1:] in {"Z", "z"}:
         written = f"{written[:-1]}+00:00"
     try:

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -132,12 +133,15 @@ class Feed:
         self._ensure()
         with self._condition.lock:
             seen = self._seen
-            recent = list(self._recent) if self._recent and self._recent[0].position <= position + 1 else None
+            is_recent = bool(self._recent) and self._recent[0].position <= position + 1
+            # From the newest back: a stream that keeps up looks at what is new alone.
+            newer = takewhile(lambda entry: entry.position > position, reversed(self._recent))
+            recent = list(newer) if is_recent and not matcher.needs_database else []
         if position >= seen >= 0:
             return [], position
-        if recent is None or matcher.needs_database:
+        if not is_recent or matcher.needs_database:
             return self._from_database(position, matcher, limit)
-        fresh = [entry for entry in recent if entry.position > position][:limit]
+        fresh = recent[: -limit - 1 : -1]
         if not fresh:
             return [], max(position, seen)
         return [entry for entry in fresh if matcher.matches(entry)], fresh[-1].position

@@ -309,8 +309,8 @@ class Recovery(ServiceThread):
     def _settle(self, gap: Gap, *, is_first: bool = False) -> None:
         """Count what is lost all the same, and log it the first time; the lock is held."""
         # Of some topics it is not known how many of the positions were theirs.
-        has_all = gap.error is None and "" not in self._topics()
-        missing = 0 if has_all else max(0, gap.lost - gap.found)
+        can_be_counted = gap.error is not None or "" in self._topics()
+        missing = max(0, gap.lost - gap.found) if can_be_counted else 0
         more, gap.counted = missing - gap.counted, missing
         if more > 0:
             self._counts["lost"] += more

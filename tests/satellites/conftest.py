@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import orm
+from selenium.webdriver import Chrome
 
 from fedmsg.datanommer import models
 from fedmsg.datanommer.models.testing import empty
-from tests import inside
+from tests import browsers, inside
+from tests.satellites import histories
 from tests.satellites.commands import Call, Result
+from tests.satellites.grepping import Grepper
+from tests.satellites.paging import Page
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -33,14 +36,8 @@ def history_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def history_engine(history_url: str) -> Iterator[sa.Engine]:
     """Return the engine of a database with the tables of the history, which the module of models uses."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "session", orm.scoped_session(models.maker))
-        models.init(history_url, create=True)
-        engine = models.session.get_bind()
-        assert isinstance(engine, sa.Engine)
+    with histories.opened(history_url) as engine:
         yield engine
-        models.session.remove()
-        engine.dispose()
 
 
 @pytest.fixture
@@ -64,3 +61,19 @@ def call(history: Any, history_url: str, tmp_path: Path) -> Call:
         return Result(ended.stdout, ended.stderr, ended.returncode)
 
     return run
+
+
+# ---------------------------------------------------------------- pages; a module has its own server, `grepper`
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Return a browser for the tests of a module."""
+    with browsers.chromium(tmp_path_factory.mktemp("chromium")) as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Chrome, grepper: Grepper) -> Page:
+    """Return the browser as one that shows pages of the server of the module."""
+    return Page(browser, grepper.address)

@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from sqlalchemy import orm
 
 from fedmsg import meta
-from fedmsg.datanommer import models
 from fedmsg.testing import wait_until
+from tests.satellites import histories
 from tests.satellites.grepping import Grepper
 from tests.satellites.messages import message
 
@@ -65,14 +63,11 @@ def serving(folder: Path, **settings: Any) -> Iterator[Grepper]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(meta, "processors", None)
         meta.make_processors(topic_prefix_re=r"^org\.fedoraproject\.dev", **config)
-        patch.setattr(models, "session", orm.scoped_session(models.maker))
-        models.init(url, create=True)
-        with Grepper(folder, url, topic_prefix_re=r"^org\.fedoraproject\.dev", **config, **settings) as grepper:
+        with (
+            histories.opened(url),
+            Grepper(folder, url, topic_prefix_re=r"^org\.fedoraproject\.dev", **config, **settings) as grepper,
+        ):
             yield grepper
-        engine = models.session.get_bind()
-        assert isinstance(engine, sa.Engine)
-        models.session.remove()
-        engine.dispose()
 
 
 def _is_gone(element: WebElement) -> bool:

@@ -65,6 +65,7 @@ def test_an_argument_is_read(name: str, text: str | list[str], value: object) ->
         ("grouped", "perhaps"), ("callback", "alert(1)"), ("callback", "a..b"), ("callback", "a-b"),
         ("callback", "x" * 300), ("callback", "é"), ("size", "huge"), ("count", "some"), ("format", "pdf"),
         ("user", "a\x00b"), ("contains", "\ud800"), ("topic", "x" * 5000), ("user", ["x"] * 1001),
+        ("start", "T" * 5000), ("rows_per_page", "1" * 5000), ("q", "a " * 31),
     ],
 )  # fmt: skip
 def test_a_bad_argument_is_named(name: str, text: str | list[str]) -> None:

@@ -15,7 +15,6 @@ from selenium.webdriver.support.select import Select
 
 from fedmsg.datanommer import models
 from fedmsg.testing import wait_until
-from tests import browsers
 from tests.integration.faults.link import Link
 from tests.satellites.grepping import Grepper
 from tests.satellites.paging import BEGIN, PREFIX, Page, serving, stored
@@ -33,17 +32,6 @@ def grepper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grepper]:
         models.add_many([stored(number) for number in range(COUNT - 2)])
         models.add_many([stored(number, "git.push", text="pushed", status="new") for number in (COUNT - 2, COUNT - 1)])
         yield started
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browsers.chromium(tmp_path_factory.mktemp("chromium")) as started:
-        yield started
-
-
-@pytest.fixture
-def page(browser: Chrome, grepper: Grepper) -> Page:
-    return Page(browser, grepper.address)
 
 
 def asked(page: Page) -> dict[str, str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome
 
 from fedmsg.datanommer import models
 from fedmsg.testing import wait_until
@@ -57,17 +56,6 @@ def grepper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grepper]:
     with serving(tmp_path_factory.mktemp("hostile"), **{"datagrepper.cors_domains": []}) as started:
         models.add_many(HOSTILE.values())
         yield started
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browsers.chromium(tmp_path_factory.mktemp("chromium")) as started:
-        yield started
-
-
-@pytest.fixture
-def page(browser: Chrome, grepper: Grepper) -> Page:
-    return Page(browser, grepper.address)
 
 
 def identity(kind: str) -> str:

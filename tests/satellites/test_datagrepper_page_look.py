@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome
 
 from fedmsg.datagrepper.app import create_app
 from fedmsg.datanommer import models
-from tests import browsers, requirements
+from tests import requirements
 from tests.satellites.grepping import Grepper
 from tests.satellites.paging import Page, serving, stored
 
@@ -34,17 +33,6 @@ def grepper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grepper]:
         models.add_many([stored(number, more=f"More about order {number}.") for number in range(30)])
         models.add_many([stored(30, LONG.removeprefix("org.fedoraproject.dev."), text="x" * 1000)])
         yield started
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browsers.chromium(tmp_path_factory.mktemp("chromium")) as started:
-        yield started
-
-
-@pytest.fixture
-def page(browser: Chrome, grepper: Grepper) -> Page:
-    return Page(browser, grepper.address)
 
 
 def address(path: str) -> str:

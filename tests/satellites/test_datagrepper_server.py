@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import orm
 
 from fedmsg.datagrepper import configuration
 from fedmsg.datanommer import models
@@ -22,6 +21,7 @@ from fedmsg.exceptions import ConfigError
 from fedmsg.store.history import Datagrepper, Topics
 from fedmsg.testing import Bus, run, wait_until
 from tests import postgres
+from tests.satellites import histories
 from tests.satellites.grepping import Grepper
 from tests.satellites.messages import message
 
@@ -110,13 +110,8 @@ def test_a_slow_query_ends(history_url: str, server: Grepper, tmp_path: Path) ->
 def test_the_database_goes_and_comes_back(tmp_path: Path) -> None:
     with postgres.Cluster() as cluster:
         url = cluster.create()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(models, "session", orm.scoped_session(models.maker))
-            models.init(url, create=True)
+        with histories.opened(url):
             models.add_many([stored(1)])
-            engine = models.session.get_bind()
-            models.session.remove()
-            engine.dispose()  # type: ignore[union-attr]
         with Grepper(tmp_path, url) as server:
             assert server.get("/raw").json["total"] == 1
             cluster.kill()
@@ -138,13 +133,8 @@ def test_the_database_goes_and_comes_back(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def sqlite_history(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = f"sqlite:///{tmp_path_factory.mktemp('history') / 'history.db'}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "session", orm.scoped_session(models.maker))
-        models.init(url, create=True)
+    with histories.opened(url):
         models.add_many([stored(1)])
-        engine = models.session.get_bind()
-        models.session.remove()
-        engine.dispose()  # type: ignore[union-attr]
     return url
 
 

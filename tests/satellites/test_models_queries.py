@@ -280,3 +280,12 @@ def searched(stored: Any) -> Any:
         [message("org.fedoraproject.dev.search.new", msg={"s": text, "n": n}) for n, text in enumerate(SEARCHED)]
     )
     return stored
+
+
+@pytest.mark.parametrize("hostile", [":" + "1" * 4000 + "x", ":" + "-1.5e3" * 600 + "x", ":" + "true" * 900 + "x"])
+def test_a_text_that_is_almost_a_fragment_costs_no_more_than_another(history: Any, hostile: str) -> None:
+    # There were as many ways to take the digits apart as there are: this would not end.
+    history.add(message(msg={"text": hostile, "numbers": [1, 23]}))
+    assert history.Message.grep(contains=[hostile])[0] == 1
+    # The control: what is a fragment is found with and without blanks.
+    assert [history.Message.grep(contains=[one])[0] for one in ("[1,23]", ": [1, 23]", "1,24")] == [1, 1, 0]

@@ -17,8 +17,11 @@ from fedmsg.datanommer.models import values
 __all__ = ["alternatives", "conditions", "has_words", "needed_words"]
 
 _BLANKS = re.compile(r"([:,])\s*")
-# Numbers and words of JSON with something of its structure around them.
-_FRAGMENT = re.compile(r"(?=.*[\[\]{}:,])[\[\]{}:,\s]*(?:(?:-?\d[\d.eE+-]*|true|false|null)[\[\]{}:,\s]*)*", re.DOTALL)
+# Numbers and words of JSON with something of its structure around them. A number is taken whole: in parts, there would
+# be as many ways to take a long one as there are parts of it.
+_FRAGMENT = re.compile(
+    r"(?=.*[\[\]{}:,])[\[\]{}:,\s]*(?:(?:-?\d[\d.eE+-]*(?![\d.eE+-])|true|false|null)[\[\]{}:,\s]*)*", re.DOTALL
+)
 # Colons and commas that are of the structure, not of a text.
 _COLON, _COMMA = "\x01", "\x02"
 _SPACED = {_COLON: ": ", _COMMA: ", "}

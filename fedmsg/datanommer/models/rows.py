@@ -114,7 +114,7 @@ def row_of(message: Mapping[str, Any], config: Mapping[str, Any], *, names: Name
         raise MessageError("its 'topic' is not text", "topic")
     try:
         return _row(message, envelope, topic, _names(envelope, config) if names is None else names)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MessageError(f"it can't be written as JSON: {error}", "json") from error
 
 
