@@ -37,6 +37,8 @@ _LOOK_INTERVAL = 0.001
 # How long a wait sleeps between looks, in seconds: an event that a send of another thread has already
 # taken from the socket's mailbox does not wake the watcher again.
 _RECHECK_INTERVAL = 0.05
+# By how much, in seconds, ZeroMQ may end the linger time early: its timers are read in whole milliseconds.
+_TIMER_GRAIN = 0.002
 
 # What a subscriber takes from its connection to its subscription, in seconds, on a busy machine.
 _HANDSHAKE_TIME = 0.2
@@ -291,15 +293,15 @@ class Publisher:
         """Close a socket and wait, at most for its linger time, until it has sent what it held."""
         descriptors = one.descriptors()
         forget(descriptors)
-        one.close(linger)
         start = time.monotonic()
+        one.close(linger)
         # A little more than the linger time: its end is reported by a thread of ZeroMQ's.
         while not one.flushed and time.monotonic() - start < linger / 1000 + 0.5:
             one.look(time.monotonic())
             if not one.flushed:
                 one.wait(_RECHECK_INTERVAL)
         now = time.monotonic()
-        one.settle(now, in_time=one.flushed and (not linger or now - start < linger / 1000))
+        one.settle(now, in_time=one.flushed and (not linger or now - start < linger / 1000 - _TIMER_GRAIN))
         one.close_monitor()
         self._lost += one.lost
         one.lost = 0
