@@ -192,6 +192,14 @@ class Connections(Closeable):
             self._reconnect(endpoint, now)
         return True
 
+    def renew(self) -> None:
+        """Give up the connections there are, and make new ones."""
+        now = time.monotonic()
+        for endpoint in self._endpoints:
+            endpoint.connected, endpoint.reopen_at = False, now
+            self._ended.add(endpoint)
+        self.reopen(now)
+
     def _disconnect_ended(self) -> list[Endpoint]:
         """Disconnect what has ended, all of it, before anything is connected; return it.
 

@@ -333,6 +333,8 @@ class Client(Closeable):
                 delay = min(2 * delay, _RETRY_DELAY_MAX)
         if busy is not None:
             return busy
+        # It may have gone without a word: the next request has a connection of its own.
+        self._connections.renew()
         raise TransportError(f"{self.address} did not answer within {timeout:g} s")
 
     def _wait(self, timeout: float, unsent: bool) -> bool:

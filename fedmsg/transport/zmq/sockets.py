@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +68,12 @@ _SUBMISSIONS_AT_ONCE = 1000
 _CONFIRMS_AT_ONCE = 10_000
 # An answer to a message is short.
 _LONGEST_ANSWER = 64 * 1024
+# How long TCP waits before it asks an idle connection, and between two questions.
+_PROBES = ("zmq_tcp_keepalive_idle", "zmq_tcp_keepalive_intvl")
+# After so many intervals without a sign of life the end that is asked for one gives the connection up, too.
+_SILENT_INTERVALS = 2
+# Milliseconds; ZeroMQ takes no more.
+_LONGEST_SILENCE = 6_553_500
 
 
 def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> Socket:
@@ -84,7 +91,10 @@ def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> So
     else:
         socket.setsockopt(zmq.XPUB_MANUAL, 1)
     _common(socket, config, limit)
-    _bound_what_subscribers_say(socket)
+    _serve_subscribers(socket, config)
+    if not bound:
+        # A relay that is busy for a while must not give up what this one has sent it.
+        socket.setsockopt(zmq.HEARTBEAT_TTL, 0)
     return socket
 
 
@@ -116,7 +126,7 @@ def forwarder_pair(context: Context, config: Mapping[str, Any], limit: int) -> t
     inbound.setsockopt(zmq.MAXMSGSIZE, settings.get(config, "max_message_size"))
     outbound = context.socket(zmq.PUB)
     _common(outbound, config, limit)
-    _bound_what_subscribers_say(outbound)
+    _serve_subscribers(outbound, config)
     return inbound, outbound
 
 
@@ -125,7 +135,7 @@ def monitor(context: Context, config: Mapping[str, Any]) -> Socket:
     socket = context.socket(zmq.PUB)
     _common(socket, config, _REPORTS)
     socket.setsockopt(zmq.LINGER, 0)
-    _bound_what_subscribers_say(socket)
+    _serve_subscribers(socket, config)
     return socket
 
 
@@ -198,16 +208,26 @@ def _dealer(context: Context, config: Mapping[str, Any], limit: int, size: int) 
 
 
 def _common(socket: Socket, config: Mapping[str, Any], limit: int) -> None:
+    """Set what all sockets have: how much waits, and how the end of a connection is noticed.
+
+    TCP asks the other end, and not ZeroMQ: an end that asks for signs of life and has stopped reading, because
+    its limit is reached, makes libzmq 4.3.5 abort the process when the other one resets the connection.
+    """
     utils.set_high_water_mark(socket, {"high_water_mark": limit})
-    utils.set_tcp_keepalive(socket, config)
+    interval = settings.get(config, "zmq_heartbeat_ivl")
+    often = {key: min(value, math.ceil(interval / 1000)) for key in _PROBES if interval and (value := config.get(key))}
+    utils.set_tcp_keepalive(socket, {**config, **often})
     utils.set_tcp_reconnect(socket, config)
     socket.setsockopt(zmq.LINGER, settings.get(config, "zmq_linger"))
-    socket.setsockopt(zmq.HEARTBEAT_IVL, settings.get(config, "zmq_heartbeat_ivl"))
 
 
-def _bound_what_subscribers_say(socket: Socket) -> None:
+def _serve_subscribers(socket: Socket, config: Mapping[str, Any]) -> None:
+    """Bound what subscribers say, and ask them for signs of life; they notice by that who is silent, too."""
     socket.setsockopt(zmq.MAXMSGSIZE, _LONGEST_SUBSCRIPTION)
     socket.setsockopt(zmq.RCVHWM, _SUBSCRIPTIONS_AT_ONCE)
+    interval = settings.get(config, "zmq_heartbeat_ivl")
+    socket.setsockopt(zmq.HEARTBEAT_IVL, interval)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, min(_SILENT_INTERVALS * interval, _LONGEST_SILENCE))
 
 
 def connect(socket: Socket, address: str, key: str) -> None:

@@ -17,6 +17,7 @@ import zmq
 
 import fedmsg.aio
 from fedmsg.core import FedMsgContext
+from fedmsg.exceptions import TransportError
 from fedmsg.hub import Hub
 from fedmsg.replay import client
 from fedmsg.testing import Bus, Process, free_port, wait_until
@@ -47,6 +48,25 @@ def talk_nonsense(port: int, nonsense: bytes) -> None:
                 with contextlib.suppress(ConnectionResetError):
                     while connection.recv(4096):
                         pass
+
+
+@contextlib.contextmanager
+def answering(port: int, before: threading.Thread) -> Iterator[None]:
+    """Answer one question, once a thread has ended that has the port."""
+
+    def answer() -> None:
+        before.join()
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as server:
+            server.setsockopt(zmq.LINGER, 1000)
+            server.bind(f"tcp://127.0.0.1:{port}")
+            if server.poll(20_000):
+                frames = server.recv_multipart()
+                server.send_multipart([*frames[:-1], b"answer"])
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield
+    thread.join()
 
 
 @contextlib.contextmanager
@@ -188,29 +208,27 @@ def test_control_plain_zeromq_stays_deaf(kind: str) -> None:
     assert heard == []
 
 
-@pytest.mark.parametrize("kind", ["garbage", "wrong type"])
-def test_replay_client_asks_again_after_a_protocol_error(kind: str) -> None:
+@pytest.mark.parametrize("nonsense", [NONSENSE["garbage"], GREETING + ready(b"PUB")], ids=["garbage", "wrong type"])
+def test_replay_client_asks_again_after_a_protocol_error(nonsense: bytes) -> None:
     port = free_port()
     config = {"replay_endpoints": {"x": f"tcp://127.0.0.1:{port}"}, "timeout": 20}
-    answers: list[object] = []
+    talker = threading.Thread(target=talk_nonsense, args=(port, nonsense))
+    talker.start()
+    with client.Client("x", config) as asking, answering(port, talker):
+        assert asking.ask({"seq_id": 1}, 20) == [b"answer"]
 
-    def ask() -> None:
-        with client.Client("x", config) as asking:
-            answers.append(asking.ask({"seq_id": 1}, 20))
 
-    thread = threading.Thread(target=ask)
-    thread.start()
-    talk_nonsense(port, NONSENSE[kind])
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    with context.socket(zmq.ROUTER) as server:
-        server.setsockopt(zmq.LINGER, 1000)
-        server.bind(f"tcp://127.0.0.1:{port}")
-        assert server.poll(20_000), "it does not ask again"
-        frames = server.recv_multipart()
-        server.send_multipart([*frames[:-1], b"answer"])
-        thread.join(20)
-    context.term()
-    assert answers == [[b"answer"]]
+def test_replay_client_leaves_a_server_that_never_answers() -> None:
+    port = free_port()
+    config = {"replay_endpoints": {"x": f"tcp://127.0.0.1:{port}"}}
+    silent = threading.Thread(target=talk_nonsense, args=(port, GREETING + ready(b"REP")))
+    silent.start()
+    with client.Client("x", config) as asking:
+        with pytest.raises(TransportError, match="did not answer within 1 s"):
+            asking.ask({"seq_id": 1}, 1)
+        # It ends with its connection.
+        with answering(port, silent):
+            assert asking.ask({"seq_id": 1}, 20) == [b"answer"]
 
 
 def keep_talking_nonsense(port: int, nonsense: bytes, rounds: int) -> None:

@@ -28,6 +28,12 @@ MAKERS: dict[str, Make] = {
     "stream client": sockets.stream_client,
     "confirmed port": sockets.confirmed_port,
 }
+# Of these some options are fixed.
+SPECIAL: dict[str, Make] = {
+    "confirmed client": sockets.confirmed_client,
+    "answerer": sockets.answerer,
+    "asker": sockets.asker,
+}
 
 every_kind = pytest.mark.parametrize("kind", MAKERS)
 
@@ -41,7 +47,7 @@ class Workshop:
 
     def make(self, kind: str, config: Mapping[str, Any]) -> Socket:
         """Make a socket of a kind."""
-        return self._sockets.enter_context(MAKERS[kind](self._context, config))
+        return self._sockets.enter_context({**MAKERS, **SPECIAL}[kind](self._context, config))
 
     def make_pair(self, config: Mapping[str, Any]) -> tuple[Socket, Socket]:
         """Make the sockets of a forwarder."""
@@ -99,7 +105,6 @@ def option_values(socket: Socket) -> dict[str, object]:
     """Give the options that are the same for every kind of socket, under the names of their settings."""
     return {
         "zmq_linger": socket.getsockopt(zmq.LINGER),
-        "zmq_heartbeat_ivl": socket.getsockopt(zmq.HEARTBEAT_IVL),
         "zmq_tcp_keepalive": socket.getsockopt(zmq.TCP_KEEPALIVE),
         "zmq_tcp_keepalive_cnt": socket.getsockopt(zmq.TCP_KEEPALIVE_CNT),
         "zmq_tcp_keepalive_idle": socket.getsockopt(zmq.TCP_KEEPALIVE_IDLE),
@@ -111,14 +116,13 @@ def option_values(socket: Socket) -> dict[str, object]:
 
 # Each is another one than the default.
 OTHERS = {
-    "zmq_heartbeat_ivl": 4321,
     "zmq_linger": 4322,
     "zmq_reconnect_ivl": 4323,
     "zmq_reconnect_ivl_max": 4324,
     "zmq_tcp_keepalive": 0,
     "zmq_tcp_keepalive_cnt": 11,
-    "zmq_tcp_keepalive_idle": 12,
-    "zmq_tcp_keepalive_intvl": 13,
+    "zmq_tcp_keepalive_idle": 2,
+    "zmq_tcp_keepalive_intvl": 3,
 }
 
 
@@ -127,11 +131,60 @@ def test_what_is_configured_is_set(workshop: Workshop, kind: str) -> None:
     assert option_values(workshop.make(kind, OTHERS)) == OTHERS
 
 
+def heartbeats(socket: Socket) -> tuple[object, object]:
+    """Give how often the other end is asked for a sign of life, and how long it waits for one."""
+    return socket.getsockopt(zmq.HEARTBEAT_IVL), socket.getsockopt(zmq.HEARTBEAT_TTL)
+
+
 # `set_tcp_keepalive` and its like set what is configured; whoever loads a configuration has the defaults in it.
 @every_kind
 def test_without_configuration(workshop: Workshop, kind: str) -> None:
-    socket = workshop.make(kind, {})
-    assert (socket.getsockopt(zmq.LINGER), socket.getsockopt(zmq.HEARTBEAT_IVL)) == (1000, 5000)
+    assert workshop.make(kind, {}).getsockopt(zmq.LINGER) == 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "expected"),
+    [
+        ("connected publisher", {}, (5000, 0)),
+        ("bound publisher", {}, (5000, 10_000)),
+        ("bound publisher", {"zmq_heartbeat_ivl": 300}, (300, 600)),
+        ("bound publisher", {"zmq_heartbeat_ivl": 0}, (0, 0)),
+        ("bound publisher", {"zmq_heartbeat_ivl": 10_000_000}, (10_000_000, 6_553_500)),
+        # Whoever may stop reading leaves it to the other end, and to TCP.
+        ("subscriber", {}, (0, 0)),
+        ("passive subscriber", {}, (0, 0)),
+        ("stream port", {}, (0, 0)),
+        ("stream client", {}, (0, 0)),
+        ("confirmed port", {}, (0, 0)),
+        ("confirmed client", {}, (0, 0)),
+        ("answerer", {}, (0, 0)),
+        ("asker", {}, (0, 0)),
+    ],
+)
+def test_who_asks_for_signs_of_life(
+    workshop: Workshop, kind: str, config: dict[str, int], expected: tuple[int, int]
+) -> None:
+    assert heartbeats(workshop.make(kind, config)) == expected
+
+
+def test_a_forwarder_asks_its_subscribers(workshop: Workshop) -> None:
+    assert [heartbeats(socket) for socket in workshop.make_pair({})] == [(0, 0), (5000, 10_000)]
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("heartbeat", "expected"),
+    [(1000, (1, 1)), (12_001, (13, 13)), (40_000, (40, 20)), (0, (60, 20))],
+)
+def test_tcp_asks_as_often(workshop: Workshop, kind: str, heartbeat: int, expected: tuple[int, int]) -> None:
+    config = {
+        "zmq_heartbeat_ivl": heartbeat,
+        "zmq_tcp_keepalive": 1,
+        "zmq_tcp_keepalive_idle": 60,
+        "zmq_tcp_keepalive_intvl": 20,
+    }
+    values = option_values(workshop.make(kind, config))
+    assert (values["zmq_tcp_keepalive_idle"], values["zmq_tcp_keepalive_intvl"]) == expected
 
 
 def test_a_forwarder_has_them_on_both_sides(workshop: Workshop) -> None:
