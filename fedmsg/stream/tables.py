@@ -306,7 +306,7 @@ class Database:
 
 
 def _identity_of(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from others of the same name; None where there is none."""
+    """Return device and number of a file, in which one of the same name differs; None where there is no file."""
     try:
         found = os.stat(path)
     except OSError:

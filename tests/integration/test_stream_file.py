@@ -38,12 +38,15 @@ def test_file_has_one_lock_whatever_leads_to_it(link: str, tmp_path: Path) -> No
 
 def test_second_relay_waits_at_a_link_too(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to(tmp_path / "stream.db")
-    with running(StreamBus(sqlite_url(tmp_path))) as bus, StreamBus(sqlite_url(tmp_path, "link.db")) as second:
-        with Process(["fedmsg-relay"], env=second.environ) as waiting:
-            waiting.wait_for("another relay has the stream; waiting")
-            assert bus.stop_relay() == 0
-            waiting.wait_ready()
-            assert waiting.stop() == 0
+    with (
+        running(StreamBus(sqlite_url(tmp_path))) as bus,
+        StreamBus(sqlite_url(tmp_path, "link.db")) as second,
+        Process(["fedmsg-relay"], env=second.environ) as waiting,
+    ):
+        waiting.wait_for("another relay has the stream; waiting")
+        assert bus.stop_relay() == 0
+        waiting.wait_ready()
+        assert waiting.stop() == 0
 
 
 def test_lock_whose_file_was_removed_is_taken_anew(tmp_path: Path) -> None:
