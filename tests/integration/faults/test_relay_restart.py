@@ -16,6 +16,7 @@ import pytest
 from fedmsg.testing import Bus, Process, envelopes
 from tests.integration.faults.conftest import Figures
 from tests.integration.faults.ground import Witness, doubled, freeze, publishing, until_more
+from tests.stream_relays import StreamBus, sqlite_url
 
 # A bus keeps nothing for a subscriber that is away. So that a missing message means a lost one,
 # publishers here look for a relay that has come back later than the witness does.
@@ -58,9 +59,10 @@ def logged(texts: list[str]) -> list[int]:
 
 
 @pytest.mark.soak
-def test_what_a_killed_relay_loses_is_reported(figures: Figures, full_size: bool) -> None:
-    kills = 20 if full_size else 2
-    with Bus({**LATER, "timeout": 10}) as bus:
+@pytest.mark.parametrize("relay", ["plain", "storing"])
+def test_what_a_killed_relay_loses_is_reported(relay: str, figures: Figures, full_size: bool, tmp_path: Path) -> None:
+    kills, settings = 20 if full_size else 2, {**LATER, "timeout": 10}
+    with StreamBus(sqlite_url(tmp_path), **settings) if relay == "storing" else Bus(settings) as bus:
         bus.start_relay()
         with (
             Witness(bus.config["endpoints"]["relay_outbound"][0]) as witness,
@@ -78,6 +80,8 @@ def test_what_a_killed_relay_loses_is_reported(figures: Figures, full_size: bool
                     assert bus.stop_relay(signal.SIGKILL) == -signal.SIGKILL
                     bus.start_relay()
                 until_more(witness.frames, 100)
+                # The tail may be back later than the others.
+                until_more(tail.out, 100)
             status = logger.wait()
             last = f"line {written[-1]}"
             tail.wait_for(f'"log":"{last}"')
@@ -96,7 +100,7 @@ def test_what_a_killed_relay_loses_is_reported(figures: Figures, full_size: bool
     # Once all were back, nothing was missing any more.
     assert set(range(written[-1] - 50, written[-1] + 1)) <= set(tail_got)
     figures(
-        f"relay killed {kills} times under a logger and a tail",
+        f"{relay} relay killed {kills} times under a logger and a tail",
         sent=len(written), arrived=len(set(witness_got)), lost=lost, exits=0, remarks=f"reported: about {told[1]}",
     )  # fmt: skip
 
