@@ -64,6 +64,8 @@ def envelope_frames(session: Session, envelope: Mapping[str, Any]) -> tuple[byte
     Raises:
         MessageError: It is no envelope. A ValueError.
     """
+    if not isinstance(envelope, Mapping):
+        raise MessageError(f"an envelope is a dict, not {type(envelope).__name__}", "envelope")
     topic = envelope.get("topic")
     if not isinstance(topic, str):
         raise MessageError("its 'topic' is not text", "topic")
@@ -114,8 +116,10 @@ def arguments(message: Mapping[str, Any], modname: str) -> tuple[str | None, obj
     """Return topic, content, application and hook of one of many messages.
 
     Raises:
-        TypeError: It has an argument that ``publish`` does not have.
+        TypeError: It is no dict, or has an argument that ``publish`` does not have.
     """
+    if not isinstance(message, Mapping):
+        raise TypeError(f"publish_many: a message is a dict with arguments of publish, not {type(message).__name__}")
     if unknown := message.keys() - _ARGUMENTS:
         raise TypeError(f"publish_many: a message has no {', '.join(sorted(map(str, unknown)))}")
     return message.get("topic"), message.get("msg"), message.get("modname") or modname, message.get("pre_fire_hook")

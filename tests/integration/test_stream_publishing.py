@@ -19,7 +19,7 @@ import zmq.auth
 
 import fedmsg
 from fedmsg import _wire
-from fedmsg.exceptions import MissingEndpoint, NotConfirmed, RejectedByRelay
+from fedmsg.exceptions import MessageError, MissingEndpoint, NotConfirmed, RejectedByRelay
 from fedmsg.stream import protocol, publishing
 from fedmsg.stream.publishing import ConfirmedSink, Window
 from fedmsg.testing import wait_until
@@ -38,6 +38,18 @@ def relay() -> Iterator[FakeRelay]:
 
 def sink_to(*relays: str, **settings: Any) -> ConfirmedSink:
     return ConfirmedSink({"timeout": 20, **settings}, relays)
+
+
+def test_what_is_no_message_is_said_so(tmp_path: Path) -> None:
+    with StreamBus(sqlite_url(tmp_path)) as bus, bus.confirming() as context:
+        with pytest.raises(TypeError, match=r"a message is a dict with arguments of publish, not str$"):
+            list(context.publish_many(["hello"]))  # type: ignore[list-item]
+        with pytest.raises(TypeError, match=r"a message has no colour$"):
+            list(context.publish_many([{"topic": "t", "colour": "red"}]))
+        with pytest.raises(MessageError, match=r"an envelope is a dict, not NoneType$"):
+            context.republish(None)  # type: ignore[arg-type]
+        with pytest.raises(MessageError, match="its 'topic' is not text"):
+            context.republish({"msg": {}})
 
 
 def test_sink_confirms_in_any_order(relay: FakeRelay) -> None:
