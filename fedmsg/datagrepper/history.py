@@ -37,8 +37,10 @@ _POOL_MORE = 40
 _POOL_LEAST = 5
 # What a connection that only reads knows: its time limit in milliseconds.
 _TIMEOUT = "datagrepper_timeout"
+# Of each connection to SQLite.
+_CACHE_KIB = 8 * 1024
 # How many messages of a whole query are in memory at once.
-_CHUNK = 500
+_CHUNK = 200
 # A glob that stands for more topics is rejected: databases take so many values.
 _MOST_TOPICS = 10_000
 
@@ -89,6 +91,8 @@ class History:
             sa.event.listen(engine, "checkout", _check_open)
             database.forget_in_child(engine)
             models.init(engine=engine)
+            # After that of the models, whose size is for one connection that writes.
+            sa.event.listen(engine, "checkout", _limit_cache)
 
     @contextmanager
     def reading(self) -> Iterator[orm.Session]:
@@ -268,6 +272,11 @@ def _read_only(connection: Any, record: Any) -> None:
     cursor.close()
     connection.commit()
     record.info[_TIMEOUT] = None
+
+
+def _limit_cache(connection: Any, _record: object, _proxy: object) -> None:
+    if type(connection).__module__.startswith("sqlite3"):
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}").close()
 
 
 def _check_open(connection: Any, _record: object, _proxy: object) -> None:
