@@ -21,9 +21,9 @@ from sqlalchemy import orm
 
 from fedmsg._util.service import SafeCondition, ServiceThread
 from fedmsg.datagrepper.asked import Asked
-from fedmsg.datagrepper.history import History, QueryTooSlow, filters_of, newest
+from fedmsg.datagrepper.connections import QueryTooSlow
+from fedmsg.datagrepper.history import History, filters_of, newest
 from fedmsg.datanommer import models
-from fedmsg.datanommer.models import matching
 from fedmsg.exceptions import StoreError
 from fedmsg.filters import MessageFilter, TopicFilter
 
@@ -60,7 +60,7 @@ class Entry:
     @cached_property
     def fields(self) -> dict[str, Any]:
         """What a condition on a field is about: of the message what a query for it looks at."""
-        return {name: getattr(self.message, name) for name in (*matching.KEYS, "msg")}
+        return {name: getattr(self.message, name) for name in (*models.CONDITION_KEYS, "msg")}
 
     def text(self, key: Any, write: Callable[[Entry], str]) -> str:
         """Return a text about the message, written once for streams that want the same, unless they want many."""

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from fedmsg.datagrepper.arguments import FIELDS
-from fedmsg.datagrepper.history import History, QueryTooSlow
+from fedmsg.datagrepper.connections import QueryTooSlow
+from fedmsg.datagrepper.history import History
 from fedmsg.datanommer import models
 from fedmsg.testing import wait_until
 from tests.satellites import histories
