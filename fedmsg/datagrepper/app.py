@@ -17,8 +17,9 @@ from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.config import settings
 from fedmsg.datagrepper import answers, configuration, counting, home, operating, pages, routes, streaming
 from fedmsg.datagrepper.arguments import FORMATS, BadArgument
+from fedmsg.datagrepper.connections import QueryTooSlow
 from fedmsg.datagrepper.described import Describer
-from fedmsg.datagrepper.history import History, QueryTooSlow
+from fedmsg.datagrepper.history import History
 from fedmsg.datagrepper.live import Feed
 from fedmsg.exceptions import StoreError
 

@@ -66,10 +66,12 @@ def draw(kind: str, given: Mapping[str, Any], ends: Sequence[float], series: Map
         x_label_rotation=45,
         **{name: chosen[name] for name in options if chosen[name] is not None},
     )
-    # Left to itself, pygal may look for a scale for ever.
-    chart.y_labels = _scale(_highest(kind, series), is_logarithmic)
-    chart.range = (chart.y_labels[0], chart.y_labels[-1])
-    chart.x_labels = [meta.ago(end, now) for end in ends]
+    # Where nothing is drawn there is no axis.
+    if series:
+        # Left to itself, pygal may look for a scale for ever.
+        chart.y_labels = _scale(_highest(kind, series), is_logarithmic)
+        chart.range = (chart.y_labels[0], chart.y_labels[-1])
+        chart.x_labels = [meta.ago(end, now) for end in ends]
     for name, counts in series.items():
         points: Sequence[Any] = counts
         if kind == "xy":
@@ -82,7 +84,7 @@ def draw(kind: str, given: Mapping[str, Any], ends: Sequence[float], series: Map
 
 
 def _highest(kind: str, series: Mapping[str, Sequence[int]]) -> int:
-    counts = [list(counts) for counts in series.values()] or [[0]]
+    counts = [list(counts) for counts in series.values()]
     if "stacked" in kind or kind.endswith("pyramid"):
         return sum(map(max, counts))
     return max(map(max, counts))

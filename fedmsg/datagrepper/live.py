@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -20,10 +21,11 @@ from sqlalchemy import orm
 
 from fedmsg._util.service import SafeCondition, ServiceThread
 from fedmsg.datagrepper.asked import Asked
-from fedmsg.datagrepper.history import History, QueryTooSlow, filters_of, newest
+from fedmsg.datagrepper.connections import QueryTooSlow
+from fedmsg.datagrepper.history import History, filters_of, newest
 from fedmsg.datanommer import models
 from fedmsg.exceptions import StoreError
-from fedmsg.filters import TopicFilter
+from fedmsg.filters import MessageFilter, TopicFilter
 
 __all__ = ["Entry", "Feed", "Gap", "Matcher"]
 
@@ -33,7 +35,11 @@ _AWAY_SECONDS = 1.0
 # So many of the newest messages, and bytes of them, are in memory.
 _RECENT = 5000
 _RECENT_BYTES = 32 * 1024 * 1024
-_CHUNK = 500
+_CHUNK = 100
+# So many streams read the database at the same time: more would not be quicker, and each has a chunk in memory.
+_READING = 4
+# So many texts of a message are kept; streams that want yet another one write it themselves.
+_MOST_TEXTS = 4
 # A thread that no stream needs ends.
 _IDLE_SECONDS = 30.0
 
@@ -51,11 +57,18 @@ class Entry:
     size: int
     texts: dict[Any, str]
 
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """What a condition on a field is about: of the message what a query for it looks at."""
+        return {name: getattr(self.message, name) for name in (*models.CONDITION_KEYS, "msg")}
+
     def text(self, key: Any, write: Callable[[Entry], str]) -> str:
-        """Return a text about the message, written once for all streams that want the same."""
+        """Return a text about the message, written once for streams that want the same, unless they want many."""
         found = self.texts.get(key)
         if found is None:
-            found = self.texts[key] = write(self)
+            found = write(self)
+            if len(self.texts) < _MOST_TEXTS:
+                self.texts[key] = found
         return found
 
 
@@ -96,6 +109,7 @@ class Feed:
         self._seen = -1
         self._thread: _Reader | None = None
         self._starting = threading.Lock()
+        self._reading = threading.BoundedSemaphore(_READING)
         self.streams = 0
         self.sent = 0
 
@@ -147,7 +161,7 @@ class Feed:
         return [entry for entry in fresh if matcher.matches(entry)], fresh[-1].position
 
     def _from_database(self, position: int, matcher: Matcher, limit: int) -> tuple[list[Entry], int]:
-        with self.history.reading() as session:
+        with self._reading, self.history.reading() as session:
             latest = newest(session)
             if latest <= position:
                 return [], position
@@ -244,9 +258,8 @@ class Matcher:
         given = asked.given
         self._topics = TopicFilter(given["topic"], strict=True)
         self._excluded = TopicFilter(given["not_topic"], strict=True) if given["not_topic"] else None
-        self.needs_database = bool(
-            given["q"] or any(given[name] or given[f"not_{name}"] for name in ("contains", "where"))
-        )
+        self._fields = MessageFilter(where=given["where"], not_where=given["not_where"])
+        self.needs_database = bool(given["q"] or given["contains"] or given["not_contains"])
 
     def query(self, session: orm.Session) -> Any:
         """Return the query for what is wanted; None where nothing is."""
@@ -270,7 +283,7 @@ class Matcher:
         for name, value in (("category", message.category), ("agent", message.agent_name)):
             if (given[name] and value not in given[name]) or value in given[f"not_{name}"]:
                 return False
-        return self._is_about(message)
+        return self._is_about(message) and self._fields.matches(entry.fields)
 
     def _is_about(self, message: models.Message) -> bool:
         given = self._asked.given

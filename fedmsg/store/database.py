@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -16,7 +18,16 @@ from sqlalchemy import exc
 from fedmsg.exceptions import ConfigError, StoreError
 from fedmsg.transport.zmq import contexts
 
-__all__ = ["before_commit", "driver", "errors_mapped", "forget_in_child", "is_away", "open_engine", "retried"]
+__all__ = [
+    "before_commit",
+    "driver",
+    "errors_mapped",
+    "forget_in_child",
+    "is_away",
+    "open_engine",
+    "require_file",
+    "retried",
+]
 
 _T = TypeVar("_T")
 
@@ -51,6 +62,23 @@ def open_engine(url: str, setting: str, **options: Any) -> sa.Engine:
     if set_up is not None:
         sa.event.listen(engine, "connect", set_up)
     return engine
+
+
+def require_file(engine: sa.Engine, hint: str) -> None:
+    """Let SQLite make no file where there is none: those who only read would be in the way of those who store.
+
+    Args:
+        engine: An engine of any kind of database.
+        hint: What makes the file, for the error.
+    """
+    sa.event.listen(engine, "do_connect", partial(_check_file, hint))
+
+
+def _check_file(hint: str, dialect: Any, _record: object, arguments: Sequence[Any], _more: object) -> None:
+    if dialect.name == "sqlite" and arguments:
+        place = str(arguments[0])
+        if not place.startswith(("file:", ":memory:")) and not Path(place).exists():
+            raise dialect.loaded_dbapi.OperationalError(f"there is no such file; {hint}")
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

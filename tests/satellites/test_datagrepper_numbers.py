@@ -164,6 +164,13 @@ def test_a_chart_of_little_is_drawn(kind: str) -> None:
             ET.fromstring(drawn)
 
 
+@pytest.mark.parametrize("kind", arguments.CHARTS)
+def test_a_chart_without_series_is_drawn(client: FlaskClient, kind: str) -> None:
+    for query in ("split_on=users", "split_on=packages&logarithmic=yes", "split_on=topics&category=nothing"):
+        response = client.get(f"/charts/{kind}?end={BEGIN - DAY}&{query}")
+        assert (response.status_code, legends(response.data)) == (200, []), query
+
+
 def test_chart_series_are_combinations(client: FlaskClient) -> None:
     response = client.get(
         f"/charts/bar?start={BEGIN}&end={BEGIN + COUNT * STEP}&split_on=categories&split_on=users"

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from fedmsg import meta
 from fedmsg.datanommer.models import users_assoc_table
+from fedmsg.testing import run
 from tests.satellites.commands import Call
 from tests.satellites.messages import START, message
 
@@ -33,6 +34,17 @@ def topics(count: dict[str, int], **more: Any) -> list[dict[str, Any]]:
 def test_create_db_may_be_run_again(call: Call) -> None:
     assert call("create-db").status == 0
     assert call("create-db").status == 0
+
+
+@pytest.mark.parametrize("name", ["stats", "latest", "dump", "check", "extract"])
+def test_a_command_makes_no_database_where_there_is_none(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "mistyped.db"
+    # In a process of its own: in this one a history is open.
+    done = run([f"datanommer-{name}", "--database", f"sqlite:///{path}"], cwd=tmp_path)
+    assert (done.returncode, "there is no such file; datanommer-create-db makes it" in done.stderr) == (3, True)
+    assert not path.exists()
+    assert run(["datanommer-create-db", "--database", f"sqlite:///{path}"], cwd=tmp_path).returncode == 0
+    assert run([f"datanommer-{name}", "--database", f"sqlite:///{path}"], cwd=tmp_path).returncode == 0
 
 
 def test_stats(call: Call, history: Any) -> None:

@@ -89,10 +89,14 @@ def test_import_of_fractions_of_seconds_and_odd_times(call: Call, history: Any, 
 
 
 def test_import_rejects_what_is_no_such_database(call: Call, history_url: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
     result = call("load", "--from", f"sqlite:///{tmp_path / 'empty.db'}")
     assert (result.status, "no table of messages" in result.err) == (5, True)
     result = call("load", "--from", history_url)
     assert (result.status, "is a database of this release" in result.err) == (5, True)
+    result = call("load", "--from", f"sqlite:///{tmp_path / 'missing.db'}")
+    assert (result.status, "there is no such file" in result.err) == (3, True)
+    assert not (tmp_path / "missing.db").exists()
     assert call("load", "--from", "nonsense").status == 5
     assert call("load", "--from", "postgresql://nobody@127.0.0.1:1/x").status == 3
 

@@ -56,6 +56,13 @@ def test_add_many_skips_what_is_there(history: Any, caplog: pytest.LogCaptureFix
         assert f"Skipping the message {skipped['body']['msg_id']}" in caplog.text
 
 
+def test_grep_has_no_most_rows_of_a_page(history: Any) -> None:
+    history.add_many([message() for _ in range(450)])
+    for rows, pages, wanted in ((400, 2, 400), (1000, 1, 450), (0, 1, 450), (None, 1, 450)):
+        total, found, messages = history.Message.grep(rows_per_page=rows)
+        assert (total, found, len(messages)) == (450, pages, wanted), rows
+
+
 def test_add_many_takes_the_same_id_at_another_time(history: Any) -> None:
     first = message()
     later = message(msg_id=first["body"]["msg_id"], timestamp=START + 10_000)

@@ -98,7 +98,7 @@ WRAPPERS = {
         "fedmsg.store.database",
         "fedmsg.replay.sqlstore",
         "fedmsg.stream.tables",
-        *(f"fedmsg.datagrepper.{name}" for name in ("counts", "history", "live")),
+        *(f"fedmsg.datagrepper.{name}" for name in ("connections", "counts", "history", "live")),
         *(f"fedmsg.datanommer.models.{name}" for name in DATANOMMER_ON_SQLALCHEMY.split()),
         *(f"fedmsg.datanommer.upkeep.{name}" for name in UPKEEP_ON_SQLALCHEMY.split()),
     },

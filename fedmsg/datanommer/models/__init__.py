@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from fedmsg.datanommer.models.finding import Page
 from fedmsg.datanommer.models.line import Line, Published
+from fedmsg.datanommer.models.matching import CONDITION_KEYS
 from fedmsg.datanommer.models.message import Message, Package, User
 from fedmsg.datanommer.models.opening import default_url, init, maker, session, upgrade
 from fedmsg.datanommer.models.schema import DeclarativeBase, ServiceCursor, StreamCursor
@@ -24,6 +25,7 @@ from fedmsg.datanommer.models.texts import index_texts
 from fedmsg.datanommer.models.writing import add, add_many
 
 __all__ = [
+    "CONDITION_KEYS",
     "DeclarativeBase",
     "Line",
     "Message",

@@ -18,10 +18,10 @@ from fedmsg.datanommer.models import query, schema
 from fedmsg.exceptions import UsageError
 from fedmsg.filters import MessageFilter, Term
 
-__all__ = ["conditions"]
+__all__ = ["CONDITION_KEYS", "conditions"]
 
-# What a message is, of its columns.
-_KEYS = ("topic", "username", "msg_id", "i", "category", "crypto")
+#: What conditions are about besides what a message says, of its columns.
+CONDITION_KEYS = ("topic", "username", "msg_id", "i", "category", "crypto")
 
 
 class _Meets(sa.sql.functions.GenericFunction[bool]):
@@ -86,7 +86,7 @@ def conditions(session: orm.Session, model: Any, wanted: MessageFilter) -> list[
 def _meets(model: Any, term: Term) -> Any:
     if term.is_pattern:
         raise UsageError(f"{term.text!r}: a history can't be searched for a regular expression; use contains")
-    pairs = [part for key in _KEYS if key == term.path[0] for part in (key, getattr(model, key))]
+    pairs = [part for key in CONDITION_KEYS if key == term.path[0] for part in (key, getattr(model, key))]
     envelope = _json_object(*(pairs or ("msg", model.msg)))
     # The opposite also matches where the field is missing.
     equal = f"{'.'.join(term.path)}={term.value}" if term.sign == "!=" else term.text

@@ -187,6 +187,7 @@ def opened_source(url: str) -> Iterator[Source]:
         StoreError: The database can't be used.
     """
     engine = database.open_engine(url, "--from")
+    database.require_file(engine, "write the path of one")
     try:
         with database.errors_mapped(engine, "can't be read"):
             yield Source(engine)

@@ -72,6 +72,7 @@ def opened(url: str) -> Iterator[sa.Engine]:
     """
     open_once(url)
     found = engine()
+    database.require_file(found, "datanommer-create-db makes it")
     try:
         with database.errors_mapped(found, "can't be used"):
             _check(found)
