@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import gzip
-import json
-import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import flask
+
+from fedmsg._web.written import dump
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import MIMEAccept
@@ -22,7 +22,6 @@ __all__ = [
     "as_json",
     "chosen_form",
     "complete",
-    "dump",
     "problem",
     "unavailable",
 ]
@@ -51,32 +50,6 @@ def chosen_form(accept: MIMEAccept, forms: tuple[str, ...]) -> str:
         if (found := accept.quality(TYPES[form])) > quality:
             best, quality = form, found
     return best
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: sets in order, no NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(_plain, value), key=str)
-    return list(map(_plain, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _default(value: Any) -> Any:
-    return sorted(value, key=str) if isinstance(value, (set, frozenset)) else str(value)
-
-
-_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_default)
-
-
-def dump(value: Any) -> str:
-    """Write JSON in ASCII; what is no number is null."""
-    try:
-        return _encoder.encode(value)
-    except ValueError:
-        return _encoder.encode(_plain(value))
 
 
 def as_json(value: Any, status: int = 200, *, callback: str | None = None, kind: str = "") -> flask.Response:

@@ -15,8 +15,8 @@ from typing import Any
 import flask
 import simple_websocket
 
+from fedmsg._web.written import dump
 from fedmsg.datagrepper import answers, arguments, routes
-from fedmsg.datagrepper.answers import dump
 from fedmsg.datagrepper.arguments import BadArgument
 from fedmsg.datagrepper.asked import Asked
 from fedmsg.datagrepper.described import Describer

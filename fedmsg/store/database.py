@@ -16,7 +16,17 @@ from sqlalchemy import exc
 from fedmsg.exceptions import ConfigError, StoreError
 from fedmsg.transport.zmq import contexts
 
-__all__ = ["before_commit", "driver", "errors_mapped", "forget_in_child", "is_away", "open_engine", "retried"]
+__all__ = [
+    "before_commit",
+    "changing_tables",
+    "driver",
+    "errors_mapped",
+    "forget_in_child",
+    "is_away",
+    "open_engine",
+    "retried",
+    "well_known",
+]
 
 _T = TypeVar("_T")
 
@@ -51,6 +61,41 @@ def open_engine(url: str, setting: str, **options: Any) -> sa.Engine:
     if set_up is not None:
         sa.event.listen(engine, "connect", set_up)
     return engine
+
+
+def well_known(engine: sa.Engine, setting: str, what: str) -> sa.Engine:
+    """Return an engine that is of a kind of database that we are tested with.
+
+    Args:
+        engine: The engine.
+        setting: The setting that its URL is from.
+        what: What is to be kept there.
+
+    Raises:
+        ConfigError: It is of another kind.
+    """
+    if engine.dialect.name not in {"sqlite", "postgresql"}:
+        raise ConfigError(f"{setting}: {what} can't be kept in {engine.dialect.name}; use sqlite or postgresql")
+    return engine
+
+
+@contextmanager
+def changing_tables(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
+    """Begin a transaction in which tables are made: of several programs one after the other does that.
+
+    Args:
+        engine: The database.
+        lock: Who is kept out on PostgreSQL; on SQLite it is every writer.
+
+    Raises:
+        StoreError: The database can't be used.
+    """
+    with errors_mapped(engine, "can't be prepared"), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+        elif engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

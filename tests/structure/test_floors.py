@@ -46,6 +46,7 @@ FLOORS = {
     "fedmsg.commands": 70,
     "fedmsg.testing": 70,
     "fedmsg.tests": 71,  # another name of a part of fedmsg.testing
+    "fedmsg._web": 79,  # what applications on the web have in common
     "fedmsg.datanommer": 80,
     "fedmsg.datagrepper": 81,
     "fedmsg.statscache": 81,
@@ -99,6 +100,8 @@ WRAPPERS = {
         "fedmsg.replay.sqlstore",
         "fedmsg.stream.tables",
         *(f"fedmsg.datagrepper.{name}" for name in ("counts", "history", "live")),
+        "fedmsg.statscache.database",
+        "fedmsg.statscache.models",
         *(f"fedmsg.datanommer.models.{name}" for name in DATANOMMER_ON_SQLALCHEMY.split()),
         *(f"fedmsg.datanommer.upkeep.{name}" for name in UPKEEP_ON_SQLALCHEMY.split()),
     },
