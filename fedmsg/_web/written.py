@@ -46,8 +46,6 @@ def cell(value: Any) -> str:
     """Write a value for a cell of a table, which no spreadsheet takes for a formula."""
     if value is None:
         return ""
-    if isinstance(value, (int, float)):
-        return dump(value)
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         value = " ".join(value)
     text = value.replace("\x00", "\ufffd") if isinstance(value, str) else dump(value)

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc, orm
 
 from fedmsg._web import written
-from fedmsg.datanommer.models import values
+from fedmsg.store import columns
 
 __all__ = [
     "BaseModel",
@@ -68,7 +68,7 @@ class Label(sa.TypeDecorator[str]):
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002 the signature is SQLAlchemy's
         """Return what is written of a text, or of what is none."""
-        return None if value is None else values.indexed_text(str(value))
+        return None if value is None else columns.indexed_text(str(value))
 
 
 class Words(sa.TypeDecorator[str]):
@@ -79,7 +79,7 @@ class Words(sa.TypeDecorator[str]):
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:  # noqa: ARG002 the signature is SQLAlchemy's
         """Return what is written of a text, or of what is none."""
-        return None if value is None else values.column_text(str(value))
+        return None if value is None else columns.column_text(str(value))
 
 
 def seconds(moment: dt.datetime) -> float:
@@ -152,8 +152,13 @@ class BaseModel(orm.DeclarativeBase):
     @classmethod
     def to_csv(cls, rows: Iterable[Any]) -> str:
         """Return rows as CSV (RFC 4180), the names of the columns first."""
-        found = [[written.cell(value) for value in row.values()] for row in cls.as_dicts(rows)]
+        found = [list(map(_cell, row.values())) for row in cls.as_dicts(rows)]
         return written.lines([cls.columns()[1:], *found])
+
+
+def _cell(value: Any) -> str:
+    # A number that begins with a minus is no formula.
+    return written.dump(value) if isinstance(value, (int, float)) else written.cell(value)
 
 
 def _shown(value: Any) -> Any:
