@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import MIMEAccept
 
 __all__ = [
+    "PROBLEM",
     "RETRY_AFTER_SECONDS",
     "TYPES",
     "address",
@@ -35,6 +36,8 @@ TYPES: Mapping[str, str] = {
     "atom": "application/atom+xml",
     "feed": "application/feed+json",
 }
+#: The type of what health checks read.
+PROBLEM = "application/problem+json"
 #: When a client may ask again that could not be answered.
 RETRY_AFTER_SECONDS = 10
 _JSONP = "application/javascript"
@@ -74,7 +77,7 @@ def unavailable(error: str) -> flask.Response:
 
 def address(path: str) -> str:
     """Return the whole address of a path of the application."""
-    base = flask.current_app.config["DATAGREPPER_BASE_URL"] or flask.request.url_root
+    base = flask.current_app.config["BASE_URL"] or flask.request.url_root
     return base.rstrip("/") + path
 
 
@@ -120,7 +123,7 @@ def _allow_origin(response: flask.Response) -> None:
     if not origin or not is_allowed_origin(origin):
         return
     headers["Access-Control-Allow-Origin"] = origin
-    headers["Access-Control-Expose-Headers"] = "ETag, Link, Retry-After"
+    headers["Access-Control-Expose-Headers"] = "ETag, Link, Retry-After, X-Link-Number, X-Link-Count"
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         headers["Access-Control-Allow-Methods"] = ", ".join(config["CORS_METHODS"])
         wanted = request.headers.get("Access-Control-Request-Headers", "")
