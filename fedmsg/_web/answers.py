@@ -19,8 +19,10 @@ __all__ = [
     "PROBLEM",
     "RETRY_AFTER_SECONDS",
     "TYPES",
+    "acceptable_form",
     "address",
     "as_json",
+    "as_written",
     "chosen_form",
     "complete",
     "problem",
@@ -30,6 +32,7 @@ __all__ = [
 #: The types of the forms of an answer.
 TYPES: Mapping[str, str] = {
     "json": "application/json",
+    "jsonp": "application/javascript",
     "html": "text/html",
     "ndjson": "application/x-ndjson",
     "csv": "text/csv",
@@ -40,7 +43,6 @@ TYPES: Mapping[str, str] = {
 PROBLEM = "application/problem+json"
 #: When a client may ask again that could not be answered.
 RETRY_AFTER_SECONDS = 10
-_JSONP = "application/javascript"
 # Less than that does not get smaller.
 _GZIP_FROM_BYTES = 600
 _COMPRESSED = re.compile(r"^(?:text/|application/(?:json|javascript|atom\+xml|feed\+json)|image/svg)")
@@ -55,11 +57,20 @@ def chosen_form(accept: MIMEAccept, forms: tuple[str, ...]) -> str:
     return best
 
 
+def acceptable_form(accept: MIMEAccept, forms: tuple[str, ...]) -> str | None:
+    """Return the form of an answer that a client prefers, or None where it takes none of them."""
+    return chosen_form(accept, forms) if not accept or any(accept.quality(TYPES[form]) for form in forms) else None
+
+
 def as_json(value: Any, status: int = 200, *, callback: str | None = None, kind: str = "") -> flask.Response:
     """Answer with JSON, or with a call of a function of JavaScript."""
-    text = dump(value)
+    return as_written(dump(value), status, callback=callback, kind=kind)
+
+
+def as_written(text: str, status: int = 200, *, callback: str | None = None, kind: str = "") -> flask.Response:
+    """Answer with a text of JSON, or with a call of a function of JavaScript."""
     if callback is not None:
-        return flask.Response(f"{callback}({text});", status, content_type=_JSONP)
+        return flask.Response(f"{callback}({text});", status, content_type=TYPES["jsonp"])
     return flask.Response(f"{text}\n", status, content_type=kind or TYPES["json"])
 
 
