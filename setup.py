@@ -137,6 +137,16 @@ CONSUMERS_SHIPPED = [
     "fedmsg-gateway = fedmsg.consumers.gateway:GatewayConsumer",
     "fedmsg-ircbot = fedmsg.consumers.ircbot:IRCBotConsumer",
     "fedmsg-relay = fedmsg.consumers.relay:RelayConsumer",
+    "statscache = fedmsg.statscache.consumer:StatsConsumer",
+]
+
+# The same for what acts of its own accord.
+PRODUCERS_SHIPPED = ["statscache = fedmsg.statscache.producer:StatsProducer"]
+
+# What counts, in a hub that keeps statistics.
+STATISTICS = [
+    "active = fedmsg.statscache.shipped.active:PLUGINS",
+    "volume = fedmsg.statscache.shipped.volume:PLUGINS",
 ]
 
 # What has pages.
@@ -182,7 +192,13 @@ setup(
     package_data={"fedmsg": ["py.typed"], **dict.fromkeys(WITH_PAGES, ["static/*", "templates/*"])},
     install_requires=BASIC,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": COMMANDS, "fedmsg.meta": PROCESSORS, "moksha.consumer": CONSUMERS_SHIPPED},
+    entry_points={
+        "console_scripts": COMMANDS,
+        "fedmsg.meta": PROCESSORS,
+        "moksha.consumer": CONSUMERS_SHIPPED,
+        "moksha.producer": PRODUCERS_SHIPPED,
+        "statscache.plugin": STATISTICS,
+    },
     zip_safe=False,
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -47,6 +47,7 @@ _TABLE = {
     "daemon": _Lazy("fedmsg.commands._daemon", "running as a daemon", "daemon"),
     "sqla": _Lazy("fedmsg.encoding.sqla", "sending SQLAlchemy models", "sql"),
     "store": _Lazy("fedmsg.replay.sqlstore", "keeping messages in a database", "sql"),
+    "statistics": _Lazy("fedmsg.statscache.counting", "keeping statistics", "statscache"),
     "datagrepper": _Lazy("fedmsg.datagrepper.app", "the history over HTTP", "datagrepper"),
     "charts": _Lazy("fedmsg.datagrepper.charts", "charts of the history", "datagrepper"),
     "gunicorn": _Lazy("fedmsg._web.server", "serving over HTTP", "datagrepper"),

@@ -24,7 +24,7 @@ class StatscacheAppSettings(View):
         "statscache", unit="processes", name="statscache.app.workers", in_conf=False, low=1, high=256)
     statscache_app_query_timeout = setting(NUMBER, 10.0, "How long a query may take.", "statscache", unit="seconds",
         name="statscache.app.query_timeout", in_conf=False)
-    statscache_app_maximum_rows_per_page = setting(INTEGER, 100, "The most rows that a page has, whatever is asked for.",
-        "statscache", unit="rows", name="statscache.app.maximum_rows_per_page", in_conf=False, low=1, high=10000)
-    statscache_app_default_rows_per_page = setting(INTEGER, 100, "How many rows a page has where nothing is asked for.",
-        "statscache", unit="rows", name="statscache.app.default_rows_per_page", in_conf=False, low=1, high=10000)
+    statscache_app_maximum_rows_per_page = setting(INTEGER, 100, "The most rows that a page has.", "statscache",
+        unit="rows", name="statscache.app.maximum_rows_per_page", in_conf=False, low=1, high=10000)
+    statscache_app_default_rows_per_page = setting(INTEGER, 100, "How many rows a page has otherwise.", "statscache",
+        unit="rows", name="statscache.app.default_rows_per_page", in_conf=False, low=1, high=10000)
