@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -117,7 +118,8 @@ class Slot:
         at = self.progress
         if at.time is None:
             return at.since
-        start = max(min(at.time, now) - OVERLAP_S, at.pruned)
+        # Of that second itself it is not known what was counted.
+        start = max(min(at.time, now) - OVERLAP_S, math.nextafter(at.pruned, math.inf))
         return start if at.since is None else max(start, at.since)
 
     @property
