@@ -118,6 +118,7 @@ COMMANDS = [
     "fedmsg-stream = fedmsg.commands.stream:main",
     "fedmsg-tail = fedmsg.commands.tail:tail",
     "fedmsg-trigger = fedmsg.commands.trigger:trigger",
+    "statscache = fedmsg.statscache.command:main",
     "datanommer-check = fedmsg.datanommer.commands:check",
     "datanommer-create-db = fedmsg.datanommer.commands:create",
     "datanommer-dump = fedmsg.datanommer.commands:dump",
@@ -147,6 +148,9 @@ STATISTICS = [
     "active = fedmsg.statscache.shipped.active:PLUGINS",
     "volume = fedmsg.statscache.shipped.volume:PLUGINS",
 ]
+
+# What has pages.
+WITH_PAGES = ["fedmsg._web", "fedmsg.datagrepper", "fedmsg.statscache.app"]
 
 # What knows the messages of our own commands.
 PROCESSORS = [
@@ -185,7 +189,7 @@ setup(
     # Says what is so anyway; spelt out, an editable install is a plain path entry instead of
     # an import hook that every interpreter of the environment would have to load first.
     package_dir={"": "."},
-    package_data={"fedmsg": ["py.typed"], "fedmsg.datagrepper": ["static/*", "templates/*"]},
+    package_data={"fedmsg": ["py.typed"], **dict.fromkeys(WITH_PAGES, ["static/*", "templates/*"])},
     install_requires=BASIC,
     extras_require=EXTRAS,
     entry_points={

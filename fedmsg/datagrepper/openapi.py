@@ -7,8 +7,9 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from fedmsg.datagrepper import answers, arguments
-from fedmsg.datagrepper.arguments import Argument
+from fedmsg._web import answers
+from fedmsg._web.arguments import Argument
+from fedmsg.datagrepper import arguments
 
 __all__ = ["SUMMARIES", "document"]
 

@@ -21,14 +21,14 @@ log = logging.getLogger("fedmsg.statscache")
 
 GROUP = "statscache.plugin"
 _UTC = dt.timezone.utc
+_read: dict[int, tuple[Any, list[Any]]] = {}
 
 
 def init_plugins(config: Mapping[str, Any]) -> list[Any]:
     """Return an instance of each plugin that is installed; one that is broken is logged, and left out."""
     made: dict[str, Any] = {}
     for name, loaded in plugins.load(GROUP):
-        is_one = isinstance(loaded, type) or not isinstance(loaded, Iterable)
-        for kind in [loaded] if is_one else loaded:
+        for kind in _classes(loaded):
             try:
                 one = _made(kind, config)
                 other = made.setdefault(one.ident, one)
@@ -41,6 +41,18 @@ def init_plugins(config: Mapping[str, Any]) -> list[Any]:
             if other is not one and type(other) is not type(one):
                 log.error("The plugin %s of %s is not used: another one is named %s", name, GROUP, one.ident)
     return list(made.values())
+
+
+def _classes(loaded: Any) -> list[Any]:
+    """Return the classes that an entry point names, one or a collection."""
+    if isinstance(loaded, type) or not isinstance(loaded, Iterable):
+        return [loaded]
+    if not isinstance(loaded, Iterator):
+        return list(loaded)
+    # A generator can be read once, and plugins are made more than once.
+    if id(loaded) not in _read:
+        _read[id(loaded)] = loaded, list(loaded)
+    return _read[id(loaded)][1]
 
 
 def _made(kind: Any, config: Mapping[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The chart of how many messages there were, and the zoom: by pointer or by keys.
-import { make } from './text.js';
+import { make } from './shared/text.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const WIDTH = 1000;
