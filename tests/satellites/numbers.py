@@ -21,7 +21,7 @@ from fedmsg.testing import wait_until
 from tests.hubs import HubProcess
 
 #: The tables of the shipped plugins that count everything.
-VOLUMES = {"data_volume_1m": 60, "data_volume_1h": 3600, "data_volume_1d": 86400}
+VOLUMES = {"stats_volume_1m": 60, "stats_volume_1h": 3600, "stats_volume_1d": 86400}
 #: A moment that is well within a day.
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.timezone.utc).timestamp()
 
@@ -74,7 +74,7 @@ class Numbers:
             found[(bucket, row["category"]) if "category" in row else bucket] += int(row["scalar"])
         return found
 
-    def total(self, table: str = "data_volume_1d") -> int:
+    def total(self, table: str = "stats_volume_1d") -> int:
         """Return the sum of a table."""
         return self.read(table).total()
 
@@ -83,7 +83,7 @@ class Numbers:
         with self.engine.connect() as connection:
             return int(connection.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one())
 
-    def wait_for(self, total: int, table: str = "data_volume_1d", timeout: float = 60.0) -> None:
+    def wait_for(self, total: int, table: str = "stats_volume_1d", timeout: float = 60.0) -> None:
         """Wait until so many were counted, and no more."""
         wait_until(lambda: self.total(table) >= total, timeout, what=lambda: f"{total}; {self.total(table)}")
         assert self.total(table) == total
@@ -93,7 +93,7 @@ class Numbers:
         everything = list(messages)
         for table, seconds in VOLUMES.items():
             assert self.read(table) == recount(everything, seconds)
-        assert self.read("data_volume_by_category_1h") == recount(everything, 3600, by_category=True)
+        assert self.read("stats_volume_by_category_1h") == recount(everything, 3600, by_category=True)
 
     def __enter__(self) -> Numbers:
         return self

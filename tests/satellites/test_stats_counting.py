@@ -60,7 +60,7 @@ def test_time_that_can_not_be_is_that_of_the_arrival(database_url: str, numbers:
     messages = [message(number, moment, origin=Origin(stored=stored)) for number, moment in enumerate(odd)]
     with counting(database_url) as engine:
         assert engine.count(messages) == len(odd)
-    assert numbers.read("data_volume_1h") == {stored: len(odd)}
+    assert numbers.read("stats_volume_1h") == {stored: len(odd)}
 
 
 @pytest.mark.parametrize("topic", ["a\0b" * 9, "org.x.dev." + "long" * 900 + ".sold", "org.x.dev.\ud800.sold", "short"])
@@ -68,7 +68,7 @@ def test_topic_that_no_database_takes_is_counted(topic: str, database_url: str, 
     with counting(database_url) as engine:
         engine.count([message(1, topic=topic), message(2)])
         assert engine.totals() == {"lost": 0}
-    assert numbers.total("data_volume_by_topic_1d") == numbers.total("data_volume_by_category_1d") == 2
+    assert numbers.total("stats_volume_by_topic_1d") == numbers.total("stats_volume_by_category_1d") == 2
 
 
 # ---------------------------------------------------------------- plugins of others
