@@ -11,13 +11,13 @@ import flask
 
 from fedmsg._web import answers
 from fedmsg._web.arguments import BadArgument
-from fedmsg.statscache.app import arguments
+from fedmsg.statscache.app import arguments, description
 from fedmsg.statscache.app.numbers import Numbers, Page
 from fedmsg.statscache.plugins import BasePlugin
 
 __all__ = ["blueprint", "plugin_of", "rows_per_page", "text_of"]
 
-blueprint = flask.Blueprint("api", __name__, url_prefix="/api")
+blueprint = flask.Blueprint("api", __name__)
 
 _LIST = "/api/"
 _ONE = "/api/{ident}"
@@ -26,7 +26,7 @@ _LAYOUT = "/api/{ident}/layout"
 
 def plugin_of(ident: str) -> BasePlugin:
     """Return a plugin by its name; without one the request is answered with 404."""
-    found: BasePlugin | None = flask.current_app.extensions["plugins"].get(ident)
+    found: BasePlugin | None = flask.current_app.extensions["plugins"].get(ident.rstrip("/"))
     if found is None:
         flask.abort(404, "There are no statistics of this name.")
     return found
@@ -71,14 +71,14 @@ def _answer(value: Any, given: Mapping[str, Any]) -> flask.Response:
     return answers.as_json(value, callback=given["callback"])
 
 
-@blueprint.route("/")
+@blueprint.route("/api/")
 def index() -> flask.Response:
     """Answer with the names of all statistics."""
     given, _ = _given(_LIST, "json", "jsonp")
     return _answer(list(flask.current_app.extensions["plugins"]), given)
 
 
-@blueprint.route("/<ident>")
+@blueprint.route("/api/<path:ident>")
 def rows(ident: str) -> flask.Response:
     """Answer with rows."""
     plugin = plugin_of(ident)
@@ -98,7 +98,7 @@ def _file_name(ident: str) -> str:
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in ident)
 
 
-@blueprint.route("/<ident>/layout")
+@blueprint.route("/api/<path:ident>/layout")
 def layout(ident: str) -> flask.Response:
     """Answer with how a page shows them."""
     plugin = plugin_of(ident)
@@ -106,6 +106,12 @@ def layout(ident: str) -> flask.Response:
     if plugin.layout is None:
         flask.abort(404, "These statistics have no layout.")
     return _answer(plugin.layout, given)
+
+
+@blueprint.route("/openapi.json")
+def described() -> flask.Response:
+    """Answer with the description of all routes."""
+    return answers.as_json(description.document(answers.address(""), flask.current_app.extensions["plugins"]))
 
 
 # ---------------------------------------------------------------- links
