@@ -49,8 +49,10 @@ def epoch(config: Mapping[str, Any]) -> float | None:
             value = dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
         if isinstance(value, dt.datetime):
             return (value if value.tzinfo else value.replace(tzinfo=_UTC)).timestamp()
-        if value is None or (type(value) in {int, float} and dt.datetime.fromtimestamp(value, _UTC)):
-            return value  # type: ignore[no-any-return] # it is a number, or none
+        if value is None:
+            return None
+        if type(value) in {int, float}:
+            return dt.datetime.fromtimestamp(value, _UTC).timestamp()
     except (ValueError, OverflowError, OSError):
         pass
     raise ConfigError(

@@ -6,11 +6,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import orm
 
+from fedmsg import meta
 from fedmsg._util.text import quoted
 from fedmsg.exceptions import StoreError, Unavailable
 from fedmsg.statscache import configuration, tables
@@ -40,6 +41,7 @@ class Counting:
 
     Args:
         config: The configuration.
+        plugins: The plugins; those that are installed when not given.
 
     Attributes:
         slots: The plugins.
@@ -50,11 +52,14 @@ class Counting:
         ConfigError: The database or the beginning can't be understood.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], plugins: Iterable[Any] | None = None) -> None:
         self._config = config
         self._url = configuration.database_url(config)
+        if not meta.processors:
+            meta.make_processors(**config)
         epoch = configuration.epoch(config)
-        self.slots = [Slot(one, made_again(one), epoch) for one in init_plugins(config)]
+        found = init_plugins(config) if plugins is None else plugins
+        self.slots = [Slot(one, made_again(one), epoch) for one in found]
         self._session = init_model(self._url)
         self._lock = threading.RLock()
         self._ledger = Ledger()
@@ -162,6 +167,7 @@ class Counting:
         items = [Item(message, self._config) for message in messages]
         numbers = {item.origin.service: item.origin.number for item in items if item.origin.service}
         with self._lock:
+            count: int
             moved, rows, gone, count = self._run(lambda session: self._count(session, items, numbers))
             for slot, progress in moved:
                 slot.committed(progress)
@@ -195,22 +201,22 @@ class Counting:
         for item in items:
             if by_key[item.key]:
                 groups.setdefault(frozenset(by_key[item.key]), []).append(item)
-        return [
-            Counted(
-                self._number,
-                plugins,
-                max(min(item.time, item.arrival) for item in some),
-                b"".join(item.key for item in some),
-            )
-            for plugins, some in groups.items()
-        ]
+        return [self._row(plugins, some) for plugins, some in groups.items()]
+
+    def _row(self, plugins: frozenset[str], items: Sequence[Item]) -> Counted:
+        newest = max(min(item.time, item.arrival) for item in items)
+        return Counted(self._number, plugins, newest, b"".join(item.key for item in items))
 
     def refresh(self) -> None:
         """Have the plugins do what depends on the clock; raises as `count`."""
         with self._lock:
             if not any(slot.wants_refresh() for slot in self.slots):
                 return
-            self._run(lambda session: [slot.refresh(session) for slot in self.slots])
+            self._run(self._refresh)
+
+    def _refresh(self, session: orm.Session) -> None:
+        for slot in self.slots:
+            slot.refresh(session)
 
     # ---------------------------------------------------------------- how far it is
 

@@ -68,6 +68,7 @@ class Item:
 
 def _key(envelope: Mapping[str, Any]) -> bytes:
     """Return the key of a message: of its id and its time, as the history has them, or of all that it says."""
+    moment: Any
     msg_id, moment = envelope.get("msg_id"), envelope.get("timestamp")
     if type(msg_id) is str and type(moment) in {int, float}:
         # To the second: some histories have no fraction.

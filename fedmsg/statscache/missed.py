@@ -98,7 +98,7 @@ def _from_stream(config: Mapping[str, Any], slots: Sequence[Any], stopping: thre
                 except MessageError as error:
                     subscription.rejections.add(delivery.address, error)
                     continue
-                yield envelope, Origin(delivery.stream, delivery.position, delivery.stored, is_past=True)
+                yield envelope, Origin(delivery.stream, delivery.position or 0, delivery.stored, is_past=True)
             if subscription.idle and (subscription.position or 0) >= goal.position:
                 return
             subscription.wait(_TICK_S)

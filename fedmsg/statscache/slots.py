@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +25,20 @@ _UTC = dt.timezone.utc
 OVERLAP_S = 3600.0
 # What SQLite reports where it is the statement that is wrong, and not the file or the disk.
 _OF_THE_STATEMENT = ("no such", "near ", "table ", "duplicate column", "unrecognized", "incomplete", "wrong number")
+
+
+_NO_STATE = frozenset({"config", "schedule", "model", "launched"})
+
+
+def _state(plugin: Any) -> dict[str, Any]:
+    """Return a copy of what a plugin has in memory, as far as it can be copied."""
+    found = {name: value for name, value in vars(plugin).items() if name not in _NO_STATE}
+    for name, value in found.items():
+        try:
+            found[name] = copy.deepcopy(value)
+        except Exception:  # noqa: BLE001 - a lock, or the like, which is equal to itself
+            log.debug("%s can't be copied", name)
+    return found
 
 
 def seconds(moment: dt.datetime) -> float:
@@ -57,6 +73,8 @@ class Slot:
         self._pending_lost = 0
         self._since: float | None = None
         self._events = RateLimitedLog(log)
+        # What a plugin has in memory that has counted nothing.
+        self._fresh: dict[str, Any] = {}
 
     @property
     def label(self) -> str:
@@ -76,6 +94,7 @@ class Slot:
         if not plugin.launched:
             plugin.launch(session)
             plugin.launched = True
+            self._fresh = _state(plugin)
         self.progress = progress or self._first(session, now)
         if progress is not None and not self._has_reset and self._holds_back(session):
             self._begin_anew(session)
@@ -94,9 +113,9 @@ class Slot:
         return Progress(self.ident, since=since)
 
     def _holds_back(self, session: orm.Session) -> bool:
-        """Return whether a plugin has counted what it has not written."""
+        """Return whether a plugin had counted what it had not written."""
         schedule, newest = self.plugin.schedule, self.progress.time
-        if schedule is None or newest is None:
+        if schedule is None or newest is None or not self.progress.holds:
             return False
         latest = self.plugin.latest(session)
         return latest is None or seconds(latest) < seconds(schedule.last(dt.datetime.fromtimestamp(newest, _UTC)))
@@ -117,7 +136,8 @@ class Slot:
         at = self.progress
         if at.time is None:
             return at.since
-        start = max(min(at.time, now) - OVERLAP_S, at.pruned)
+        # Of that second itself it is not known what was counted.
+        start = max(min(at.time, now) - OVERLAP_S, math.nextafter(at.pruned, math.inf))
         return start if at.since is None else max(start, at.since)
 
     @property
@@ -195,7 +215,10 @@ class Slot:
         if wanted:
             last = max(min(item.time, item.arrival) for item in wanted)
             newest = last if newest is None else max(newest, last)
-        return self.progress._replace(stream=stream, position=position, time=newest)
+        holds = not self._has_reset and any(
+            value != self._fresh.get(name) for name, value in vars(self.plugin).items() if name not in _NO_STATE
+        )
+        return self.progress._replace(stream=stream, position=position, time=newest, holds=holds)
 
     # ---------------------------------------------------------------- how the transaction ends
 

@@ -32,6 +32,7 @@ _progress = sa.Table(
     sa.Column("since", sa.Double(), nullable=True),
     sa.Column("time", sa.Double(), nullable=True),
     sa.Column("pruned", sa.Double(), nullable=False),
+    sa.Column("holds", sa.Boolean(), nullable=False),
 )  # fmt: skip
 _services = sa.Table(
     "statscache_services", _metadata,
@@ -62,6 +63,7 @@ class Progress(NamedTuple):
         since: The time that it began with, in seconds since the epoch; None where it counts new messages alone.
         time: The time of the newest message that it has counted; None before the first.
         pruned: The time of the newest message that may be counted and is not remembered any more.
+        holds: Whether something may be in memory that it has not written.
     """
 
     ident: str
@@ -71,6 +73,7 @@ class Progress(NamedTuple):
     since: float | None = None
     time: float | None = None
     pruned: float = 0.0
+    holds: bool = False
 
 
 def take(session: orm.Session) -> int:

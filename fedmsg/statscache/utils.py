@@ -21,26 +21,46 @@ log = logging.getLogger("fedmsg.statscache")
 
 GROUP = "statscache.plugin"
 _UTC = dt.timezone.utc
+_read: dict[int, tuple[Any, list[Any]]] = {}
 
 
 def init_plugins(config: Mapping[str, Any]) -> list[Any]:
-    """Return an instance of each plugin that is installed; one that is broken is logged, and left out."""
+    """Return an instance of each plugin that is installed; one that is broken is logged, and left out.
+
+    Of two with the same ident the first one is used, and of ours and another one that.
+    """
     made: dict[str, Any] = {}
-    for name, loaded in plugins.load(GROUP):
-        is_one = isinstance(loaded, type) or not isinstance(loaded, Iterable)
-        for kind in [loaded] if is_one else loaded:
-            try:
-                one = _made(kind, config)
-                other = made.setdefault(one.ident, one)
-            except Exception as error:
-                log.error(
-                    "The plugin %s of %s (%s) is not used: %s: %s",
-                    name, GROUP, getattr(kind, "__qualname__", kind), type(error).__name__, error,
-                )  # fmt: skip
-                continue
-            if other is not one and type(other) is not type(one):
-                log.error("The plugin %s of %s is not used: another one is named %s", name, GROUP, one.ident)
+    found = [(name, kind) for name, loaded in plugins.load(GROUP) for kind in _classes(loaded)]
+    for name, kind in sorted(found, key=_is_ours):
+        try:
+            one = _made(kind, config)
+            other = made.setdefault(one.ident, one)
+        except Exception as error:
+            log.error(
+                "The plugin %s of %s (%s) is not used: %s: %s",
+                name, GROUP, getattr(kind, "__qualname__", kind), type(error).__name__, error,
+            )  # fmt: skip
+            continue
+        if other is not one and type(other) is not type(one):
+            level = logging.INFO if _is_ours((name, kind)) else logging.ERROR
+            log.log(level, "The plugin %s of %s is not used: another one is named %s", name, GROUP, one.ident)
     return list(made.values())
+
+
+def _is_ours(found: tuple[str, Any]) -> bool:
+    return str(getattr(found[1], "__module__", "")).startswith("fedmsg.")
+
+
+def _classes(loaded: Any) -> list[Any]:
+    """Return the classes that an entry point names, one or a collection."""
+    if isinstance(loaded, type) or not isinstance(loaded, Iterable):
+        return [loaded]
+    if not isinstance(loaded, Iterator):
+        return list(loaded)
+    # A generator can be read once, and plugins are made more than once.
+    if id(loaded) not in _read:
+        _read[id(loaded)] = loaded, list(loaded)
+    return _read[id(loaded)][1]
 
 
 def _made(kind: Any, config: Mapping[str, Any]) -> Any:

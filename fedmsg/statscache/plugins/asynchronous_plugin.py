@@ -67,7 +67,7 @@ class AsyncPlugin(BasePlugin):
             thread.stop()
         for thread in threads:
             thread.join(_POLL_S * 4)
-            thread.abandon()
+            thread.close()
 
     def next_item(self) -> Any:
         """Return the next item, or raise `queue.Empty` after a while."""

@@ -31,7 +31,7 @@ class ActivePlugin(CountingPlugin):
     def __init__(self, *args: Any, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self.hours = self.model
-        name = "top_" + self.ident.replace("-", "_")
+        name = "stats_top_" + self.ident.replace("-", "_")
         self.model = type(name, (CategorizedModel,), {"__tablename__": name, "__unique__": ("category",)})
         self._shown: dt.datetime | None = None
         self._has_counted = True

@@ -33,7 +33,7 @@ class CountingPlugin(BasePlugin):
 
     def _made_model(self) -> type[Any]:
         base, unique = (CategorizedModel, ("category",)) if self.by_category else (ScalarModel, ())
-        name = "data_" + self.ident.replace("-", "_")
+        name = "stats_" + self.ident.replace("-", "_")
         return type(name, (base,), {"__tablename__": name, "__unique__": unique})
 
     def categories(self, items: Sequence[Item]) -> Iterable[Iterable[str]]:
