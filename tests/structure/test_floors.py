@@ -107,6 +107,8 @@ WRAPPERS = {
         "fedmsg.replay.sqlstore",
         "fedmsg.stream.tables",
         *(f"fedmsg.datagrepper.{name}" for name in ("counts", "history", "live")),
+        "fedmsg.statscache.app.charts",
+        "fedmsg.statscache.app.numbers",
         "fedmsg.statscache.database",
         "fedmsg.statscache.models",
         *(f"fedmsg.datanommer.models.{name}" for name in DATANOMMER_ON_SQLALCHEMY.split()),
