@@ -37,15 +37,23 @@ class Server(Process):
         name: The command.
         folder: A folder for its configuration.
         settings: Its configuration.
+        env: More of its environment.
 
     Attributes:
         address: Where it serves, without a slash at the end.
     """
 
-    def __init__(self, name: str, folder: Path, settings: Mapping[str, Any], *arguments: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        settings: Mapping[str, Any],
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         path = folder / f"{name}.py"
         path.write_text(f"config = {dict(settings)!r}\n")
-        super().__init__([name, "--port", "0", *arguments], env={"FEDMSG_CONFIG": str(path)}, cwd=folder)
+        super().__init__([name, "--port", "0", *arguments], env={**(env or {}), "FEDMSG_CONFIG": str(path)}, cwd=folder)
         self.address = ""
 
     def __enter__(self) -> Server:

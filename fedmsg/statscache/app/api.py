@@ -98,7 +98,7 @@ def _file_name(ident: str) -> str:
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in ident)
 
 
-@blueprint.route("/api/<path:ident>/layout")
+@blueprint.route("/api/<path:ident>/layout/")
 def layout(ident: str) -> flask.Response:
     """Answer with how a page shows them."""
     plugin = plugin_of(ident)

@@ -51,8 +51,12 @@ class Numbers:
     """
 
     def __init__(self, url: str, timeout: float, processes: int) -> None:
-        engine = database.well_known(reading.open_engine(url, SETTING, processes), SETTING, "statistics")
-        self._timeout, self._maker = timeout, orm.sessionmaker(engine)
+        self._engine = database.well_known(reading.open_engine(url, SETTING, processes), SETTING, "statistics")
+        self._timeout, self._maker = timeout, orm.sessionmaker(self._engine)
+
+    def close(self) -> None:
+        """Close all connections; they are opened again when they are needed."""
+        self._engine.dispose()
 
     @contextmanager
     def reading(self) -> Iterator[orm.Session]:

@@ -83,7 +83,7 @@ def _shown(value: Any) -> str:
     return "" if value is None else str(value)[:300]
 
 
-@blueprint.route("/web/dashboard/<path:ident>/chart")
+@blueprint.route("/web/dashboard/<path:ident>/chart/")
 def chart(ident: str) -> flask.Response:
     """Answer with what the chart of one of the statistics shows now."""
     charts: Charts = flask.current_app.extensions["charts"]
