@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Statistics: a hub counts what passes, and stores the numbers in a database, where the command statscache shows them."""
+"""Statistics: a hub counts what passes, and stores the numbers in a database; the command statscache serves them."""
 
 from __future__ import annotations
 
@@ -25,4 +25,16 @@ config = {
     # whether it is logged how long its pages take.
     #     "statscache.datagrepper.endpoint": None,
     #     "statscache.datagrepper.profile": False,
+    #
+    # Where the numbers are served over HTTP, by how many threads in how many processes (as many as there are
+    # processors, but at most 4, when that is not set), and how many seconds a query may take.
+    #     "statscache.app.host": "127.0.0.1",
+    #     "statscache.app.port": 5001,
+    #     "statscache.app.threads": 50,
+    #     "statscache.app.workers": None,
+    #     "statscache.app.query_timeout": 10.0,
+    #
+    # How many rows a page has at most, and where a request does not say how many.
+    #     "statscache.app.maximum_rows_per_page": 100,
+    #     "statscache.app.default_rows_per_page": 100,
 }

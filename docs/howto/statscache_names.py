@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The names of statscache, for plugins that import them."""
 
+from __future__ import annotations
+
 import sys
 
 from fedmsg.statscache import plugins, utils

@@ -163,7 +163,7 @@ class Slot:
             with session.begin_nested():
                 lost = self._process(items)
                 self._update(session)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a plugin of others
             raise_if_away(error)
             self._report(error, "update")
             lost = self._one_by_one(session, items)
@@ -203,7 +203,7 @@ class Slot:
                 with session.begin_nested():
                     lost += self._process([item])
                     self._update(session)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a plugin of others
                 raise_if_away(error)
                 lost += 1
                 self._report(error, "update")
@@ -264,7 +264,7 @@ class Slot:
                     refresh(session)
                 elif not self._has_reset:
                     self._update(session)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a plugin of others
             raise_if_away(error)
             self._report(error, "update")
 
