@@ -92,8 +92,8 @@ def _measure_storing(bench: Bench, cluster: Cluster) -> list[Row]:
                 row.limit.append(_bare(url_of(bench, cluster, database, f"bare-{number}"), count))
                 url = url_of(bench, cluster, database, f"ours-{number}")
                 # Each reads from the beginning under a name of its own.
-                mine = {"datanommer.sqlalchemy.url": url, "datanommer.durable": f"bench-{time.time_ns()}"}
-                mine |= {"datanommer.enabled": True}
+                mine: dict[str, object] = {"datanommer.enabled": True, "datanommer.sqlalchemy.url": url}
+                mine["datanommer.durable"] = f"bench-{time.time_ns()}"
                 row.ours.append(rate_of_hub(bench, StoredCounter(url), {**config, **mine}, count))
     return rows
 

@@ -64,7 +64,7 @@ def _measure_day(bench: Bench, cluster: Cluster) -> Row:
     models.init(history, create=True)
     waiting = messages(count)
     for _ in range(0, count, _BATCH):
-        models.add_many([one for _, one in zip(range(_BATCH), waiting, strict=False)], config={})
+        models.add_many([one for _, one in zip(range(_BATCH), waiting, strict=False)])
     models.session.remove()
     row = Row("what was missed, from a history", "msg/s", Goal("min", DAY_RATE))
     more = {"statscache.consumer.epoch": 1, "datanommer.sqlalchemy.url": history, "logging": {}, "endpoints": {}}
