@@ -1,40 +1,36 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Statistics: a hub counts what passes, and stores the numbers in a database; the command statscache serves them."""
+"""Statistics of what passes: what a hub counts, and what statscache serves of it."""
 
 from __future__ import annotations
 
 config = {
-    # Whether a hub keeps statistics.
+    # Whether a hub counts, and where the numbers are: an SQLite or PostgreSQL database.
     #     "statscache.consumer.enabled": False,
-    #
-    # The database: the URL of SQLite or PostgreSQL, for example "sqlite:////var/lib/fedmsg-hub/statistics.db". When it
-    # is not set it is a file in state_directory.
     #     "statscache.sqlalchemy.uri": None,
     #
-    # Where a first start begins in the history, for example "2026-05-01"; only new messages are counted when not set.
+    # Where a first start begins in the history: "2026-05-01", for example. Only new messages count when not set.
     #     "statscache.consumer.epoch": None,
     #
-    # Whether messages come from the stream of a relay, so that none is missed: True, or the name of the
-    # durable subscription.
+    # The stream of a relay is the most exact source: True, or the name of the durable subscription. Else it is
+    # the history of datanommer here, else this datagrepper.
     #     "statscache.consumer.durable": None,
-    #
-    # How many seconds pass between two times that plugins bring up to date what depends on the clock.
-    #     "statscache.producer.frequency": 5.0,
-    #
-    # The datagrepper that is asked for what was missed, where there is neither a stream nor a history here, and
-    # whether it is logged how long its pages take.
     #     "statscache.datagrepper.endpoint": None,
     #     "statscache.datagrepper.profile": False,
     #
-    # Where the numbers are served over HTTP, by how many threads in how many processes (as many as there are
-    # processors, but at most 4, when that is not set), and how many seconds a query may take.
+    # How many seconds pass between two times that plugins look at the clock.
+    #     "statscache.producer.frequency": 5.0,
+    #
+    # Where statscache serves; a proxy in front of it is on the same machine.
     #     "statscache.app.host": "127.0.0.1",
     #     "statscache.app.port": 5001,
+    #
+    # How many requests one process answers at the same time, and how many processes there are: when not set, as
+    # many as processors, but at most four.
     #     "statscache.app.threads": 50,
     #     "statscache.app.workers": None,
-    #     "statscache.app.query_timeout": 10.0,
     #
-    # How many rows a page has at most, and where a request does not say how many.
+    # How many seconds a query may take, and how many rows a page has.
+    #     "statscache.app.query_timeout": 10.0,
     #     "statscache.app.maximum_rows_per_page": 100,
     #     "statscache.app.default_rows_per_page": 100,
 }

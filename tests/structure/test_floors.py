@@ -109,6 +109,8 @@ WRAPPERS = {
         "fedmsg.stream.tables",
         *(f"fedmsg.datagrepper.{name}" for name in ("counts", "history", "live")),
         *(f"fedmsg.statscache.{name}" for name in STATISTICS_ON_SQLALCHEMY.split()),
+        "fedmsg.statscache.app.charts",
+        "fedmsg.statscache.app.numbers",
         *(f"fedmsg.datanommer.models.{name}" for name in DATANOMMER_ON_SQLALCHEMY.split()),
         *(f"fedmsg.datanommer.upkeep.{name}" for name in UPKEEP_ON_SQLALCHEMY.split()),
     },
