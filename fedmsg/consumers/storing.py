@@ -37,7 +37,6 @@ class StoringConsumer(FedmsgConsumer):
         self.replay_name = list(settings.of(hub.config).replay_endpoints or {})
         self._is_open = False
         self._opening = threading.Lock()
-        self._name = ""
         super().__init__(hub)
         if self._initialized and not meta.processors:
             meta.make_processors(**hub.config)

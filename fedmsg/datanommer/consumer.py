@@ -54,6 +54,7 @@ class Nommer(StoringConsumer):
             )  # fmt: skip
             return
         self.topic = as_list(view.datanommer_topic) or [""]
+        self._name = ""
         super().__init__(hub, view.datanommer_durable)
         if not self._initialized:
             return

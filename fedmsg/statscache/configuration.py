@@ -56,7 +56,8 @@ def epoch(config: Mapping[str, Any]) -> float | None:
     except (ValueError, OverflowError, OSError):
         pass
     raise ConfigError(
-        f"statscache.consumer.epoch is {ascii(value)[:60]}, which is no time; write a datetime, or text such as 2026-05-01"
+        f"statscache.consumer.epoch is {ascii(value)[:60]}, which is no time; write a datetime, or text such as "
+        "2026-05-01"
     )
 
 
@@ -70,6 +71,7 @@ def frequency(config: Mapping[str, Any]) -> float:
     seconds = value.total_seconds() if isinstance(value, dt.timedelta) else value
     if type(seconds) not in {int, float} or not _FREQUENCY_MIN_S <= seconds < dt.timedelta.max.total_seconds():
         raise ConfigError(
-            f"statscache.producer.frequency is {ascii(value)[:60]}; write seconds, {_FREQUENCY_MIN_S} at least, or a timedelta"
+            f"statscache.producer.frequency is {ascii(value)[:60]}; write seconds, {_FREQUENCY_MIN_S} at least, or a "
+            "timedelta"
         )
     return float(seconds)

@@ -102,12 +102,13 @@ class StatsConsumer(StoringConsumer):
     def _missed(self) -> Iterator[tuple[dict[str, Any], Origin]]:
         """Yield what plugins have not counted, in the order of the history that has it."""
         self._open_once(self.counting.open)
-        yield from missed.read(self.hub.config, self.counting.slots, self._name, self._stopping)
+        is_durable = runner_of(self).durable is not False
+        yield from missed.read(self.hub.config, self.counting.slots, self._stopping, is_durable=is_durable)
         self.counting.is_started = True
 
     def stored_position(self, name: str) -> StoredPosition | Begin | None:
         """Return the last position of a stream that was counted; see `fedmsg.hub.Consumer.stored_position`."""
-        self._name = name
+        del name
         self._open_once(self.counting.open)
         return missed.position(self.counting.slots)
 

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 from fedmsg import meta
-from fedmsg.datanommer.models import rows
+from fedmsg.datanommer import models
 from fedmsg.hub.hooks import Origin
 from fedmsg.store.recovery import message_key
 
@@ -42,10 +42,10 @@ class Item:
         self.topic: str = envelope["topic"]
         self.origin: Origin = getattr(message, "origin", None) or Origin()
         self.arrival = self.origin.stored or time.time()
-        self.time = rows.time_or_arrival(envelope.get("timestamp"), self.arrival)
+        self.time = models.time_or_arrival(envelope.get("timestamp"), self.arrival)
         self.key = _key(envelope)
         self._config = config
-        self._names: rows.Names | None = None
+        self._names: models.Names | None = None
 
     @property
     def users(self) -> frozenset[str]:
@@ -58,11 +58,11 @@ class Item:
         return self.names[1]
 
     @property
-    def names(self) -> rows.Names:
+    def names(self) -> models.Names:
         """The users and packages that it is about, and who did it; found out once."""
         if self._names is None:
             users, packages, agent = meta.names(self.envelope, self._config)
-            self._names = rows.storable_names(users, self.topic), rows.storable_names(packages, self.topic), agent
+            self._names = models.storable_names(users, self.topic), models.storable_names(packages, self.topic), agent
         return self._names
 
 

@@ -45,16 +45,16 @@ def position(slots: Sequence[Any]) -> StoredPosition | Begin | None:
     return Begin(since=max(0.0, min(starts))) if starts else None
 
 
-def read(config: Mapping[str, Any], slots: Sequence[Any], stream: str, stopping: threading.Event) -> Past:
+def read(config: Mapping[str, Any], slots: Sequence[Any], stopping: threading.Event, *, is_durable: bool) -> Past:
     """Yield what plugins have missed, again from where it broke off when it fails, until the stop.
 
     Args:
         config: The configuration.
         slots: The plugins, with how far they are.
-        stream: The name under which the stream is read; empty where it is not.
         stopping: Set when the hub stops.
+        is_durable: Whether messages come from the stream of a relay.
     """
-    source = partial(_from_stream, config, slots, stopping) if stream else _source(config, slots, stopping)
+    source = partial(_from_stream, config, slots, stopping) if is_durable else _source(config, slots, stopping)
     if source is None:
         return
     tries, start = 0, time.monotonic()

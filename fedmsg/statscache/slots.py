@@ -14,6 +14,7 @@ from sqlalchemy import exc, orm
 
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.statscache.items import Item
+from fedmsg.statscache.sharing import PluginSession
 from fedmsg.statscache.tables import Progress
 
 __all__ = ["Slot", "raise_if_away", "seconds"]
@@ -27,7 +28,7 @@ OVERLAP_S = 3600.0
 _OF_THE_STATEMENT = ("no such", "near ", "table ", "duplicate column", "unrecognized", "incomplete", "wrong number")
 
 
-_NO_STATE = frozenset({"config", "schedule", "model", "launched"})
+_NO_STATE = frozenset({"config", "schedule", "model", "launched", "_async_items", "_async_threads"})
 
 
 def _state(plugin: Any) -> dict[str, Any]:
@@ -161,8 +162,8 @@ class Slot:
         try:
             with session.begin_nested():
                 lost = self._process(items)
-                self.plugin.update(session)
-        except Exception as error:
+                self._update(session)
+        except Exception as error:  # noqa: BLE001 - a plugin of others
             raise_if_away(error)
             self._report(error, "update")
             lost = self._one_by_one(session, items)
@@ -183,6 +184,15 @@ class Slot:
                 self._report(error, "process")
         return lost
 
+    def _update(self, session: orm.Session) -> None:
+        """Have the plugin write what it has counted."""
+        if self._has_reset:
+            self.plugin.update(session)
+            return
+        shared = PluginSession(session)
+        self.plugin.update(shared)
+        shared.finish()
+
     def _one_by_one(self, session: orm.Session, items: Sequence[Item]) -> int:
         """Count messages each by itself, and leave out those that can't be; return how many these are."""
         lost = 0
@@ -192,8 +202,8 @@ class Slot:
             try:
                 with session.begin_nested():
                     lost += self._process([item])
-                    self.plugin.update(session)
-            except Exception as error:
+                    self._update(session)
+            except Exception as error:  # noqa: BLE001 - a plugin of others
                 raise_if_away(error)
                 lost += 1
                 self._report(error, "update")
@@ -215,10 +225,14 @@ class Slot:
         if wanted:
             last = max(min(item.time, item.arrival) for item in wanted)
             newest = last if newest is None else max(newest, last)
-        holds = not self._has_reset and any(
-            value != self._fresh.get(name) for name, value in vars(self.plugin).items() if name not in _NO_STATE
-        )
-        return self.progress._replace(stream=stream, position=position, time=newest, holds=holds)
+        return self.progress._replace(stream=stream, position=position, time=newest, holds=self._has_more())
+
+    def _has_more(self) -> bool:
+        """Return whether the plugin seems to have in memory what it has not written."""
+        if self._has_reset:
+            return False
+        state = ((name, value) for name, value in vars(self.plugin).items() if name not in _NO_STATE)
+        return bool(getattr(self.plugin, "pending", 0)) or any(value != self._fresh.get(name) for name, value in state)
 
     # ---------------------------------------------------------------- how the transaction ends
 
@@ -249,8 +263,8 @@ class Slot:
                 if refresh is not None:
                     refresh(session)
                 elif not self._has_reset:
-                    self.plugin.update(session)
-        except Exception as error:
+                    self._update(session)
+        except Exception as error:  # noqa: BLE001 - a plugin of others
             raise_if_away(error)
             self._report(error, "update")
 

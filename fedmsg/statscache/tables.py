@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import orm
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fedmsg.statscache.ledger import Counted
 from fedmsg.statscache.models import BaseModel
@@ -49,6 +50,7 @@ _counted = sa.Table(
 )  # fmt: skip
 
 _TAKE = sa.update(_state).values(number=_state.c.number + 1)
+_DIALECTS = {"postgresql": postgresql, "sqlite": sqlite}
 _NUMBER = sa.select(_state.c.number)
 
 
@@ -119,7 +121,7 @@ def numbers(session: orm.Session) -> dict[str, int]:
 
 
 def _upsert(session: orm.Session, table: sa.Table, key: str, rows: list[dict[str, Any]]) -> None:
-    dialect: Any = __import__(f"sqlalchemy.dialects.{session.get_bind().dialect.name}", fromlist=["insert"])
+    dialect: Any = _DIALECTS[session.get_bind().dialect.name]
     insert = dialect.insert(table)
     changed = {name: insert.excluded[name] for name in rows[0] if name != key}
     session.execute(insert.on_conflict_do_update(index_elements=[key], set_=changed), rows)

@@ -35,7 +35,7 @@ def init_plugins(config: Mapping[str, Any]) -> list[Any]:
         try:
             one = _made(kind, config)
             other = made.setdefault(one.ident, one)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a plugin of others
             log.error(
                 "The plugin %s of %s (%s) is not used: %s: %s",
                 name, GROUP, getattr(kind, "__qualname__", kind), type(error).__name__, error,

@@ -115,6 +115,24 @@ def test_plugin_whose_update_raises_loses_what_it_raises_for(database_url: str, 
     assert Counter(category for _, category in numbers.read("edits").elements()) == {"shop0": 3, "shop1": 3}
 
 
+def test_plugin_can_not_end_the_transaction(database_url: str, numbers: Numbers) -> None:
+    class Ending(Edits):
+        def update(self, session: Any) -> None:
+            super().update(session)
+            session.commit()
+            session.add(self.model(timestamp=None, category=None, scalar=None))
+            with pytest.raises(sa.exc.IntegrityError):
+                session.commit()
+            session.rollback()
+            assert numbers.total("edits") == 0
+            session.close()
+
+    with counting(database_url, Ending) as engine:
+        engine.count([message(number) for number in range(9)])
+        assert engine.totals() == {"lost": 0}
+    assert numbers.total("edits") == 9
+
+
 def test_plugin_that_holds_back_counts_again_what_it_had_in_memory(database_url: str, numbers: Numbers) -> None:
     messages = [message(number, NOON + 600 * number, origin=Origin(is_past=True)) for number in range(18)]
     epoch = {"statscache.consumer.epoch": NOON}

@@ -264,9 +264,8 @@ def test_most_active_are_those_of_the_last_week(database_url: str, users: None) 
     now = time.time()
     week, messages = 7 * 86400, []
     for number in range(300):
-        one = message(
-            number, now - number * week / 150, topic="org.fedoraproject.dev.shop.sold", origin=Origin(stored=now)
-        )
+        when, origin = now - number * week / 150, Origin(stored=now)
+        one = message(number, when, topic="org.fedoraproject.dev.shop.sold", origin=origin)
         one["body"]["msg"]["users"] = [f"user{number % 7}"] * (number < 290) + ["everybody"]
         messages.append(one)
     with counting(database_url, ActiveUsers) as engine, Numbers(database_url) as numbers:

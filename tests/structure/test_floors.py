@@ -64,6 +64,7 @@ WEB_ON_FLASK = "answers application operating pages"
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
 DATANOMMER_ON_SQLALCHEMY = """bulk containing counting finding keys matching message opening partitions query schema
     testing texts writing migrations.versions.0001_first"""
+STATISTICS_ON_SQLALCHEMY = "counting database models sharing shipped.active slots tables"
 UPKEEP_ON_SQLALCHEMY = "checking extracting importing opened progress reading removing"
 WRAPPERS = {
     "alembic": {
@@ -107,10 +108,9 @@ WRAPPERS = {
         "fedmsg.replay.sqlstore",
         "fedmsg.stream.tables",
         *(f"fedmsg.datagrepper.{name}" for name in ("counts", "history", "live")),
+        *(f"fedmsg.statscache.{name}" for name in STATISTICS_ON_SQLALCHEMY.split()),
         "fedmsg.statscache.app.charts",
         "fedmsg.statscache.app.numbers",
-        "fedmsg.statscache.database",
-        "fedmsg.statscache.models",
         *(f"fedmsg.datanommer.models.{name}" for name in DATANOMMER_ON_SQLALCHEMY.split()),
         *(f"fedmsg.datanommer.upkeep.{name}" for name in UPKEEP_ON_SQLALCHEMY.split()),
     },

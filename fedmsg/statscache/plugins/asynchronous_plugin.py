@@ -34,8 +34,8 @@ class AsyncPlugin(BasePlugin):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._items: queue.Queue[Any] = queue.Queue(_WAITING_MAX)
-        self._threads: list[_Worker] = []
+        self._async_items: queue.Queue[Any] = queue.Queue(_WAITING_MAX)
+        self._async_threads: list[_Worker] = []
 
     def work(self, item: Any) -> None:
         """Do the work of an item; what this raises is logged."""
@@ -47,22 +47,27 @@ class AsyncPlugin(BasePlugin):
 
     def enqueue(self, item: Any) -> None:
         """Have an item worked on; waits while too many are."""
-        self._items.put(item)
+        self._async_items.put(item)
 
     def launch(self, session: Any) -> None:
         """Start the threads, and fill the queue."""
-        if self._threads:
+        if self._async_threads:
             return
         for number in range(self.workers):
             thread = _Worker(self, number)
             thread.start()
-            self._threads.append(thread)
+            self._async_threads.append(thread)
         for item in self.fill(session) or ():
             self.enqueue(item)
 
+    @property
+    def pending(self) -> int:
+        """How many items wait."""
+        return self._async_items.qsize()
+
     def close(self) -> None:
         """Stop the threads; called when the hub stops."""
-        threads, self._threads = self._threads, []
+        threads, self._async_threads = self._async_threads, []
         for thread in threads:
             thread.stop()
         for thread in threads:
@@ -71,7 +76,7 @@ class AsyncPlugin(BasePlugin):
 
     def next_item(self) -> Any:
         """Return the next item, or raise `queue.Empty` after a while."""
-        return self._items.get(timeout=_POLL_S)
+        return self._async_items.get(timeout=_POLL_S)
 
 
 class _Worker(ServiceThread):

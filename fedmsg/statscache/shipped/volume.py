@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
-from fedmsg.datanommer.models import values
+from fedmsg.datanommer import models
 from fedmsg.statscache.items import Item
 from fedmsg.statscache.shipped.counting import CountingPlugin
 from fedmsg.store import columns
@@ -38,7 +38,7 @@ class VolumeByCategory(CountingPlugin):
 
     def categories(self, items: Sequence[Item]) -> Iterable[Iterable[str]]:
         """Return the category of each message."""
-        return [(columns.indexed_text(values.category_of(item.topic)) or "",) for item in items]
+        return [(columns.indexed_text(models.category_of(item.topic)) or "",) for item in items]
 
 
 class VolumeByTopic(CountingPlugin):
