@@ -98,12 +98,14 @@ def make_tables(url: str) -> None:
 def opened(url: str) -> Iterator[orm.scoped_session[orm.Session]]:
     """Make the tables of all plugins, and yield a session; what is in them is removed in the end."""
     make_tables(url)
+    # Tests declare others later.
+    tables = Base.metadata.sorted_tables
     with opened_again(url) as session:
         try:
             yield session
         finally:
             session.rollback()
-            for table in reversed(Base.metadata.sorted_tables):
+            for table in reversed(tables):
                 session.execute(table.delete())
             session.commit()
 
