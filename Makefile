@@ -23,6 +23,11 @@ PLUGIN_PACKAGES := fedmsg-meta-fedora-infrastructure==0.31.0 fedmsg-meta-debian=
 CONSUMERS := $(PEER)/consumers
 CONSUMER_PACKAGES := fedmsg-fasclient==0.7 fedmsg-genacls==0.6 busmon-consumers==0.4.5 python-memcached==1.62
 
+# Plugins for statistics as they were published, in Python 2, and what translates them.
+STATISTICS := $(PEER)/statistics
+STATISTICS_PACKAGE := statscache-plugins==0.0.2
+TRANSLATOR := fissix
+
 # The accessibility checker that a browser runs in tests: the one script in it, without the browsers that it needs.
 AXE := 'axe-playwright-python>=0.1.8'
 
@@ -116,6 +121,12 @@ $(PEER)/.ready: Makefile .ci/venv
 	@$(PEER)/bin/python $(PIP) $(PEER_TOOLS) $(PEER_PACKAGES)
 	@$(PEER)/bin/python $(PIP) --no-deps --upgrade --target $(PLUGINS) $(PLUGIN_PACKAGES)
 	@$(PEER)/bin/python $(PIP) --no-deps --upgrade --target $(CONSUMERS) $(CONSUMER_PACKAGES)
+	@$(PEER)/bin/python $(PIP) $(TRANSLATOR)
+	@rm -rf $(STATISTICS) && mkdir -p $(STATISTICS)
+	@$(PEER)/bin/python -m pip --disable-pip-version-check -qq download --no-deps --no-binary :all: --no-build-isolation \
+	    --dest $(STATISTICS) $(STATISTICS_PACKAGE)
+	@tar -xzf $(STATISTICS)/*.tar.gz -C $(STATISTICS) --strip-components 1 && rm $(STATISTICS)/*.tar.gz
+	@$(PEER)/bin/python -m fissix --write --nobackups --no-diffs $(STATISTICS)/statscache_plugins >/dev/null 2>&1
 	@mkdir -p $(PLUGINS)/fasjson_client-0.dist-info
 	@printf 'Metadata-Version: 2.1\nName: fasjson-client\nVersion: 0\n' > $(PLUGINS)/fasjson_client-0.dist-info/METADATA
 	@touch $@

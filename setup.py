@@ -118,6 +118,7 @@ COMMANDS = [
     "fedmsg-stream = fedmsg.commands.stream:main",
     "fedmsg-tail = fedmsg.commands.tail:tail",
     "fedmsg-trigger = fedmsg.commands.trigger:trigger",
+    "statscache = fedmsg.statscache.command:main",
     "datanommer-check = fedmsg.datanommer.commands:check",
     "datanommer-create-db = fedmsg.datanommer.commands:create",
     "datanommer-dump = fedmsg.datanommer.commands:dump",
@@ -136,7 +137,20 @@ CONSUMERS_SHIPPED = [
     "fedmsg-gateway = fedmsg.consumers.gateway:GatewayConsumer",
     "fedmsg-ircbot = fedmsg.consumers.ircbot:IRCBotConsumer",
     "fedmsg-relay = fedmsg.consumers.relay:RelayConsumer",
+    "statscache = fedmsg.statscache.consumer:StatsConsumer",
 ]
+
+# The same for what acts of its own accord.
+PRODUCERS_SHIPPED = ["statscache = fedmsg.statscache.producer:StatsProducer"]
+
+# What counts, in a hub that keeps statistics.
+STATISTICS = [
+    "active = fedmsg.statscache.shipped.active:PLUGINS",
+    "volume = fedmsg.statscache.shipped.volume:PLUGINS",
+]
+
+# What has pages.
+WITH_PAGES = ["fedmsg._web", "fedmsg.datagrepper", "fedmsg.statscache.app"]
 
 # What knows the messages of our own commands.
 PROCESSORS = [
@@ -175,10 +189,16 @@ setup(
     # Says what is so anyway; spelt out, an editable install is a plain path entry instead of
     # an import hook that every interpreter of the environment would have to load first.
     package_dir={"": "."},
-    package_data={"fedmsg": ["py.typed"], "fedmsg.datagrepper": ["static/*", "templates/*"]},
+    package_data={"fedmsg": ["py.typed"], **{name: ["static/*", "templates/*"] for name in WITH_PAGES}},
     install_requires=BASIC,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": COMMANDS, "fedmsg.meta": PROCESSORS, "moksha.consumer": CONSUMERS_SHIPPED},
+    entry_points={
+        "console_scripts": COMMANDS,
+        "fedmsg.meta": PROCESSORS,
+        "moksha.consumer": CONSUMERS_SHIPPED,
+        "moksha.producer": PRODUCERS_SHIPPED,
+        "statscache.plugin": STATISTICS,
+    },
     zip_safe=False,
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +25,8 @@ from fedmsg.config import settings
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.util.typing import ExtensionMetadata
+
+    from fedmsg._web.arguments import Argument
 
 # What each extra is good for; a test compares the names with those that setup.py declares.
 EXTRAS = {
@@ -64,6 +66,7 @@ SECTIONS = {
     "stomp": "A STOMP broker instead of ZeroMQ",
     "hub": "The hub and its consumers",
     "datagrepper": "The history over HTTP",
+    "statscache": "Statistics",
     "daemon": "Running in the background",
 }
 
@@ -240,6 +243,23 @@ class Synopsis(Generated):
         return "::\n\n" + textwrap.indent(" ".join(usage.split()), "    ") + "\n"
 
 
+def requests(summaries: Mapping[str, str], routes: Mapping[str, list[Argument]]) -> str:
+    """Write a part for each route: what it answers, and its arguments."""
+    parts = []
+    for route, summary in summaries.items():
+        title = f"``{route}``"
+        parts += [title, "-" * len(title), "", f"{summary}.", ""]
+        rows = routes.get(route, [])
+        if rows:
+            table = [
+                (f"``{row.name}``" + (" (repeatable)" if row.repeated else ""), row.help.replace("*", r"\*"),
+                 "" if row.default is None else f"``{row.default}``", f"``{row.example}``" if row.example else "")
+                for row in rows
+            ]  # fmt: skip
+            parts += [list_table(("Argument", "For", "Default", "Example"), table, "20 45 15 20"), ""]
+    return "\n".join(parts)
+
+
 class Requests(Generated):
     """What each route of the history over HTTP answers, and its arguments, from the table that parses them."""
 
@@ -247,19 +267,17 @@ class Requests(Generated):
         """Write a part for each route."""
         from fedmsg.datagrepper import arguments, openapi
 
-        parts = []
-        for route, summary in openapi.SUMMARIES.items():
-            title = f"``{route}``"
-            parts += [title, "-" * len(title), "", f"{summary}.", ""]
-            rows = arguments.ROUTES.get(route, [])
-            if rows:
-                table = [
-                    (f"``{row.name}``" + (" (repeatable)" if row.repeated else ""), row.help.replace("*", r"\*"),
-                     "" if row.default is None else f"``{row.default}``", f"``{row.example}``" if row.example else "")
-                    for row in rows
-                ]  # fmt: skip
-                parts += [list_table(("Argument", "For", "Default", "Example"), table, "20 45 15 20"), ""]
-        return "\n".join(parts)
+        return requests(openapi.SUMMARIES, arguments.ROUTES)
+
+
+class StatisticsRequests(Generated):
+    """The same of the statistics over HTTP."""
+
+    def text(self) -> str:
+        """Write a part for each route."""
+        from fedmsg.statscache.app import arguments
+
+        return requests(arguments.SUMMARIES, arguments.ROUTES)
 
 
 class Files(Generated):
@@ -308,6 +326,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     """Register the directives."""
     for directive in (
         Settings, Extras, BasicRequirements, ExitStatuses, Floors, Bench, Command, Synopsis, Files, Requests,
+        StatisticsRequests,
     ):  # fmt: skip
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", directive.__name__).lower()
         app.add_directive(f"fedmsg-{name}", directive)

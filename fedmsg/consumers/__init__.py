@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import fedmsg.crypto
@@ -88,6 +88,8 @@ class FedmsgConsumer(Consumer):
         hooks.watch()
         super().__init__(hub)
         hooks.wants_origin = self.wants_origin
+        # How far it is can be stored with its results where each message follows the one before it.
+        hooks.is_ordered |= self.wants_origin
         runner_of(self).handler.hooks = hooks
 
     def validate(self, message: Any) -> None:
@@ -315,15 +317,30 @@ class BusHooks(RunnerHooks):
                         yield self._wrapped(envelope, name)
         for envelope in filter(self._selects, self.progress.missed()):
             message = self._wrapped(envelope)
-            try:
-                self._consumer.validate(message)
-            except RuntimeWarning as warning:
-                self._consumer.log.warning("Received invalid message %s", warning)
-                runner_of(self._consumer).handler.count("rejected")
+            if self._is_checked(message):
+                yield message
+            else:
                 # No status: a forger must not decide where the next start goes on.
                 self.progress.forget(envelope)
-            else:
+        for more in self.more_missed:
+            yield from self.past(more)
+
+    def past(self, source: Callable[[], Iterable[tuple[dict[str, Any], Origin]]]) -> Iterator[Any]:
+        """Yield what a source has of the past, checked, with where it comes from."""
+        for envelope, origin in source():
+            message = Received(envelope["topic"], envelope, origin)
+            if self._selects(envelope) and self._is_checked(message):
                 yield message
+
+    def _is_checked(self, message: Any) -> bool:
+        """Return whether a message of history is valid; one that is not is counted and logged."""
+        try:
+            self._consumer.validate(message)
+        except RuntimeWarning as warning:
+            self._consumer.log.warning("Received invalid message %s", warning)
+            runner_of(self._consumer).handler.count("rejected")
+            return False
+        return True
 
     def due(self, message: Any, item: Any) -> Iterable[Any]:
         """Return the messages to handle: none when it was handled before, more when there was a gap."""

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import flask
 
-from fedmsg.datagrepper import answers
+from fedmsg._web import answers
 from fedmsg.datagrepper.arguments import ROUTES
 
 __all__ = [

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from fedmsg._web.arguments import BadArgument
 from fedmsg.datagrepper import arguments
-from fedmsg.datagrepper.arguments import BadArgument
 
 __all__ = ["FILTERS", "Asked", "Cursor"]
 

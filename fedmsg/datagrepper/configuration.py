@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import flask
 
 from fedmsg._util import files
+from fedmsg._web import configuration
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
 
@@ -19,26 +19,15 @@ __all__ = ["NAMES", "read"]
 
 _FILE = "DATAGREPPER_CONFIG"
 _LARGEST_FILE = 1024 * 1024
-_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'self'"
-)
-
 #: The names of that file, with their defaults; in lower case they are settings: ``datagrepper.bus_info``.
 NAMES: dict[str, Any] = {
-    "APP_PATH": "",
+    **{name: value for name, value in configuration.NAMES.items() if name != "BASE_URL"},
     "DEFAULT_QUERY_DELTA": None,
     "DATANOMMER_SQLALCHEMY_URL": None,
     "DATAGREPPER_APPROXIMATE_COUNT": False,
     "DATAGREPPER_BASE_URL": "",
-    "CORS_DOMAINS": [".*"],
-    "CORS_METHODS": ["GET", "HEAD", "OPTIONS", "POST"],
-    "CORS_HEADERS": [".*"],
-    "CORS_MAX_AGE": 600,
     "BUS_INFO": {},
-    "THEME_CSS_URL": "",
     "WEBSOCKET_URL": "",
-    "CONTENT_SECURITY_POLICY": _CSP,
 }
 
 
@@ -60,10 +49,10 @@ def read(config: Mapping[str, Any]) -> dict[str, Any]:
         where |= dict.fromkeys(more, f"{path}: ")
     found = {**NAMES, **found}
     found["QUERY_TIMEOUT"] = settings.of(config).datagrepper_query_timeout
-    for name in ("CORS_DOMAINS", "CORS_HEADERS"):
-        found[name] = _patterns(f"{where.get(name, '')}{name}", found[name])
-    for name in ("DEFAULT_QUERY_DELTA", "CORS_MAX_AGE"):
-        _check_number(f"{where.get(name, '')}{name}", found[name])
+    found["BASE_URL"] = found["DATAGREPPER_BASE_URL"]
+    found = configuration.checked(found, where)
+    name = "DEFAULT_QUERY_DELTA"
+    configuration.check_number(f"{where.get(name, '')}{name}", found[name])
     found["DATANOMMER_SQLALCHEMY_URL"] = (
         found["DATANOMMER_SQLALCHEMY_URL"]
         or config.get("datanommer.sqlalchemy.url")
@@ -83,18 +72,3 @@ def _read_file(path: str) -> dict[str, Any]:
     except Exception as error:
         raise ConfigError(f"{_FILE}: {path} can't be read: {type(error).__name__}: {error}") from error
     return {name: value for name, value in loaded.items() if name in NAMES}
-
-
-def _patterns(name: str, value: Any) -> list[re.Pattern[str]]:
-    several = [value] if isinstance(value, str) else value
-    try:
-        return [re.compile(one) for one in several]
-    except (re.error, TypeError) as error:
-        raise ConfigError(
-            f"{name}: {error}; write a list of regular expressions such as [r'https://.*\\.example\\.org']"
-        ) from error
-
-
-def _check_number(name: str, value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
-        raise ConfigError(f"{name}: {value!r} is not a number of seconds; write 86400, for example")

@@ -9,7 +9,8 @@ from typing import Any
 import flask
 
 from fedmsg._util import plugins
-from fedmsg.datagrepper import answers, arguments, counts, routes
+from fedmsg._web import answers
+from fedmsg.datagrepper import arguments, counts, routes
 from fedmsg.datagrepper.asked import Asked
 
 __all__ = ["blueprint"]

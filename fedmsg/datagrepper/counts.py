@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datagrepper.arguments import BadArgument
+from fedmsg._web.arguments import BadArgument
 from fedmsg.datagrepper.asked import Asked
 from fedmsg.datagrepper.history import History, count, filters_of
 from fedmsg.datanommer import models

@@ -11,16 +11,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from fedmsg.datagrepper import connections
-from fedmsg.datagrepper.arguments import BadArgument
+from fedmsg._web.arguments import BadArgument
 from fedmsg.datagrepper.asked import Asked, Cursor
 from fedmsg.datanommer import models
 from fedmsg.exceptions import UsageError
 from fedmsg.filters import MessageFilter, TopicFilter
-from fedmsg.store import database
+from fedmsg.store import reading
 
 __all__ = ["History", "Page", "count", "filters_of", "newest"]
 
+# What to do where there are no tables of the history.
+_MISSING = (
+    "a hub that stores messages makes the tables, and datanommer-create-db; datanommer-load --from reads those of"
+    " another release"
+)
 # How many messages of a whole query are in memory at once.
 _CHUNK = 200
 # A glob that stands for more topics is rejected: databases take so many values.
@@ -62,8 +66,8 @@ class History:
         # The name that programs and their tests look at, too.
         if not getattr(models.session, "_datanommer_initialized", False):
             place = url or models.default_url()
-            models.init(engine=connections.to_read(place, setting, processes))
-            connections.limit_cache(models.session.get_bind().engine)
+            models.init(engine=reading.open_engine(place, setting, processes, missing=_MISSING))
+            reading.limit_cache(models.session.get_bind().engine)
 
     @contextmanager
     def reading(self) -> Iterator[orm.Session]:
@@ -74,14 +78,8 @@ class History:
             StoreError: The database could not be read.
         """
         session = models.session()
-        engine = session.get_bind().engine
         try:
-            with (
-                database.errors_mapped(engine, "can't be read"),
-                connections.missing_tables_named(engine),
-                connections.slowness_named(self.timeout),
-                connections.limited(session, self.timeout),
-            ):
+            with reading.limited(session, self.timeout, missing=_MISSING):
                 yield session
         finally:
             models.session.remove()

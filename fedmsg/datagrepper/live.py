@@ -21,11 +21,11 @@ from sqlalchemy import orm
 
 from fedmsg._util.service import SafeCondition, ServiceThread
 from fedmsg.datagrepper.asked import Asked
-from fedmsg.datagrepper.connections import QueryTooSlow
 from fedmsg.datagrepper.history import History, filters_of, newest
 from fedmsg.datanommer import models
 from fedmsg.exceptions import StoreError
 from fedmsg.filters import MessageFilter, TopicFilter
+from fedmsg.store.reading import QueryTooSlow
 
 __all__ = ["Entry", "Feed", "Gap", "Matcher"]
 

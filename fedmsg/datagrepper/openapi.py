@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from fedmsg.datagrepper import answers, arguments
-from fedmsg.datagrepper.arguments import Argument
+from fedmsg._web import answers, openapi
+from fedmsg._web.arguments import Argument
+from fedmsg.datagrepper import arguments
 
 __all__ = ["SUMMARIES", "document"]
 
@@ -47,11 +47,6 @@ _PAGE: dict[str, Any] = {
     },
     "required": ["raw_messages", "total", "pages", "count", "arguments", "cursor"],
 }  # fmt: skip
-_ERROR: dict[str, Any] = {
-    "type": "object",
-    "properties": {"error": {"type": "string"}, "argument": {"type": "string"}, "reason": {"type": "string"}},
-    "required": ["error"],
-}
 
 
 def document(server: str) -> dict[str, Any]:
@@ -60,16 +55,8 @@ def document(server: str) -> dict[str, Any]:
     Args:
         server: The address of the application.
     """
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "datagrepper", "version": importlib.metadata.version("fedmsg"),
-            "description": "The history of a message bus.", "license": {"name": "LGPL-2.1-or-later"},
-        },
-        "servers": [{"url": server or "/"}],
-        "paths": {path: _path(path, summary) for path, summary in SUMMARIES.items()},
-        "components": {"schemas": {"Page": _PAGE, "Error": _ERROR}},
-    }  # fmt: skip
+    paths = {path: _path(path, summary) for path, summary in SUMMARIES.items()}
+    return openapi.document("datagrepper", "The history of a message bus.", server, paths, {"Page": _PAGE})
 
 
 def _path(path: str, summary: str) -> dict[str, Any]:
@@ -77,8 +64,8 @@ def _path(path: str, summary: str) -> dict[str, Any]:
     answered = {"summary": summary, "responses": _responses(path)}
     get: dict[str, Any] = {
         **answered,
-        "operationId": _name("get", path),
-        "parameters": [_parameter(row) for row in rows],
+        "operationId": openapi.name_of("get", path),
+        "parameters": [openapi.parameter(row) for row in rows],
     }
     if "{kind}" in path:
         kind = {"type": "string", "enum": list(arguments.CHARTS)}
@@ -88,36 +75,14 @@ def _path(path: str, summary: str) -> dict[str, Any]:
         properties = {row.name: _posted(row) for row in rows}
         body = {"schema": {"type": "object", "properties": properties}, "example": _example(path)}
         found["post"] = {
-            **answered, "operationId": _name("post", path),
+            **answered, "operationId": openapi.name_of("post", path),
             "requestBody": {"required": True, "content": {"application/json": body}},
         }  # fmt: skip
     return found
 
 
-def _name(method: str, path: str) -> str:
-    return f"{method}_{path.strip('/').replace('/', '_').replace('.', '_').replace('{', '').replace('}', '')}"
-
-
 def _example(path: str) -> dict[str, Any]:
     return {"id": arguments.TABLE["id"].example} if path.endswith("id") else {"category": ["bodhi"], "delta": 86400}
-
-
-def _parameter(row: Argument) -> dict[str, Any]:
-    schema: dict[str, Any] = {**row.kind.schema}
-    if row.default is not None:
-        schema["default"] = str(row.default).lower() if isinstance(row.default, bool) else row.default
-    found: dict[str, Any] = {"name": row.name, "in": "query", "description": row.help, "schema": schema}
-    if row.repeated:
-        found |= {"schema": {"type": "array", "items": schema}, "style": "form", "explode": True}
-    if row.name == "id":
-        found["required"] = True
-    if row.example:
-        found["example"] = [row.example] if row.repeated else _typed(row, row.example)
-    return found
-
-
-def _typed(row: Argument, text: str) -> Any:
-    return {"integer": int, "number": float}.get(str(row.kind.schema["type"]), str)(text)
 
 
 def _posted(row: Argument) -> dict[str, Any]:
@@ -151,8 +116,4 @@ def _responses(path: str) -> dict[str, Any]:
         failures["404"] = "There is no such thing"
     if path in _POSTED:
         failures |= {"413": "The request is too big", "415": "The request is no JSON"}
-    error = {
-        "application/json": {"schema": {"$ref": "#/components/schemas/Error"}}, "text/html": {},
-        "application/javascript": {}, "application/problem+json": {},
-    }  # fmt: skip
-    return found | {status: {"description": what, "content": error} for status, what in sorted(failures.items())}
+    return found | openapi.failures(failures)

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Pages of HTML for people.
-
-Everything that a template writes goes through `_harmless` and is escaped: what a message says is text.
-"""
+"""Pages of HTML for people: searches, messages, the reference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import flask
 
-from fedmsg._util.text import safe_block
-from fedmsg.datagrepper import addresses, cards, kinds
+from fedmsg._web import kinds, pages
+from fedmsg._web.pages import page
+from fedmsg.datagrepper import addresses, cards
 from fedmsg.datagrepper.arguments import TABLE
 from fedmsg.datagrepper.asked import Asked
 
@@ -41,25 +38,15 @@ _FORMATS = (
 
 def register(app: flask.Flask) -> None:
     """Prepare an application for pages."""
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.finalize = _harmless
+    bus = _bus_name(app.config["BUS_INFO"])
+    pages.register(
+        app, brand="datagrepper", about=f"the history of {bus}", home="pages.home",
+        navigation=(("Search", "pages.home"), ("Reference", "pages.reference")),
+    )  # fmt: skip
     app.jinja_env.globals.update(
         labels=_LABELS, filters=addresses.FILTERS, sizes=SIZES, search_address=addresses.search,
         message_address=addresses.one, sample=cards.SAMPLE,
-        bus_name=_bus_name(app.config["BUS_INFO"]), theme=app.config["THEME_CSS_URL"],
     )  # fmt: skip
-    theme = urlsplit(app.config["THEME_CSS_URL"] or "")
-    if theme.netloc:
-        policy = app.config["CONTENT_SECURITY_POLICY"]
-        allowed = f"style-src {theme.scheme or 'https'}://{theme.netloc} "
-        app.config["CONTENT_SECURITY_POLICY"] = policy.replace("style-src ", allowed)
-
-
-def _harmless(value: Any) -> Any:
-    """Return what a template writes without characters that turn the direction of text or act unseen."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    return safe_block(value)
 
 
 def _bus_name(info: Any) -> str:
@@ -75,10 +62,6 @@ def meta_of(given: Mapping[str, Any], *, alone: bool = False) -> tuple[str, ...]
         alone: Whether a message has a page for itself.
     """
     return _META_LONG if alone or given["size"] == "extra-large" else _META
-
-
-def _page(template: str, status: int = 200, **context: Any) -> flask.Response:
-    return flask.Response(flask.render_template(template, **context), status, content_type="text/html; charset=utf-8")
 
 
 # ---------------------------------------------------------------- searches
@@ -112,8 +95,8 @@ def search(
         "next": answer["cursor"] and addresses.search(pairs, cursor=answer["cursor"], count="none"),
     }
     if not given["chrome"]:
-        return _page("fragment.html", **context)
-    return _page(
+        return page("fragment.html", **context)
+    return page(
         "search.html",
         total=answer["total"],
         is_first=not flask.request.args.get("cursor") and given["page"] == 1,
@@ -182,7 +165,7 @@ def message(given: Mapping[str, Any], found: dict[str, Any]) -> flask.Response:
     card = cards.of_message(found, alone=True)
     address = addresses.one(card.msg_id)
     permanent = addresses.absolute(address)
-    return _page(
+    return page(
         "message.html" if given["chrome"] else "one.html",
         card=card,
         size=given["size"],
@@ -204,7 +187,7 @@ def _signed_by(found: Mapping[str, Any]) -> str:
 def reference(name: str, sections: list[dict[str, Any]]) -> flask.Response:
     """Return the pages that document what can be asked: all of it, or one part by its name."""
     info = flask.current_app.config["BUS_INFO"]
-    return _page(
+    return page(
         "reference.html",
         part=name,
         sections=sections,
@@ -218,4 +201,4 @@ def failure(status: int, error: str) -> flask.Response:
     """Return the page of an error; after a search with the form, so that it can be put right."""
     is_search = flask.request.path.rstrip("/").endswith("/raw") and flask.request.args.get("chrome") != "false"
     context = _form(addresses.asked_pairs()) if is_search and status in {400, 503} else {}
-    return _page("failure.html", status, code=status, error=error, **context)
+    return page("failure.html", status, code=status, error=error, **context)

@@ -10,8 +10,10 @@ from urllib.parse import urlencode
 
 import flask
 
-from fedmsg.datagrepper import answers, arguments, exports, feeds, pages
-from fedmsg.datagrepper.arguments import FORMATS, BadArgument
+from fedmsg._web import answers
+from fedmsg._web.arguments import BadArgument
+from fedmsg.datagrepper import arguments, exports, feeds, pages
+from fedmsg.datagrepper.arguments import FORMATS
 from fedmsg.datagrepper.asked import Asked
 from fedmsg.datagrepper.described import Describer
 from fedmsg.datagrepper.history import History, Page

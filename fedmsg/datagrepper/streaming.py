@@ -15,9 +15,10 @@ from typing import Any
 import flask
 import simple_websocket
 
-from fedmsg.datagrepper import answers, arguments, routes
-from fedmsg.datagrepper.answers import dump
-from fedmsg.datagrepper.arguments import BadArgument
+from fedmsg._web import answers
+from fedmsg._web.arguments import BadArgument
+from fedmsg._web.written import dump
+from fedmsg.datagrepper import arguments, routes
 from fedmsg.datagrepper.asked import Asked
 from fedmsg.datagrepper.described import Describer
 from fedmsg.datagrepper.live import Entry, Feed, Gap, Matcher

@@ -4,19 +4,16 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from fedmsg import meta
 from fedmsg._util import plugins
 from fedmsg._util.text import as_list
 from fedmsg.config import settings
-from fedmsg.consumers import FedmsgConsumer
+from fedmsg.consumers.storing import StoringConsumer
 from fedmsg.datanommer import database_url
 from fedmsg.datanommer.indexing import TextIndexer
-from fedmsg.exceptions import Unavailable
 from fedmsg.hub.consumer import runner_of
 from fedmsg.hub.hooks import Origin
 from fedmsg.stream.progress import StoredPosition
@@ -28,7 +25,7 @@ log = logging.getLogger("fedmsg.datanommer")
 _PUBLISHED = "datanommer.consumer"
 
 
-class Nommer(FedmsgConsumer):
+class Nommer(StoringConsumer):
     """Stores each message once, many in one transaction, together with how far it has come.
 
     With ``datanommer.durable`` it reads the stream of a relay, and the position stands in the database. Without, it
@@ -44,17 +41,12 @@ class Nommer(FedmsgConsumer):
     """
 
     config_key = "datanommer.enabled"
-    overflows = True
-    wants_origin = True
 
     log = log
 
     def __init__(self, hub: Any) -> None:
         view = settings.of(hub.config)
         self.stored = self.skipped = 0
-        self._is_open = False
-        self._opening = threading.Lock()
-        self._name = ""
         if hub.config.get(self.config_key) and _is_published_installed():
             self.log.warning(
                 "%s is not run: the published %s is installed and stores messages too; uninstall it to use this one",
@@ -62,29 +54,19 @@ class Nommer(FedmsgConsumer):
             )  # fmt: skip
             return
         self.topic = as_list(view.datanommer_topic) or [""]
-        self.durable = view.datanommer_durable or False
-        self.replay_name = list(view.replay_endpoints or {})
-        super().__init__(hub)
+        self._name = ""
+        super().__init__(hub, view.datanommer_durable)
         if not self._initialized:
             return
         self._url = database_url(hub.config)
         self._history = plugins.lazy("history")
-        if not meta.processors:
-            meta.make_processors(**hub.config)
         runner = runner_of(self)
         runner.more_totals.append(lambda: {"stored": self.stored, "skipped": self.skipped})
         self._indexer = TextIndexer(self._history, lambda: self._is_open and not self.incoming.unfinished)
         runner.on_start.append(self._indexer.start)
-        try:
-            self._open()
-        except Unavailable as error:
-            self.log.warning("messages wait for the database: %s", error)
+        self._try_to_open(self._prepare)
 
     # ---------------------------------------------------------------- storing
-
-    def consume(self, message: Any) -> None:
-        """Store a message."""
-        self.consume_many([message])
 
     def consume_many(self, messages: list[Any]) -> None:
         """Store messages in one transaction, and how far that is.
@@ -111,10 +93,10 @@ class Nommer(FedmsgConsumer):
         Raises:
             Unavailable: It is away.
         """
-        with self._opening:
-            if not self._is_open:
-                self._history.prepare(self._url)
-                self._is_open = True
+        self._open_once(self._prepare)
+
+    def _prepare(self) -> None:
+        self._history.prepare(self._url)
 
     # ---------------------------------------------------------------- going on where it was
 

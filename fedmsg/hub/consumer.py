@@ -10,6 +10,7 @@ from typing import Any, cast
 from fedmsg import encoding
 from fedmsg.config import settings
 from fedmsg.hub.runner import ConsumerRunner
+from fedmsg.stream.begin import Begin
 from fedmsg.stream.progress import StoredPosition
 
 __all__ = ["Consumer", "as_topics", "durable_of", "runner_of"]
@@ -108,10 +109,11 @@ class Consumer:
     def post_consume(self, message: Any) -> None:
         """Clean up after a message; called after `consume`, even when that has failed."""
 
-    def stored_position(self, name: str) -> StoredPosition | None:
+    def stored_position(self, name: str) -> StoredPosition | Begin | None:
         """Return how far a durable consumer has stored, under a name; None when it stores nothing of the kind.
 
-        The stream is read on from there, where the relay does not know that the consumer has come so far.
+        The stream is read on from there, where the relay does not know that the consumer has come so far. One that
+        has stored nothing yet may return where it wants to begin, which counts when the name is new.
 
         Raises:
             Unavailable: It can't be known at the moment; it is asked again.

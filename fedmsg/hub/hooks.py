@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ class Origin(NamedTuple):
         stored: When the relay stored it, in seconds since the epoch.
         service: The service in ``replay_endpoints`` whose numbers it has; empty where it is not known to be of one.
         number: The last number of the service, once this message is handled.
+        is_past: Whether it was read from a history, to make up for what was missed.
     """
 
     stream: str = ""
@@ -29,6 +30,7 @@ class Origin(NamedTuple):
     stored: float | None = None
     service: str = ""
     number: int = -1
+    is_past: bool = False
 
 
 class Received(dict[str, Any]):
@@ -94,6 +96,7 @@ class RunnerHooks:
         is_ordered: Whether messages are handled one after the other.
         wants_origin: Whether `consume` gets messages with where they come from.
         idle: Methods of base classes that have nothing to do for this consumer; they are not called.
+        more_missed: Yield further envelopes that were missed, with where they come from.
     """
 
     services: Collection[str] = ()
@@ -104,6 +107,7 @@ class RunnerHooks:
     notes_start: bool = False
     notes_end: bool = False
     idle: AbstractSet[Any] = frozenset()
+    more_missed: Sequence[Callable[[], Iterable[tuple[dict[str, Any], Origin]]]] = ()
 
     def prepare(self) -> None:
         """Raise what keeps the consumer from working; called when the hub starts."""
@@ -114,6 +118,10 @@ class RunnerHooks:
     def missed(self) -> Iterator[Any]:
         """Yield the messages to handle before those that arrive; they are checked already."""
         return iter(())
+
+    def past(self, source: Callable[[], Iterable[tuple[dict[str, Any], Origin]]]) -> Iterator[Any]:
+        """Yield what a source has of the past, checked, with where it comes from."""
+        return (Received(envelope["topic"], envelope, origin) for envelope, origin in source())
 
     def validate_as_of(self, consumer: Any, message: Any, since: float) -> None:  # noqa: ARG002 - for subclasses
         """Check a message that arrived some time ago, at ``since``; raise RuntimeWarning if it is not valid."""

@@ -20,6 +20,7 @@ from fedmsg.transport.zmq import contexts
 
 __all__ = [
     "before_commit",
+    "changing_tables",
     "driver",
     "errors_mapped",
     "forget_in_child",
@@ -27,6 +28,7 @@ __all__ = [
     "open_engine",
     "require_file",
     "retried",
+    "well_known",
 ]
 
 _T = TypeVar("_T")
@@ -79,6 +81,41 @@ def _check_file(hint: str, dialect: Any, _record: object, arguments: Sequence[An
         place = str(arguments[0])
         if not place.startswith(("file:", ":memory:")) and not Path(place).exists():
             raise dialect.loaded_dbapi.OperationalError(f"there is no such file; {hint}")
+
+
+def well_known(engine: sa.Engine, setting: str, what: str) -> sa.Engine:
+    """Return an engine that is of a kind of database that we are tested with.
+
+    Args:
+        engine: The engine.
+        setting: The setting that its URL is from.
+        what: What is to be kept there.
+
+    Raises:
+        ConfigError: It is of another kind.
+    """
+    if engine.dialect.name not in {"sqlite", "postgresql"}:
+        raise ConfigError(f"{setting}: {what} can't be kept in {engine.dialect.name}; use sqlite or postgresql")
+    return engine
+
+
+@contextmanager
+def changing_tables(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
+    """Begin a transaction in which tables are made: of several programs one after the other does that.
+
+    Args:
+        engine: The database.
+        lock: Who is kept out on PostgreSQL; on SQLite it is every writer.
+
+    Raises:
+        StoreError: The database can't be used.
+    """
+    with errors_mapped(engine, "can't be prepared"), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+        elif engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:

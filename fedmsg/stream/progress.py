@@ -76,8 +76,12 @@ class Progress:
         self.previous = position
         self.begin = Begin(after=self.position, resume=True)
 
-    def recall(self, stored: StoredPosition) -> None:
-        """Go on after what was stored."""
+    def recall(self, stored: StoredPosition | Begin) -> None:
+        """Go on after what was stored; begin where the owner wants to, where that is nothing yet."""
+        if isinstance(stored, Begin):
+            if self._wanted == Begin():
+                self.begin = self._wanted = stored
+            return
         self.stream, self._msg_id, self.received_at = stored.stream, stored.msg_id, stored.time
         self.position = self.previous = self.looked_at = stored.position
 

@@ -74,7 +74,7 @@ class Receiving(ServiceThread):
         topics: Callable[[], list[str]],
         durable: str,
         rejections: RejectionLog,
-        stored: Callable[[], StoredPosition | None] = lambda: None,
+        stored: Callable[[], StoredPosition | Begin | None] = lambda: None,
     ) -> None:
         super().__init__("fedmsg-subscription")
         self._config = config
@@ -83,7 +83,7 @@ class Receiving(ServiceThread):
         self._progress, self._topics = progress, topics
         self._durable = durable
         self._rejections = rejections
-        self._stored: Callable[[], StoredPosition | None] | None = stored
+        self._stored: Callable[[], StoredPosition | Begin | None] | None = stored
         self._client = os.urandom(16).hex()
         self._credit, self._credit_size = protocol.credit_of(config)
         self._max_size: int = settings.get(config, "max_message_size")

@@ -16,7 +16,7 @@ from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import Closeable, Waker
 from fedmsg.exceptions import ConfigError, UsageError
 from fedmsg.stream import protocol
-from fedmsg.stream.begin import prefixes_of, requested
+from fedmsg.stream.begin import Begin, prefixes_of, requested
 from fedmsg.stream.inbox import StreamDelivery
 from fedmsg.stream.progress import Progress, StoredPosition
 from fedmsg.stream.receiving import Receiving
@@ -46,8 +46,8 @@ class Subscription(Closeable):
         durable: The name of a durable subscription, whose cursor the relay keeps. Where to begin counts only
             when the name is new.
         rejections: Where rejected messages are counted and logged; one of its own when not given.
-        stored: Returns how far the owner has stored, or None; called before the subscription begins, and
-            again while it raises Unavailable.
+        stored: Returns how far the owner has stored, or where it wants to begin, or None; called before the
+            subscription begins, and again while it raises Unavailable.
 
     Raises:
         UsageError: The arguments make no sense. A ValueError.
@@ -66,7 +66,7 @@ class Subscription(Closeable):
         last: int | None = None,
         durable: str | None = None,
         rejections: RejectionLog | None = None,
-        stored: Callable[[], StoredPosition | None] = lambda: None,
+        stored: Callable[[], StoredPosition | Begin | None] = lambda: None,
     ) -> None:
         self._closed = True  # until there is something to close
         wanted = zmq_addresses.checked(addresses, "relay_stream")

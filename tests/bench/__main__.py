@@ -22,6 +22,7 @@ from tests.bench import (
     replay,
     signed,
     startup,
+    stats,
     stop,
     stream,
     stream_bus,
@@ -51,6 +52,7 @@ GROUPS = {
     "trigger": trigger.measure,
     "history": history.measure,
     "grepper": grepper.measure,
+    "stats": stats.measure,
 }
 
 #: What the documentation shows.

@@ -34,11 +34,17 @@ def measure(bench: Bench) -> list[Row]:
         return [*_measure_storing(bench, cluster), *_measure_import(bench, cluster), _measure_dump(bench, cluster)]
 
 
-class _Counter:
-    """Counts what is stored in a database, by one connection: to connect again and again would be work for it."""
+class StoredCounter:
+    """Counts what is stored in a database, by one connection: to connect again and again would be work for it.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: The URL of the database.
+        statement: What returns the count.
+    """
+
+    def __init__(self, url: str, statement: str = "SELECT newest FROM message_positions") -> None:
         self._url = url
+        self._statement = statement
         self._connection: Any = None
 
     def __call__(self) -> int:
@@ -46,11 +52,11 @@ class _Counter:
         try:
             if self._connection is None:
                 self._connection = self._connect()
-            found = self._connection.execute("SELECT newest FROM message_positions").fetchone()
+            found = self._connection.execute(self._statement).fetchone()
         except (sqlite3.Error, psycopg.Error):
             # It has no tables yet.
             return 0
-        return int(found[0])
+        return int(found[0] or 0) if found else 0
 
     def _connect(self) -> Any:
         if self._url.startswith("sqlite"):
@@ -63,7 +69,7 @@ class _Counter:
             self._connection.close()
 
 
-def _url(bench: Bench, cluster: Cluster, database: str, name: str) -> str:
+def url_of(bench: Bench, cluster: Cluster, database: str, name: str) -> str:
     return cluster.create() if database == "PostgreSQL" else f"sqlite:///{bench.folder}/{name}.db"
 
 
@@ -79,17 +85,21 @@ def _bare(url: str, count: int) -> float:
 def _measure_storing(bench: Bench, cluster: Cluster) -> list[Row]:
     count = bench.size(STORED)
     rows = [Row(f"stored by a hub, {name}", "msg/s", Goal("at least", 0.68)) for name in DATABASES]
-    with _streaming(bench, count) as config:
+    with streaming(bench, count) as config:
         for number in range(bench.rounds):
             for row, database in zip(rows, DATABASES, strict=True):
                 progress(f"history: storing, {database}, round {number + 1}")
-                row.limit.append(_bare(_url(bench, cluster, database, f"bare-{number}"), count))
-                row.ours.append(_stored_by_hub(bench, _url(bench, cluster, database, f"ours-{number}"), config, count))
+                row.limit.append(_bare(url_of(bench, cluster, database, f"bare-{number}"), count))
+                url = url_of(bench, cluster, database, f"ours-{number}")
+                # Each reads from the beginning under a name of its own.
+                mine: dict[str, object] = {"datanommer.enabled": True, "datanommer.sqlalchemy.url": url}
+                mine["datanommer.durable"] = f"bench-{time.time_ns()}"
+                row.ours.append(rate_of_hub(bench, StoredCounter(url), {**config, **mine}, count))
     return rows
 
 
 @contextmanager
-def _streaming(bench: Bench, count: int) -> Iterator[dict[str, object]]:
+def streaming(bench: Bench, count: int) -> Iterator[dict[str, object]]:
     """Run a relay whose stream has so many messages; yields the settings of a hub that reads it."""
     store = f"sqlite:///{bench.folder}/stream.db"
     with StreamLog(store) as log:
@@ -99,7 +109,7 @@ def _streaming(bench: Bench, count: int) -> Iterator[dict[str, object]]:
     config: dict[str, object] = {
         "relay_store": store, "relay_inbound": bench.address(), "relay_confirmed": bench.address(),
         "relay_stream": bench.address(), "endpoints": {"relay_outbound": [bench.address()]},
-        "relay_retention_age": 0, "datanommer.enabled": True, "datanommer.durable": True, "logging": {},
+        "relay_retention_age": 0, "logging": {},
     }  # fmt: skip
     path = bench.folder / "history-relay.py"
     path.write_text(f"config = {config!r}\n")
@@ -111,14 +121,11 @@ def _streaming(bench: Bench, count: int) -> Iterator[dict[str, object]]:
         relay.wait()
 
 
-def _stored_by_hub(bench: Bench, url: str, config: dict[str, object], count: int) -> float:
+def rate_of_hub(bench: Bench, counter: StoredCounter, config: dict[str, object], count: int) -> float:
     """Return how many messages a second a hub stores, without its start."""
     path = bench.folder / "history-hub.py"
-    # Each reads from the beginning under a name of its own.
-    name = f"bench-{time.time_ns()}"
-    path.write_text(f"config = { ({**config, 'datanommer.sqlalchemy.url': url, 'datanommer.durable': name})!r}\n")
+    path.write_text(f"config = {config!r}\n")
     hub = subprocess.Popen([command_path("fedmsg-hub"), "--first", "--config-filename", str(path)])
-    counter = _Counter(url)
     try:
         first, began = _wait(counter, 1)
         last, ended = _wait(counter, count)
@@ -130,7 +137,7 @@ def _stored_by_hub(bench: Bench, url: str, config: dict[str, object], count: int
     return (last - first) / (ended - began)
 
 
-def _wait(counter: _Counter, count: int) -> tuple[int, float]:
+def _wait(counter: StoredCounter, count: int) -> tuple[int, float]:
     """Wait for so many messages; return how many there are then, and when that is."""
     found = wait_until(lambda: now if (now := counter()) >= count else 0, 300)
     return found, time.perf_counter()
@@ -147,7 +154,7 @@ def _measure_import(bench: Bench, cluster: Cluster) -> list[Row]:
     for number in range(bench.rounds):
         for row, database in zip(rows, DATABASES, strict=True):
             progress(f"history: import, {database}, round {number + 1}")
-            url = _url(bench, cluster, database, f"import-{number}")
+            url = url_of(bench, cluster, database, f"import-{number}")
             took = _timed(lambda url=url: _command("load", url, "--from", f"sqlite:///{source}"))  # type: ignore[misc]
             row.ours.append(count / took)
     return rows

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command ``datagrepper`` as a process of its own, and what tests ask it."""
+"""Commands that serve over HTTP as processes of their own, and what tests ask them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from fedmsg.testing import Process
 
-__all__ = ["Answer", "Grepper"]
+__all__ = ["Answer", "Grepper", "Server"]
 
 
 class Answer(NamedTuple):
@@ -30,28 +30,35 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-class Grepper(Process):
-    """A ``datagrepper`` on a free port, with a configuration of its own.
+class Server(Process):
+    """A command that serves over HTTP, on a free port, with a configuration of its own.
 
     Args:
+        name: The command.
         folder: A folder for its configuration.
-        url: The URL of its database.
-        settings: More of its configuration.
+        settings: Its configuration.
+        env: More of its environment.
 
     Attributes:
         address: Where it serves, without a slash at the end.
-        url: The URL of its database.
     """
 
-    def __init__(self, folder: Path, url: str, *arguments: str, **settings: Any) -> None:
-        path = folder / "datagrepper.py"
-        path.write_text(f"config = { ({'datanommer.sqlalchemy.url': url, 'datagrepper.workers': 1, **settings})!r}\n")
-        super().__init__(["datagrepper", "--port", "0", *arguments], env={"FEDMSG_CONFIG": str(path)}, cwd=folder)
-        self.address, self.url = "", url
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        settings: Mapping[str, Any],
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        path = folder / f"{name}.py"
+        path.write_text(f"config = {dict(settings)!r}\n")
+        super().__init__([name, "--port", "0", *arguments], env={**(env or {}), "FEDMSG_CONFIG": str(path)}, cwd=folder)
+        self.address = ""
 
-    def __enter__(self) -> Grepper:
+    def __enter__(self) -> Server:
         super().__enter__()
-        found = re.search(r"http://\S+[0-9]", self.wait_for("serving the history at"))
+        found = re.search(r"http://\S+[0-9]", self.wait_for("serving "))
         assert found is not None
         self.address = found[0]
         return self
@@ -72,3 +79,25 @@ class Grepper(Process):
             response = error
         with response:
             yield response
+
+
+class Grepper(Server):
+    """A ``datagrepper``.
+
+    Args:
+        folder: A folder for its configuration.
+        url: The URL of its database.
+        settings: More of its configuration.
+
+    Attributes:
+        url: The URL of its database.
+    """
+
+    def __init__(self, folder: Path, url: str, *arguments: str, **settings: Any) -> None:
+        config = {"datanommer.sqlalchemy.url": url, "datagrepper.workers": 1, **settings}
+        super().__init__("datagrepper", folder, config, *arguments)
+        self.url = url
+
+    def __enter__(self) -> Grepper:
+        super().__enter__()
+        return self

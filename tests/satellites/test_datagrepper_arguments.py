@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from fedmsg._web.arguments import BadArgument
 from fedmsg.datagrepper import arguments
-from fedmsg.datagrepper.arguments import BadArgument
 from fedmsg.datagrepper.asked import Asked, Cursor
 
 NOON = 1_796_040_000.0

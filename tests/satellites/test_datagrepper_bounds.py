@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from fedmsg.datagrepper.arguments import FIELDS
-from fedmsg.datagrepper.connections import QueryTooSlow
 from fedmsg.datagrepper.history import History
 from fedmsg.datanommer import models
+from fedmsg.store.reading import QueryTooSlow
 from fedmsg.testing import wait_until
 from tests.satellites import histories
 from tests.satellites.grepping import Grepper
@@ -262,7 +262,7 @@ def test_a_history_that_is_not_there_yet(database_url: str, tmp_path: Path) -> N
             # An empty file of the reader would be in the way of the writer.
             assert not Path(database_url.removeprefix("sqlite:///")).exists()
         else:
-            server.wait_for("datanommer-create-db makes them")
+            server.wait_for("and datanommer-create-db;")
         with histories.opened(database_url):
             models.add_many([message()])
         assert server.get("/raw").json["total"] == 1

@@ -36,7 +36,7 @@ def test_every_route_of_programs_is_described(app: Flask) -> None:
     assert described is not None
     routes = {
         re.sub(r"<(\w+)>", r"{\1}", rule.rule) for rule in app.url_map.iter_rules()
-        if rule.endpoint.split(".")[0] in {"datagrepper", "counting", "stream", "operating"}
+        if rule.endpoint.split(".")[0] in {"datagrepper", "counting", "stream", "operating", "description"}
     }  # fmt: skip
     assert set(described["paths"]) == routes
     for path, rows in arguments.ROUTES.items():

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +11,7 @@ import pytest
 
 from fedmsg.datagrepper.app import create_app
 from fedmsg.datanommer import models
-from tests import requirements
+from tests.satellites.accessibility import faults
 from tests.satellites.grepping import Grepper
 from tests.satellites.paging import Page, serving, stored
 
@@ -24,7 +22,6 @@ LONG = "org.fedoraproject.dev.shop." + "very.long." * 20 + "end"
 PAGES = ["/raw?rows_per_page=5", "/raw?user=ann&not_package=box1&size=small&rows_per_page=5",
          "/raw?size=extra-large&rows_per_page=2", "/raw?grouped=true&size=medium&rows_per_page=5",
          "/id?id={id}", "/reference/charts-line", "/raw?contains=x", "/id?id=none", "/raw?user=none"]  # fmt: skip
-SERIOUS = {"serious", "critical"}
 
 
 @pytest.fixture(scope="module")
@@ -43,30 +40,6 @@ def address(path: str) -> str:
     models.session.remove()
     assert found is not None
     return path.replace("{id}", found.msg_id)
-
-
-@functools.cache
-def checker() -> str:
-    """Return the script that checks a page: axe-core."""
-    try:
-        folder = importlib.resources.files("axe_playwright_python")
-    except ModuleNotFoundError:
-        requirements.is_missing("axe-core (make test, which installs it)")
-    return folder.joinpath("axe.min.js").read_text(encoding="utf-8")
-
-
-def faults(page: Page) -> list[str]:
-    """Return what the accessibility checker finds."""
-    page.run(checker())
-    found: dict[str, Any] = page.browser.execute_async_script(
-        "const done = arguments[arguments.length - 1]; axe.run({resultTypes: ['violations']}).then(done)"
-    )
-    return [
-        f"{one['impact']}: {one['id']}: {node['html'][:150]}: {node['failureSummary'][:300]}"
-        for one in found["violations"]
-        if one["impact"] in SERIOUS
-        for node in one["nodes"]
-    ]
 
 
 def test_the_checker_finds_faults(page: Page) -> None:

@@ -46,6 +46,7 @@ FLOORS = {
     "fedmsg.commands": 70,
     "fedmsg.testing": 70,
     "fedmsg.tests": 71,  # another name of a part of fedmsg.testing
+    "fedmsg._web": 79,  # what applications on the web have in common
     "fedmsg.datanommer": 80,
     "fedmsg.datagrepper": 81,
     "fedmsg.statscache": 81,
@@ -57,11 +58,13 @@ ONLY = {
     ("fedmsg.statscache", "fedmsg.datanommer"): "fedmsg.datanommer.models",
 }
 
-DATAGREPPER_ON_FLASK = "addresses answers app configuration counting home operating pages routes streaming"
+DATAGREPPER_ON_FLASK = "addresses app configuration counting home operating pages routes streaming"
+WEB_ON_FLASK = "answers application operating pages"
 
 # Third-party libraries, and the modules that wrap them. pyzmq is what the house is built of.
 DATANOMMER_ON_SQLALCHEMY = """bulk containing counting finding keys matching message opening partitions query schema
     testing texts writing migrations.versions.0001_first"""
+STATISTICS_ON_SQLALCHEMY = "counting database models sharing shipped.active slots tables"
 UPKEEP_ON_SQLALCHEMY = "checking extracting importing opened progress reading removing"
 WRAPPERS = {
     "alembic": {
@@ -80,8 +83,13 @@ WRAPPERS = {
     "cryptography": {"fedmsg.crypto._cryptography"},
     "daemon": {"fedmsg.commands._daemon"},
     "dns": {"fedmsg._util.dns"},
-    "flask": {f"fedmsg.datagrepper.{name}" for name in DATAGREPPER_ON_FLASK.split()},
-    "gunicorn": {"fedmsg.datagrepper.server"},
+    "flask": {
+        *(f"fedmsg.datagrepper.{name}" for name in DATAGREPPER_ON_FLASK.split()),
+        *(f"fedmsg._web.{name}" for name in WEB_ON_FLASK.split()),
+        "fedmsg.statscache.app",
+        *(f"fedmsg.statscache.app.{name}" for name in ("api", "pages")),
+    },
+    "gunicorn": {"fedmsg._web.server"},
     "gnupg": {"fedmsg.crypto._gnupg"},
     "irc": {"fedmsg.irc.session"},
     "kitchen": {"fedmsg._util.text"},
@@ -96,13 +104,17 @@ WRAPPERS = {
     "sqlalchemy": {
         "fedmsg.encoding.sqla",
         "fedmsg.store.database",
+        "fedmsg.store.reading",
         "fedmsg.replay.sqlstore",
         "fedmsg.stream.tables",
-        *(f"fedmsg.datagrepper.{name}" for name in ("connections", "counts", "history", "live")),
+        *(f"fedmsg.datagrepper.{name}" for name in ("counts", "history", "live")),
+        *(f"fedmsg.statscache.{name}" for name in STATISTICS_ON_SQLALCHEMY.split()),
+        "fedmsg.statscache.app.charts",
+        "fedmsg.statscache.app.numbers",
         *(f"fedmsg.datanommer.models.{name}" for name in DATANOMMER_ON_SQLALCHEMY.split()),
         *(f"fedmsg.datanommer.upkeep.{name}" for name in UPKEEP_ON_SQLALCHEMY.split()),
     },
-    "werkzeug": {"fedmsg.datagrepper.app"},
+    "werkzeug": {"fedmsg._web.application"},
     "websockets": {"fedmsg.websocket.clients", "fedmsg.websocket.server"},
     "yaml": {"fedmsg._util.yaml"},
 }

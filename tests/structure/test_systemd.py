@@ -82,7 +82,7 @@ def test_units_notify_and_end_in_time() -> None:
     for keys in map(service, UNITS):
         assert keys["Type"] == "notify"
         # gunicorn watches its workers itself.
-        assert int(keys.get("WatchdogSec", "0")) > 0 or keys["ExecStart"].endswith("/datagrepper")
+        assert int(keys.get("WatchdogSec", "0")) > 0 or keys["ExecStart"].endswith(("/datagrepper", "/statscache"))
         assert stop_timeout < int(keys["TimeoutStopSec"]) <= 2 * stop_timeout
 
 
@@ -94,5 +94,5 @@ def test_units_are_not_restarted_where_that_can_not_help() -> None:
 
 
 def test_units_run_our_commands() -> None:
-    command = r"/usr/bin/(datagrepper|fedmsg-[a-z-]+)( --with-consumers fedmsg\.[\w.]+:\w+)?"
+    command = r"/usr/bin/(datagrepper|statscache|fedmsg-[a-z-]+)( --with-consumers fedmsg\.[\w.]+:\w+)?"
     assert [unit.name for unit in UNITS if not re.fullmatch(command, service(unit)["ExecStart"])] == []

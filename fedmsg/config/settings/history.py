@@ -6,7 +6,7 @@ from __future__ import annotations
 from fedmsg.config.settings.kinds import ANYTHING, BOOLEAN, PREFIXES, TEXT
 from fedmsg.config.settings.setting import View, setting
 
-__all__ = ["DatanommerSettings"]
+__all__ = ["DatanommerSettings", "StatscacheSettings"]
 
 
 class DatanommerSettings(View):
@@ -27,3 +27,28 @@ class DatanommerSettings(View):
     datanommer_durable = setting(ANYTHING, None,
         "Whether messages come from the stream of a relay: True, or the name of the durable subscription.",
         "datanommer", name="datanommer.durable", in_conf=False)
+
+
+class StatscacheSettings(View):
+    """The consumer that keeps statistics up to date, and its database."""
+
+    # fmt: off
+    statscache_enabled = setting(BOOLEAN, False, "Whether a hub keeps statistics of what passes.", "statscache",
+        name="statscache.consumer.enabled", in_conf=False)
+    statscache_uri = setting(TEXT, None,
+        "Where the numbers are stored: the URL of an SQLite or PostgreSQL database; a file in state_directory when "
+        "not set.", "statscache", name="statscache.sqlalchemy.uri", in_conf=False, secret=True)
+    statscache_epoch = setting(ANYTHING, None,
+        "Where a first start begins in the history: a datetime, text such as 2026-05-01, or seconds since the epoch; "
+        "only new messages are counted when not set.", "statscache", name="statscache.consumer.epoch", in_conf=False)
+    statscache_durable = setting(ANYTHING, None,
+        "Whether messages come from the stream of a relay: True, or the name of the durable subscription.",
+        "statscache", name="statscache.consumer.durable", in_conf=False)
+    statscache_frequency = setting(ANYTHING, 5.0,
+        "How much time passes between two times that plugins bring up to date what depends on the clock.",
+        "statscache", unit="seconds", name="statscache.producer.frequency", in_conf=False)
+    statscache_endpoint = setting(TEXT, None,
+        "The datagrepper that is asked for what was missed, where there is neither a stream nor a history of our own.",
+        "statscache", name="statscache.datagrepper.endpoint", in_conf=False)
+    statscache_profile = setting(BOOLEAN, False, "Whether it is logged how long each of its pages takes.",
+        "statscache", name="statscache.datagrepper.profile", in_conf=False)

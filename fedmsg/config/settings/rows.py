@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedmsg.config.settings.history import DatanommerSettings
+from fedmsg.config.settings.history import DatanommerSettings, StatscacheSettings
 from fedmsg.config.settings.kinds import (
     ADDRESS,
     ANYTHING,
@@ -28,6 +28,7 @@ from fedmsg.config.settings.kinds import (
     TEXTS,
 )
 from fedmsg.config.settings.setting import View, setting
+from fedmsg.config.settings.statistics import StatscacheAppSettings
 
 __all__ = ["Settings", "derive_topic_prefix_re"]
 
@@ -361,7 +362,7 @@ class DatagrepperSettings(View):
 
 class Settings(
     BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, StreamSettings, HubSettings,
-    DatanommerSettings, DatagrepperSettings,
+    DatanommerSettings, DatagrepperSettings, StatscacheSettings, StatscacheAppSettings,
 ):  # fmt: skip
     """All settings of a configuration, in the order of ``conf`` and of ``--help``."""
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // Cards of messages that come live: copies of the one in the page's template.
-import { address, harmless, webLink } from './text.js';
+import { address, harmless, webLink } from './shared/text.js';
 
 const page = document.getElementById('search-page');
 const template = document.getElementById('card-template');

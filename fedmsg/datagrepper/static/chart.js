@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The chart of how many messages there were, and the zoom: by pointer or by keys.
-import { make } from './text.js';
+import { shape, written } from './shared/drawing.js';
+import { make } from './shared/text.js';
 
-const SVG = 'http://www.w3.org/2000/svg';
 const WIDTH = 1000;
 const HEIGHT = 100;
 const BUCKETS = 60;
@@ -10,18 +10,6 @@ const TICKS = 5;
 
 const page = document.getElementById('search-page');
 const section = document.getElementById('chart');
-
-function shape(tag, attributes) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
-
-function written(seconds, step) {
-  const iso = new Date(seconds * 1000).toISOString();
-  if (step >= 86400) return iso.slice(0, 10);
-  return `${iso.slice(0, 10)} ${iso.slice(11, step >= 60 ? 16 : 19)}`;
-}
 
 function counted(number) {
   return `${number.toLocaleString('en')} message${number === 1 ? '' : 's'}`;

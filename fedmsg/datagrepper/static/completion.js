@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // What there is: completion of the filters, and the most frequent values beside the search.
-import { address, harmless, make } from './text.js';
+import { address, harmless, make } from './shared/text.js';
 
 const page = document.getElementById('search-page');
 const KINDS = { topics: ['topic', 'Topics'], categories: ['category', 'Categories'], users: ['user', 'Users'], packages: ['package', 'Packages'], agents: ['agent', ''] };

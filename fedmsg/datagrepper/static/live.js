@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // The live view: what the bus carries, at the top of the page, across lost connections.
 import { cardOf } from './cards.js';
-import { make } from './text.js';
+import { make } from './shared/text.js';
 
 const MOST_CARDS = 300;
 const RETRY_MS = 2000;

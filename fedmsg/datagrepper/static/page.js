@@ -2,9 +2,9 @@
 // The page of a search: endless scrolling, open a message, keys; what else it does is in modules of its own.
 import { showChart } from './chart.js';
 import { showFacets } from './completion.js';
-import { enableCopy } from './copy.js';
+import { enableCopy } from './shared/copy.js';
 import { toggle } from './live.js';
-import { make } from './text.js';
+import { make } from './shared/text.js';
 
 const list = document.getElementById('cards');
 const dialog = document.getElementById('message');

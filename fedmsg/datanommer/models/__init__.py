@@ -18,10 +18,12 @@ from fedmsg.datanommer.models.line import Line, Published
 from fedmsg.datanommer.models.matching import CONDITION_KEYS
 from fedmsg.datanommer.models.message import Message, Package, User
 from fedmsg.datanommer.models.opening import default_url, init, maker, session, upgrade
+from fedmsg.datanommer.models.rows import Names, storable_names, time_or_arrival
 from fedmsg.datanommer.models.schema import DeclarativeBase, ServiceCursor, StreamCursor
 from fedmsg.datanommer.models.schema import packages_messages as packages_assoc_table
 from fedmsg.datanommer.models.schema import users_messages as users_assoc_table
 from fedmsg.datanommer.models.texts import index_texts
+from fedmsg.datanommer.models.values import category_of
 from fedmsg.datanommer.models.writing import add, add_many
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "DeclarativeBase",
     "Line",
     "Message",
+    "Names",
     "Package",
     "Page",
     "Published",
@@ -37,6 +40,7 @@ __all__ = [
     "User",
     "add",
     "add_many",
+    "category_of",
     "clear_cache",
     "default_url",
     "index_texts",
@@ -44,6 +48,8 @@ __all__ = [
     "maker",
     "packages_assoc_table",
     "session",
+    "storable_names",
+    "time_or_arrival",
     "upgrade",
     "users_assoc_table",
 ]

@@ -16,7 +16,6 @@ from sqlalchemy import orm
 import fedmsg.config
 from fedmsg import datanommer
 from fedmsg.datanommer.models import containing, schema, terms
-from fedmsg.exceptions import ConfigError
 from fedmsg.store import database
 
 __all__ = ["current_session", "default_url", "init", "maker", "session", "upgrade"]
@@ -27,6 +26,7 @@ _SETTING = "datanommer.sqlalchemy.url"
 _CACHE_KIB = 65_536
 # A batch is of megabytes.
 _CHECKPOINT_PAGES = 8000
+_LOCK = 0x6665646D7368
 
 #: Makes sessions; `init` binds it.
 maker = orm.sessionmaker()
@@ -73,8 +73,7 @@ def init(
     if engine is None:
         engine = database.open_engine(str(uri), _SETTING)
         database.forget_in_child(engine)
-    if engine.dialect.name not in {"sqlite", "postgresql"}:
-        raise ConfigError(f"{_SETTING}: a history can't be kept in {engine.dialect.name}; use sqlite or postgresql")
+    database.well_known(engine, _SETTING, "a history")
     if engine.dialect.name == "sqlite" and not sa.event.contains(engine, "checkout", _set_up_sqlite):
         # Not at the connect: the engine of a program may have connections already.
         sa.event.listen(engine, "checkout", _set_up_sqlite)
@@ -104,11 +103,6 @@ def upgrade(engine: sa.Engine, alembic_ini: str | None = None) -> None:
     """
     config = Config(alembic_ini)
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    with database.errors_mapped(engine, "can't be prepared"), engine.begin() as connection:
-        # Two may do this at the same time.
-        if engine.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x6665646D7368)))
-        elif engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    with database.changing_tables(engine, _LOCK) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

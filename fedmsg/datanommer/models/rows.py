@@ -28,6 +28,7 @@ __all__ = [
     "seconds",
     "source_version",
     "storable_names",
+    "time_or_arrival",
 ]
 
 log = logging.getLogger("fedmsg.datanommer")
@@ -179,11 +180,17 @@ def _arrival(stored: Any) -> float:
     return float(stored) if is_known else time.time()
 
 
+def time_or_arrival(value: Any, arrival: float) -> float:
+    """Return the time that a message says, in seconds since the epoch; that of its arrival, where that can't be."""
+    if type(value) in {int, float} and _EARLIEST <= value <= arrival + _FUTURE_SECONDS:
+        return value  # type: ignore[no-any-return] # it is a number
+    return arrival
+
+
 def _timestamp(value: Any, arrival: float) -> tuple[dt.datetime, bool]:
     """Return a timestamp, or else the time of arrival, and whether it is that."""
-    if type(value) in {int, float} and _EARLIEST <= value <= arrival + _FUTURE_SECONDS:
-        return as_time(value), False
-    return as_time(arrival), True
+    found = time_or_arrival(value, arrival)
+    return as_time(found), found is not value
 
 
 def _integer(value: Any) -> int | None:

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
 from typing import Any
 
 from fedmsg import encoding
+from fedmsg.store.columns import REPLACEMENT, UNSTORABLE, column_text, indexed_text
 
 __all__ = [
-    "INDEXED_BYTES",
     "category_of",
     "column_text",
     "indexed_text",
@@ -22,31 +20,9 @@ __all__ = [
     "storable",
 ]
 
-#: How long a text in an index may be: the indexes of PostgreSQL have a limit.
-INDEXED_BYTES = 500
-_DIGEST_CHARACTERS = 65
-
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_REPLACEMENT = "\ufffd"
 # What JSONB refuses, or turns into something else, and what looks like that.
 _SUSPECT = ("e+", "-0.0", "NaN", "Infinity", "\\u0000", "\\ud")
 _plain = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=encoding.encoder.default)
-
-
-def column_text(text: Any) -> str | None:
-    """Return a text for a column; what is no text is None."""
-    if type(text) is not str:
-        return None
-    return text if text.isascii() and "\x00" not in text else _UNSTORABLE.sub(_REPLACEMENT, text)
-
-
-def indexed_text(text: Any) -> str | None:
-    """Return a text for a column with an index: the end of one that is too long is a digest."""
-    found = column_text(text)
-    if found is None or (len(found) <= INDEXED_BYTES // 4 or len(found.encode()) <= INDEXED_BYTES):
-        return found
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    return f"{found.encode()[: INDEXED_BYTES - _DIGEST_CHARACTERS].decode(errors='ignore')}-{digest}"
 
 
 def category_of(topic: str) -> str:
@@ -66,7 +42,7 @@ def is_kept_by_jsonb(text: str, value: Any) -> bool:
 
 def _is_kept(value: Any) -> bool:
     if isinstance(value, str):
-        return _UNSTORABLE.search(value) is None
+        return UNSTORABLE.search(value) is None
     if isinstance(value, float):
         text = repr(value)
         return "e+" not in text and text[-1].isdigit() and text != "-0.0"
@@ -78,7 +54,7 @@ def _is_kept(value: Any) -> bool:
 def storable(value: Any) -> Any:
     """Return a value without what a database can't hold: it serves queries alone."""
     if isinstance(value, str):
-        return _UNSTORABLE.sub(_REPLACEMENT, value)
+        return UNSTORABLE.sub(REPLACEMENT, value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

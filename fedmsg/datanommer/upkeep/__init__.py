@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from fedmsg.datanommer import database_url
 from fedmsg.datanommer.models import index_texts
 from fedmsg.datanommer.upkeep.checking import check
 from fedmsg.datanommer.upkeep.extracting import extract
@@ -17,6 +18,7 @@ __all__ = [
     "Import",
     "check",
     "count",
+    "database_url",
     "extract",
     "forget",
     "index_texts",

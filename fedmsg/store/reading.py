@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Connections to the database that only read, and how long what is asked of them may take."""
+"""Reads a database for many at once, through connections that can't write, with queries that end in time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy import exc, orm
 from fedmsg.exceptions import FedmsgError, StoreError
 from fedmsg.store import database
 
-__all__ = ["QueryTooSlow", "limit_cache", "limited", "missing_tables_named", "slowness_named", "to_read"]
+__all__ = ["QueryTooSlow", "limit_cache", "limited", "open_engine"]
 
 # After so many steps of its machine SQLite asks whether to go on: about a millisecond.
 _SQLITE_STEPS = 10_000
@@ -30,29 +30,30 @@ _POOL_MORE = 40
 # Of each where several processes share them.
 _POOL_LEAST = 5
 # What a connection that only reads knows: its time limit in milliseconds.
-_TIMEOUT = "datagrepper_timeout"
+_TIMEOUT = "reading_timeout"
 # Of each connection to SQLite.
 _CACHE_KIB = 8 * 1024
 
 
 class QueryTooSlow(FedmsgError, TimeoutError):
-    """A query took longer than ``datagrepper.query_timeout``."""
+    """A query took longer than it may."""
 
 
-def to_read(url: str, setting: str, processes: int) -> sa.Engine:
-    """Make an engine for a history that is only read.
+def open_engine(url: str, setting: str, processes: int, *, missing: str) -> sa.Engine:
+    """Make an engine to read a database with; nothing is connected yet.
 
     Args:
         url: Its URL.
-        setting: The name of the setting that has it, for errors.
+        setting: The setting that the URL is from.
         processes: How many processes share the database.
+        missing: What to do where there is no file of SQLite, for the error.
 
     Raises:
         ConfigError: The URL can't be used.
     """
     # Each statement sees what was committed before it, in a transaction or not.
     engine = database.open_engine(url, setting, isolation_level="AUTOCOMMIT", **_pool_of(url, processes))
-    database.require_file(engine, "a hub that stores messages makes it")
+    database.require_file(engine, missing)
     sa.event.listen(engine, "connect", _read_only)
     sa.event.listen(engine, "checkout", _check_open)
     database.forget_in_child(engine)
@@ -98,12 +99,30 @@ def _check_open(connection: Any, _record: object, _proxy: object) -> None:
 
 
 @contextmanager
-def missing_tables_named(engine: sa.Engine) -> Iterator[None]:
-    """Name what is to be done where tables or columns are missing.
+def limited(session: orm.Session, timeout: float, *, missing: str) -> Iterator[None]:
+    """Limit how long all statements of a session may take together.
+
+    Args:
+        session: The session.
+        timeout: How many seconds they have.
+        missing: What to do where tables or columns are missing, for the error.
 
     Raises:
-        StoreError: Some are.
+        QueryTooSlow: They took longer.
+        StoreError: The database could not be read.
     """
+    engine = session.get_bind().engine
+    with (
+        database.errors_mapped(engine, "can't be read"),
+        _missing_tables_named(engine, missing),
+        _slowness_named(timeout),
+        _limited(session, timeout),
+    ):
+        yield
+
+
+@contextmanager
+def _missing_tables_named(engine: sa.Engine, missing: str) -> Iterator[None]:
     try:
         yield
     except exc.DBAPIError as error:
@@ -111,19 +130,13 @@ def missing_tables_named(engine: sa.Engine) -> Iterator[None]:
         if getattr(error.orig, "sqlstate", None) in _UNDEFINED or text.startswith(("no such table", "no such column")):
             where = engine.url.render_as_string(hide_password=True)
             raise StoreError(
-                f"the database {where} has not all tables of the history ({text.splitlines()[0]}); "
-                "datanommer-create-db makes them, datanommer-load --from reads those of another release"
+                f"the database {where} has not all tables that are needed ({text.splitlines()[0]}); {missing}"
             ) from error
         raise
 
 
 @contextmanager
-def slowness_named(timeout: float) -> Iterator[None]:
-    """Turn the errors of what took too long into one.
-
-    Raises:
-        QueryTooSlow: Something did.
-    """
+def _slowness_named(timeout: float) -> Iterator[None]:
     try:
         yield
     except exc.TimeoutError as error:
@@ -135,8 +148,7 @@ def slowness_named(timeout: float) -> Iterator[None]:
 
 
 @contextmanager
-def limited(session: orm.Session, timeout: float) -> Iterator[None]:
-    """Limit how long all statements of a session may take together, in seconds."""
+def _limited(session: orm.Session, timeout: float) -> Iterator[None]:
     connection = session.connection()
     deadline = time.monotonic() + timeout
     if connection.dialect.name == "postgresql":

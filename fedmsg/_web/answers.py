@@ -4,25 +4,27 @@
 from __future__ import annotations
 
 import gzip
-import json
-import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import flask
 
+from fedmsg._web.written import dump
+
 if TYPE_CHECKING:
     from werkzeug.datastructures import MIMEAccept
 
 __all__ = [
+    "PROBLEM",
     "RETRY_AFTER_SECONDS",
     "TYPES",
+    "acceptable_form",
     "address",
     "as_json",
+    "as_written",
     "chosen_form",
     "complete",
-    "dump",
     "problem",
     "unavailable",
 ]
@@ -30,15 +32,17 @@ __all__ = [
 #: The types of the forms of an answer.
 TYPES: Mapping[str, str] = {
     "json": "application/json",
+    "jsonp": "application/javascript",
     "html": "text/html",
     "ndjson": "application/x-ndjson",
     "csv": "text/csv",
     "atom": "application/atom+xml",
     "feed": "application/feed+json",
 }
+#: The type of what health checks read.
+PROBLEM = "application/problem+json"
 #: When a client may ask again that could not be answered.
 RETRY_AFTER_SECONDS = 10
-_JSONP = "application/javascript"
 # Less than that does not get smaller.
 _GZIP_FROM_BYTES = 600
 _COMPRESSED = re.compile(r"^(?:text/|application/(?:json|javascript|atom\+xml|feed\+json)|image/svg)")
@@ -53,37 +57,20 @@ def chosen_form(accept: MIMEAccept, forms: tuple[str, ...]) -> str:
     return best
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: sets in order, no NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(_plain, value), key=str)
-    return list(map(_plain, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _default(value: Any) -> Any:
-    return sorted(value, key=str) if isinstance(value, (set, frozenset)) else str(value)
-
-
-_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_default)
-
-
-def dump(value: Any) -> str:
-    """Write JSON in ASCII; what is no number is null."""
-    try:
-        return _encoder.encode(value)
-    except ValueError:
-        return _encoder.encode(_plain(value))
+def acceptable_form(accept: MIMEAccept, forms: tuple[str, ...]) -> str | None:
+    """Return the form of an answer that a client prefers, or None where it takes none of them."""
+    return chosen_form(accept, forms) if not accept or any(accept.quality(TYPES[form]) for form in forms) else None
 
 
 def as_json(value: Any, status: int = 200, *, callback: str | None = None, kind: str = "") -> flask.Response:
     """Answer with JSON, or with a call of a function of JavaScript."""
-    text = dump(value)
+    return as_written(dump(value), status, callback=callback, kind=kind)
+
+
+def as_written(text: str, status: int = 200, *, callback: str | None = None, kind: str = "") -> flask.Response:
+    """Answer with a text of JSON, or with a call of a function of JavaScript."""
     if callback is not None:
-        return flask.Response(f"{callback}({text});", status, content_type=_JSONP)
+        return flask.Response(f"{callback}({text});", status, content_type=TYPES["jsonp"])
     return flask.Response(f"{text}\n", status, content_type=kind or TYPES["json"])
 
 
@@ -101,7 +88,7 @@ def unavailable(error: str) -> flask.Response:
 
 def address(path: str) -> str:
     """Return the whole address of a path of the application."""
-    base = flask.current_app.config["DATAGREPPER_BASE_URL"] or flask.request.url_root
+    base = flask.current_app.config["BASE_URL"] or flask.request.url_root
     return base.rstrip("/") + path
 
 
@@ -147,7 +134,7 @@ def _allow_origin(response: flask.Response) -> None:
     if not origin or not is_allowed_origin(origin):
         return
     headers["Access-Control-Allow-Origin"] = origin
-    headers["Access-Control-Expose-Headers"] = "ETag, Link, Retry-After"
+    headers["Access-Control-Expose-Headers"] = "ETag, Link, Retry-After, X-Link-Number, X-Link-Count"
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         headers["Access-Control-Allow-Methods"] = ", ".join(config["CORS_METHODS"])
         wanted = request.headers.get("Access-Control-Request-Headers", "")

@@ -40,18 +40,20 @@ class Worker(ThreadWorker):  # type: ignore[misc] # the library has no types
 
     def _end_streams(self) -> None:
         self.app.callable.extensions["ending"].set()
-        self.app.callable.extensions["feed"].wake()
+        self.app.callable.extensions["wake"]()
 
 
 class Server(BaseApplication):  # type: ignore[misc] # the library has no types
     """A server for an application on a socket that listens, which it takes over."""
 
-    def __init__(self, made: flask.Flask, listener: socket.socket, *, threads: int, workers: int, stop: float) -> None:
+    def __init__(
+        self, made: flask.Flask, listener: socket.socket, *, name: str, threads: int, workers: int, stop: float
+    ) -> None:
         self._options: dict[str, Any] = {
             "bind": f"fd://{listener.detach()}", "workers": workers, "threads": threads, "worker_class": Worker,
             "worker_connections": threads + _IDLE_CONNECTIONS, "limit_request_line": _LONGEST_REQUEST_LINE,
             "graceful_timeout": max(1, int(stop)), "loglevel": "error", "control_socket_disable": True,
-            "proc_name": "datagrepper",
+            "proc_name": name,
         }  # fmt: skip
         self._made = made
         # A client that does not read is cut off; a traceback for each would fill the log.
@@ -73,8 +75,13 @@ def _is_no_timeout(record: logging.LogRecord) -> bool:
     return record.exc_info is None or not isinstance(record.exc_info[1], TimeoutError)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, setting: str) -> socket.socket:
     """Return a socket that listens at an address.
+
+    Args:
+        host: The address.
+        port: The port; 0 is any free one.
+        setting: What the names of the settings of both begin with.
 
     Raises:
         AddressInUse: Another process has the address.
@@ -87,6 +94,6 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         kind = AddressInUse if error.errno == errno.EADDRINUSE else ConfigError
         reason = error.strerror or error
-        raise kind(f"datagrepper.host, datagrepper.port: {host} port {port} can't be bound: {reason}") from error
+        raise kind(f"{setting}.host, {setting}.port: {host} port {port} can't be bound: {reason}") from error
     listener.set_inheritable(True)
     return listener
