@@ -94,7 +94,9 @@ def test_datagrepper_that_fails_is_asked_again(sqlite_url: str, tmp_path: Path) 
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=st.lists(st.tuples(st.sampled_from(["kill", "stop", "relay"]), st.integers(0, 60)), min_size=4, max_size=4))
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["kill", "stop", "relay"]), st.integers(0, 60)), min_size=4, max_size=4)
+)
 def test_any_order_of_kills_has_the_numbers_of_a_recount(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:
