@@ -189,7 +189,7 @@ setup(
     # Says what is so anyway; spelt out, an editable install is a plain path entry instead of
     # an import hook that every interpreter of the environment would have to load first.
     package_dir={"": "."},
-    package_data={"fedmsg": ["py.typed"], **dict.fromkeys(WITH_PAGES, ["static/*", "templates/*"])},
+    package_data={"fedmsg": ["py.typed"], **{name: ["static/*", "templates/*"] for name in WITH_PAGES}},
     install_requires=BASIC,
     extras_require=EXTRAS,
     entry_points={

@@ -41,7 +41,7 @@ class Visits(BasePlugin):
     description = "The number of visits in each minute."
     interval = MINUTE
     layout = {"color": "blue", "groups": ["visits"]}  # noqa: RUF012 as plugins write it
-    model = type("Visits", (ScalarModel,), {"__tablename__": "test_visits", "__unique__": ()})
+    model: Any = type("Visits", (ScalarModel,), {"__tablename__": "test_visits", "__unique__": ()})
 
 
 class Shares(BasePlugin):
@@ -51,7 +51,7 @@ class Shares(BasePlugin):
     summary = "Who had how much"
     description = "The share of each in each minute."
     interval = MINUTE
-    model = type("Shares", (CategorizedModel,), {"__tablename__": "test_shares"})
+    model: Any = type("Shares", (CategorizedModel,), {"__tablename__": "test_shares"})
 
 
 class Ranks(BasePlugin):
@@ -60,7 +60,7 @@ class Ranks(BasePlugin):
     name = "ranks"
     summary = "Who is first"
     description = "The sums of a week."
-    model = type("Ranks", (CategorizedModel,), {"__tablename__": "test_ranks", "__unique__": ("category",)})
+    model: Any = type("Ranks", (CategorizedModel,), {"__tablename__": "test_ranks", "__unique__": ("category",)})
 
 
 class Notes(BasePlugin):
@@ -69,7 +69,7 @@ class Notes(BasePlugin):
     name = "notes"
     summary = "What was written"
     description = "The newest notes."
-    model = type("Notes", (CategorizedLogModel,), {"__tablename__": "test_notes"})
+    model: Any = type("Notes", (CategorizedLogModel,), {"__tablename__": "test_notes"})
 
 
 class Limits(BasePlugin):
@@ -78,7 +78,7 @@ class Limits(BasePlugin):
     name = "limits"
     summary = "What was written about what"
     description = "The newest notes about each thing."
-    model = type("Limits", (ConstrainedCategorizedLogModel,), {"__tablename__": "test_limits"})
+    model: Any = type("Limits", (ConstrainedCategorizedLogModel,), {"__tablename__": "test_limits"})
 
 
 def plugins() -> list[BasePlugin]:
@@ -98,12 +98,14 @@ def make_tables(url: str) -> None:
 def opened(url: str) -> Iterator[orm.scoped_session[orm.Session]]:
     """Make the tables of all plugins, and yield a session; what is in them is removed in the end."""
     make_tables(url)
+    # Tests declare others later.
+    tables = Base.metadata.sorted_tables
     with opened_again(url) as session:
         try:
             yield session
         finally:
             session.rollback()
-            for table in reversed(Base.metadata.sorted_tables):
+            for table in reversed(tables):
                 session.execute(table.delete())
             session.commit()
 

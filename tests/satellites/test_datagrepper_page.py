@@ -56,8 +56,10 @@ def test_the_page_shows_the_newest_messages(page: Page) -> None:
     ("name", "text", "total"),
     [
         ("topic", f"{PREFIX}.git.push", 2), ("category", "git", 2), ("user", "ann", 30), ("package", "box1", 20),
-        ("where", "msg.status=new", 2), ("not_topic", f"{PREFIX}.git.push", 58), ("not_category", "git", 58),
-        ("not_user", "ann", 30), ("not_package", "box1", 40), ("not_where", "msg.status=new", 58),
+        ("agent", "ann", 30), ("where", "msg.status=new", 2),
+        ("not_topic", f"{PREFIX}.git.push", 58), ("not_category", "git", 58), ("not_user", "ann", 30),
+        ("not_package", "box1", 40), ("not_agent", "bob", 30), ("not_contains", "order", 2),
+        ("not_where", "msg.status=new", 58),
     ],
 )  # fmt: skip
 def test_a_filter_of_the_form_is_applied(page: Page, name: str, text: str, total: int) -> None:

@@ -17,8 +17,21 @@ import pytest
 from fedmsg.stream.log import StreamLog
 from fedmsg.stream.messages import MessageStream
 from fedmsg.testing import Process, free_address, wait_until
+from tests.hubs import HubProcess
 from tests.stream_relays import StreamBus, publish, running, sqlite_url
 from tests.structure import source
+
+PRINTER = """
+import os
+from fedmsg.consumers import FedmsgConsumer
+
+class Printer(FedmsgConsumer):
+    topic = "org.fedoraproject.dev.m.t"
+    config_key = "test.enabled"
+
+    def consume(self, message):
+        os.write(1, f"number {message['body']['msg']['n']}\\n".encode())
+"""
 
 
 class History:
@@ -122,6 +135,27 @@ def test_history_stream_and_live_are_one_sequence_whatever_is_killed(bus: Stream
     assert found == [*range(2110)]
     assert statistics["lost"] == 0
     assert statistics["recovered"] >= 1800
+
+
+def test_a_hub_that_was_away_has_its_consumers_catch_up(bus: StreamBus, history: History, tmp_path: Path) -> None:
+    folder = tmp_path / "printing"
+    folder.mkdir()
+    (folder / "printing.py").write_text(PRINTER)
+    settings = {"status_directory": str(folder / "status"), "test.enabled": True, "datanommer.enabled": False}
+
+    def run(published: range, expected: list[int]) -> None:
+        with HubProcess(folder, {**bus.config, **settings}, "--with-consumers", "printing:Printer") as hub:
+            hub.wait_ready()
+            publish(bus, published)
+            hub.wait_for(f"number {published[-1]}")
+            assert hub.stop() == 0, hub.report()
+            assert [line for line in hub.out if line.startswith("number ")] == [f"number {n}" for n in expected]
+
+    run(range(10), [*range(10)])
+    # More than a page of the datagrepper, and nobody there.
+    publish(bus, range(10, 260))
+    history.wait_for(260)
+    run(range(260, 270), [*range(10, 270)])
 
 
 def test_demo_of_the_history_runs_until_it_is_interrupted(tmp_path: Path) -> None:

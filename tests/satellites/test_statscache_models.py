@@ -163,32 +163,29 @@ def test_what_is_unique_is_stored_once(rows: Any) -> None:
 
 def test_a_model_that_is_declared_again_is_usable(rows: Any) -> None:
     """As when a program loads its plugins twice."""
-    again = type("Visits", (models.ScalarModel,), {"__tablename__": "test_visits", "__unique__": ()})
+    again: Any = type("Visits", (models.ScalarModel,), {"__tablename__": "test_visits", "__unique__": ()})
     written(rows, again, {"scalar": 1})
     assert rows.query(Visits.model).count() == 1
     # The table is there for those that are made later, in the form that is known.
-    assert models.BaseModel.metadata.tables["test_visits"] is again.__table__  # type: ignore[attr-defined]
+    assert models.BaseModel.metadata.tables["test_visits"] is again.__table__
 
 
 def test_a_model_has_columns_as_its_author_likes(history_url: str) -> None:
-    own = type(
+    own: Any = type(
         "Owned",
         (models.BaseModel,),
         {"__tablename__": "test_owned", "host": sa.Column(sa.Unicode(50), index=True), "load": sa.Column(sa.Float())},
     )
     create_tables(history_url)
-    session = init_model(history_url)
-    try:
+    with statistics.opened_again(history_url) as session:
         found = written(session, own, {"host": "h", "load": 0.5})
-        assert json.loads(own.to_json(found)) == [{"timestamp": SECONDS, "host": "h", "load": 0.5}]  # type: ignore[attr-defined]
-    finally:
+        assert json.loads(own.to_json(found)) == [{"timestamp": SECONDS, "host": "h", "load": 0.5}]
         session.rollback()
-        session.remove()
 
 
 def test_a_model_without_a_table_name_has_one() -> None:
-    made = type("Some Name", (models.ScalarModel,), {})
-    assert made.__tablename__ == "stats_some_name"  # type: ignore[attr-defined]
+    made: Any = type("Some Name", (models.ScalarModel,), {})
+    assert made.__tablename__ == "stats_some_name"
 
 
 # ---------------------------------------------------------------- the database

@@ -99,6 +99,22 @@ def test_the_module_has_an_application_for_wsgi_servers(monkeypatch: pytest.Monk
     assert done.stdout.strip()
 
 
+@pytest.mark.soak
+def test_requests_made_from_the_description_are_answered_as_it_says(
+    server: Statscache, tmp_path: Path, full_size: bool
+) -> None:
+    """In the short form each route gets a few requests, in the long one hundreds."""
+    phases = "examples,coverage,fuzzing" if full_size else "examples,fuzzing"
+    done = run(
+        ["schemathesis", "run", f"{server.address}/openapi.json", "--phases", phases,
+         "--max-examples", "300" if full_size else "4", "--checks",
+         "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+         "--no-color", *([] if full_size else ["--generation-deterministic"])],
+        cwd=tmp_path, timeout=7000 if full_size else 100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
 # ---------------------------------------------------------------- the database
 
 
@@ -116,7 +132,7 @@ def test_the_database_goes_and_comes_back(path: list[Path], tmp_path: Path) -> N
             assert (answer.status, answer.headers["Content-Type"]) == (503, "application/problem+json")
             answer = server.get("/api/visits-all-1m")
             assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
-            # Its place and its login are nobody's business.
+            # Where it is, and as whom it is read, is not shown.
             assert answer.json == {"error": "the database can't be read"}
             assert server.get("/web/dashboard", Accept="text/html").status == 200
             assert server.get("/web/dashboard/notes", Accept="text/html").status == 503
@@ -156,7 +172,10 @@ def test_a_bad_configuration_is_one_line(settings: dict[str, Any], expected: str
 
 
 def test_below_a_path(tmp_path: Path) -> None:
-    settings = {"statscache.app.app_path": "/stats", "statscache.app.base_url": "https://numbers.example.org/stats"}
+    settings: dict[str, Any] = {
+        "statscache.app.app_path": "/stats",
+        "statscache.app.base_url": "https://numbers.example.org/stats",
+    }
     with Statscache(tmp_path, f"sqlite:///{tmp_path / 'x.db'}", **settings) as server:
         for where in ("/stats/web/getting-started", "/web/getting-started"):
             assert b'href="/stats/static/shared/page.css"' in server.get(where).body

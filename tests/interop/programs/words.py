@@ -116,7 +116,7 @@ def main(what: str) -> None:
                 with contextlib.redirect_stdout(io.StringIO()):
                     test.run(outcome)
                 bad = outcome.failures + outcome.errors
-                print(json.dumps([str(test), "bad" if bad else "skipped" if outcome.skipped else "good"]))
+                print(json.dumps([test.id(), "bad" if bad else "skipped" if outcome.skipped else "good"]))
 
 
 main(sys.argv[2] if len(sys.argv) > 2 else "messages")
