@@ -163,7 +163,7 @@ def subscribe(
         topic: The beginning of the topics that are wanted, one or several; empty for all.
         after: Begin after a position, or a ``msg_id``; 0 or ``"first"`` is the first message that is kept.
         since: Begin with what was stored since then: seconds since the epoch, ISO 8601, or an age: ``2h``.
-        last: Begin with so many of the newest messages. Without any of these: new messages only.
+        last: Begin with so many of the newest messages of these topics. Without any of these: new messages only.
         durable: The name of a durable subscription, whose cursor the relay keeps.
         ack_mode: ``auto`` acknowledges a message when the next one is asked for, ``manual`` leaves it to the caller.
         config: Settings for the context, where one has to be opened.

@@ -202,7 +202,7 @@ class FedMsgContext(BaseContext):
             after: Begin after a position, or a ``msg_id``; 0 or ``"first"`` is the first message that is kept.
             since: Begin with what was stored since then: seconds since the epoch, ISO 8601, or an age: ``2h``. What
                 the relay no longer keeps comes from ``datagrepper_url``, if that is set.
-            last: Begin with so many of the newest messages. Without any of these: new messages only.
+            last: Begin with so many of the newest messages of these topics. Without any of these: new messages only.
             durable: The name of a durable subscription, whose cursor the relay keeps: the next reader of that name
                 goes on there. Where to begin counts only when the name is new.
             ack_mode: ``auto`` acknowledges a message when the next one is asked for; with ``manual`` the caller

@@ -197,7 +197,7 @@ def subscribe(
         after: Begin after a position, or a ``msg_id``; 0 or ``"first"`` is the first message that is kept.
         since: Begin with what was stored since then: seconds since the epoch, ISO 8601, or an age: ``2h``. What
             the relay no longer keeps comes from ``datagrepper_url``, if that is set.
-        last: Begin with so many of the newest messages.
+        last: Begin with so many of the newest messages of these topics.
         durable: The name of a durable subscription, whose cursor the relay keeps.
         ack_mode: ``auto`` acknowledges a message when the next one is asked for; ``manual`` leaves it to the caller.
         config: Settings for the context, where one has to be made.

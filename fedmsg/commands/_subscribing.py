@@ -39,7 +39,7 @@ BEGIN_FLAGS = [_SINCE, _AFTER, _FIRST]
 FLAGS = [
     _SINCE,
     _AFTER,
-    flag("--last", type=_count, metavar="N", help="Begin in the stream with so many of the newest messages."),
+    flag("--last", type=_count, metavar="N", help="Begin in the stream with so many of the newest messages it shows."),
     _FIRST,
     flag("--durable", metavar="NAME", help="Go on in the stream where the last reader of this name has stopped."),
 ]

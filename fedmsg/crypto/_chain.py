@@ -109,14 +109,15 @@ class Anchors:
 
     def _climb(self, certificate: Certificate, now: float, below: int) -> tuple[float, float]:
         """Find a way from a certificate up to an anchor; return the time in which all of it is valid."""
-        reason: Rejected | None = None
+        # Not the exception: with it in a variable that it leads to, only the garbage collector frees what it holds.
+        kind, reason = "chain", f"{_named(certificate)} was issued by none of the configured authorities"
         if certificate.signed_with not in self._hashes:
             hint = " (allow_sha1_certificates accepts it)" if certificate.signed_with == "sha1" else ""
             raise Rejected("hash", f"{_named(certificate)} is signed with {certificate.signed_with}{hint}")
         for issuer in (*self._anchors.get(certificate.issuer, ()), *self._issuers.get(certificate.issuer, ())):
             is_anchor = issuer.subject == issuer.issuer
             if not is_anchor and below >= _INTERMEDIATES:
-                reason = Rejected("chain", f"there are more than {_INTERMEDIATES} certificates up to an authority")
+                kind, reason = "chain", f"there are more than {_INTERMEDIATES} certificates up to an authority"
                 continue
             try:
                 start, end = self._step(certificate, issuer, now, below)
@@ -124,13 +125,11 @@ class Anchors:
                     above = self._climb(issuer, now, below + 1)
                     start, end = max(start, above[0]), min(end, above[1])
             except Rejected as error:
-                reason = error
+                kind, reason = error.kind, str(error)
             else:
                 return start, end
-        reason = reason or Rejected("chain", f"{_named(certificate)} was issued by none of the configured authorities")
         # A newer CA or CRL may have the missing issuer or list; it takes back no revocation.
-        reason.curable = reason.kind != "revoked"
-        raise reason
+        raise Rejected(kind, reason, curable=kind != "revoked")
 
     def _step(self, certificate: Certificate, issuer: Certificate, now: float, below: int) -> tuple[float, float]:
         """Check one certificate against one issuer; return the time in which that holds."""

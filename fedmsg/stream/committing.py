@@ -99,6 +99,8 @@ class Committer(ServiceThread):
         self._events = RateLimitedLog(log)
         self._next_prune = 0.0
         self._is_logged: bool = False
+        # Of the last failure, until a batch is stored.
+        self._reason = ""
         self.news = Waker()
         self.acquired = False
         self.working_since: float | None = None
@@ -134,7 +136,8 @@ class Committer(ServiceThread):
         """Log that the store does not answer; an error of it is logged when it comes."""
         if self.away and not self._is_logged:
             self._is_logged = True
-            self._events.report("store", f"messages wait to be stored, for {self.away:.1f} s now")
+            reason = f": {self._reason}" if self._reason else ""
+            self._events.report("store", f"messages wait to be stored, for {self.away:.1f} s now{reason}")
 
     def wait_acquired(self, timeout: float) -> bool:
         """Wait some seconds for the lock of the stream; whether it is held.
@@ -227,6 +230,7 @@ class Committer(ServiceThread):
 
     def _note_failure(self, error: StoreError) -> None:
         self.failures += 1
+        self._reason = str(error)
         if self.away or not self.acquired:
             self._is_logged = True
             self._events.report("store", f"messages wait to be stored: {error}")
@@ -234,7 +238,7 @@ class Committer(ServiceThread):
     def _note_success(self) -> None:
         if self._is_logged:
             log.warning("messages are stored again, after %.1f s", self.away)
-        self.working_since, self._is_logged = None, False
+        self.working_since, self._is_logged, self._reason = None, False, ""
 
     def _prune(self) -> None:
         removed = 0

@@ -12,13 +12,15 @@ from fedmsg.stream import protocol
 from fedmsg.stream.begin import Begin
 from fedmsg.stream.records import Chunk, Cursor, Entry, Missing
 
-__all__ = ["Part", "Readable", "Refused", "find", "position_of", "read", "start_durable"]
+__all__ = ["Part", "Readable", "Refused", "Search", "find", "position_of", "read", "search_last", "start_durable"]
 
 #: How many rows, and how many bytes of topics and bodies, are read at once.
 ROWS_MAX = 1000
 BYTES_MAX = 4 * 1024 * 1024
 #: About what a message takes in memory beside its topic and body.
 ENTRY_BYTES = 300
+# So many topics are looked at in one step of a search.
+_SEARCH_ROWS = 5000
 # So many prefixes are filtered by the store.
 _PREFIXES_MAX = 50
 # How often a read that retention was faster than is repeated.
@@ -43,6 +45,9 @@ class Readable(Protocol):
 
     def find(self, msg_id: str) -> int | None:
         """Return the position of a message."""
+
+    def topics(self, until: int, rows: int) -> list[tuple[int, bytes]]:
+        """Return positions and topics of the newest messages up to a position, the newest first."""
 
     def after_time(self, since: float) -> int:
         """Return the position after which the messages of a time begin."""
@@ -124,6 +129,41 @@ def position_of(log: Readable, begin: Begin) -> int:
     if begin.after == 0 and not begin.resume:
         return log.first() - 1
     return begin.after
+
+
+class Search(NamedTuple):
+    """A search for the newest messages of some topics that is not at its end.
+
+    Attributes:
+        until: Up to here messages are still to be looked at.
+        left: So many are still to be found.
+    """
+
+    until: int
+    left: int
+
+
+def search_last(log: Readable, last: int, prefixes: tuple[bytes, ...], search: Search | None) -> Search | Begin:
+    """Find where the newest messages of some topics begin, in one small step.
+
+    Args:
+        log: The stream.
+        last: How many of them are wanted.
+        prefixes: What their topics begin with.
+        search: What the step before this one has returned.
+
+    Returns:
+        Where to begin, or what to go on with.
+    """
+    until, left = search or Search(log.newest(), last)
+    rows = log.topics(until, _SEARCH_ROWS)
+    for position, topic in rows:
+        if topic.startswith(prefixes):
+            left -= 1
+            if not left:
+                return Begin(after=position - 1)
+    # With the first one that is kept, where there are not so many.
+    return Search(rows[-1][0] - 1, left) if rows else Begin(after=0)
 
 
 def start_durable(

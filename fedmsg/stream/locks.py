@@ -20,6 +20,9 @@ class WriterLock(Protocol):
     def take(self, connection: Any) -> bool:
         """Take the lock for the connection that writes, and return whether it is held now."""
 
+    def is_held(self) -> bool:
+        """Return whether it is still held, for the connection that took it; where that is cheap to know."""
+
     def release(self, connection: Any) -> None:
         """Release the lock; the connection is that which took it, None where it was lost."""
 
@@ -33,17 +36,18 @@ class FileLock:
         _file_locks.add(self)
 
     def take(self, connection: Any) -> bool:  # noqa: ARG002 the lock is the process's
-        """Take the lock, and return whether it is held now."""
+        """Take the lock, and return whether it is held now; one whose file was removed is taken anew."""
         if self._descriptor is not None:
-            return True
+            if self.is_held():
+                return True
+            self.release()
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise StoreError(f"the lock file {self._path} can't be opened: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Someone may have removed the file meanwhile.
-            is_held = os.path.samestat(os.fstat(descriptor), os.stat(self._path))
+            is_held = self._is_there(descriptor)
         except OSError:
             is_held = False
         if not is_held:
@@ -51,6 +55,17 @@ class FileLock:
             return False
         self._descriptor = descriptor
         return True
+
+    def is_held(self) -> bool:
+        """Return whether it is still held: its file may have been removed, and another process have made it anew."""
+        return self._descriptor is not None and self._is_there(self._descriptor)
+
+    def _is_there(self, descriptor: int) -> bool:
+        """Return whether others find the file that is open here: someone may have removed it."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
+        except OSError:
+            return False
 
     def release(self, connection: Any = None) -> None:  # noqa: ARG002 the lock is the process's
         """Release the lock; the file stays."""
@@ -71,6 +86,10 @@ class AdvisoryLock:
         found = connection.exec_driver_sql("SELECT pg_try_advisory_lock(%s)", (self._key,)).scalar()
         connection.commit()
         return bool(found)
+
+    def is_held(self) -> bool:
+        """Return True: it lasts as long as the connection."""
+        return True
 
     def release(self, connection: Any) -> None:
         """Release the lock now: the server notices the end of a connection some time after."""

@@ -144,6 +144,13 @@ class StreamLog(Closeable):
         """
         return self._db.read(lambda connection: reading.find(self._db, self._writer.ids, connection, msg_id))
 
+    def topics(self, until: int, rows: int) -> list[tuple[int, bytes]]:
+        """Return positions and topics of the newest messages up to a position, the newest first, at most so many."""
+        statement = (
+            "SELECT position, topic FROM fedmsg_stream_messages WHERE position <= ? ORDER BY position DESC LIMIT ?"
+        )
+        return self._db.read(lambda connection: [*self._db.rows(connection, statement, (until, rows))])
+
     def after_time(self, since: float) -> int:
         """Return the position after which the messages begin that were stored at or after a time."""
         return self._db.read(lambda connection: reading.bisect(self._db, connection, self._db.head(connection), since))

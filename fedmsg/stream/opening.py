@@ -10,6 +10,7 @@ from collections.abc import Callable
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg.exceptions import FedmsgError
 from fedmsg.stream import jobs
+from fedmsg.stream.begin import Begin
 from fedmsg.stream.names import Names
 from fedmsg.stream.readers import Reader
 from fedmsg.stream.worker import Worker
@@ -48,6 +49,36 @@ class Opening:
 
     def ask(self, reader: Reader, done: Done) -> None:
         """Find out where a subscription begins, and call ``done``."""
+        if reader.begin.last and reader.prefixes:
+            self._search(reader, None, done)
+        else:
+            self._start(reader, done)
+
+    def _search(self, reader: Reader, search: jobs.Search | None, done: Done) -> None:
+        """Find the last messages of some topics, step by step: what others ask for gets its turn in between."""
+        stream, name, last, prefixes = self._stream, reader.name, reader.begin.last or 0, reader.prefixes
+        generation = reader.generation
+
+        def work() -> jobs.Search | Begin:
+            # Where a name is known, where to begin does not count.
+            is_known = bool(name) and stream.cursor(name) is not None
+            return Begin() if is_known else jobs.search_last(stream, last, prefixes, search)
+
+        def take(result: jobs.Search | Begin | Exception) -> None:
+            if reader.generation != generation:
+                return
+            if isinstance(result, Exception):
+                self._report(result)
+                self._retries.append((time.monotonic() + _RETRY, reader, generation, done))
+            elif isinstance(result, Begin):
+                reader.begin = result
+                self._start(reader, done)
+            else:
+                self._search(reader, result, done)
+
+        self._worker.ask(work, take)
+
+    def _start(self, reader: Reader, done: Done) -> None:
         stream, names, begin, name, peer = self._stream, self._names, reader.begin, reader.name, reader.peer
         generation, limit = reader.generation, self._limit
         # It is stored by the job itself: later it might overwrite the cursor of a name that was removed and is new.

@@ -42,7 +42,7 @@ class Subscription(Closeable):
         topics: Prefixes of topics, one or several.
         after: Begin after a position, or a ``msg_id``; 0 or ``"first"`` is the first message that is kept.
         since: Begin with what was stored since then: seconds since the epoch, ISO 8601, or an age such as ``2h``.
-        last: Begin with so many of the newest messages. Without any of these: new messages only.
+        last: Begin with so many of the newest messages of these topics. Without any of these: new messages only.
         durable: The name of a durable subscription, whose cursor the relay keeps. Where to begin counts only
             when the name is new.
         rejections: Where rejected messages are counted and logged; one of its own when not given.

@@ -107,14 +107,19 @@ class Database:
             raise ConfigError(f"relay_store: a stream can't be kept in {name}; use sqlite or postgresql")
         self.is_sqlite = name == "sqlite"
         if self.is_sqlite:
-            self.file = self.engine.url.database or ""
-            if self.file in {"", ":memory:"} or self.file.startswith("file:"):
+            file = self.engine.url.database or ""
+            if file in {"", ":memory:"} or file.startswith("file:"):
                 raise ConfigError("relay_store: name a file, such as sqlite:////var/lib/fedmsg-relay/stream.db")
+            # One file has one lock, whatever links lead to it.
+            self.file = os.path.realpath(file)
+            sa.event.listen(self.engine, "do_connect", self._check_before)
             # Counts only before the first table, and before the journal is set.
             sa.event.listen(self.engine, "connect", _set_auto_vacuum, insert=True)
         else:
             sa.event.listen(self.engine, "do_connect", _set_libpq)
             sa.event.listen(self.engine, "connect", _set_synchronous)
+        # Of the file, once the stream in it was checked.
+        self._identity: tuple[int, int] | None = None
         self._reading = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         database.forget_in_child(self.engine)
 
@@ -143,7 +148,28 @@ class Database:
                 if not create:
                     raise StoreError(f"there is no stream in {self.shown}: start a relay with it first")
                 database.retried(self._make)
-        return self.read(self._checked, "can't be prepared")
+        stream = self.read(self._checked, "can't be prepared")
+        if self.is_sqlite:
+            self._identity = _identity_of(self.file)
+        return stream
+
+    def check_file(self) -> None:
+        """Check that the file of SQLite is still the one in which the stream was found.
+
+        What is written to a file that was removed or replaced is gone with the process.
+
+        Raises:
+            StoreError: It is not.
+        """
+        if self._identity is not None and _identity_of(self.file) != self._identity:
+            raise StoreError(
+                f"the store {self.shown} can't be used: its file was removed or replaced while it was in use;"
+                " put it back, or start the relay again"
+            )
+
+    def _check_before(self, *_: object) -> None:
+        """Keep a new connection from making the file anew, and from reading another one."""
+        self.check_file()
 
     def _is_ready(self) -> bool:
         with self.engine.connect() as connection:
@@ -277,6 +303,15 @@ class Database:
             self.run(connection, "PRAGMA wal_autocheckpoint=0")
             connection.commit()
         return connection
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    """Return device and number of a file, in which one of the same name differs; None where there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _set_auto_vacuum(connection: Any, _record: object) -> None:

@@ -97,6 +97,9 @@ class Writer:
 
     def _open(self) -> sa.Connection:
         self._forget_of_parent()
+        self._db.check_file()
+        if self._connection is not None and not self._lock.is_held():
+            self._drop()
         if self._connection is None:
             connection = self._db.writer()
             try:

@@ -144,6 +144,15 @@ def test_time_of_storing_is_found(stream: StreamLog, database_url: str) -> None:
     assert [stream.after_time(time) for time in (0, 100, 140, 1e12)] == [12, 12, 13, 20]
 
 
+def test_topics_come_with_the_newest_first(stream: StreamLog) -> None:
+    assert stream.topics(0, 5) == stream.topics(100, 5) == []
+    stream.append([Incoming(b"topic %d" % number, b"") for number in range(1, 11)])
+    stream.prune(**NOTHING, until=2)
+    every = [(number, b"topic %d" % number) for number in range(10, 2, -1)]
+    assert stream.topics(10, 100) == stream.topics(1000, 8) == every
+    assert stream.topics(6, 3) == every[4:7]
+
+
 def test_times_do_not_go_back_with_the_clock(stream: StreamLog, database_url: str) -> None:
     later = time.time() + 600
     stream.append(some(1, 1))

@@ -69,6 +69,38 @@ def test_subscription_begins(begin: dict[str, Any], first: int, log: MemoryLog, 
         assert subscription.statistics()["lost"] == 0
 
 
+@pytest.mark.parametrize("durable", [None, "new"], ids=["plain", "durable"])
+@pytest.mark.parametrize(("last", "wanted"), [(1, [13]), (2, [4, 13]), (3, [3, 4, 13]), (9, [3, 4, 13]), (0, [])])
+def test_last_messages_are_those_of_the_topics_that_are_read(last: int, wanted: list[int], durable: str | None) -> None:
+    log = MemoryLog()
+    log.add(*numbers(1, 4), topic=b"rare.x")
+    log.add(*numbers(5, 12))
+    log.add(body(13), topic=b"rare.y")
+    log.remove(2)
+    with serving(log) as server, Subscription({}, server.addresses, "rare", last=last, durable=durable) as subscription:
+        begun(subscription)
+        server.append(log.add(body(14), topic=b"rare.z"))
+        assert positions(take(subscription, len(wanted) + 1)) == [*wanted, 14]
+        assert subscription.statistics()["lost"] == 0
+
+
+def test_name_that_is_known_goes_on_and_searches_nothing(log: MemoryLog, server: StreamServer) -> None:
+    log.save_cursors([Cursor("known", 8, time.time(), "")])
+    before = log.reads
+    with Subscription({}, server.addresses, "none", last=100, durable="known") as subscription:
+        begun(subscription)
+        assert subscription.cursor == 8
+    assert log.reads - before <= 1
+
+
+def test_search_for_the_last_messages_goes_on_when_the_store_has_failed(log: MemoryLog, server: StreamServer) -> None:
+    log.fail = StoreError("away")
+    with Subscription({}, server.addresses, "org.test", last=2) as subscription:
+        wait_for(lambda: server.counts["store"], subscription)
+        log.fail = None
+        assert positions(take(subscription, 2)) == [9, 10]
+
+
 def test_subscription_begins_at_a_time(log: MemoryLog, server: StreamServer) -> None:
     hour_ago = time.time() - 3600
     for since in (hour_ago, datetime.fromtimestamp(hour_ago, timezone.utc).isoformat().replace("+00:00", "Z")):

@@ -187,6 +187,7 @@ def test_tail_shows_the_stream_until_now(bus: StreamBus) -> None:
     msg_id = json.loads(bus.entries()[3].body)["msg_id"]
     assert tail(bus, "--after", msg_id, "--until", "now") == ["4", "5"]
     assert tail(bus, "--last", "2", "--until", "now") == ["4", "5"]
+    assert tail(bus, "--last", "2", "--until", "now", "--topic", "org.fedoraproject.dev.m.t") == ["3", "4"]
     assert tail(bus, "--since", "1h", "--until", "now", "--topic", "org.fedoraproject.dev.m.other") == ["5"]
     assert tail(bus, "--since", "2030-01-01", "--until", "now") == []
     assert tail(bus, "--last", "0", "--until", "now") == []

@@ -111,6 +111,7 @@ def main(what: str) -> None:
     else:
         for one in classes + cases(fedmsg.tests.test_meta.ConglomerateBase):
             for test in unittest.defaultTestLoader.loadTestsFromTestCase(one):
+                assert isinstance(test, unittest.TestCase)
                 outcome = unittest.TestResult()
                 # Some of them print.
                 with contextlib.redirect_stdout(io.StringIO()):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import itertools
 import logging
@@ -148,6 +149,26 @@ def test_the_cache_of_certificates_is_bounded(bench: Bench, message: Message, mo
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("signature", [{}, {"signature": "AAAA"}, {"certificate": "%%%"}, {"crypto": "gpg"}])
+@pytest.mark.parametrize("authority", ["ours", "strange"])
+def test_what_is_rejected_leaves_no_garbage(
+    bench: Bench, message: Message, signature: dict[str, str], authority: str
+) -> None:
+    signed = crypto.sign(message, **bench.config)
+    if authority == "strange":
+        signed["certificate"] = encoded(many_names(3))
+    check = crypto.checker(bench.config)
+    forged = {**signed, "msg": "another", **signature}
+    assert not check(forged)
+    gc.collect()
+    gc.disable()
+    try:
+        assert not check({**forged, "certificate": forged["certificate"] + "\n"})
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 def test_certificate_bombs_take_no_memory_and_hold_up_no_message(
     bench: Bench, message: Message, full_size: bool, tmp_path: Path
 ) -> None:
