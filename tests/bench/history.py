@@ -121,11 +121,18 @@ def streaming(bench: Bench, count: int) -> Iterator[dict[str, object]]:
         relay.wait()
 
 
-def rate_of_hub(bench: Bench, counter: StoredCounter, config: dict[str, object], count: int) -> float:
+def rate_of_hub(
+    bench: Bench,
+    counter: StoredCounter,
+    config: dict[str, object],
+    count: int,
+    *,
+    begin: tuple[str, ...] = ("--first",),
+) -> float:
     """Return how many messages a second a hub stores, without its start."""
     path = bench.folder / "history-hub.py"
     path.write_text(f"config = {config!r}\n")
-    hub = subprocess.Popen([command_path("fedmsg-hub"), "--first", "--config-filename", str(path)])
+    hub = subprocess.Popen([command_path("fedmsg-hub"), *begin, "--config-filename", str(path)])
     try:
         first, began = _wait(counter, 1)
         last, ended = _wait(counter, count)

@@ -71,7 +71,7 @@ def _measure_day(bench: Bench, cluster: Cluster) -> Row:
     for number in range(bench.rounds):
         progress(f"stats: a missed day, round {number + 1}")
         url = url_of(bench, cluster, "PostgreSQL", f"day-{number}")
-        row.ours.append(rate_of_hub(bench, StoredCounter(url, _COUNT), _config(url, **more), count))
+        row.ours.append(rate_of_hub(bench, StoredCounter(url, _COUNT), _config(url, **more), count, begin=()))
     return row
 
 
