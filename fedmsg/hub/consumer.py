@@ -11,8 +11,14 @@ from fedmsg import encoding
 from fedmsg.config import settings
 from fedmsg.hub.runner import ConsumerRunner
 from fedmsg.stream.progress import StoredPosition
+from fedmsg.transport import choice
 
-__all__ = ["Consumer", "as_topics", "durable_of", "runner_of"]
+__all__ = ["SHARED", "Consumer", "as_topics", "durable_of", "runner_of"]
+
+
+#: The ``durable`` of a consumer that is not, but has a queue of its own, because every one has at that transport: it
+#: has the name of its class, and hubs that run it share the messages.
+SHARED = ""
 
 
 def as_topics(topic: Any) -> list[str]:
@@ -29,7 +35,11 @@ def durable_of(consumer: Any, hub: Any) -> object:
     value: object = hub.config.get(f"{key}.durable") if isinstance(key, str) else None
     if value is None:
         value = consumer.durable
-    return value if value is not None and getattr(hub, "reads_streams", False) else False
+    if not getattr(hub, "reads_streams", False):
+        return False
+    if value is None or value is False:
+        return SHARED if choice.of(hub.config).has_queues else False
+    return value
 
 
 class Consumer:

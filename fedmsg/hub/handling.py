@@ -38,8 +38,8 @@ class Interrupted(BaseException):
 
 
 def is_of_stream(item: Any) -> bool:
-    """Return whether a message comes from a stream, which has it until it is acknowledged."""
-    return isinstance(item, Delivery) and item.position is not None
+    """Return whether a message comes from a stream or queue, which has it until it is acknowledged."""
+    return isinstance(item, Delivery) and item.is_kept
 
 
 class _Count:
@@ -323,9 +323,9 @@ class MessageHandler:
             return False
         if tries == self.retries + 1:
             self._consumer.log.warning(
-                "%s has failed on the message at position %d, and there is no file of dead letters to keep it: it is "
-                "tried again until it is handled, and the cursor stays before it; set dead_letter_directory to go on",
-                type(self._consumer).__name__, original.position,
+                "%s has failed on the message %s, and there is no file of dead letters to keep it: it is tried again "
+                "until it is handled, and is not acknowledged; set dead_letter_directory to go on",
+                type(self._consumer).__name__, original.describe(),
             )  # fmt: skip
         return True
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import Closeable
-from fedmsg.config import settings
 from fedmsg.exceptions import UsageError
 from fedmsg.stream.subscription import StreamDelivery, Subscription
+from fedmsg.transport import choice
 from fedmsg.transport.zmq.source import accepted
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def subscribe(
     ack_mode: str = "auto",
     **begin: Any,
 ) -> Subscription:
-    """Subscribe to the stream at ``relay_stream``; ``begin`` says where, as for `Subscription`.
+    """Subscribe to the stream of the relay or broker; ``begin`` says where, as for `Subscription`.
 
     Raises:
         UsageError: The arguments make no sense. A ValueError.
@@ -183,7 +183,8 @@ def subscribe(
     """
     if ack_mode not in ACK_MODES:
         raise UsageError(f"ack_mode is {ack_mode!r}: write 'auto' or 'manual'")
-    return Subscription(config, settings.get(config, "relay_stream"), topic, rejections=rejections, **begin)
+    opened: Subscription = choice.of(config).load("subscription")(config, topic, rejections=rejections, **begin)
+    return opened
 
 
 def open_stream(

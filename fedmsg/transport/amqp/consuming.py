@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a consumer of a hub reads by: a durable queue of its own, which outlives the hub and any node."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from fedmsg._util.ratelimit import RejectionLog
+from fedmsg.config import settings
+from fedmsg.exceptions import UsageError
+from fedmsg.transport.amqp.receiving import BrokerDelivery, Receiving
+from fedmsg.transport.amqp.records import keep_record, read_record
+from fedmsg.transport.amqp.source import BaseSource
+from fedmsg.transport.amqp.steps import Step, Steps
+from fedmsg.transport.amqp.topology import patterns_of
+from fedmsg.transport.amqp.urls import Server
+
+__all__ = ["ConsumerSource", "open_reader", "queue_of"]
+
+#: Queues of consumers begin with this, and so do the records of what they are bound to.
+_PREFIX = "fedmsg."
+_BINDINGS = "fedmsg.bindings."
+# Seconds between two looks at how many messages wait at the broker.
+_LOOK_S = 5.0
+
+
+def queue_of(name: str) -> str:
+    """Return the name of a consumer's queue."""
+    return f"{_PREFIX}{name}"
+
+
+class _Consuming(Receiving):
+    """Receives by a quorum queue with a name.
+
+    Attributes:
+        depth: How many messages wait at the broker.
+        others: How many consumers the queue has.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        prefixes: list[str],
+        rejections: RejectionLog,
+        *,
+        name: str,
+        is_ordered: bool,
+    ) -> None:
+        most = min(settings.get(config, "broker_prefetch"), settings.get(config, "consumer_queue_limit"))
+        super().__init__(config, prefixes, rejections, most)
+        self._name = name
+        self._queue = queue_of(name)
+        self._arguments: dict[str, Any] = {"x-queue-type": "quorum"}
+        if is_ordered:
+            self._arguments["x-single-active-consumer"] = True
+        self.depth = self.others = 0
+        self._looked = 0.0
+
+    def declare(self, channel: Any) -> Steps:
+        """Make the queue unless it is there, and find out what it is bound to."""
+        answer = yield partial(declare_quorum, channel, self._queue, self._arguments)
+        self._note(answer)
+
+    def bind(self) -> Steps:
+        """Bring the bindings up to date: those of the topics that the consumer had before are removed."""
+        before = yield from read_record(self._channel, _BINDINGS + self._name)
+        self._bound = set(_patterns(before))
+        wanted = patterns_of(self._prefixes)
+        new = sorted(wanted - self._bound)
+        yield from super().bind()
+        # What was bound before is bound again all the same: somebody may have removed it.
+        for pattern in sorted(wanted - set(new)):
+            yield partial(_bind, self._channel, self._queue, self._exchange, pattern)
+        if _patterns(before) != sorted(wanted):
+            yield from keep_record(self._channel, _BINDINGS + self._name, json.dumps(sorted(wanted)).encode())
+
+    def look(self) -> None:
+        """Ask how many messages wait, every few seconds; called in the thread."""
+        if time.monotonic() - self._looked >= _LOOK_S and self._channel is not None:
+            self._looked = time.monotonic()
+            self.link.perform(self._ask())
+
+    def _ask(self) -> Steps:
+        answer = yield partial(_find, self._channel, self._queue)
+        self._note(answer)
+
+    def _note(self, answer: Any) -> None:
+        self.depth, self.others = answer.method.message_count, answer.method.consumer_count
+        self._looked = time.monotonic()
+
+    def woken(self) -> None:
+        """Acknowledge what is to be, and look at the queue now and then."""
+        super().woken()
+        self.look()
+
+
+def declare_quorum(channel: Any, queue: str, arguments: Mapping[str, Any], done: Any) -> None:
+    """Make a durable queue, unless it is there."""
+    channel.queue_declare(queue, durable=True, arguments=dict(arguments), callback=done)
+
+
+def _find(channel: Any, queue: str, done: Any) -> None:
+    channel.queue_declare(queue, passive=True, callback=done)
+
+
+def _bind(channel: Any, queue: str, exchange: str, pattern: str, done: Any) -> None:
+    channel.queue_bind(queue, exchange, pattern, callback=done)
+
+
+def _patterns(record: bytes | None) -> list[str]:
+    """Return what a record of bindings has; nothing where it can't be read."""
+    try:
+        found = json.loads(record or b"[]")
+    except ValueError:
+        return []
+    return sorted(one for one in found if isinstance(one, str)) if isinstance(found, list) else []
+
+
+class ConsumerSource(BaseSource):
+    """Reads for one consumer: a message is the broker's until it is acknowledged.
+
+    Args:
+        config: The configuration.
+        prefixes: The beginnings of the topics of the consumer.
+        name: The name of the consumer, of which that of the queue is made.
+        is_ordered: Whether one hub at a time has the messages, in order, and others wait; else they share them.
+        rejections: Where rejected messages are counted and logged.
+    """
+
+    _receiving: _Consuming
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        prefixes: Sequence[str],
+        name: str,
+        *,
+        is_ordered: bool,
+        rejections: RejectionLog,
+    ) -> None:
+        self._closed = True  # until there is something to close
+        receiving = _Consuming(config, [*prefixes], rejections, name=name, is_ordered=is_ordered)
+        super().__init__(config, receiving, rejections, name)
+
+    def poll(self, limit: int) -> list[BrokerDelivery]:
+        """Return what has arrived, at most so many, without waiting.
+
+        Raises:
+            TransportError: The broker refuses for good what is asked of it.
+        """
+        return self._receiving.take(limit)
+
+    def totals(self) -> dict[str, int]:
+        """Return counts for those of the consumer."""
+        receiving = self._receiving
+        # The next call has what this one asks for.
+        self._link.wake()
+        return {
+            "queued": receiving.depth,
+            "unacked": receiving.unacked,
+            "sharing": receiving.others,
+            "connected": len(self.connected),
+            "connections": self._link.connections,
+        }
+
+
+def open_reader(
+    config: Mapping[str, Any],
+    prefixes: Sequence[str],
+    name: str,
+    *,
+    is_ordered: bool,
+    rejections: RejectionLog,
+    stored: Callable[[], object],
+    begin: Mapping[str, Any],
+) -> ConsumerSource:
+    """Open what reads for a consumer.
+
+    Raises:
+        UsageError: A place to begin is asked for: a queue begins when it is made.
+        ConfigError: A URL or a file for TLS can't be used.
+        MissingExtra: The library is not installed.
+    """
+    del stored
+    if begin:
+        raise UsageError("--since, --after and --first are for the stream of a relay: a queue begins when it is made")
+    return ConsumerSource(config, prefixes, name, is_ordered=is_ordered, rejections=rejections)
