@@ -175,7 +175,9 @@ class MessageHandler:
         else:
             message = ZMQMessage.of(item)
         try:
-            if spooled is None:
+            if item.is_trusted:
+                self.hooks.validate_trusted(self._consumer, message)
+            elif spooled is None:
                 self._consumer.validate(message)
             elif not spooled.checked:
                 self.hooks.validate_as_of(self._consumer, message, spooled.since)

@@ -34,12 +34,14 @@ class Delivery:
     Attributes:
         position: Its position in a message log; None where there is none.
         is_kept: Whether its source keeps it until it is acknowledged.
+        is_trusted: Whether it is valid without a signature, because the configuration trusts who let it in.
     """
 
     __slots__ = ("_decoded", "address", "data", "frame", "name", "takers")
 
     position: int | None = None
     is_kept: bool = False
+    is_trusted: bool = False
 
     def __init__(self, address: str, frame: bytes, data: bytes, takers: int = 1, name: str = "") -> None:
         self.address = address

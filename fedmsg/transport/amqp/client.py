@@ -11,6 +11,7 @@ import logging
 import ssl
 import struct
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 import pika
@@ -130,3 +131,8 @@ def refusal(error: BaseException) -> Refused | None:
 def when_empty(channel: Any, call: Callable[..., object]) -> None:
     """Call a function when the next message that is asked for is not there."""
     channel.add_callback(call, [pika.spec.Basic.GetEmpty])
+
+
+def moment(seconds: float) -> datetime:
+    """Return a time as AMQP has it."""
+    return datetime.fromtimestamp(max(0.0, seconds), timezone.utc)

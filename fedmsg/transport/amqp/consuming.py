@@ -12,6 +12,7 @@ from typing import Any
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.config import settings
 from fedmsg.exceptions import UsageError
+from fedmsg.transport.amqp import calls
 from fedmsg.transport.amqp.receiving import BrokerDelivery, Receiving
 from fedmsg.transport.amqp.records import keep_record, read_record
 from fedmsg.transport.amqp.source import BaseSource
@@ -60,9 +61,10 @@ class _Consuming(Receiving):
         self.depth = self.others = 0
         self._looked = 0.0
 
-    def declare(self, channel: Any) -> Steps:
+    def declare(self, channel: Any, open_channel: Step) -> Steps:
         """Make the queue unless it is there, and find out what it is bound to."""
-        answer = yield partial(declare_quorum, channel, self._queue, self._arguments)
+        del open_channel
+        answer = yield partial(calls.declare_queue, channel, self._queue, self._arguments)
         self._note(answer)
 
     def bind(self) -> Steps:
@@ -74,7 +76,7 @@ class _Consuming(Receiving):
         yield from super().bind()
         # What was bound before is bound again all the same: somebody may have removed it.
         for pattern in sorted(wanted - set(new)):
-            yield partial(_bind, self._channel, self._queue, self._exchange, pattern)
+            yield partial(calls.bind, self._channel, self._queue, self._exchange, pattern)
         if _patterns(before) != sorted(wanted):
             yield from keep_record(self._channel, _BINDINGS + self._name, json.dumps(sorted(wanted)).encode())
 
@@ -85,7 +87,7 @@ class _Consuming(Receiving):
             self.link.perform(self._ask())
 
     def _ask(self) -> Steps:
-        answer = yield partial(_find, self._channel, self._queue)
+        answer = yield partial(calls.find_queue, self._channel, self._queue)
         self._note(answer)
 
     def _note(self, answer: Any) -> None:
@@ -96,19 +98,6 @@ class _Consuming(Receiving):
         """Acknowledge what is to be, and look at the queue now and then."""
         super().woken()
         self.look()
-
-
-def declare_quorum(channel: Any, queue: str, arguments: Mapping[str, Any], done: Any) -> None:
-    """Make a durable queue, unless it is there."""
-    channel.queue_declare(queue, durable=True, arguments=dict(arguments), callback=done)
-
-
-def _find(channel: Any, queue: str, done: Any) -> None:
-    channel.queue_declare(queue, passive=True, callback=done)
-
-
-def _bind(channel: Any, queue: str, exchange: str, pattern: str, done: Any) -> None:
-    channel.queue_bind(queue, exchange, pattern, callback=done)
 
 
 def _patterns(record: bytes | None) -> list[str]:

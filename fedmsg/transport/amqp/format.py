@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from fedmsg import _wire, encoding
 from fedmsg.exceptions import MessageError
 
-__all__ = ["FOREIGN_USER", "REST", "SENT_AT", "Packed", "envelope_of", "packed"]
+__all__ = ["FOREIGN_USER", "REST", "SENT_AT", "Packed", "envelope_of", "packed", "seconds_of"]
 
 #: The header with the rest of the envelope.
 REST = "fedmsg-envelope"
@@ -161,7 +161,7 @@ def _foreign(topic: str, content: Any, properties: Any, received: float) -> dict
     headers = {str(key): _plain(value) for key, value in (properties.headers or {}).items()}
     if properties.priority is not None:
         headers["priority"] = properties.priority
-    seconds = _seconds(headers.get(SENT_AT))
+    seconds = seconds_of(headers.get(SENT_AT))
     if seconds is None:
         stamp = properties.timestamp
         seconds = int(stamp if isinstance(stamp, (int, float)) and 0 <= stamp < 2**37 else received)
@@ -180,7 +180,7 @@ def _foreign(topic: str, content: Any, properties: Any, received: float) -> dict
     return envelope
 
 
-def _seconds(text: Any) -> int | None:
+def seconds_of(text: Any) -> int | None:
     """Return seconds since the epoch of a time in ISO 8601; UTC where it names no zone."""
     found = _ISO.fullmatch(text) if isinstance(text, str) else None
     if found is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -176,6 +176,10 @@ class Link(ServiceThread):
             yield from steps
 
         perform(self._connection, make, self._client.refusal, partial(self._refused, self._connection))
+
+    def later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call a function after a while; called in the thread by its job."""
+        self._loop.call_later(seconds, call)
 
     def _blocked(self, is_blocked: bool, *_: object) -> None:
         self.is_blocked = is_blocked

@@ -16,7 +16,8 @@ from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import Waker
 from fedmsg.config import settings
 from fedmsg.exceptions import MessageError
-from fedmsg.transport.amqp.format import envelope_of
+from fedmsg.transport.amqp import calls
+from fedmsg.transport.amqp.format import REST, envelope_of
 from fedmsg.transport.amqp.link import Link
 from fedmsg.transport.amqp.problems import BrokerRefusal
 from fedmsg.transport.amqp.steps import Step, Steps
@@ -59,6 +60,11 @@ class BrokerDelivery(Delivery):
         self.position = None
         self.stored = time.time()
 
+    @property
+    def is_trusted(self) -> bool:  # type: ignore[override]
+        """Whether it is of a program of others, and those are trusted."""
+        return self._receiving.trusts and REST not in (self._properties.headers or ())
+
     def _parse(self) -> dict[str, Any]:
         if self._receiving.unreadable in (self._properties.headers or ()):
             raise MessageError("its properties can't be decoded", "properties")
@@ -98,10 +104,13 @@ class Receiving:
         connection: The number of the connection, which deliveries belong to.
         unacked: How many messages are not acknowledged.
         ending: The error that has ended it for good.
+        trusts: Whether messages of other programs are trusted.
         has_begun: Whether the queue has been set up at least once.
     """
 
     link: Link
+    #: Whether the queue is bound to the topics that are wanted.
+    follows_topics = True
 
     def __init__(
         self, config: Mapping[str, Any], prefixes: list[str], rejections: RejectionLog, prefetch: int
@@ -109,6 +118,7 @@ class Receiving:
         self._client: Any = plugins.lazy("amqp")
         self.unreadable: str = self._client.UNREADABLE
         self._exchange = str(settings.get(config, "broker_exchange"))
+        self.trusts = bool(settings.get(config, "broker_trusted"))
         self._max_size: int = settings.get(config, "max_message_size")
         self._prefixes = tuple(prefixes)
         self._bound: set[str] = set()
@@ -171,17 +181,23 @@ class Receiving:
         """Return what it works with."""
         return f"the queue {self._queue!r}" if self._queue else "a queue of its own"
 
-    def declare(self, channel: Any) -> Steps:
-        """Make the queue, and return nothing; ``_queue`` is its name from then on."""
+    def declare(self, channel: Any, open_channel: Step) -> Steps:
+        """Make the queue; ``_queue`` is its name from then on."""
         raise NotImplementedError
+
+    def prepare(self, open_channel: Step) -> Steps:
+        """Find out where to begin; most queues know that."""
+        del open_channel
+        yield from ()
 
     def steps(self, open_channel: Step, server: Server) -> Steps:
         """Set the queue up, and begin to consume it."""
         yield from check_exchange(open_channel, self._exchange, server)
         channel = yield open_channel
         self._begin(channel, server)
-        yield from self.declare(channel)
+        yield from self.declare(channel, open_channel)
         yield from self.bind()
+        yield from self.prepare(open_channel)
         yield from self.consume()
         self.has_begun, self._refusals = True, 0
 
@@ -197,15 +213,15 @@ class Receiving:
         """Bring the bindings up to date."""
         wanted = patterns_of(self._prefixes)
         for pattern in sorted(wanted - self._bound):
-            yield partial(_bind, self._channel, self._queue, self._exchange, pattern)
+            yield partial(calls.bind, self._channel, self._queue, self._exchange, pattern)
         for pattern in sorted(self._bound - wanted):
-            yield partial(_unbind, self._channel, self._queue, self._exchange, pattern)
+            yield partial(calls.unbind, self._channel, self._queue, self._exchange, pattern)
         self._bound = wanted
 
     def consume(self) -> Steps:
         """Begin to consume."""
-        yield partial(_qos, self._channel, self._prefetch)
-        yield partial(_consume, self._channel, self._queue, self.took, self.arguments())
+        yield partial(calls.limit, self._channel, self._prefetch)
+        yield partial(calls.consume, self._channel, self._queue, self.took, self.arguments())
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the consumer."""
@@ -239,7 +255,7 @@ class Receiving:
         """Acknowledge what is to be, and bring the bindings up to date."""
         self._is_woken = False
         self._send_acks()
-        if self._channel is not None and self._bound != patterns_of(self._prefixes):
+        if self.follows_topics and self._channel is not None and self._bound != patterns_of(self._prefixes):
             self.link.perform(self.bind())
 
     def _send_acks(self) -> None:
@@ -292,22 +308,3 @@ class Receiving:
     def finish(self) -> None:
         """Send the last acknowledgements."""
         self._send_acks()
-
-
-# The functions of the library name their callbacks differently.
-
-
-def _bind(channel: Any, queue: str, exchange: str, pattern: str, done: Any) -> None:
-    channel.queue_bind(queue, exchange, pattern, callback=done)
-
-
-def _unbind(channel: Any, queue: str, exchange: str, pattern: str, done: Any) -> None:
-    channel.queue_unbind(queue, exchange, pattern, callback=done)
-
-
-def _qos(channel: Any, count: int, done: Any) -> None:
-    channel.basic_qos(prefetch_count=count, callback=done)
-
-
-def _consume(channel: Any, queue: str, taken: Any, arguments: dict[str, Any], done: Any) -> None:
-    channel.basic_consume(queue, taken, arguments=arguments, callback=done)

@@ -7,16 +7,17 @@ from functools import partial
 from typing import Any
 
 from fedmsg._util import plugins
+from fedmsg.transport.amqp import calls
 from fedmsg.transport.amqp.steps import Steps
 
 __all__ = ["keep_record", "read_record"]
 
-_ARGUMENTS = {"x-queue-type": "quorum", "x-max-length": 1}
+ARGUMENTS = {"x-queue-type": "quorum", "x-max-length": 1}
 
 
 def read_record(channel: Any, queue: str) -> Steps:
     """Return what a record says, and leave it; None where there is none, or somebody else is at it."""
-    answer = yield partial(_declare, channel, queue)
+    answer = yield partial(calls.declare_queue, channel, queue, ARGUMENTS)
     if not answer.method.message_count:
         return None
     found = yield partial(_get, channel, queue)
@@ -32,11 +33,7 @@ def keep_record(channel: Any, queue: str, body: bytes) -> Steps:
     client: Any = plugins.lazy("amqp")
     channel.basic_publish("", queue, body, client.properties_of(None, {}))
     # Answered after the message was taken.
-    yield partial(_declare, channel, queue)
-
-
-def _declare(channel: Any, queue: str, done: Any) -> None:
-    channel.queue_declare(queue, durable=True, arguments=_ARGUMENTS, callback=done)
+    yield partial(calls.declare_queue, channel, queue, ARGUMENTS)
 
 
 def _get(channel: Any, queue: str, done: Any) -> None:

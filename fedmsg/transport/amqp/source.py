@@ -12,9 +12,10 @@ from typing import Any
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import Closeable, Waker
 from fedmsg.config import settings
+from fedmsg.transport.amqp import calls
 from fedmsg.transport.amqp.link import Link
 from fedmsg.transport.amqp.receiving import BrokerDelivery, Receiving
-from fedmsg.transport.amqp.steps import Steps
+from fedmsg.transport.amqp.steps import Step, Steps
 from fedmsg.transport.zmq import contexts
 
 __all__ = ["BaseSource", "BrokerSource", "open_source"]
@@ -128,14 +129,11 @@ class BaseSource(Closeable):
 class _Listening(Receiving):
     """Receives by a queue that belongs to the connection, and ends with it."""
 
-    def declare(self, channel: Any) -> Steps:
+    def declare(self, channel: Any, open_channel: Step) -> Steps:
         """Make the queue; the broker names it."""
-        answer = yield partial(_declare, channel)
+        del open_channel
+        answer = yield partial(calls.declare_own, channel)
         self._queue = answer.method.queue
-
-
-def _declare(channel: Any, done: Any) -> None:
-    channel.queue_declare("", exclusive=True, auto_delete=True, callback=done)
 
 
 class BrokerSource(BaseSource):

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
+from fedmsg.transport.amqp import calls
 from fedmsg.transport.amqp.problems import Refused, of_channel
 from fedmsg.transport.amqp.steps import Step, Steps
 from fedmsg.transport.amqp.urls import Server
@@ -25,24 +25,16 @@ def check_exchange(open_channel: Step, name: str, server: Server) -> Steps:
     what = f"the exchange {name!r}"
     channel = yield open_channel
     try:
-        yield partial(_declare_exchange, channel, name)
+        yield partial(calls.declare_exchange, channel, name)
     except Refused as refused:
         if refused.code != _ACCESS_REFUSED:
             raise of_channel(refused, server, what) from refused
         channel = yield open_channel
         try:
-            yield partial(_find_exchange, channel, name)
+            yield partial(calls.find_exchange, channel, name)
         except Refused as missing:
             raise of_channel(missing, server, what) from missing
     channel.close()
-
-
-def _declare_exchange(channel: Any, name: str, done: Any) -> None:
-    channel.exchange_declare(name, "topic", durable=True, callback=done)
-
-
-def _find_exchange(channel: Any, name: str, done: Any) -> None:
-    channel.exchange_declare(name, passive=True, callback=done)
 
 
 def pattern_of(prefix: str) -> str:
