@@ -337,11 +337,11 @@ class FedMsgContext(BaseContext):
         frames = _confirmed.envelope_frames(self._session, envelope)
         return await publish_frames(self._session, sink, frames, again=True)
 
-    async def _publish_confirmed(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> int:
+    async def _publish_confirmed(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> int | None:
         session = self._session
         if session.writer is not None:
             await self._confirmed_sink()
-            found: list[int] = []
+            found: list[int | None] = []
             async with self._turn.taken():
                 self._raise_if_closed()
                 work = partial(_confirmed.publish, session, topic, msg, modname, self._in_loop(hook))

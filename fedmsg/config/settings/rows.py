@@ -388,8 +388,8 @@ class DatagrepperSettings(View):
 
 
 class Settings(
-    BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, StreamSettings, BrokerSettings, HubSettings,
-    DatanommerSettings, DatagrepperSettings,
+    BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, StreamSettings, BrokerSettings,
+    HubSettings, DatanommerSettings, DatagrepperSettings,
 ):  # fmt: skip
     """All settings of a configuration, in the order of ``conf`` and of ``--help``."""
 

@@ -4,3 +4,5 @@
 `client` alone imports the library. A `link.Link` keeps one connection in a thread of its own; `sink` publishes
 through one with confirms, `source` and `history` receive.
 """
+
+from __future__ import annotations

@@ -18,7 +18,6 @@ from fedmsg.transport.amqp.records import keep_record, read_record
 from fedmsg.transport.amqp.source import BaseSource
 from fedmsg.transport.amqp.steps import Step, Steps
 from fedmsg.transport.amqp.topology import patterns_of
-from fedmsg.transport.amqp.urls import Server
 
 __all__ = ["ConsumerSource", "open_reader", "queue_of"]
 

@@ -34,12 +34,14 @@ class Cursor:
 
     Args:
         name: The name of the durable subscription.
+        stream: The name of the stream; the place in another one counts for nothing.
 
     Attributes:
         offset: The offset of the last message that is handled; None where the name is new.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, stream: str) -> None:
+        self._stream = stream
         self.queue = CURSORS + name
         self.offset: int | None = None
         self._channel: Any = None
@@ -65,7 +67,7 @@ class Cursor:
     def _took(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Take the message that says how far; a later one than before counts."""
         del properties
-        offset = _read(body)
+        offset = _read(body, self._stream)
         is_older = offset is None or (self.offset is not None and offset < self.offset)
         if is_older and self._tag:
             channel.basic_ack(method.delivery_tag)
@@ -94,7 +96,7 @@ class Cursor:
 
     def _publish(self, offset: int | None) -> None:
         client: Any = plugins.lazy("amqp")
-        body = json.dumps({"offset": offset}).encode()
+        body = json.dumps({"offset": offset, "stream": self._stream}).encode()
         self._channel.basic_publish("", self.queue, body, client.properties_of(None, {}))
 
     def lost(self) -> None:
@@ -102,10 +104,12 @@ class Cursor:
         self._channel, self._tag, self._taken, self._written = None, 0, None, None
 
 
-def _read(body: bytes) -> int | None:
+def _read(body: bytes, stream: str) -> int | None:
     try:
         found = json.loads(body)
     except ValueError:
         return None
-    offset = found.get("offset") if isinstance(found, dict) else None
+    if not isinstance(found, dict) or found.get("stream", stream) != stream:
+        return None
+    offset = found.get("offset")
     return offset if type(offset) is int and offset >= _NONE else None

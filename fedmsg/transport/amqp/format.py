@@ -29,7 +29,8 @@ FOREIGN_USER = "amqp-bridge"
 #: In bytes: what AMQP allows a routing key and an id, and a header that stays well within a frame.
 SHORT_MAX, REST_MAX = 255, 64 * 1024
 
-_SEVERITY_DEFAULT = 20
+_SEVERITY_DEFAULT, _SEVERITY_MAX = 20, 100
+_DEPTH_MAX = 10
 _YEAR = re.compile(r"\d{4}-")
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:?\d\d)?")
 # What the publishers of this project write, whose content can be cut out as it is; everything else is decoded.
@@ -70,7 +71,8 @@ def packed(topic: bytes, body: bytes) -> Packed:
         return _taken_apart(topic, body)
     # Without the key of the content, and the comma before it.
     rest = body[: start.end() - 7] + end[2] + end[5]
-    return _made(topic, body[start.end() : at], end[1].decode(), rest, {}, int(end[3]))
+    headers = _headers({}, int(end[3]), rest)
+    return Packed(_key(topic), body[start.end() : at], end[1].decode(), headers)
 
 
 def _taken_apart(topic: bytes, body: bytes) -> Packed:
@@ -83,25 +85,27 @@ def _taken_apart(topic: bytes, body: bytes) -> Packed:
     headers = envelope.get("headers")
     own = headers if isinstance(headers, dict) else {}
     content, text = encoding.dumps(envelope["msg"]).encode(), encoding.dumps(rest).encode()
-    return _made(topic, content, message_id, text, own, envelope.get("timestamp"))
+    return Packed(_key(topic), content, message_id, _headers(own, envelope.get("timestamp"), text))
 
 
-def _made(
-    topic: bytes, body: bytes, message_id: str | None, rest: bytes, own: Mapping[str, Any], timestamp: Any
-) -> Packed:
+def _headers(own: Mapping[str, Any], timestamp: Any, rest: bytes) -> dict[str, Any]:
+    """Return the headers; schema and severity are those that the message brings, if it does."""
     if len(rest) > REST_MAX:
         raise MessageError(f"its envelope has {len(rest)} bytes beside 'msg', and {REST_MAX} are allowed", "envelope")
     schema, severity = own.get(SCHEMA), own.get(SEVERITY)
     is_schema = isinstance(schema, str) and 0 < len(schema) <= SHORT_MAX
-    is_severity = type(severity) is int and 0 <= severity <= 100
-    headers = {
+    is_severity = type(severity) is int and 0 <= severity <= _SEVERITY_MAX
+    return {
         SCHEMA: schema if is_schema else "base.message",
         SEVERITY: severity if is_severity else _SEVERITY_DEFAULT,
         SENT_AT: _iso(_whole(timestamp)),
         REST: rest.decode(),
     }
+
+
+def _key(topic: bytes) -> str:
     try:
-        return Packed(topic.decode(), body, message_id, headers)
+        return topic.decode()
     except UnicodeDecodeError as error:
         raise MessageError("it is not UTF-8", "utf-8") from error
 
@@ -197,17 +201,16 @@ def seconds_of(text: Any) -> int | None:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Return a value of a header as JSON has it."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if depth > 10:
+    """Return a value of a header as JSON has it; what is nested too deeply is left out."""
+    if depth > _DEPTH_MAX:
         return None
     if isinstance(value, dict):
         return {str(key): _plain(one, depth + 1) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(one, depth + 1) for one in value]
-    if isinstance(value, (datetime, date)):
-        return value.isoformat()
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    return str(value)
+    # The library has a class of its own for long numbers.
+    if value is None or isinstance(value, (bool, float, str, int)):
+        return int(value) if type(value) is not bool and isinstance(value, int) else value
+    return value.isoformat() if isinstance(value, (datetime, date)) else str(value)

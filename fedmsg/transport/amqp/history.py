@@ -73,7 +73,7 @@ class _Reading(Receiving):
         self._queue = str(settings.get(config, "broker_stream"))
         self._made_with = _limits(config)
         self._wanted = {key: value for key, value in begin.items() if value is not None}
-        self._cursor = Cursor(durable) if durable else None
+        self._cursor = Cursor(durable, self._queue) if durable else None
         # The offset of the next message; None where it is not known, because only the broker can find the place.
         self._next: int | None = None
         self._start: Any = None
@@ -123,6 +123,12 @@ class _Reading(Receiving):
         newest = yield from newest_of(open_channel, self._queue, self.link)
         self.newest = max(self.newest, newest.position)
         if self._next is not None:
+            if self._next > self.newest:
+                log.warning(
+                    "%s: position %d is behind the end of the stream, which has %d: if the stream was made anew, remove "
+                    "the queue %s",
+                    self._queue, self._next, self.newest, self._cursor.queue if self._cursor is not None else "",
+                )  # fmt: skip
             self._begin_at(self._next)
         else:
             self._choose(newest)
@@ -138,18 +144,16 @@ class _Reading(Receiving):
             self._cursor.write(offset - 1)
 
     def _choose(self, newest: Newest) -> None:
-        """Begin where the program wants to.
-
-        Raises:
-            PositionGone: There is no such place.
-        """
+        """Begin where the program wants to, or end where there is no such place."""
         wanted, after = self._wanted, self._wanted.get("after")
         if isinstance(after, str) or after == 0:
             self._seeks_id = after or None
             self._start = "first"
         elif after is not None:
             if after > self.newest:
-                raise PositionGone(f"the stream {self._queue} has no position {after}: its newest one is {self.newest}")
+                self.fail(
+                    PositionGone(f"the stream {self._queue} has no position {after}: its newest one is {self.newest}")
+                )
             self._is_exact = True
             self._begin_at(after)
         elif "since" in wanted and (newest.sent is None or newest.sent >= int(wanted["since"])):

@@ -125,7 +125,7 @@ class Link(ServiceThread):
                 try:
                     loop.start()
                     break
-                except Exception as error:  # noqa: BLE001 - of a callback, or of what the broker has sent
+                except Exception as error:
                     log.debug("the connection with %s can't be used", self._server.label, exc_info=True)
                     self.drop(error)
         finally:

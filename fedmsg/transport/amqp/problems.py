@@ -22,10 +22,11 @@ _QUORUM = (
     "the queue has lost its quorum, more than half of its nodes: start the nodes that are down; "
     "'rabbitmqctl cluster_status' names them"
 )
-_MISSING_MAX = 300
+_TEXT_MAX = 300
 # Reply codes of AMQP 0.9.1.
 _ACCESS_REFUSED, _NOT_FOUND, _LOCKED, _PRECONDITION = 403, 404, 405, 406
 _NOT_ALLOWED = 530
+_DOWN = re.compile(r"\bdown\b|inaccessible|quorum|no leader|noproc|timed? ?out")
 _RESOURCE = re.compile(r"access to (\w+) '([^']*)'")
 
 
@@ -63,34 +64,33 @@ def of_channel(refused: Refused, server: Server, what: str) -> BrokerRefusal:
         server: The node.
         what: What was to be done, such as "the exchange 'amq.topic'".
     """
+    text, at = refused.text, server.label
+    if (permanent := _permanent(refused, server, what)) is not None:
+        return BrokerRefusal(permanent, is_permanent=True)
+    if _DOWN.search(text):
+        return BrokerRefusal(f"{what} at {at}: {_QUORUM} ({_short(text)})")
+    if refused.code == _LOCKED:
+        return BrokerRefusal(f"{what} at {at} belongs to another connection; it is tried again")
+    return BrokerRefusal(f"{what} at {at}: {_short(text)} (code {refused.code})")
+
+
+def _permanent(refused: Refused, server: Server, what: str) -> str | None:
+    """Return what does not change by itself, and the cure; None for everything else."""
     code, text, at = refused.code, refused.text, server.label
     if code == _ACCESS_REFUSED:
         found = _RESOURCE.search(text)
         name = f"{found[1]} {found[2]!r}" if found else what
-        return BrokerRefusal(
+        return (
             f"{server.user!r} has no permission for the {name} at {at}: "
-            f"run 'rabbitmqctl set_permissions -p {server.vhost} {server.user} CONFIGURE WRITE READ' there",
-            is_permanent=True,
+            f"run 'rabbitmqctl set_permissions -p {server.vhost} {server.user} CONFIGURE WRITE READ' there"
         )
     if code == _PRECONDITION and "arg 'type'" in text:
-        return BrokerRefusal(
-            f"{what} at {at} is not of the type topic: set broker_exchange to one that is", is_permanent=True
-        )
+        return f"{what} at {at} is not of the type topic: set broker_exchange to one that is"
     if code == _PRECONDITION and "inequivalent arg" in text:
-        return BrokerRefusal(
-            f"{what} is there at {at}, with other properties ({_short(text)}): remove it, or take another name",
-            is_permanent=True,
-        )
-    if "down" in text or "quorum" in text or "no leader" in text:
-        return BrokerRefusal(f"{what} at {at}: {_QUORUM} ({_short(text)})")
-    if code == _NOT_FOUND:
-        return BrokerRefusal(
-            f"{what} is not there at {at}, and {server.user!r} may not make it: make it there, or allow that",
-            is_permanent=True,
-        )
-    if code == _LOCKED:
-        return BrokerRefusal(f"{what} at {at} belongs to another connection; it is tried again")
-    return BrokerRefusal(f"{what} at {at}: {_short(text)} (code {code})")
+        return f"{what} is there at {at}, with other properties ({_short(text)}): remove it, or take another name"
+    if code == _NOT_FOUND and not _DOWN.search(text):
+        return f"{what} is not there at {at}, and {server.user!r} may not make it: make it there, or allow that"
+    return None
 
 
 def of_connection(error: BaseException, server: Server) -> BrokerRefusal:
@@ -117,7 +117,8 @@ def of_connection(error: BaseException, server: Server) -> BrokerRefusal:
 
 def _chain(error: BaseException) -> list[BaseException]:
     """Return an error and those that it is made of, the innermost last."""
-    found, waiting = [], [error]
+    found: list[BaseException] = []
+    waiting = [error]
     while waiting and len(found) < 20:
         one = waiting.pop(0)
         found.append(one)
@@ -137,4 +138,4 @@ def _reason(error: BaseException) -> str:
 
 
 def _short(text: str) -> str:
-    return text[:_MISSING_MAX]
+    return text[:_TEXT_MAX]

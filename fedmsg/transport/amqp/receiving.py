@@ -112,9 +112,7 @@ class Receiving:
     #: Whether the queue is bound to the topics that are wanted.
     follows_topics = True
 
-    def __init__(
-        self, config: Mapping[str, Any], prefixes: list[str], rejections: RejectionLog, prefetch: int
-    ) -> None:
+    def __init__(self, config: Mapping[str, Any], prefixes: list[str], rejections: RejectionLog, prefetch: int) -> None:
         self._client: Any = plugins.lazy("amqp")
         self.unreadable: str = self._client.UNREADABLE
         self._exchange = str(settings.get(config, "broker_exchange"))

@@ -11,7 +11,6 @@ from typing import Any
 
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import Closeable, Waker
-from fedmsg.config import settings
 from fedmsg.transport.amqp import calls
 from fedmsg.transport.amqp.link import Link
 from fedmsg.transport.amqp.receiving import BrokerDelivery, Receiving
