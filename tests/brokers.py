@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import urllib.request
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from fedmsg.testing import free_port, wait_until
 
@@ -120,7 +124,7 @@ class RabbitMQ(_Broker):
 
     def __init__(self, *, settings: str = "", plugins: str = "", first: RabbitMQ | None = None) -> None:
         self._settings, self._plugins = settings, plugins
-        self._distribution = free_port()
+        self._distribution, self._web = free_port(), free_port()
         # A name server of its own: the machine's knows nothing of it.
         self._names = str(free_port()) if first is None else first._names
         self._has_names = first is None
@@ -142,6 +146,8 @@ class RabbitMQ(_Broker):
         self.node = f"test{self.port}@localhost"
         (self.folder / "plugins").write_text(f"[{self._plugins}].\n")
         lines = f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users = none\n{self._settings}\n"
+        if "rabbitmq_management" in self._plugins:
+            lines += f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self._web}\n"
         (self.folder / "rabbitmq.conf").write_text(lines)
         return super()._environ() | {
             "HOME": self._home,
@@ -168,6 +174,16 @@ class RabbitMQ(_Broker):
     def url_of(self, user: str = "guest", password: str = "guest", vhost: str = "%2F") -> str:
         """Return the URL for a user."""
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{vhost}"
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the plugin ``rabbitmq_management``, which is quicker than ``rabbitmqctl``; return its answer."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self._web}/api/{path}", data, method=method)
+        request.add_header("Authorization", "Basic " + base64.b64encode(b"guest:guest").decode())
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
 
     def control(self, *words: str) -> str:
         """Run ``rabbitmqctl`` with some words; return what it prints."""

@@ -125,8 +125,8 @@ class _Reading(Receiving):
         if self._next is not None:
             if self._next > self.newest:
                 log.warning(
-                    "%s: position %d is behind the end of the stream, which has %d: if the stream was made anew, remove "
-                    "the queue %s",
+                    "%s: position %d is behind the end of the stream, which has %d: if the stream was made anew, "
+                    "remove the queue %s",
                     self._queue, self._next, self.newest, self._cursor.queue if self._cursor is not None else "",
                 )  # fmt: skip
             self._begin_at(self._next)
