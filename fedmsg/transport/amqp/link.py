@@ -84,6 +84,8 @@ class Link(ServiceThread):
         self._at = self._tried = 0
         self._delay = _RETRY_MIN_S
         self._is_ending = False
+        # Connections that were given up, until they are closed.
+        self._dropped: set[Any] = set()
         self._events = RateLimitedLog(log)
         self.server: Server | None = None
         self.problem: BrokerRefusal | None = None
@@ -199,14 +201,16 @@ class Link(ServiceThread):
     def drop(self, error: BaseException) -> None:
         """Give a connection up that is of no use, and connect again; called in the thread."""
         connection, self._connection = self._connection, None
-        if connection is not None and not connection.is_closed:
-            connection.add_on_close_callback(_ignore)
-            if connection.is_open:
-                connection.close()
+        if connection is not None and connection.is_open:
+            self._dropped.add(connection)
+            connection.close()
         self._lost(error)
 
     def _failed(self, connection: Any, error: BaseException) -> None:
+        self._dropped.discard(connection)
         if self.stopping:
+            if connection is self._connection:
+                self._connection = None
             self._end_loop()
         elif connection is None or connection is self._connection:
             self._connection = None
@@ -235,18 +239,16 @@ class Link(ServiceThread):
             return
         self._is_ending = True
         connection = self._connection
-        if connection is None or not connection.is_open:
-            self._end_loop()
-            return
         if self.server is not None:
             self._job.finish()
-        self._loop.call_later(_CLOSE_TIMEOUT_S, self._end_loop)
-        connection.close()
+        self._loop.call_later(_CLOSE_TIMEOUT_S, self._loop.stop)
+        if connection is not None and not connection.is_closing and not connection.is_closed:
+            # One that is still being opened ends with an error, and tells so.
+            connection.close()
+        self._end_loop()
 
     def _end_loop(self) -> None:
+        """End the loop when each connection has closed its socket."""
         self._is_ending = True
-        self._loop.stop()
-
-
-def _ignore(*_: object) -> None:
-    """Do nothing: another connection has taken the place of this one."""
+        if not self._dropped and (self._connection is None or self._connection.is_closed):
+            self._loop.stop()
