@@ -123,12 +123,13 @@ class RabbitMQ(_Broker):
     greeting = (b"AMQP\x00\x00\x09\x01", b"\x01")
 
     def __init__(self, *, settings: str = "", plugins: str = "", first: RabbitMQ | None = None) -> None:
+        self.node = ""
         self._settings, self._plugins = settings, plugins
         self._distribution, self._web = free_port(), free_port()
         # A name server of its own: the machine's knows nothing of it.
-        self._names = str(free_port()) if first is None else first._names
+        self._names: str = str(free_port()) if first is None else first._names
         self._has_names = first is None
-        self._home = "" if first is None else first._home
+        self._home: str = "" if first is None else first._home
         super().__init__()
         if first is not None:
             self.control("stop_app")

@@ -25,6 +25,8 @@ class Transport(NamedTuple):
         source: Opens a `fedmsg.transport.base.Source` that listens.
         subscription: Opens what reads the history, and then what comes.
         reader: Opens what reads for one consumer of a hub that acknowledges its messages.
+        status: Asks a broker how it is, and its queues; empty where there is no broker.
+        remove: Removes a queue of the broker.
         endpoint: The name of the one endpoint that there is; empty where ``endpoints`` has them.
         confirms: Whether everything that is published is confirmed.
         has_queues: Whether each consumer of a hub has a queue of its own, durable or not.
@@ -37,6 +39,8 @@ class Transport(NamedTuple):
     source: str
     subscription: str
     reader: str
+    status: str = ""
+    remove: str = ""
     endpoint: str = ""
     confirms: bool = False
     has_queues: bool = False
@@ -61,6 +65,8 @@ _AMQP = Transport(
     source="fedmsg.transport.amqp.source:open_source",
     subscription="fedmsg.transport.amqp.history:open_subscription",
     reader="fedmsg.transport.amqp.consuming:open_reader",
+    status="fedmsg.transport.amqp.checking:status",
+    remove="fedmsg.transport.amqp.checking:remove",
     endpoint="broker",
     confirms=True,
     has_queues=True,

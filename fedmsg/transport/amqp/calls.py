@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = [
-    "bind", "consume", "declare_exchange", "declare_own", "declare_queue", "delete_queue", "find_exchange",
-    "find_queue", "limit", "unbind",
+    "bind", "cluster_of", "consume", "declare_exchange", "declare_own", "declare_queue", "delete_queue",
+    "find_exchange", "find_queue", "limit", "unbind",
 ]  # fmt: skip
 
 Done = Callable[[Any], None]
@@ -42,6 +42,11 @@ def find_queue(channel: Any, queue: str, done: Done) -> None:
 def delete_queue(channel: Any, queue: str, done: Done) -> None:
     """Remove a queue, with its messages; one that is not there is no error."""
     channel.queue_delete(queue, callback=done)
+
+
+def cluster_of(channel: Any) -> Any:
+    """Return the name of the cluster, which each connection is told."""
+    return (channel.connection.server_properties or {}).get("cluster_name", "")
 
 
 def bind(channel: Any, queue: str, exchange: str, pattern: str, done: Done) -> None:

@@ -13,13 +13,14 @@ from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.config import settings
 from fedmsg.exceptions import UsageError
 from fedmsg.transport.amqp import calls
+from fedmsg.transport.amqp.cursor import CURSORS
 from fedmsg.transport.amqp.receiving import BrokerDelivery, Receiving
 from fedmsg.transport.amqp.records import keep_record, read_record
 from fedmsg.transport.amqp.source import BaseSource
 from fedmsg.transport.amqp.steps import Step, Steps
 from fedmsg.transport.amqp.topology import patterns_of
 
-__all__ = ["ConsumerSource", "open_reader", "queue_of"]
+__all__ = ["ConsumerSource", "open_reader", "queue_of", "queues_of"]
 
 #: Queues of consumers begin with this, and so do the records of what they are bound to.
 _PREFIX = "fedmsg."
@@ -31,6 +32,11 @@ _LOOK_S = 5.0
 def queue_of(name: str) -> str:
     """Return the name of a consumer's queue."""
     return f"{_PREFIX}{name}"
+
+
+def queues_of(name: str) -> list[str]:
+    """Return the names of all queues that a name may have: messages, their bindings, the cursor of a reader."""
+    return [queue_of(name), _BINDINGS + name, CURSORS + name]
 
 
 class _Consuming(Receiving):

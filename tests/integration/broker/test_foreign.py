@@ -77,22 +77,22 @@ def test_time_of_a_foreign_message_is_that_of_its_header(bus: BrokerBus, sent_at
 
 def test_signature_is_valid_at_the_other_end(bus: BrokerBus, tmp_path: Path) -> None:
     settings = signing(tmp_path)
-    with bus.listening(**settings) as listener, bus.hub(taker(), **settings) as hub:
-        with bus.context(**settings) as context:
-            context.publish("t", {"n": 1, "é": [1.5, None]}, modname="m")
-            envelope = listener.wait(1)[0][3]
-            assert envelope["signature"]
-            assert envelope["certificate"]
-            wait_until(lambda: len(hub.consumers[0].said) == 1)
-            # Signed by the same certificate, and then changed by somebody.
-            changed: list[Any] = []
-            context.republish({**envelope, "msg": {"n": 2}})
-            context.publish("t", {"n": 3}, modname="m", pre_fire_hook=changed.append)
-            wait_until(lambda: len(hub.consumers[0].said) == 2)
-            assert [message[3]["msg"]["n"] for message in listener.wait(2)] == [1, 3]
-            assert hub.consumers[0].totals()["rejected"] == 1
-            # What ends the listener has to be valid, too.
-            bus.config.update(settings)
+    listening, running = bus.listening(**settings), bus.hub(taker(), **settings)
+    with listening as listener, running as hub, bus.context(**settings) as context:
+        context.publish("t", {"n": 1, "é": [1.5, None]}, modname="m")
+        envelope = listener.wait(1)[0][3]
+        assert envelope["signature"]
+        assert envelope["certificate"]
+        wait_until(lambda: len(hub.consumers[0].said) == 1)
+        # Signed by the same certificate, and then changed by somebody.
+        changed: list[Any] = []
+        context.republish({**envelope, "msg": {"n": 2}})
+        context.publish("t", {"n": 3}, modname="m", pre_fire_hook=changed.append)
+        wait_until(lambda: len(hub.consumers[0].said) == 2)
+        assert [message[3]["msg"]["n"] for message in listener.wait(2)] == [1, 3]
+        assert hub.consumers[0].totals()["rejected"] == 1
+        # What ends the listener has to be valid, too.
+        bus.config.update(settings)
 
 
 @pytest.mark.parametrize(("trusted", "count"), [(False, 0), (True, 1)], ids=["refused", "trusted"])

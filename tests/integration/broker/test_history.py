@@ -38,7 +38,7 @@ def reading(bus: BrokerBus, topic: str = "", **begin: Any) -> Iterator[Any]:
 
 def take(stream: Any, count: int) -> list[tuple[int, int]]:
     """Read so many messages; return position and number of each."""
-    found = []
+    found: list[tuple[int, int]] = []
     for _ in range(count):
         message = stream.read(30)
         assert message is not None, found
@@ -132,7 +132,7 @@ def test_second_reader_of_a_name_waits_for_the_first(kept: BrokerBus) -> None:
             got: list[Any] = []
             waiting = threading.Thread(target=lambda: got.append(take(second, 1)))
             waiting.start()
-            wait_until(lambda: second._subscription._link.connections == 1)
+            wait_until(lambda: second.statistics()["connections"] == 1)
             assert second.position is None
             first.close()
             waiting.join(30)

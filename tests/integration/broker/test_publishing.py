@@ -149,7 +149,12 @@ def test_what_was_not_confirmed_is_sent_again_with_the_same_id(bus: BrokerBus) -
     with bus.raw() as channel:
         channel.queue_declare("all", durable=True, arguments={"x-queue-type": "quorum"})
         channel.queue_bind("all", "amq.topic", "#")
-    closer = threading.Thread(target=lambda: [bus.close_connections() for _ in range(3)])
+
+    def close_three_times() -> None:
+        for _ in range(3):
+            bus.close_connections()
+
+    closer = threading.Thread(target=close_three_times)
     numbers = itertools.count()
 
     def messages() -> Iterator[dict[str, Any]]:
@@ -173,7 +178,7 @@ def test_what_was_not_confirmed_is_sent_again_with_the_same_id(bus: BrokerBus) -
 
 def _drain(channel: Any, queue: str) -> list[tuple[int, str]]:
     """Return number and id of every message in a queue."""
-    found = []
+    found: list[tuple[int, str]] = []
     while True:
         _, properties, body = channel.basic_get(queue, auto_ack=True)
         if body is None:
