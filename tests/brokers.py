@@ -114,7 +114,7 @@ class RabbitMQ(_Broker):
     Args:
         settings: Lines for its configuration file.
         plugins: The plugins that are switched on.
-        first: The first node of the cluster.
+        first: A node of the cluster that it is to `join`.
 
     Attributes:
         node: Its name as Erlang has it.
@@ -131,10 +131,12 @@ class RabbitMQ(_Broker):
         self._has_names = first is None
         self._home: str = "" if first is None else first._home
         super().__init__()
-        if first is not None:
-            self.control("stop_app")
-            self.control("join_cluster", first.node)
-            self.control("start_app")
+
+    def join(self, first: RabbitMQ) -> None:
+        """Become a node of the cluster of another one, whose name server it has."""
+        self.control("stop_app")
+        self.control("join_cluster", first.node)
+        self.control("start_app")
 
     def _command(self) -> list[str]:
         if not (_RABBITMQ / "rabbitmq-server").exists():
@@ -186,12 +188,12 @@ class RabbitMQ(_Broker):
             text = answer.read()
         return json.loads(text) if text else None
 
-    def control(self, *words: str) -> str:
-        """Run ``rabbitmqctl`` with some words; return what it prints."""
-        command = [str(_RABBITMQ / "rabbitmqctl"), "--quiet", "--node", self.node, *words]
+    def control(self, *words: str, tool: str = "rabbitmqctl") -> str:
+        """Run ``rabbitmqctl`` or another tool with some words; return what it prints."""
+        command = [str(_RABBITMQ / tool), "--quiet", "--node", self.node, *words]
         done = subprocess.run(command, env=self._environ(), capture_output=True, text=True, check=False, timeout=100)
         if done.returncode:
-            raise RuntimeError(f"rabbitmqctl {' '.join(words)}: {done.stdout} {done.stderr}")
+            raise RuntimeError(f"{tool} {' '.join(words)}: {done.stdout} {done.stderr}")
         return done.stdout
 
     def kill(self) -> None:

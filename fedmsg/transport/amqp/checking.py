@@ -68,7 +68,7 @@ def _asked(config: Mapping[str, Any], timeout: float, ask: Callable[[Step, Serve
         TransportError: There is none in time.
     """
     asking = _Asking(str(settings.get(config, "broker_exchange")), ask)
-    with Link(config, asking, "check") as link:
+    with Link(config, asking, "check", is_patient=False) as link:
         asking.link = link
         link.start()
         try:

@@ -59,6 +59,7 @@ class Link(ServiceThread):
         config: The configuration.
         job: What is done with it.
         name: The name that the management of the broker shows.
+        is_patient: Whether it logs why there is no connection; others raise that.
 
     Attributes:
         server: The node of the connection; None where there is none.
@@ -72,7 +73,7 @@ class Link(ServiceThread):
         MissingExtra: The library is not installed.
     """
 
-    def __init__(self, config: Mapping[str, Any], job: Job, name: str) -> None:
+    def __init__(self, config: Mapping[str, Any], job: Job, name: str, *, is_patient: bool = True) -> None:
         self.servers = urls.servers(config)
         self._client: Any = plugins.lazy("amqp")
         self._tls = self._client.tls_context(config) if any(server.is_tls for server in self.servers) else None
@@ -84,6 +85,7 @@ class Link(ServiceThread):
         self._at = self._tried = 0
         self._delay = _RETRY_MIN_S
         self._is_ending = False
+        self._is_patient = is_patient
         # Connections that were given up, until they are closed.
         self._dropped: set[Any] = set()
         self._events = RateLimitedLog(log)
@@ -220,7 +222,8 @@ class Link(ServiceThread):
         """Note why there is no connection, and try the next node, or all of them again after a while."""
         problem = error if isinstance(error, BrokerRefusal) else of_connection(error, self._server)
         self.server, self.is_blocked, self.problem = None, False, problem
-        self._events.report("lost", str(problem), self._server.label)
+        if self._is_patient:
+            self._events.report("lost", str(problem), self._server.label)
         self._at += 1
         self._tried += 1
         self._job.lost(problem)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,10 +26,19 @@ __all__ = ["BrokerSink", "open_confirmed"]
 
 # The settings that make two connections different ones.
 _SETTINGS = ("broker_exchange", "broker_ca", "broker_cert", "broker_key")
+# Seconds between two looks at a connection that confirms nothing; and how long one may do so, at least, before its
+# messages are sent again on another one. Where a node dies, a queue may forget whom it has to answer.
+_LOOK_S = 0.5
+_SILENCE_MIN_S = 2.0
 # So many messages may be unconfirmed on a connection, whatever the callers' windows are.
 _IN_FLIGHT_MAX = 5000
 #: What stands for the position of a message that was confirmed: brokers have none.
 NO_POSITION = 0
+
+
+_SILENCE = (
+    "a queue may have lost its quorum, or be slow; see 'rabbitmqctl cluster_status', and start the nodes that are down"
+)
 
 
 class BrokerSink(Closeable):
@@ -110,10 +120,7 @@ class BrokerSink(Closeable):
         if not pending.sent:
             reason = problem or f"no broker answers at {self._link.where}"
             return f"the message was not sent {limit}: {reason}"
-        reason = problem or (
-            f"{self._link.where} has not confirmed it; a queue may have lost its quorum, or be slow: see "
-            "'rabbitmqctl cluster_status' and fedmsg-check --broker"
-        )
+        reason = problem or f"{self._link.where} has not confirmed it: {_SILENCE}"
         return f"the message is not confirmed {limit}, and may be stored; send it again by republish: {reason}"
 
     @property
@@ -154,6 +161,9 @@ class _Publishing:
         # A deque may be used by several threads at its ends.
         self._waiting: deque[tuple[Pending, Packed]] = deque()
         self._sent: dict[int, tuple[Pending, Packed]] = {}
+        # Since when nothing is confirmed though something is to be, and whether somebody looks at that.
+        self._silent_since = 0.0
+        self._is_looking = False
         self._tag = 0
         self._channel: Any = None
         self._is_woken = False
@@ -179,6 +189,22 @@ class _Publishing:
         self._tag = 0
         yield partial(_confirming, channel, self._confirmed)
         self._channel = channel
+        self._silent_since = time.monotonic()
+        if not self._is_looking:
+            self._is_looking = True
+            self._look()
+
+    def _look(self) -> None:
+        """Give a connection up that confirms nothing in its share of the time."""
+        now = time.monotonic()
+        if not self._sent or self.link.is_blocked:
+            self._silent_since = now
+        elif self._channel is not None:
+            timeout = max(pending.timeout for pending, _ in self._sent.values())
+            share = max(_SILENCE_MIN_S, timeout / (len(self.link.servers) + 1))
+            if now - self._silent_since > share:
+                self.link.drop(BrokerRefusal(f"{self.link.address} confirms nothing for {share:g} s: {_SILENCE}"))
+        self.link.later(_LOOK_S, self._look)
 
     def woken(self) -> None:
         """Send what waits."""
@@ -200,6 +226,8 @@ class _Publishing:
     def _confirmed(self, frame: Any) -> None:
         method, sent = frame.method, self._sent
         is_ack = method.NAME == "Basic.Ack"
+        if is_ack:
+            self._silent_since = time.monotonic()
         if method.multiple:
             # They are in the order in which they were sent.
             tags = list(takewhile(lambda tag: tag <= method.delivery_tag, sent))
