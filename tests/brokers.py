@@ -14,9 +14,12 @@ import tempfile
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmsg.testing import free_port, wait_until
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["JetStream", "RabbitMQ"]
 
@@ -84,7 +87,7 @@ class _Broker:
             server.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self) -> _Broker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -114,7 +117,7 @@ class RabbitMQ(_Broker):
     Args:
         settings: Lines for its configuration file.
         plugins: The plugins that are switched on.
-        first: A node of the cluster that it is to `join`.
+        first: A node of the cluster that it joins when it first starts.
 
     Attributes:
         node: Its name as Erlang has it.
@@ -129,14 +132,11 @@ class RabbitMQ(_Broker):
         # A name server of its own: the machine's knows nothing of it.
         self._names: str = str(free_port()) if first is None else first._names
         self._has_names = first is None
+        if first is not None:
+            formation = "cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config\n"
+            self._settings += f"\n{formation}cluster_formation.classic_config.nodes.1 = {first.node}"
         self._home: str = "" if first is None else first._home
         super().__init__()
-
-    def join(self, first: RabbitMQ) -> None:
-        """Become a node of the cluster of another one, whose name server it has."""
-        self.control("stop_app")
-        self.control("join_cluster", first.node)
-        self.control("start_app")
 
     def _command(self) -> list[str]:
         if not (_RABBITMQ / "rabbitmq-server").exists():

@@ -39,7 +39,7 @@ def test_piped_logger_and_tail(configured: BrokerBus) -> None:
         announce = run(["fedmsg-announce", "--link", "https://example.org"], stdin="Done.")
         assert (announce.returncode, announce.stderr) == (0, "")
         assert tail.wait(30) == 0
-        got = [json.loads(line) for line in tail.stdout.splitlines()]
+        got = [json.loads(line) for line in tail.out]
     assert [one["msg"]["log"] for one in got] == [f"line {number}" for number in range(300)]
     assert {one["topic"] for one in got} == {f"{PREFIX}.m.t"}
 

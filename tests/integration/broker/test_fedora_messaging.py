@@ -64,8 +64,8 @@ def test_fedora_messaging_reads_what_we_publish(bus: BrokerBus, messaging: Path,
             # Its consumers reject a content that is no object, and go on.
             context.publish("list", [1, 2], modname="m")
             context.publish("two", {"n": 2}, modname="m", pre_fire_hook=bring)
-        wait_until(lambda: len(theirs.stdout.splitlines()) == 2, 60)
-        rows = [json.loads(line) for line in theirs.stdout.splitlines()]
+        wait_until(lambda: len(theirs.out) == 2, 60)
+        rows = [json.loads(line) for line in theirs.out]
     assert [row["body"] for row in rows] == [{"n": 1}, {"n": 2}]
     assert [row["topic"] for row in rows] == [f"{PREFIX}.m.one", f"{PREFIX}.m.two"]
     assert [row["id"] for row in rows] == [envelope["msg_id"] for envelope in sent]

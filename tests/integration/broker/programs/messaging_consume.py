@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 from fedora_messaging import api, exceptions
 
 count = int(sys.argv[1])
-seen = []
+seen: list[Any] = []
 
 
-def take(message) -> None:  # noqa: ANN001 - a class of that library
+def take(message: Any) -> None:
     seen.append(message)
     kind = type(message)
     row = {
