@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 config = {
-    # The nodes of the broker, tried in this order. The URLs have passwords in them: let only the services read
-    # this file.
-    #     "broker_url": ["amqps://bus:PASSWORD@rabbit1.example.org/bus"],
+    # The nodes of the broker, tried in this order, for example
+    # ["amqps://bus:PASSWORD@rabbit1.example.org/bus"]. Let only the services read a file with a password in it.
+    #     "broker_url": [],
     #
     # The topic exchange that messages go through.
     #     "broker_exchange": "amq.topic",

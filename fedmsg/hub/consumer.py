@@ -16,9 +16,16 @@ from fedmsg.transport import choice
 __all__ = ["SHARED", "Consumer", "as_topics", "durable_of", "runner_of"]
 
 
+class _Shared:
+    """See `SHARED`."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
 #: The ``durable`` of a consumer that is not, but has a queue of its own, because every one has at that transport: it
 #: has the name of its class, and hubs that run it share the messages.
-SHARED = ""
+SHARED = _Shared()
 
 
 def as_topics(topic: Any) -> list[str]:

@@ -242,7 +242,7 @@ def _name_of(runner: ConsumerRunner) -> str:
         if getattr(consumer, method) is not getattr(Consumer, method):
             name = consumer.__name__
             raise ConfigError(f"{name} has a {method}() of its own, so it can't be durable: set {setting} to False")
-    if value is True or value == SHARED:
+    if value is True or value is SHARED:
         return consumer.__name__
     try:
         return checked_name(value)

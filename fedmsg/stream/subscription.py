@@ -271,10 +271,7 @@ def open_reader(
     del is_ordered
     where = zmq_addresses.as_list(settings.get(config, "relay_stream"))
     if not where:
-        raise ConfigError(
-            f"relay_stream has no address, and a consumer is durable as {name!r}: set it to that of a relay with a "
-            "store"
-        )
+        raise ConfigError(f"relay_stream has no address, and {name} is durable: set it to that of a relay with a store")
     return Subscription(config, where, prefixes, durable=name, rejections=rejections, stored=stored, **begin)
 
 

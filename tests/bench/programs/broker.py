@@ -9,6 +9,7 @@ from typing import Any
 
 import pika
 
+from fedmsg.testing import wait_until
 from tests.bench.programs.link import serve
 
 TEXT = "x" * 300
@@ -44,8 +45,7 @@ class Ours:
         self._kind, self._hub = Counter, Hub
         with Hub(self._config, [Counter], []) as hub:
             # The queue is made.
-            while not hub.consumers[0].totals()["connected"]:
-                time.sleep(0.01)
+            wait_until(lambda: hub.consumers[0].totals()["connected"])
 
     def publish(self, count: int) -> None:
         """Publish so many, ahead of their confirms."""

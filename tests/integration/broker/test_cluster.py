@@ -55,18 +55,18 @@ class Load:
         self.confirmed = 0
         self.error: BaseException | None = None
         self._bus = bus
-        self._stopping = False
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         start = time.monotonic()
         for number in itertools.count():
-            if self._stopping:
+            if self._ended.is_set():
                 return
             early = start + number / RATE - time.monotonic()
             if early > 0:
-                threading.Event().wait(early)
+                self._ended.wait(early)
             yield {"topic": "t", "modname": "m", "msg": {"n": number}}
 
     def _run(self) -> None:
@@ -79,7 +79,7 @@ class Load:
 
     def stop(self) -> int:
         """End it when all is confirmed; return how many were."""
-        self._stopping = True
+        self._ended.set()
         self._thread.join(100)
         if self.error is not None:
             raise self.error
