@@ -30,7 +30,7 @@ class Transport(NamedTuple):
         endpoint: The name of the one endpoint that there is; empty where ``endpoints`` has them.
         confirms: Whether everything that is published is confirmed.
         has_queues: Whether each consumer of a hub has a queue of its own, durable or not.
-        has_positions: Whether a confirm gives a position.
+        has_positions: Whether a confirm has a position.
         is_off: Whether ZeroMQ is switched off, and no broker takes its place.
     """
 

@@ -275,8 +275,8 @@ class BrokerSettings(View):
     broker_cert = setting(TEXT, None, "A file with the certificate to show to the broker.", "broker", in_conf=False)
     broker_key = setting(TEXT, None, "A file with the key of that certificate.", "broker", in_conf=False)
     broker_trusted = setting(BOOLEAN, False,
-        "Whether unsigned messages of other programs are valid where messages are checked, since the broker lets in "
-        "whom it knows.", "broker", in_conf=False)
+        "Whether unsigned messages of other programs are valid where messages are checked, since the broker admits "
+        "known users only.", "broker", in_conf=False)
     broker_prefetch = setting(INTEGER, 100, "How many messages a consumer is sent ahead of their acknowledgement.",
         "broker", unit="messages", in_conf=False, low=1, high=65535)
     broker_stream = setting(TEXT, "fedmsg.stream", "The stream of RabbitMQ that keeps all messages.", "broker",

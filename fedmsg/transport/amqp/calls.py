@@ -45,7 +45,7 @@ def delete_queue(channel: Any, queue: str, done: Done) -> None:
 
 
 def cluster_of(channel: Any) -> Any:
-    """Return the name of the cluster, which each connection is told."""
+    """Return the name of the cluster, which the broker sends on each connection."""
     return (channel.connection.server_properties or {}).get("cluster_name", "")
 
 

@@ -49,7 +49,7 @@ class _Asking:
         self.answers.put(answer)
 
     def woken(self) -> None:
-        """Do nothing: nobody else wants anything."""
+        """Do nothing: there is no other thread."""
 
     def lost(self, problem: BrokerRefusal) -> None:
         """End with what each node refuses."""

@@ -79,7 +79,7 @@ class _Consuming(Receiving):
         wanted = patterns_of(self._prefixes)
         new = sorted(wanted - self._bound)
         yield from super().bind()
-        # What was bound before is bound again all the same: somebody may have removed it.
+        # What was bound before is bound again all the same: it may have been removed by hand.
         for pattern in sorted(wanted - set(new)):
             yield partial(calls.bind, self._channel, self._queue, self._exchange, pattern)
         if _patterns(before) != sorted(wanted):

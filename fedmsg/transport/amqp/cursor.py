@@ -86,7 +86,7 @@ class Cursor:
             self._tag = 0
 
     def write(self, offset: int, *, is_last: bool = False) -> None:
-        """Note that everything up to an offset is handled; after the last time nobody waits for the answer."""
+        """Note that everything up to an offset is handled; after the last time no answer is waited for."""
         if self._channel is None or not self._channel.is_open or offset == self._written:
             return
         self.offset = self._written = offset

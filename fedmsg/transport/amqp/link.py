@@ -201,7 +201,7 @@ class Link(ServiceThread):
             self.drop(of_channel(error, self._server, self._job.what()) if isinstance(error, Refused) else error)
 
     def drop(self, error: BaseException) -> None:
-        """Give a connection up that is of no use, and connect again; called in the thread."""
+        """Drop a connection that is of no use, and connect again; called in the thread."""
         connection, self._connection = self._connection, None
         if connection is not None and connection.is_open:
             self._dropped.add(connection)
@@ -246,7 +246,7 @@ class Link(ServiceThread):
             self._job.finish()
         self._loop.call_later(_CLOSE_TIMEOUT_S, self._loop.stop)
         if connection is not None and not connection.is_closing and not connection.is_closed:
-            # One that is still being opened ends with an error, and tells so.
+            # One that is still being opened ends with an error.
             connection.close()
         self._end_loop()
 

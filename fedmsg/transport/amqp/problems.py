@@ -35,7 +35,7 @@ class BrokerRefusal(TransportError):
 
     Args:
         text: What, and the cure, in one line.
-        is_permanent: Whether it stays so until somebody changes the configuration, here or there.
+        is_permanent: Whether it stays so until the configuration is changed, here or there.
     """
 
     def __init__(self, text: str, *, is_permanent: bool = False) -> None:

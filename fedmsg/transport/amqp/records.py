@@ -16,7 +16,7 @@ ARGUMENTS = {"x-queue-type": "quorum", "x-max-length": 1}
 
 
 def read_record(channel: Any, queue: str) -> Steps:
-    """Return what a record says, and leave it; None where there is none, or somebody else is at it."""
+    """Return what a record says, and leave it; None where there is none, or another program holds it."""
     answer = yield partial(calls.declare_queue, channel, queue, ARGUMENTS)
     if not answer.method.message_count:
         return None

@@ -27,7 +27,7 @@ __all__ = ["BrokerSink", "open_confirmed"]
 # The settings that make two connections different ones.
 _SETTINGS = ("broker_exchange", "broker_ca", "broker_cert", "broker_key")
 # Seconds between two looks at a connection that confirms nothing; and how long one may do so, at least, before its
-# messages are sent again on another one. Where a node dies, a queue may forget whom it has to answer.
+# messages are sent again on another one. Where a node dies, a queue may forget that it has to answer.
 _LOOK_S = 0.5
 _SILENCE_MIN_S = 2.0
 # So many messages may be unconfirmed on a connection, whatever the callers' windows are.
@@ -73,7 +73,7 @@ class BrokerSink(Closeable):
             again: Whether it may have been sent before, which makes no difference here.
 
         Returns:
-            0: a broker gives no positions.
+            0: a broker has no positions.
 
         Raises:
             NotConfirmed: There is no confirm in time.
@@ -107,7 +107,7 @@ class BrokerSink(Closeable):
         return pending
 
     def result(self, pending: Pending) -> int:
-        """Wait for a confirm; return 0, since a broker gives no positions.
+        """Wait for a confirm; return 0, since a broker has no positions.
 
         Raises:
             NotConfirmed: There is none in time.
@@ -161,7 +161,7 @@ class _Publishing:
         # A deque may be used by several threads at its ends.
         self._waiting: deque[tuple[Pending, Packed]] = deque()
         self._sent: dict[int, tuple[Pending, Packed]] = {}
-        # Since when nothing is confirmed though something is to be, and whether somebody looks at that.
+        # Since when nothing is confirmed though something is to be, and whether that is looked at.
         self._silent_since = 0.0
         self._is_looking = False
         self._tag = 0
@@ -195,7 +195,7 @@ class _Publishing:
             self._look()
 
     def _look(self) -> None:
-        """Give a connection up that confirms nothing in its share of the time."""
+        """Drop a connection that confirms nothing in its share of the time."""
         now = time.monotonic()
         if not self._sent or self.link.is_blocked:
             self._silent_since = now
@@ -264,7 +264,7 @@ class _Publishing:
             self._waiting.popleft()
 
     def finish(self) -> None:
-        """Send what waits: nobody waits for it, but its caller has not given it up."""
+        """Send what waits, for its callers have not abandoned it."""
         self.woken()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedmsg.aio import FedMsgContext
+from fedmsg.testing import wait_until
 from tests.integration.broker.buses import PREFIX, BrokerBus
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
@@ -19,8 +20,7 @@ def test_publishing_listening_and_history_from_an_event_loop(bus: BrokerBus) -> 
         async with FedMsgContext(**bus.config, mute=True) as context:
             messages = context.tail_messages(f"{PREFIX}.m.")
             waiting = asyncio.ensure_future(anext(messages))
-            while not bus.bindings():
-                await asyncio.sleep(0)
+            await asyncio.to_thread(wait_until, bus.bindings, 30)
             ready.set()
             got.append(await waiting)
             while len(got) < 11:
@@ -28,7 +28,8 @@ def test_publishing_listening_and_history_from_an_event_loop(bus: BrokerBus) -> 
             await messages.aclose()
 
     async def run() -> list[Any]:
-        ready, got = asyncio.Event(), []
+        ready = asyncio.Event()
+        got: list[Any] = []
         listening = asyncio.ensure_future(listen(ready, got))
         await ready.wait()
         async with FedMsgContext(**bus.config, name="test") as context:
