@@ -28,6 +28,7 @@ log = logging.getLogger("fedmsg.hub")
 
 _BATCH = 1000
 _TICK_S = 1.0
+_PACE_S = 5.0
 # What comes out of the relay is not an endpoint that it does not hear.
 _OF_RELAY = "relay_outbound"
 _NAMED_ENDPOINTS_MAX = 5
@@ -63,6 +64,7 @@ class StreamReader(ServiceThread):
         super().__init__(f"fedmsg-{_class_of(runner)}-stream")
         self.name = name
         self._runner = runner
+        self._next_pace = 0.0
         self._is_blocking = bool(settings.get(config, "moksha.blocking_mode"))
         self._topics = TopicFilter(as_topics(consumer.topic), strict=settings.get(config, "zmq_strict"), globs=False)
         prefixes = self._topics.prefixes()
@@ -82,6 +84,7 @@ class StreamReader(ServiceThread):
         subscription = self._subscription
         try:
             while not self.stopping:
+                self._note_pace()
                 most = self._room()
                 if not most:
                     subscription.wait_for_wake(_TICK_S)
@@ -93,6 +96,14 @@ class StreamReader(ServiceThread):
         except FedmsgError as error:
             self.failure = error
             log.error("%s can't read as %s, so the hub ends: %s", _class_of(self._runner), self.name, error)
+
+    def _note_pace(self) -> None:
+        """Pass on, now and then, how long the consumer takes for a message."""
+        now = time.monotonic()
+        if now >= self._next_pace:
+            self._next_pace = now + _PACE_S
+            if times := list(self._runner.handler.times):
+                self._subscription.pace(sum(times) / len(times))
 
     def _room(self) -> int:
         """Return how many messages there is room for."""

@@ -218,6 +218,9 @@ class Subscription(Closeable):
             **{name: counts[name] for name in ("received", "recovered", "duplicates", "lost", "gaps", "connections")},
         }
 
+    def pace(self, seconds: float) -> None:
+        """Do nothing: a relay waits for an acknowledgement as long as it takes."""
+
     def totals(self) -> dict[str, int]:
         """Return counts for those of a consumer."""
         counts = self.statistics()

@@ -120,6 +120,9 @@ class Reader(Source, Protocol):
     def wake(self) -> None:
         """End a wait of the owner; any thread may call this."""
 
+    def pace(self, seconds: float) -> None:
+        """Note how long the consumer takes for a message, on average."""
+
     def totals(self) -> dict[str, int]:
         """Return counts for those of the consumer."""
 

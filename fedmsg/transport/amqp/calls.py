@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = [
-    "bind", "cluster_of", "consume", "declare_exchange", "declare_own", "declare_queue", "delete_queue",
+    "bind", "cancel", "cluster_of", "consume", "declare_exchange", "declare_own", "declare_queue", "delete_queue",
     "find_exchange", "find_queue", "limit", "unbind",
 ]  # fmt: skip
 
@@ -62,6 +62,11 @@ def unbind(channel: Any, queue: str, exchange: str, pattern: str, done: Done) ->
 def limit(channel: Any, count: int, done: Done) -> None:
     """Set how many messages a consumer is sent ahead of their acknowledgement."""
     channel.basic_qos(prefetch_count=count, callback=done)
+
+
+def cancel(channel: Any, tag: str, done: Done) -> None:
+    """Consume no more."""
+    channel.basic_cancel(tag, callback=done)
 
 
 def consume(channel: Any, queue: str, take: Any, arguments: Mapping[str, Any], done: Done) -> None:

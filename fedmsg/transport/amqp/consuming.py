@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from fedmsg._util.ratelimit import RejectionLog
+from fedmsg._util.ratelimit import RateLimitedLog, RejectionLog
 from fedmsg.config import settings
 from fedmsg.exceptions import UsageError
 from fedmsg.transport.amqp import calls
@@ -22,11 +23,15 @@ from fedmsg.transport.amqp.topology import patterns_of
 
 __all__ = ["ConsumerSource", "open_reader", "queue_of", "queues_of"]
 
+log = logging.getLogger("fedmsg.transport")
+
 #: Queues of consumers begin with this, and so do the records of what they are bound to.
 _PREFIX = "fedmsg."
 _BINDINGS = "fedmsg.bindings."
 # Seconds between two looks at how many messages wait at the broker.
 _LOOK_S = 5.0
+# Seconds within which all that is sent ahead is to be acknowledged; the broker waits for 30 minutes.
+_ACK_WITHIN_S = 300.0
 
 
 def queue_of(name: str) -> str:
@@ -58,6 +63,9 @@ class _Consuming(Receiving):
     ) -> None:
         most = min(settings.get(config, "broker_prefetch"), settings.get(config, "consumer_queue_limit"))
         super().__init__(config, prefixes, rejections, most)
+        self._most = self._wanted = most
+        # To consume again would pass the queue on to a hub that waits for it.
+        self.is_ordered = is_ordered
         self._name = name
         self._queue = queue_of(name)
         self._arguments: dict[str, Any] = {"x-queue-type": "quorum"}
@@ -91,6 +99,19 @@ class _Consuming(Receiving):
             self._looked = time.monotonic()
             self.link.perform(self._ask())
 
+    def fit(self, prefetch: int) -> None:
+        """Have so many messages sent ahead, unless that is nearly as now; any thread may call this."""
+        wanted = max(1, min(prefetch, self._most))
+        if wanted < self._prefetch or wanted >= 2 * self._prefetch:
+            self._wanted = wanted
+            self.link.wake()
+
+    def _consume_again(self) -> Steps:
+        """Consume with another limit, which the broker takes at the beginning only; what is in work stays so."""
+        self._prefetch = self._wanted
+        yield partial(calls.cancel, self._channel, self._consumer_tag)
+        yield from self.consume()
+
     def _ask(self) -> Steps:
         answer = yield partial(calls.find_queue, self._channel, self._queue)
         self._note(answer)
@@ -103,6 +124,8 @@ class _Consuming(Receiving):
         """Acknowledge what is to be, and look at the queue now and then."""
         super().woken()
         self.look()
+        if self._wanted != self._prefetch and self._channel is not None:
+            self.link.perform(self._consume_again())
 
 
 def _patterns(record: bytes | None) -> list[str]:
@@ -138,6 +161,7 @@ class ConsumerSource(BaseSource):
     ) -> None:
         self._closed = True  # until there is something to close
         receiving = _Consuming(config, [*prefixes], rejections, name=name, is_ordered=is_ordered)
+        self._slow = RateLimitedLog(log)
         super().__init__(config, receiving, rejections, name)
 
     def poll(self, limit: int) -> list[BrokerDelivery]:
@@ -147,6 +171,16 @@ class ConsumerSource(BaseSource):
             TransportError: The broker refuses for good what is asked of it.
         """
         return self._receiving.take(limit)
+
+    def pace(self, seconds: float) -> None:
+        """Lower the prefetch so that what is sent ahead is handled in time; log what takes too long by itself."""
+        if seconds > _ACK_WITHIN_S:
+            self._slow.report(
+                "slow", f"{self._receiving.what()}: its consumer takes {seconds:.0f} s for a message, and RabbitMQ "
+                "closes the channel after 30 minutes: have consume() pass long work on, or raise consumer_timeout there",
+            )  # fmt: skip
+        if seconds > 0 and not self._receiving.is_ordered:
+            self._receiving.fit(int(_ACK_WITHIN_S / seconds))
 
     def totals(self) -> dict[str, int]:
         """Return counts for those of the consumer."""

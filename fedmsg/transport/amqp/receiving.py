@@ -122,7 +122,7 @@ class Receiving:
         self._bound: set[str] = set()
         self._rejections = rejections
         self._prefetch = prefetch
-        self._queue = ""
+        self._queue = self._consumer_tag = ""
         self._channel: Any = None
         self._acks: deque[tuple[int, int]] = deque()
         self._is_woken = False
@@ -219,7 +219,8 @@ class Receiving:
     def consume(self) -> Steps:
         """Begin to consume."""
         yield partial(calls.limit, self._channel, self._prefetch)
-        yield partial(calls.consume, self._channel, self._queue, self.took, self.arguments())
+        answer = yield partial(calls.consume, self._channel, self._queue, self.took, self.arguments())
+        self._consumer_tag = answer.method.consumer_tag
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of the consumer."""

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.exceptions import UsageError
 from fedmsg.hub import Hub
 from fedmsg.testing import wait_until
+from fedmsg.transport.amqp.consuming import ConsumerSource
 from tests.hubs import ENABLED, Taker, taker
 from tests.integration.broker.buses import PREFIX, BrokerBus
 
@@ -197,3 +200,20 @@ def test_queue_of_another_kind_ends_the_hub_with_what_to_do(bus: BrokerBus) -> N
     wait_until(lambda: hub._readers.failure is not None)
     with pytest.raises(OSError, match=r"fedmsg\.Made.*with other properties.*remove it"):
         hub.stop()
+
+
+def test_prefetch_follows_the_pace_of_the_consumer(bus: BrokerBus, caplog: pytest.LogCaptureFixture) -> None:
+    rejections = RejectionLog(logging.getLogger("test"))
+    source = ConsumerSource(bus.config, [""], "slow", is_ordered=False, rejections=rejections)
+    with source:
+        wait_until(lambda: source.totals()["connected"])
+        # A minute for each: so many that all of them take less than five.
+        source.pace(60.0)
+        wait_until(lambda: [row["prefetch_count"] for row in bus.node.api("GET", f"consumers/{bus.vhost}")] == [5])
+        bus.publish(range(50))
+        wait_until(lambda: source.totals()["unacked"] == 5)
+        assert bus.count("fedmsg.slow") == 45
+        source.pace(0.001)
+        wait_until(lambda: source.totals()["unacked"] == 50)
+        source.pace(400.0)
+        assert "takes 400 s for a message" in caplog.text
