@@ -177,7 +177,7 @@ class ConsumerSource(BaseSource):
         if seconds > _ACK_WITHIN_S:
             self._slow.report(
                 "slow", f"{self._receiving.what()}: its consumer takes {seconds:.0f} s for a message, and RabbitMQ "
-                "closes the channel after 30 minutes: have consume() pass long work on, or raise consumer_timeout there",
+                "closes the channel after 30 minutes: pass long work on, or raise consumer_timeout there",
             )  # fmt: skip
         if seconds > 0 and not self._receiving.is_ordered:
             self._receiving.fit(int(_ACK_WITHIN_S / seconds))

@@ -161,6 +161,7 @@ def test_what_was_not_confirmed_is_sent_again_with_the_same_id(bus: BrokerBus) -
         closer.start()
         # Some are in flight whenever it happens.
         while closer.is_alive():
+            closer.join(0.001)
             yield {"topic": "t", "modname": "m", "msg": {"n": next(numbers)}}
 
     with bus.context(publish_window=200) as context:
@@ -178,12 +179,10 @@ def test_what_was_not_confirmed_is_sent_again_with_the_same_id(bus: BrokerBus) -
 
 def _drain(channel: Any, queue: str) -> list[tuple[int, str]]:
     """Return number and id of every message in a queue."""
-    found: list[tuple[int, str]] = []
-    while True:
-        _, properties, body = channel.basic_get(queue, auto_ack=True)
-        if body is None:
-            return found
-        found.append((json.loads(body)["n"], properties.message_id))
+    count = channel.queue_declare(queue, passive=True).method.message_count
+    channel.basic_qos(prefetch_count=1000)
+    messages = itertools.islice(channel.consume(queue), count)
+    return [(json.loads(body)["n"], properties.message_id) for _, properties, body in messages]
 
 
 def test_threads_share_a_connection(bus: BrokerBus) -> None:
