@@ -180,8 +180,7 @@ def test_what_was_not_confirmed_is_sent_again_with_the_same_id(bus: BrokerBus) -
 def _drain(channel: Any, queue: str) -> list[tuple[int, str]]:
     """Return number and id of every message in a queue."""
     count = channel.queue_declare(queue, passive=True).method.message_count
-    channel.basic_qos(prefetch_count=1000)
-    messages = itertools.islice(channel.consume(queue), count)
+    messages = itertools.islice(channel.consume(queue, auto_ack=True), count)
     return [(json.loads(body)["n"], properties.message_id) for _, properties, body in messages]
 
 
