@@ -28,6 +28,10 @@ STATISTICS := $(PEER)/statistics
 STATISTICS_PACKAGE := statscache-plugins==0.0.2
 TRANSLATOR := fissix
 
+# What stands at the other end of RabbitMQ in tests.
+MESSAGING := $(CURDIR)/.venv-messaging
+MESSAGING_PACKAGES := 'fedora-messaging>=3.5,<4'
+
 # The accessibility checker that a browser runs in tests: the one script in it, without the browsers that it needs.
 AXE := 'axe-playwright-python>=0.1.8'
 
@@ -41,6 +45,7 @@ PYTEST := -m pytest -n $(WORKERS) --dist loadgroup
 
 export PYTHON
 export FEDMSG_PEER_VENV := $(PEER)
+export FEDMSG_MESSAGING_VENV := $(MESSAGING)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-history check test test-all lint format bench soak coverage docs clean
@@ -57,7 +62,7 @@ demo-history: $(VENV)/.full ## run a bus with its history and pages to search it
 check: $(VENV)/.full ## run the tests that need no server: unit and structure, in about a minute
 	@$(BIN)/python $(PYTEST) tests/unit tests/structure $(ARGS)
 
-test: $(VENV)/.full $(PEER)/.ready ## set up and run all tests
+test: $(VENV)/.full $(PEER)/.ready $(MESSAGING)/.ready ## set up and run all tests
 	@.ci/tools
 	@$(BIN)/python $(PYTEST) $(ARGS)
 
@@ -74,14 +79,14 @@ format: $(VENV)/.full ## put the code in shape
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.full $(PEER)/.ready ## measure ours, fedmsg 1.1.7 and the bare parts, as one table
-	@.ci/tools nats-server:nats-server rabbitmq-server:rabbitmq-server
+	@.ci/tools nats-server:nats-server
 	@$(BIN)/python -m tests.bench
 
-soak: $(VENV)/.full $(PEER)/.ready ## run the fault and fuzz tests at full size
+soak: $(VENV)/.full $(PEER)/.ready $(MESSAGING)/.ready ## run the fault and fuzz tests at full size
 	@.ci/tools
 	@FEDMSG_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 7200 $(ARGS)
 
-coverage: $(VENV)/.full $(PEER)/.ready ## run all tests and show which lines none of them reaches
+coverage: $(VENV)/.full $(PEER)/.ready $(MESSAGING)/.ready ## run all tests and show which lines none of them reaches
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
@@ -93,7 +98,7 @@ docs: $(VENV)/.full ## build the documentation and the man pages into docs/_buil
 	@echo "docs/_build/html/index.html"
 
 clean: ## remove what set-up, tests and builds made
-	rm -rf $(VENV) $(VENV)-3.* $(PEER) build dist docs/_build htmlcov *.egg-info .coverage .coverage.* \
+	rm -rf $(VENV) $(VENV)-3.* $(PEER) $(MESSAGING) build dist docs/_build htmlcov *.egg-info .coverage .coverage.* \
 	    .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find fedmsg tests docs -name __pycache__ -type d -exec rm -rf {} +
 
@@ -129,4 +134,10 @@ $(PEER)/.ready: Makefile .ci/venv
 	@$(PEER)/bin/python -m fissix --write --nobackups --no-diffs $(STATISTICS)/statscache_plugins >/dev/null 2>&1
 	@mkdir -p $(PLUGINS)/fasjson_client-0.dist-info
 	@printf 'Metadata-Version: 2.1\nName: fasjson-client\nVersion: 0\n' > $(PLUGINS)/fasjson_client-0.dist-info/METADATA
+	@touch $@
+
+$(MESSAGING)/.ready: Makefile .ci/venv
+	@echo "setting up .venv-messaging with fedora-messaging"
+	@.ci/venv $(MESSAGING)
+	@$(MESSAGING)/bin/python $(PIP) $(MESSAGING_PACKAGES)
 	@touch $@

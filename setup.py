@@ -28,6 +28,7 @@ BASIC = [
     "six>=1.16",
 ]
 
+AMQP = ["pika>=1.3"]
 DAEMON = ["python-daemon>=3.0"]
 CRYPTO = ["cryptography>=46.0.7", "python-gnupg>=0.5", "requests>=2.33.0"]
 # The first irc that logs in by SASL.
@@ -50,6 +51,7 @@ STATSCACHE = [*DATAGREPPER, "requests>=2.33.0"]
 # What a user installs. The names commands, crypto, crypto_ng, consumers and all come from
 # fedmsg 1.x, where they meant the same.
 EXTRAS = {
+    "amqp": AMQP,
     "commands": [*DAEMON, "requests>=2.33.0"],
     "consumers": CONSUMERS,
     "crypto": CRYPTO,
@@ -77,7 +79,6 @@ EXTRAS["test"] = [
     "moksha-monitor-exporter>=0.0.2",
     "mypy>=1.15,<3",
     "nats-py>=2.9",
-    "pika>=1.3",
     "psutil>=5.9",
     "pytest>=8.2,<9.2",  # pytest-xdist 3.8 can't tell 9.2 which tests are a group
     "pytest-timeout>=2.3",

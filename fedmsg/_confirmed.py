@@ -21,8 +21,8 @@ __all__ = ["arguments", "envelope_frames", "open_window", "publish", "publish_ma
 _ARGUMENTS = frozenset({"topic", "msg", "modname", "pre_fire_hook"})
 
 
-def publish(session: Session, topic: str | None, msg: object, modname: str, hook: Hook | None) -> int:
-    """Send a message, and return its position when a relay has confirmed it.
+def publish(session: Session, topic: str | None, msg: object, modname: str, hook: Hook | None) -> int | None:
+    """Send a message, and return its position when it is confirmed; None where the transport has none.
 
     Raises:
         NotConfirmed: There is no confirm within ``timeout``.
@@ -30,11 +30,13 @@ def publish(session: Session, topic: str | None, msg: object, modname: str, hook
         MessageError: A receiver would have to reject the message. A ValueError.
     """
     sink, timeout = session.confirmed_sink(), float(settings.get(session.config, "timeout"))
-    position = 0
+    position: int | None = None
 
     def deliver(frame: bytes, body: bytes) -> None:
         nonlocal position
         position = sink.send(frame, body, timeout=timeout)
+        if not session.transport.has_positions:
+            position = None
 
     if session.writer is not None:
         session.publish_stored(topic, msg, modname, hook, deliver)

@@ -25,8 +25,10 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_DIGITS",
     "MAX_TOPIC_BYTES",
+    "check_envelope",
     "check_size",
     "check_topic",
+    "decode_value",
     "encode",
     "encode_new",
     "encode_signed",
@@ -145,7 +147,7 @@ def encode(envelope: Mapping[str, Any], topic: str) -> bytes:
     """
     body = encoding.dumps(envelope).encode()
     _check_shape(body)
-    _check_envelope(envelope, topic)
+    check_envelope(envelope, topic)
     return body
 
 
@@ -187,7 +189,7 @@ def parse(frame: bytes, body: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise MessageError("it is not UTF-8", "utf-8") from error
     envelope = _decode(body)
-    _check_envelope(envelope, topic)
+    check_envelope(envelope, topic)
     return envelope
 
 
@@ -204,7 +206,7 @@ def parse_stored(body: bytes) -> dict[str, Any]:
     # No character has more than four bytes.
     if len(topic) > MAX_TOPIC_BYTES // 4:
         check_topic(topic.encode(errors="replace"))
-    _check_envelope(envelope, topic)
+    check_envelope(envelope, topic)
     return envelope
 
 
@@ -227,21 +229,35 @@ def has_duplicate_keys(body: str | bytes, decoded: Any) -> bool:
     return found
 
 
-def _decode(body: bytes) -> dict[str, Any]:
+def decode_value(body: bytes) -> Any:
+    """Decode any JSON, after a check that no decoder can be harmed by it.
+
+    Raises:
+        MessageError: It is none, or nested too deeply; ``kind`` is the reason.
+    """
     if len(body) > _FLAT or len(body) + 3 * body.count(b"[") > _FLAT:
         _check_shape(body)
     try:
-        envelope = encoding.decode(body)
+        return encoding.decode(body)
     except UnicodeDecodeError as error:
         raise MessageError("it is not UTF-8", "utf-8") from error
     except ValueError as error:
         raise MessageError(f"its body is not JSON: {error}", "json") from error
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    envelope = decode_value(body)
     if type(envelope) is not dict:
         raise MessageError("its body is not a JSON object", "json")
     return envelope
 
 
-def _check_envelope(envelope: Mapping[str, Any], topic: str) -> None:
+def check_envelope(envelope: Mapping[str, Any], topic: str) -> None:
+    """Check the keys of an envelope.
+
+    Raises:
+        MessageError: It is none, or not one for this topic.
+    """
     # Nearly all messages have the keys that a publisher sets, with those of a signature or
     # without, and no others: these are recognised by one expression, the rest by the table.
     size = len(envelope)

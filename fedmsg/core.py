@@ -105,7 +105,7 @@ class FedMsgContext(BaseContext):
         if session.generation != contexts.generation:
             session.follow_fork()
         modname = modname or utils.guess_calling_module() or "fedmsg"
-        if session.confirms if confirm is None else confirm:
+        if session.is_confirmed(confirm):
             return _confirmed.publish(session, topic, msg, modname, pre_fire_hook)
         publisher = session.publisher or session.plain_publisher()
         if publisher is None:

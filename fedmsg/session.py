@@ -26,13 +26,14 @@ from fedmsg._util.ratelimit import RejectionLog
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, MessageError, NotListening
 from fedmsg.replay import client, writer
+from fedmsg.transport import choice
 from fedmsg.transport.zmq import addresses, contexts, curve, publisher
 from fedmsg.transport.zmq.sink import RELAY, open_sink
 from fedmsg.transport.zmq.sockets import Context, Socket
-from fedmsg.transport.zmq.source import Source
 
 if TYPE_CHECKING:
-    from fedmsg.stream.publishing import ConfirmedSink
+    from fedmsg.transport.base import ConfirmingSink
+    from fedmsg.transport.zmq.source import Source
 
 __all__ = ["BaseContext", "Hook", "Session"]
 
@@ -51,7 +52,9 @@ class Session:
         number: How many messages it has sent.
         generation: The ``contexts.generation`` that it was opened under.
         confirmed: What it publishes confirmed messages through; opened by the first of them.
-        confirms: Whether messages are confirmed where a call leaves it open: ``publish_confirm``.
+        transport: Its transport.
+        confirms: Whether messages are confirmed where a call leaves it open: ``publish_confirm``, or the transport
+            confirms all of them.
         writer: What stores its messages; None where they are not stored.
         signer: What signs them; None where they are not signed.
         closed: Whether it is closed, or not open yet.
@@ -68,7 +71,7 @@ class Session:
         self.config = self._resolve(config)
         self.number = 0
         self.publisher: publisher.Publisher | None = None
-        self.confirmed: ConfirmedSink | None = None
+        self.confirmed: ConfirmingSink | None = None
         # Threads of asyncio may be at it at once; re-entrant for signal handlers.
         self._opening = threading.RLock()
         self.writer: writer.Writer | None = None
@@ -80,7 +83,8 @@ class Session:
         self._prefix = str(settings.get(self.config, "topic_prefix"))
         self._environment = str(settings.get(self.config, "environment"))
         self._max_size: int = settings.get(self.config, "max_message_size")
-        self.confirms = bool(settings.get(self.config, "publish_confirm"))
+        self.transport = choice.of(self.config)
+        self.confirms = self.transport.confirms or bool(settings.get(self.config, "publish_confirm"))
         self._topics: dict[tuple[str, str], tuple[str, bytes]] = {}
 
     def _resolve(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +165,7 @@ class Session:
     def _close_publisher(self) -> None:
         if self.confirmed is not None:
             confirmed, self.confirmed = self.confirmed, None
-            utils.load_class("fedmsg.stream.publishing:close")(confirmed)
+            confirmed.release()
         if self.publisher is not None:
             publisher.close(self.publisher)
             self._lost = self.publisher.lost
@@ -191,13 +195,17 @@ class Session:
 
     # ---------------------------------------------------------------- publishing
 
+    def is_confirmed(self, confirm: bool | None) -> bool:
+        """Return whether a message is confirmed, where a call says ``confirm``."""
+        return self.confirms if confirm is None or self.transport.confirms else confirm
+
     def plain_publisher(self) -> publisher.Publisher | None:
         """Return what messages are published through that are not confirmed."""
         if self.publisher is None and not self.closed and self.confirms:
             self.publisher = open_sink(self.config)
         return self.publisher
 
-    def confirmed_sink(self) -> ConfirmedSink:
+    def confirmed_sink(self) -> ConfirmingSink:
         """Return what confirmed messages are published through; the first call opens it.
 
         Raises:
@@ -205,14 +213,14 @@ class Session:
             ConfigError: The context is closed or mute, or something is no address.
             RefusedAtStart: Signing is on and can't be done, or a key for CURVE can't be read.
         """
-        if self.closed or self.config.get("mute") or not settings.get(self.config, "zmq_enabled"):
+        if self.closed or self.config.get("mute") or self.transport.is_off:
             raise self.why_silent()
         with self._opening:
             if self.confirmed is None:
                 if self.signer is None:
                     self.signer = self._open_signer(confirmed=True)
                 # Here: few programs need it.
-                self.confirmed = utils.load_class("fedmsg.stream.publishing:open_confirmed")(self.config)
+                self.confirmed = self.transport.load("confirmed")(self.config)
             return self.confirmed
 
     def frames(
@@ -349,7 +357,7 @@ class Session:
         """Return the error of publishing without a publisher."""
         if self.closed:
             return ConfigError("this context is closed; open another one to publish")
-        if not settings.get(self.config, "zmq_enabled"):
+        if self.transport.is_off:
             return AttributeError("Unable to publish non-zeromq msg without moksha-hub initialization.")
         name = self.config["name"]
         if self.config.get("mute"):
@@ -368,8 +376,10 @@ class Session:
             ConfigError: There is nothing to listen to, or something is no address.
             RefusedAtStart: A key for CURVE can't be read.
         """
-        if not settings.get(self.config, "zmq_enabled"):
+        if self.transport.is_off:
             raise ConfigError("zmq_enabled is false: there is nothing to listen to")
+        if self.transport.endpoint:
+            return []
         endpoints = addresses.listed(self.config["endpoints"])
         curve.prepare(self.config, self.config["endpoints"])
         return endpoints
@@ -391,7 +401,10 @@ class Session:
 
     def source(self, endpoints: list[tuple[str, str]], topic: str, passive: bool, whole: set[str]) -> Source:
         """Open what messages are received through."""
-        return Source(self.config, endpoints, [topic], whole=whole, passive=passive, rejections=self.rejections)
+        opened: Source = self.transport.load("source")(
+            self.config, endpoints, [topic], whole=whole, passive=passive, rejections=self.rejections
+        )
+        return opened
 
 
 class BaseContext:

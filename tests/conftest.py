@@ -51,7 +51,7 @@ def _own_surroundings(_all_surroundings: Path, monkeypatch: pytest.MonkeyPatch) 
     were the current folder.
     """
     for name in [*(name for name in os.environ if name.startswith("FEDMSG_")), *_OF_THE_CALLER]:
-        if name not in {"FEDMSG_PEER_VENV", "FEDMSG_SOAK"}:
+        if name not in {"FEDMSG_MESSAGING_VENV", "FEDMSG_PEER_VENV", "FEDMSG_SOAK"}:
             monkeypatch.delenv(name, raising=False)
     folder = _all_surroundings / str(next(_numbers))
     for name in ("home", "cwd"):

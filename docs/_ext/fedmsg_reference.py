@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # What each extra is good for; a test compares the names with those that setup.py declares.
 EXTRAS = {
+    "amqp": "RabbitMQ as the bus, with ``broker_url``.",
     "commands": "What the commands can use beyond the basics: detaching, as with ``daemon``, and asking a datagrepper.",
     "consumers": "The consumers that ship.",
     "crypto": "Signing messages and checking signatures, with X.509 certificates and with GnuPG; ``fedmsg-certs``.",
@@ -61,6 +62,7 @@ SECTIONS = {
     "irc": "The IRC bot",
     "replay": "Keeping messages for replay",
     "stream": "The stream of a relay",
+    "broker": "RabbitMQ instead of ZeroMQ",
     "datanommer": "The history",
     "logging": "Logging",
     "stomp": "A STOMP broker instead of ZeroMQ",

@@ -40,6 +40,7 @@ class _Lazy(NamedTuple):
 # What the basic installation brings has an extra here too: naming one that exists makes
 # pip repair an installation from which a library was taken away.
 _TABLE = {
+    "amqp": _Lazy("fedmsg.transport.amqp.client", "RabbitMQ as the bus", "amqp"),
     "yaml": _Lazy("fedmsg._util.yaml", "a YAML file", "commands"),
     "colour": _Lazy("pygments", "coloured output", "commands"),
     "history": _Lazy("fedmsg.datanommer.upkeep", "the history in a database", "datanommer"),

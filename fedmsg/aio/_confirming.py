@@ -15,8 +15,8 @@ from fedmsg.exceptions import NotConfirmed, RejectedByRelay
 from fedmsg.session import Hook, Session
 
 if TYPE_CHECKING:
-    from fedmsg.stream.pending import Pending
-    from fedmsg.stream.publishing import ConfirmedSink
+    from fedmsg.transport.base import ConfirmingSink
+    from fedmsg.transport.pending import Pending
 
 __all__ = ["Frames", "Messages", "publish_frames", "publish_many"]
 
@@ -29,7 +29,7 @@ Frames = Callable[[str | None, object, str, Hook | None], Awaitable[tuple[bytes,
 class _Sent:
     """A message that is on its way, and the task that will wait for its confirm."""
 
-    def __init__(self, session: Session, sink: ConfirmedSink, frames: tuple[bytes, bytes], *, again: bool) -> None:
+    def __init__(self, session: Session, sink: ConfirmingSink, frames: tuple[bytes, bytes], *, again: bool) -> None:
         self._sink = sink
         self._timeout = float(settings.get(session.config, "timeout"))
         self._waiter = Waiter(asyncio.get_running_loop())
@@ -52,7 +52,7 @@ class _Sent:
 
 
 async def publish_frames(
-    session: Session, sink: ConfirmedSink, frames: tuple[bytes, bytes], *, again: bool = False
+    session: Session, sink: ConfirmingSink, frames: tuple[bytes, bytes], *, again: bool = False
 ) -> int:
     """Send a message, which is on its way when this first waits; return its position.
 
@@ -64,7 +64,7 @@ async def publish_frames(
 
 
 async def publish_many(
-    session: Session, sink: ConfirmedSink, make: Frames, messages: Messages, modname: str
+    session: Session, sink: ConfirmingSink, make: Frames, messages: Messages, modname: str
 ) -> AsyncGenerator[int, None]:
     """Send messages ahead of their confirms; yield their positions, in order; see `fedmsg._confirmed.publish_many`."""
     waiting: deque[_Sent] = deque()

@@ -26,7 +26,7 @@ from fedmsg.transport.zmq.source import Received
 
 if TYPE_CHECKING:
     from fedmsg.aio._subscribing import AsyncMessageStream
-    from fedmsg.stream.publishing import ConfirmedSink
+    from fedmsg.transport.base import ConfirmingSink
 
 __all__ = ["FedMsgContext", "like_a_coroutine_function"]
 
@@ -255,8 +255,9 @@ class FedMsgContext(BaseContext):
     async def _publish(
         self, topic: str | None, msg: object, modname: str, hook: Hook | None, confirm: bool | None = None
     ) -> int | None:
-        if self._session.confirms if confirm is None else confirm:
-            return await self._publish_confirmed(topic, msg, modname, hook)
+        if self._session.is_confirmed(confirm):
+            position = await self._publish_confirmed(topic, msg, modname, hook)
+            return position if self._session.transport.has_positions else None
         await self._publish_plain(topic, msg, modname, hook)
         return None
 
@@ -336,11 +337,11 @@ class FedMsgContext(BaseContext):
         frames = _confirmed.envelope_frames(self._session, envelope)
         return await publish_frames(self._session, sink, frames, again=True)
 
-    async def _publish_confirmed(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> int:
+    async def _publish_confirmed(self, topic: str | None, msg: object, modname: str, hook: Hook | None) -> int | None:
         session = self._session
         if session.writer is not None:
             await self._confirmed_sink()
-            found: list[int] = []
+            found: list[int | None] = []
             async with self._turn.taken():
                 self._raise_if_closed()
                 work = partial(_confirmed.publish, session, topic, msg, modname, self._in_loop(hook))
@@ -374,7 +375,7 @@ class FedMsgContext(BaseContext):
         assert self._loop is not None
         return None if hook is None or not self._slow else partial(call_in_loop, self._loop, hook)
 
-    async def _confirmed_sink(self) -> ConfirmedSink:
+    async def _confirmed_sink(self) -> ConfirmingSink:
         if not self.is_open or self._loop is not get_running_loop():
             await self.open()
         session = self._session

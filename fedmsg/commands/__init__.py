@@ -36,6 +36,7 @@ from fedmsg.commands import _options, _process, _shared
 from fedmsg.commands._options import Declaration
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, UsageError, WorkLeft
+from fedmsg.transport import choice
 
 __all__ = ["BaseCommand", "Declaration", "dictConfig", "logging_errors"]
 
@@ -82,6 +83,7 @@ class BaseCommand:
             these flags are accepted, but not shown by ``--help``.
         argument: The configuration key of the one argument that is no flag, which may be left out.
         needs_zmq: Whether it can do nothing without ZeroMQ.
+        needs_bus: Whether it can do nothing without ZeroMQ or a broker in its place.
         prints_data: Whether standard output is for what it prints, so that the log has to
             go elsewhere.
         config: The configuration, flags included.
@@ -93,6 +95,7 @@ class BaseCommand:
     unused_flags: AbstractSet[str] = frozenset()
     argument: str = ""
     needs_zmq: bool = False
+    needs_bus: bool = False
     prints_data: bool = False
 
     log = logging.getLogger("fedmsg.commands")
@@ -162,7 +165,8 @@ class BaseCommand:
             SystemExit: It failed, with the status for the failure.
         """
         with _process.reporting(self._prog, debug=self._debug):
-            if self.needs_zmq and not settings.of(self.config).zmq_enabled:
+            is_off = self.needs_bus and choice.of(self.config).is_off
+            if is_off or (self.needs_zmq and not settings.of(self.config).zmq_enabled):
                 raise ConfigError(f"{self._prog} needs ZeroMQ, and zmq_enabled is False; set it to True")
             if self.prints_data and sys.stdout is None:
                 raise UsageError("standard output is closed: there is nowhere to print to")

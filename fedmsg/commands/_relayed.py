@@ -20,6 +20,7 @@ from fedmsg.exceptions import (
     UsageError,
     WorkLeft,
 )
+from fedmsg.transport import choice
 from fedmsg.transport.zmq import addresses
 
 __all__ = ["CONFIRM", "Publish", "publishing"]
@@ -55,7 +56,7 @@ def publishing(
         WorkLeft: A signal came in the middle of a message.
         KeyboardInterrupt: A signal came at another time, and nothing was lost.
     """
-    if settings.get(config, "publish_confirm"):
+    if settings.get(config, "publish_confirm") or choice.of(config).confirms:
         with _confirmed(config, topic=topic, modname=modname, hook=hook) as publish:
             yield publish
         return

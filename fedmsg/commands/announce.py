@@ -25,7 +25,7 @@ class AnnounceCommand(BaseCommand):
     """
 
     name = "fedmsg-announce"
-    needs_zmq = True
+    needs_bus = True
     unused_flags = frozenset({"post_init_sleep"})
     extra_args: ClassVar[list[Declaration]] = [
         flag("--link", metavar="URL", help="Where there is more to read."),

@@ -18,6 +18,7 @@ from fedmsg._util.text import as_list, one_line
 from fedmsg.config import load_config, settings
 from fedmsg.exceptions import FedmsgError, QueryError
 from fedmsg.stream import asking
+from fedmsg.transport import choice
 from fedmsg.transport.zmq import sockets
 
 __all__ = ["check"]
@@ -35,12 +36,14 @@ _KEY = "moksha.monitoring.socket"
 @click.option("--stream", is_flag=True, help="Check the stream of the relay at relay_stream instead.")
 @click.option(
     "--max-lag", type=click.IntRange(min=0), metavar="N",
-    help="With --stream: how many messages a durable subscription may be behind.",
+    help="With --stream: how many messages a durable subscription may be behind; with --broker: may wait in a queue.",
 )  # fmt: skip
 @click.option(
     "--durable", "durables", multiple=True, metavar="NAME",
     help="With --stream: a durable subscription that has to be there; the others do not count then.",
 )  # fmt: skip
+@click.option("--broker", is_flag=True, help="Check the broker at broker_url instead, and the queues of consumers.")
+@click.option("--remove", metavar="NAME", help="With --broker: remove the queue of this consumer or durable reader.")
 def check(  # noqa: PLR0917 a parameter for each flag
     timeout: int,
     consumers: tuple[str, ...],
@@ -48,6 +51,8 @@ def check(  # noqa: PLR0917 a parameter for each flag
     stream: bool,
     max_lag: int | None,
     durables: tuple[str, ...],
+    broker: bool,
+    remove: str | None,
 ) -> None:
     """Check whether consumers and producers of a running daemon are active.
 
@@ -56,11 +61,21 @@ def check(  # noqa: PLR0917 a parameter for each flag
 
     With --stream it checks durable subscriptions: the status is 1 when one is behind by more than --max-lag, or one
     that is named is missing, and 3 when the relay does not answer.
+
+    With --broker it checks RabbitMQ: the login, the exchange, and the queue of each --consumer. The status is 1 when
+    a queue is missing, or more than --max-lag messages wait in one, and 3 when the broker does not answer.
     """
+    if remove is not None and not broker:
+        raise click.UsageError("--remove goes with --broker")
+    if broker:
+        if stream or producers or durables:
+            raise click.UsageError("--broker goes without --stream, --producer and --durable")
+        _check_broker(max(1, timeout), consumers, max_lag, remove)
+        return
     if stream and (consumers or producers):
         raise click.UsageError("--stream goes without --consumer and --producer")
     if not stream and (max_lag is not None or durables):
-        raise click.UsageError("--max-lag and --durable go with --stream")
+        raise click.UsageError("--max-lag and --durable go with --stream, --max-lag with --broker too")
     if stream:
         _check_stream(timeout, max_lag, durables)
     else:
@@ -85,6 +100,36 @@ def _check_stream(timeout: int, max_lag: int | None, durables: tuple[str, ...]) 
         _fail("Some durable subscriptions are too far behind!")
     click.echo("All durable subscriptions are well!" if max_lag is not None or durables else "The relay answers.")
     click.echo(json.dumps([*rows.values()], indent=2, sort_keys=True).replace("\x7f", "\\u007f"))
+
+
+def _check_broker(timeout: int, consumers: tuple[str, ...], max_lag: int | None, remove: str | None) -> None:
+    """Check the queues of consumers, or remove one."""
+    config = load_config()
+    transport = choice.of(config)
+    if not transport.status:
+        _fail('No broker has been configured: please set "broker_url"')
+    try:
+        if remove is not None:
+            transport.load("remove")(config, remove, timeout)
+            click.echo(f'"{one_line(remove)}" is removed.')
+            return
+        found = transport.load("status")(config, consumers, timeout)
+    except FedmsgError as error:
+        _fail(one_line(str(error)), error.exit_status if not isinstance(error, QueryError) else 1)
+    rows = {row["name"]: row for row in found["queues"]}
+    missing = [name for name in consumers if name not in rows]
+    there = [rows[name] for name in consumers if name in rows]
+    behind = [row for row in there if max_lag is not None and row["ready"] > max_lag]
+    for name in missing:
+        click.echo(f'"{one_line(name)}" is not there!', err=True)
+    for row in behind:
+        click.echo(f'"{one_line(row["name"])}" has {row["ready"]} messages waiting!', err=True)
+    if missing:
+        _fail("Some consumers have no queue!")
+    if behind:
+        _fail("Some queues are too long!")
+    click.echo("All queues are well!" if consumers else "The broker answers.")
+    click.echo(json.dumps(found, indent=2, sort_keys=True))
 
 
 def _subscriptions(timeout: int, durables: tuple[str, ...]) -> Iterator[dict[str, Any]]:

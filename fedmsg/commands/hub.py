@@ -54,7 +54,7 @@ class HubCommand(BaseCommand):
 
     name = "fedmsg-hub"
     daemonizable = True
-    needs_zmq = True
+    needs_bus = True
     unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout"})
     extra_args: ClassVar[list[Declaration]] = [
         flag(

@@ -19,7 +19,7 @@ class IRCCommand(BaseCommand):
 
     name = "fedmsg-irc"
     daemonizable = True
-    needs_zmq = True
+    needs_bus = True
     unused_flags = frozenset({"topic_prefix", "post_init_sleep", "timeout"})
 
     def run(self) -> None:

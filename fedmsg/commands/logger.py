@@ -31,7 +31,7 @@ class LoggerCommand(BaseCommand):
     """
 
     name = "fedmsg-logger"
-    needs_zmq = True
+    needs_bus = True
     unused_flags = frozenset({"post_init_sleep"})
     extra_args: ClassVar[list[Declaration]] = [
         flag(

@@ -40,7 +40,7 @@ class TailCommand(BaseCommand):
     """
 
     name = "fedmsg-tail"
-    needs_zmq = True
+    needs_bus = True
     prints_data = True
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [

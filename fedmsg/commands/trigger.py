@@ -119,7 +119,7 @@ class TriggerCommand(BaseCommand):
 
     name = "fedmsg-trigger"
     daemonizable = True
-    needs_zmq = True
+    needs_bus = True
     unused_flags = frozenset({"post_init_sleep", "timeout", "zmq_linger"})
     extra_args: ClassVar[list[Declaration]] = [
         *_filters.FLAGS,

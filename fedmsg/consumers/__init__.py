@@ -184,7 +184,7 @@ class BusHooks(RunnerHooks):
         self._seen: SeenIds[bytes] | None = None
         self._gaps: Gaps | None = None
         self._only = self._read_filter()
-        # When the message came that a thread checks, where it has waited in a file.
+        # When the message came that a thread checks, where it has waited in a file; and whether it is trusted.
         self._arrived = threading.local()
         # A subclass with hooks of its own need not know that there is a status.
         own, base = type(consumer), FedmsgConsumer
@@ -267,8 +267,18 @@ class BusHooks(RunnerHooks):
         finally:
             del self._arrived.since
 
+    def validate_trusted(self, consumer: Any, message: Any) -> None:
+        """Check a message that needs no signature."""
+        self._arrived.is_trusted = True
+        try:
+            consumer.validate(message)
+        finally:
+            del self._arrived.is_trusted
+
     def is_valid(self, envelope: dict[str, Any]) -> bool:
-        """Return whether a message is validly signed, by its age when it came."""
+        """Return whether a message is validly signed, by its age when it came, or needs no signature."""
+        if getattr(self._arrived, "is_trusted", False):
+            return True
         config: dict[str, Any] = self._config
         limit = config.get("max_message_age")
         if limit and (since := getattr(self._arrived, "since", None)) is not None:

@@ -12,8 +12,21 @@ from fedmsg.config import settings
 from fedmsg.hub.runner import ConsumerRunner
 from fedmsg.stream.begin import Begin
 from fedmsg.stream.progress import StoredPosition
+from fedmsg.transport import choice
 
-__all__ = ["Consumer", "as_topics", "durable_of", "runner_of"]
+__all__ = ["SHARED", "Consumer", "as_topics", "durable_of", "runner_of"]
+
+
+class _Shared:
+    """See `SHARED`."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+#: The ``durable`` of a consumer that is not, but has a queue of its own, because every one has at that transport: it
+#: has the name of its class, and hubs that run it share the messages.
+SHARED = _Shared()
 
 
 def as_topics(topic: Any) -> list[str]:
@@ -30,7 +43,11 @@ def durable_of(consumer: Any, hub: Any) -> object:
     value: object = hub.config.get(f"{key}.durable") if isinstance(key, str) else None
     if value is None:
         value = consumer.durable
-    return value if value is not None and getattr(hub, "reads_streams", False) else False
+    if not getattr(hub, "reads_streams", False):
+        return False
+    if value is None or value is False:
+        return SHARED if choice.of(hub.config).has_queues else False
+    return value
 
 
 class Consumer:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from fedmsg import _wire, encoding
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, MessageError
-from fedmsg.stream import publishing
+from fedmsg.transport import choice
+from fedmsg.transport.base import ConfirmingSink
 from fedmsg.transport.zmq import addresses, publisher
 
 __all__ = ["Inbound", "Outgoing", "inbound", "outbound"]
@@ -42,6 +43,8 @@ def inbound(config: Mapping[str, Any]) -> Inbound:
     """
     key = "zmq_subscribe_endpoints"
     own = _split(config.get(key))
+    if endpoint := choice.of(config).endpoint:
+        return Inbound([(endpoint, endpoint)])
     if own:
         bound = config.get("zmq_subscribe_method") == "bind"
         return Inbound([(key, addresses.check(address, key)) for address in own], bound)
@@ -67,7 +70,8 @@ class Outgoing:
         self._config = config
         self._addresses = addresses
         self._publisher: publisher.Publisher | None = None
-        self._confirmed: publishing.ConfirmedSink | None = None
+        self._transport = choice.of(config)
+        self._confirmed: ConfirmingSink | None = None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -90,18 +94,19 @@ class Outgoing:
                 self._publisher = publisher.open_bound(self._config, "zmq_publish_endpoints", self._addresses)
             return self._publisher
 
-    def _open_confirmed(self) -> publishing.ConfirmedSink:
+    def _open_confirmed(self) -> ConfirmingSink:
         with self._lock:
             if self._closed:
                 raise ConfigError("this hub has stopped")
             if self._confirmed is None:
-                self._confirmed = publishing.open_confirmed(self._config)
+                self._confirmed = self._transport.load("confirmed")(self._config)
             return self._confirmed
 
     def send(self, topics: Iterable[str], message: Any, *, jsonify: bool, confirm: bool | None) -> int | None:
         """Publish a message for each of its topics, as `Hub.send_message` does."""
         text = encoding.dumps(message) if jsonify else message
         confirms = bool(settings.get(self._config, "publish_confirm")) if confirm is None else confirm
+        confirms = confirms or self._transport.confirms
         timeout, position = float(settings.get(self._config, "timeout")), None
         limit = settings.get(self._config, "max_message_size")
         for topic in topics:
@@ -115,7 +120,7 @@ class Outgoing:
                 position = self._open_confirmed().send(frame, body, timeout=timeout)
             else:
                 self.open().send(frame, body)
-        return position
+        return position if self._transport.has_positions else None
 
     def close(self) -> None:
         """Close it for good; a second call does nothing."""
@@ -125,5 +130,5 @@ class Outgoing:
                 publisher.close(self._publisher)
                 self._publisher = None
             if self._confirmed is not None:
-                publishing.close(self._confirmed)
+                self._confirmed.release()
                 self._confirmed = None

@@ -38,8 +38,8 @@ class Interrupted(BaseException):
 
 
 def is_of_stream(item: Any) -> bool:
-    """Return whether a message comes from a stream, which has it until it is acknowledged."""
-    return isinstance(item, Delivery) and item.position is not None
+    """Return whether a message comes from a stream or queue, which has it until it is acknowledged."""
+    return isinstance(item, Delivery) and item.is_kept
 
 
 class _Count:
@@ -175,7 +175,9 @@ class MessageHandler:
         else:
             message = ZMQMessage.of(item)
         try:
-            if spooled is None:
+            if item.is_trusted:
+                self.hooks.validate_trusted(self._consumer, message)
+            elif spooled is None:
                 self._consumer.validate(message)
             elif not spooled.checked:
                 self.hooks.validate_as_of(self._consumer, message, spooled.since)
@@ -323,9 +325,9 @@ class MessageHandler:
             return False
         if tries == self.retries + 1:
             self._consumer.log.warning(
-                "%s has failed on the message at position %d, and there is no file of dead letters to keep it: it is "
-                "tried again until it is handled, and the cursor stays before it; set dead_letter_directory to go on",
-                type(self._consumer).__name__, original.position,
+                "%s has failed on the message %s, and there is no file of dead letters to keep it: it is tried again "
+                "until it is handled, and is not acknowledged; set dead_letter_directory to go on",
+                type(self._consumer).__name__, original.describe(),
             )  # fmt: skip
         return True
 

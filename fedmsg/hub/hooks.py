@@ -127,6 +127,10 @@ class RunnerHooks:
         """Check a message that arrived some time ago, at ``since``; raise RuntimeWarning if it is not valid."""
         consumer.validate(message)
 
+    def validate_trusted(self, consumer: Any, message: Any) -> None:
+        """Check a message that needs no signature; raise RuntimeWarning if it is not valid."""
+        consumer.validate(message)
+
     def admit(self, message: Any) -> None:
         """Check a valid message by what was handled before; raise MessageError if it must not be handled."""
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import ServiceThread
@@ -19,8 +19,11 @@ from fedmsg.hub.endpoints import Inbound
 from fedmsg.hub.forking import ForkGuard
 from fedmsg.hub.hooks import ZMQMessage
 from fedmsg.hub.runner import ConsumerRunner
+from fedmsg.transport import choice
 from fedmsg.transport.base import Delivery
-from fedmsg.transport.zmq.source import Source
+
+if TYPE_CHECKING:
+    from fedmsg.transport.zmq.source import Source
 
 __all__ = ["INJECTED", "Callback", "Loop"]
 
@@ -127,9 +130,10 @@ class Loop(ServiceThread):
         # Of an address under two names it is the first that counts, as for the source.
         names = {address: name for name, address in reversed(endpoints)}
         self._whole = {address: services[name] for address, name in names.items() if name in services}
-        return Source(
+        opened: Source = choice.of(self._config).load("source")(
             self._config, endpoints, (), whole=services, passive=self._inbound.bound, rejections=self._rejections
         )
+        return opened
 
     def _receive(self, source: Source) -> None:
         most = 1 if self._blocking else _BATCH

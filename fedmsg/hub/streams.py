@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The durable consumers of a hub: each reads the stream of a relay under its name, in a thread of its own."""
+"""The consumers of a hub that acknowledge: each reads under its name, in a thread of its own.
+
+Those that are durable read the stream of a relay; over a broker every consumer has its own queue.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from fedmsg._util.service import ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, FedmsgError, UsageError
 from fedmsg.filters import TopicFilter
-from fedmsg.hub.consumer import Consumer, as_topics
+from fedmsg.hub.consumer import SHARED, Consumer, as_topics
 from fedmsg.hub.runner import ConsumerRunner
-from fedmsg.stream.subscription import StreamDelivery, Subscription, checked_name
-from fedmsg.transport.zmq import addresses
+from fedmsg.stream.subscription import checked_name
+from fedmsg.transport import choice
+from fedmsg.transport.base import Delivery, Reader
 
 __all__ = ["StreamReader", "StreamReaders"]
 
@@ -24,15 +28,16 @@ log = logging.getLogger("fedmsg.hub")
 
 _BATCH = 1000
 _TICK_S = 1.0
+_PACE_S = 5.0
 # What comes out of the relay is not an endpoint that it does not hear.
 _OF_RELAY = "relay_outbound"
 _NAMED_ENDPOINTS_MAX = 5
 
 
 class StreamReader(ServiceThread):
-    """Reads the stream for one consumer, and offers it to its runner as far as that has room.
+    """Reads for one consumer, and offers messages to its runner as far as that has room.
 
-    The subscription stays open when the thread has ended, until `close`, for what is acknowledged last.
+    What it reads by stays open when the thread has ended, until `close`, for what is acknowledged last.
 
     Args:
         config: The configuration.
@@ -43,7 +48,7 @@ class StreamReader(ServiceThread):
 
     Raises:
         UsageError: ``begin`` makes no sense. A ValueError.
-        ConfigError: ``relay_stream`` has no address, or what is none.
+        ConfigError: There is no address to read at, or something is none.
         RefusedAtStart: The keys for CURVE can't be read.
     """
 
@@ -59,20 +64,17 @@ class StreamReader(ServiceThread):
         super().__init__(f"fedmsg-{_class_of(runner)}-stream")
         self.name = name
         self._runner = runner
+        self._next_pace = 0.0
         self._is_blocking = bool(settings.get(config, "moksha.blocking_mode"))
         self._topics = TopicFilter(as_topics(consumer.topic), strict=settings.get(config, "zmq_strict"), globs=False)
-        where = addresses.as_list(settings.get(config, "relay_stream"))
-        if not where:
-            raise ConfigError(
-                f"relay_stream has no address, and {_class_of(runner)} is durable: set it to that of a relay "
-                "with a store"
-            )
         prefixes = self._topics.prefixes()
-        self._subscription = Subscription(config, where, prefixes, durable=name, rejections=rejections,
-                                          stored=lambda: consumer.stored_position(name), **begin)  # fmt: skip
+        self._subscription: Reader = choice.of(config).load("reader")(
+            config, prefixes, name, is_ordered=bool(runner.durable), rejections=rejections,
+            stored=lambda: consumer.stored_position(name), begin=begin,
+        )  # fmt: skip
         self._is_exact = all(self._topics.matches(f"{prefix}x") for prefix in prefixes)
         runner.queue.on_room = self._subscription.wake
-        runner.more_totals.append(self._totals)
+        runner.more_totals.append(self._subscription.totals)
 
     # ---------------------------------------------------------------- in the thread
 
@@ -82,6 +84,7 @@ class StreamReader(ServiceThread):
         subscription = self._subscription
         try:
             while not self.stopping:
+                self._note_pace()
                 most = self._room()
                 if not most:
                     subscription.wait_for_wake(_TICK_S)
@@ -92,7 +95,15 @@ class StreamReader(ServiceThread):
                     self._offer(deliveries)
         except FedmsgError as error:
             self.failure = error
-            log.error("%s can't read the stream as %s, so the hub ends: %s", _class_of(self._runner), self.name, error)
+            log.error("%s can't read as %s, so the hub ends: %s", _class_of(self._runner), self.name, error)
+
+    def _note_pace(self) -> None:
+        """Pass on, now and then, how long the consumer takes for a message."""
+        now = time.monotonic()
+        if now >= self._next_pace:
+            self._next_pace = now + _PACE_S
+            if times := list(self._runner.handler.times):
+                self._subscription.pace(sum(times) / len(times))
 
     def _room(self) -> int:
         """Return how many messages there is room for."""
@@ -105,7 +116,7 @@ class StreamReader(ServiceThread):
             return 0
         return min(_BATCH, queue.limit - queue.qsize())
 
-    def _offer(self, deliveries: Sequence[StreamDelivery]) -> None:
+    def _offer(self, deliveries: Sequence[Delivery]) -> None:
         runner = self._runner
         if self._is_exact:
             runner.offer(deliveries)
@@ -118,17 +129,6 @@ class StreamReader(ServiceThread):
                 runner.pass_over(delivery)
 
     # ---------------------------------------------------------------- for the hub
-
-    def _totals(self) -> dict[str, int]:
-        """Return what is known of the subscription, for the counts of the consumer."""
-        counts = self._subscription.statistics()
-        cursor = self._subscription.cursor or 0
-        lag = max(0, self._subscription.newest - cursor) if self._subscription.stream else 0
-        return {
-            "position": cursor,
-            "lag": lag,
-            **{name: counts[name] for name in ("recovered", "lost", "duplicates", "gaps", "connected", "connections")},
-        }
 
     def stop(self) -> None:
         """Read no more."""
@@ -171,7 +171,7 @@ class StreamReaders:
             ConfigError: A consumer can't be durable, or not under its name.
             UsageError: A place to begin is asked for, and no consumer is durable.
         """
-        if self._begin and not self._runners:
+        if self._begin and not any(runner.durable for runner in self._runners):
             raise UsageError("--since, --after and --first are for durable consumers, and none of this hub is durable")
         self._names = {}
         for runner in self._runners:
@@ -195,7 +195,7 @@ class StreamReaders:
             RefusedAtStart: The keys for CURVE can't be read.
         """
         others = [name for name in dict.fromkeys(endpoints) if name != _OF_RELAY]
-        if self._names and others:
+        if self._names and others and not choice.of(self._config).endpoint:
             more = ", …" if len(others) > _NAMED_ENDPOINTS_MAX else ""
             log.info(
                 "%s: durable, and read only what passes the relay; what comes by other endpoints alone (%s%s) does not "
@@ -253,7 +253,7 @@ def _name_of(runner: ConsumerRunner) -> str:
         if getattr(consumer, method) is not getattr(Consumer, method):
             name = consumer.__name__
             raise ConfigError(f"{name} has a {method}() of its own, so it can't be durable: set {setting} to False")
-    if value is True:
+    if value is True or value is SHARED:
         return consumer.__name__
     try:
         return checked_name(value)

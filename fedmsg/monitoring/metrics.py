@@ -48,8 +48,11 @@ _TEXTS: dict[str, dict[str, str]] = {
         "spooled": "Messages that wait on disk for the consumer",
         "stored": "Messages that the consumer has stored",
         "skipped": "Messages that the consumer has not stored, for they are stored already",
-        "connected": "Whether a durable consumer is connected to its relay",
-        "connections": "Connections of a durable consumer to its relay",
+        "connected": "Whether a consumer that acknowledges is connected to its relay or broker",
+        "connections": "Connections of a consumer that acknowledges to its relay or broker",
+        "queued": "Messages that wait for the consumer at the broker",
+        "unacked": "Messages that the broker waits for an acknowledgement of",
+        "sharing": "Consumers of the queue at the broker, which share its messages",
         "lag": "Newest position of the stream less the cursor of a durable consumer",
         "position": "Position in the stream up to which a durable consumer has handled everything",
     },
@@ -58,7 +61,7 @@ _TEXTS: dict[str, dict[str, str]] = {
         "failures": "Calls of poll() that raised an exception",
     },
 }
-_GAUGES = frozenset({"waiting", "backlog", "connected", "lag", "position", "spooled"})
+_GAUGES = frozenset({"waiting", "backlog", "connected", "lag", "position", "queued", "sharing", "spooled", "unacked"})
 
 
 def of_totals(role: Literal["consumer", "producer"], kind: type, totals: Mapping[str, int]) -> Iterator[Sample]:

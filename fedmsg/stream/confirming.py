@@ -26,8 +26,8 @@ from fedmsg._util.service import Closeable, ServiceThread
 from fedmsg.config import settings
 from fedmsg.exceptions import FedmsgError
 from fedmsg.stream import protocol
-from fedmsg.stream.pending import Pending
 from fedmsg.stream.protocol import Malformed, Message
+from fedmsg.transport.pending import Pending
 from fedmsg.transport.zmq import contexts, curve, monitor, sockets
 from fedmsg.transport.zmq.sockets import Context
 

@@ -52,6 +52,11 @@ class StreamDelivery(Delivery):
         self.position: int | None = position
         self.stored = stored
 
+    @property
+    def is_kept(self) -> bool:  # type: ignore[override]
+        """Whether the stream has it; one of a datagrepper has no position."""
+        return self.position is not None
+
     def ack(self) -> None:
         """Move the cursor of a durable subscription here: this message and all before it are handled."""
         assert self.position is not None

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import Closeable
-from fedmsg.config import settings
 from fedmsg.exceptions import UsageError
-from fedmsg.stream.subscription import StreamDelivery, Subscription
+from fedmsg.stream.begin import prefixes_of, requested
+from fedmsg.stream.subscription import StreamDelivery, Subscription, checked_name
+from fedmsg.transport import choice
 from fedmsg.transport.zmq.source import accepted
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def subscribe(
     ack_mode: str = "auto",
     **begin: Any,
 ) -> Subscription:
-    """Subscribe to the stream at ``relay_stream``; ``begin`` says where, as for `Subscription`.
+    """Subscribe to the stream of the relay or broker; ``begin`` says where, as for `Subscription`.
 
     Raises:
         UsageError: The arguments make no sense. A ValueError.
@@ -183,7 +184,12 @@ def subscribe(
     """
     if ack_mode not in ACK_MODES:
         raise UsageError(f"ack_mode is {ack_mode!r}: write 'auto' or 'manual'")
-    return Subscription(config, settings.get(config, "relay_stream"), topic, rejections=rejections, **begin)
+    place = requested(**{name: begin.get(name) for name in ("after", "since", "last")})
+    opened: Subscription = choice.of(config).load("subscription")(
+        config, prefixes_of(topic), rejections=rejections, after=place.after, since=place.since, last=place.last,
+        durable=checked_name(begin.get("durable")) or None,
+    )  # fmt: skip
+    return opened
 
 
 def open_stream(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,10 +11,12 @@ from fedmsg._util.service import Closeable
 from fedmsg.config import settings
 from fedmsg.exceptions import MissingEndpoint, NotConfirmed, RejectedByRelay
 from fedmsg.stream.confirming import KEY, Confirming, curve_name
-from fedmsg.stream.pending import Pending
-from fedmsg.transport.zmq import addresses, contexts, curve
+from fedmsg.transport.base import ConfirmingSink
+from fedmsg.transport.pending import Pending
+from fedmsg.transport.sharing import Shared
+from fedmsg.transport.zmq import addresses, curve
 
-__all__ = ["ConfirmedSink", "Window", "close", "open_confirmed"]
+__all__ = ["ConfirmedSink", "Window", "open_confirmed"]
 
 # The settings that make two connections to the same relays different ones.
 _SOCKET_SETTINGS = (
@@ -27,10 +28,6 @@ _SOCKET_SETTINGS = (
     "zmq_tcp_keepalive_idle",
     "zmq_tcp_keepalive_intvl",
 )
-
-_open: dict[tuple[object, ...], ConfirmedSink] = {}
-_lock = threading.RLock()
-_inherited: list[object] = []
 
 
 class ConfirmedSink(Closeable):
@@ -70,7 +67,7 @@ class ConfirmedSink(Closeable):
         """
         pending = self.begin(topic, body, timeout=timeout, again=again)
         try:
-            return pending.result(self._where)
+            return pending.result(self._explain)
         finally:
             # Also where a signal handler has raised.
             if not pending.is_settled:
@@ -97,7 +94,20 @@ class ConfirmedSink(Closeable):
             NotConfirmed: There is none in time.
             RejectedByRelay: The relay has rejected it.
         """
-        return pending.result(self._where)
+        return pending.result(self._explain)
+
+    def _explain(self, pending: Pending) -> str:
+        """Return why a message is not confirmed."""
+        limit = f"within {pending.timeout:g} s"
+        if pending.sent:
+            return (
+                f"{self._where} has not confirmed the message {limit}, and may have stored it; send it again by "
+                "republish"
+            )
+        return (
+            f"no relay confirms messages at {self._where} {limit}, the message was not sent: start fedmsg-relay "
+            "there with a store, or correct 'relay_confirmed' in the configuration"
+        )
 
     @property
     def alive(self) -> bool:
@@ -107,6 +117,10 @@ class ConfirmedSink(Closeable):
     def statistics(self) -> dict[str, Any]:
         """Return counts for status reports and metrics."""
         return dict(self._thread.counts)
+
+    def release(self) -> None:
+        """End one use of it; the last one closes it."""
+        _shared.release(self)
 
     def _close(self) -> None:
         self._thread.close()
@@ -121,7 +135,7 @@ class Window(Closeable):
         timeout: How many seconds may pass from one confirm to the next.
     """
 
-    def __init__(self, sink: ConfirmedSink, size: int, timeout: float) -> None:
+    def __init__(self, sink: ConfirmingSink, size: int, timeout: float) -> None:
         self._closed = True  # until there is something to close
         self._sink = sink
         self._size = size
@@ -187,31 +201,7 @@ def open_confirmed(config: Mapping[str, Any]) -> ConfirmedSink:
     curve.prepare(config, [name])
     values = (settings.get(config, key) for key in _SOCKET_SETTINGS)
     identity = (*relays, *values, *curve.identity(config, name))
-    with _lock:
-        sink = _open.get(identity)
-        if sink is None or not sink.alive:
-            sink = _open[identity] = ConfirmedSink(config, relays)
-        sink.users += 1
-        return sink
+    return _shared.open(identity, lambda: ConfirmedSink(config, relays))
 
 
-def close(sink: ConfirmedSink) -> None:
-    """End one use of a sink; the last one closes it."""
-    with _lock:
-        sink.users -= 1
-        if sink.users:
-            return
-        for identity in [key for key, value in _open.items() if value is sink]:
-            del _open[identity]
-    sink.close()
-
-
-def _in_child() -> None:
-    global _lock
-    # They belong to the parent, and are never closed here.
-    _inherited.append(dict(_open))
-    _open.clear()
-    _lock = threading.RLock()
-
-
-contexts.after_fork(_in_child)
+_shared: Shared[ConfirmedSink] = Shared()

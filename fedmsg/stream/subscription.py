@@ -14,6 +14,7 @@ from typing import Any
 
 from fedmsg._util.ratelimit import RejectionLog
 from fedmsg._util.service import Closeable, Waker
+from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError, UsageError
 from fedmsg.stream import protocol
 from fedmsg.stream.begin import Begin, prefixes_of, requested
@@ -24,7 +25,7 @@ from fedmsg.stream.session import curve_name
 from fedmsg.transport.zmq import addresses as zmq_addresses
 from fedmsg.transport.zmq import contexts, curve
 
-__all__ = ["StreamDelivery", "Subscription", "checked_name"]
+__all__ = ["StreamDelivery", "Subscription", "checked_name", "open_reader", "open_subscription"]
 
 log = logging.getLogger("fedmsg.stream")
 
@@ -217,6 +218,19 @@ class Subscription(Closeable):
             **{name: counts[name] for name in ("received", "recovered", "duplicates", "lost", "gaps", "connections")},
         }
 
+    def pace(self, seconds: float) -> None:
+        """Do nothing: a relay waits for an acknowledgement as long as it takes."""
+
+    def totals(self) -> dict[str, int]:
+        """Return counts for those of a consumer."""
+        counts = self.statistics()
+        cursor = self.cursor or 0
+        return {
+            "position": cursor,
+            "lag": max(0, self.newest - cursor) if self.stream else 0,
+            **{name: counts[name] for name in ("recovered", "lost", "duplicates", "gaps", "connected", "connections")},
+        }
+
     def _close(self) -> None:
         # In a forked child the thread is not there, and the socket is that of the parent.
         if self._generation != contexts.generation:
@@ -225,6 +239,43 @@ class Subscription(Closeable):
             self._receiving.close()
         self._inbox.close()
         self._waker.close()
+
+
+def open_subscription(
+    config: Mapping[str, Any], topics: str | Iterable[str], *, rejections: RejectionLog, **begin: Any
+) -> Subscription:
+    """Subscribe to the stream at ``relay_stream``; ``begin`` says where, as for `Subscription`.
+
+    Raises:
+        UsageError: The arguments make no sense. A ValueError.
+        ConfigError: Something is no address, or there is none.
+        RefusedAtStart: The keys for CURVE can't be read.
+    """
+    return Subscription(config, settings.get(config, "relay_stream"), topics, rejections=rejections, **begin)
+
+
+def open_reader(
+    config: Mapping[str, Any],
+    prefixes: Sequence[str],
+    name: str,
+    *,
+    is_ordered: bool,
+    rejections: RejectionLog,
+    stored: Callable[[], StoredPosition | None],
+    begin: Mapping[str, Any],
+) -> Subscription:
+    """Open what reads for a durable consumer, under its name; the stream is in order, whatever ``is_ordered`` says.
+
+    Raises:
+        UsageError: ``begin`` makes no sense. A ValueError.
+        ConfigError: ``relay_stream`` has no address, or what is none.
+        RefusedAtStart: The keys for CURVE can't be read.
+    """
+    del is_ordered
+    where = zmq_addresses.as_list(settings.get(config, "relay_stream"))
+    if not where:
+        raise ConfigError(f"relay_stream has no address, and {name} is durable: set it to that of a relay with a store")
+    return Subscription(config, where, prefixes, durable=name, rejections=rejections, stored=stored, **begin)
 
 
 def checked_name(durable: object) -> str:

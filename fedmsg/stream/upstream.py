@@ -23,9 +23,9 @@ from fedmsg.config import settings
 from fedmsg.exceptions import StoreError
 from fedmsg.stream import jobs, protocol
 from fedmsg.stream.confirming import Confirming, curve_name
-from fedmsg.stream.pending import Pending
 from fedmsg.stream.records import Entry, HandedOn
 from fedmsg.stream.window import Window
+from fedmsg.transport.pending import Pending
 from fedmsg.transport.zmq import addresses, curve
 
 __all__ = ["KEY", "Kept", "Upstreams"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.bench import (
     aio,
+    amqp,
     gateway,
     grepper,
     history,
@@ -49,6 +50,7 @@ GROUPS = {
     "stream": stream.measure,
     "stream-bus": stream_bus.measure,
     "stream-growth": stream_growth.measure,
+    "amqp": amqp.measure,
     "trigger": trigger.measure,
     "history": history.measure,
     "grepper": grepper.measure,

@@ -455,7 +455,7 @@ def test_hub_ends_when_there_is_no_such_place_to_begin(bus: StreamBus, caplog: p
     hub = Hub({**bus.config, **ENABLED}, [taker(durable=True)], [], begin={"after": 17})
     with pytest.raises(PositionGone), hub:
         wait_until(lambda: not hub.running)
-    assert any("Made can't read the stream as Made, so the hub ends" in line.getMessage() for line in caplog.records)
+    assert any("Made can't read as Made, so the hub ends" in line.getMessage() for line in caplog.records)
 
 
 # ---------------------------------------------------------------- publishing

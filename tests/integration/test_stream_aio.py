@@ -95,7 +95,7 @@ async def test_a_cancelled_publish_leaves_the_context_usable(bus: StreamBus, con
         await task
     assert await context.publish(**message(2)) in {1, 2}
     await context.destroy()
-    assert publishing._open == {}
+    assert publishing._shared._open == {}
 
 
 async def test_the_functions_do_the_same(bus: StreamBus) -> None:

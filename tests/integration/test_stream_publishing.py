@@ -245,7 +245,7 @@ def test_contexts_of_a_process_share_a_sink(tmp_path: Path) -> None:
         with bus.confirming() as one, bus.confirming() as two, bus.confirming(publish_window=5) as three:
             sinks = [context._session.confirmed_sink() for context in (one, two, three)]
             assert sinks[0] is sinks[1] is not sinks[2]
-        assert publishing._open == {}
+        assert publishing._shared._open == {}
 
 
 def test_open_and_close_leave_nothing_behind(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ PACKAGE = REPOSITORY / "fedmsg"
 
 # What set-up, tests and builds leave in the tree; the files listed by .gitignore.
 LEFT_BEHIND = {
-    ".git", ".venv", ".venv-peer", ".venv-3.10", ".venv-3.11", ".venv-3.12", ".venv-3.13", ".venv-3.14",
+    ".git", ".venv", ".venv-messaging", ".venv-peer",
+    ".venv-3.10", ".venv-3.11", ".venv-3.12", ".venv-3.13", ".venv-3.14",
     "build", "dist", "_build", "htmlcov", "__pycache__",
     ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "fedmsg.egg-info",
 }  # fmt: skip

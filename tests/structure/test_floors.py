@@ -94,6 +94,7 @@ WRAPPERS = {
     "irc": {"fedmsg.irc.session"},
     "kitchen": {"fedmsg._util.text"},
     "orjson": {"fedmsg.encoding._speed"},
+    "pika": {"fedmsg.transport.amqp.client"},
     "prometheus_client": {"fedmsg.monitoring.prometheus"},
     "pygal": {"fedmsg.datagrepper.charts"},
     "pygments": {"fedmsg.commands._formats", "fedmsg.datagrepper.highlight", "fedmsg.irc.text"},
@@ -129,6 +130,9 @@ INSTALLED_AS = {
     "yaml": "pyyaml",
     "zmq": "pyzmq",
 }
+
+# A setting of brokers, or the path of a module that talks to one, as a text of its own.
+BROKER_WORD = re.compile(r"broker_\w+$|fedmsg\.transport\.(amqp|stomp)\b\S*$")
 
 # Where a module may be looked up by a name made at run time: the lazy table, the submodules of
 # the roof and of crypto, and the loader of classes that users name in their configuration.
@@ -227,6 +231,24 @@ def test_a_third_party_library_is_imported_only_where_it_is_wrapped() -> None:
         if importers - WRAPPERS.get(library, set())
     }
     assert strays == {}
+
+
+def test_only_the_transport_knows_of_brokers() -> None:
+    """Everything else asks `fedmsg.transport.choice`, and gets what it opens from there."""
+    allowed = ("fedmsg.transport", "fedmsg.config")
+    knowing = [
+        f"{source.relative(path)}:{node.lineno} has {node.value!r}"
+        for name, path in source.modules().items()
+        if not name.startswith(allowed) and name != "fedmsg._util.plugins"
+        for node in source.nodes(path)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and BROKER_WORD.match(node.value)
+    ]
+    imports = [
+        place(found)
+        for found in own_imports()
+        if found.target.startswith("fedmsg.transport.amqp") and not found.importer.startswith("fedmsg.transport.amqp")
+    ]
+    assert knowing + imports == []
 
 
 def test_what_the_basic_install_brings_is_used() -> None:

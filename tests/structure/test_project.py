@@ -78,7 +78,8 @@ def test_types_are_announced() -> None:
 
 
 def test_extras() -> None:
-    users = "all commands consumers crypto crypto_ng daemon datagrepper datanommer irc metrics speed sql srv statscache"
+    users = """all amqp commands consumers crypto crypto_ng daemon datagrepper datanommer irc metrics speed sql srv
+        statscache"""
     found = {name.replace("-", "_") for name in distribution().metadata.get_all("Provides-Extra") or []}
     assert found == {*users.split(), "docs", "test"}
 

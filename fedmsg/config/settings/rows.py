@@ -22,6 +22,7 @@ from fedmsg.config.settings.kinds import (
     OUTPUT_FILE,
     PATTERN,
     POLICY,
+    PREFIXES,
     RECORDS,
     SECONDS,
     TEXT,
@@ -260,6 +261,33 @@ _LOGGING: dict[str, Any] = {
 }
 
 
+class BrokerSettings(View):
+    """RabbitMQ as the bus."""
+
+    # fmt: off
+    broker_url = setting(PREFIXES, [],
+        "Where RabbitMQ is, in place of ZeroMQ: amqp:// or amqps:// URLs of its nodes, tried in this order.", "broker",
+        # They have passwords in them.
+        in_conf=False, secret=True, check="fedmsg.transport.amqp.urls:problems")
+    broker_exchange = setting(TEXT, "amq.topic", "The topic exchange that messages go through.", "broker",
+        in_conf=False)
+    broker_ca = setting(TEXT, None, "A file with the certificates of the authorities that may vouch for the broker; "
+        "those of the system when not set.", "broker", in_conf=False)
+    broker_cert = setting(TEXT, None, "A file with the certificate to show to the broker.", "broker", in_conf=False)
+    broker_key = setting(TEXT, None, "A file with the key of that certificate.", "broker", in_conf=False)
+    broker_trusted = setting(BOOLEAN, False,
+        "Whether unsigned messages of other programs are valid where messages are checked, since the broker admits "
+        "known users only.", "broker", in_conf=False)
+    broker_prefetch = setting(INTEGER, 100, "How many messages a consumer is sent ahead of their acknowledgement.",
+        "broker", unit="messages", in_conf=False, low=1, high=65535)
+    broker_stream = setting(TEXT, "fedmsg.stream", "The stream of RabbitMQ that keeps all messages.", "broker",
+        in_conf=False)
+    broker_stream_age = setting(INTEGER, None, "How long the stream keeps a message, when it is made.", "broker",
+        unit="seconds", in_conf=False, low=1)
+    broker_stream_bytes = setting(INTEGER, None, "How big the stream may become, when it is made.", "broker",
+        unit="bytes", in_conf=False, low=1, high=_BIGGEST)
+
+
 class HubSettings(View):
     """How daemons run, and what consumers get."""
 
@@ -361,8 +389,8 @@ class DatagrepperSettings(View):
 
 
 class Settings(
-    BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, StreamSettings, HubSettings,
-    DatanommerSettings, DatagrepperSettings, StatscacheSettings, StatscacheAppSettings,
+    BaseSettings, TransportSettings, CryptoSettings, WordsSettings, ReplaySettings, StreamSettings, BrokerSettings,
+    HubSettings, DatanommerSettings, DatagrepperSettings, StatscacheSettings, StatscacheAppSettings,
 ):  # fmt: skip
     """All settings of a configuration, in the order of ``conf`` and of ``--help``."""
 

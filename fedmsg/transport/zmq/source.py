@@ -390,8 +390,8 @@ def _miscounted(socket: Socket, second: zmq.Frame | None) -> MessageError:
 def accepted(delivery: Delivery, validate: Check | None, rejections: RejectionLog) -> Received | None:
     """Return what was received, decoded and checked; None where it is rejected."""
     try:
-        envelope = _wire.parse(delivery.frame, delivery.data)
-        if validate is not None and not validate(envelope):
+        envelope = delivery.envelope()
+        if validate is not None and not delivery.is_trusted and not validate(envelope):
             raise ValidationError(envelope)
     except MessageError as error:
         rejections.add(delivery.address, error)

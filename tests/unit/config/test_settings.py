@@ -57,6 +57,9 @@ relay_store null | relay_confirmed "tcp://127.0.0.1:2004" | relay_stream "tcp://
 relay_retention_age 604800 | relay_retention_bytes 0 | relay_retention_messages 0
 relay_durable_max 10000 | relay_upstream [] | publish_confirm false | publish_window 1000
 stream_credit 1000 | stream_credit_bytes 4194304
+broker_url [] | broker_exchange "amq.topic" | broker_ca null | broker_cert null | broker_key null
+broker_trusted false | broker_prefetch 100 | broker_stream "fedmsg.stream" | broker_stream_age null
+broker_stream_bytes null
 datanommer.enabled false | datanommer.topic null | datanommer.durable null
 datanommer.sqlalchemy.url null | datanommer.sqlalchemy.uri null
 datagrepper.host "127.0.0.1" | datagrepper.port 5000 | datagrepper.threads 200 | datagrepper.workers null

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A message on its way to a relay, until it is confirmed: what the thread that sends it and the caller share."""
+"""A message on its way to who confirms it: what the thread that sends it and the caller share."""
 
 from __future__ import annotations
 
@@ -117,11 +117,11 @@ class Pending:
         found: dict[str, Any] = encoding.loads(self.body.decode())
         return found
 
-    def result(self, where: str) -> int:
+    def result(self, explain: Callable[[Pending], str]) -> int:
         """Wait for the confirm, and return the position.
 
         Args:
-            where: Where it is sent to, for an error.
+            explain: Returns why there is none, for an error.
 
         Raises:
             NotConfirmed: There is none in time.
@@ -132,12 +132,5 @@ class Pending:
         if self.rejection is not None:
             raise RejectedByRelay(self.rejection[0], self.envelope, self.rejection[1])
         if self.position is None:
-            limit = f"within {self.timeout:g} s"
-            reason = (
-                f"{where} has not confirmed the message {limit}, and may have stored it; send it again by republish"
-                if self.sent
-                else f"no relay confirms messages at {where} {limit}, the message was not sent: start fedmsg-relay "
-                "there with a store, or correct 'relay_confirmed' in the configuration"
-            )
-            raise NotConfirmed(reason, self.envelope, self.sent)
+            raise NotConfirmed(explain(self), self.envelope, self.sent)
         return self.position
