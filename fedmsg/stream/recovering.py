@@ -43,6 +43,9 @@ _RECENT_MAX = 20_000
 _RECENT_BYTES_MAX = 8 * 1024 * 1024
 # Seconds for a page of history: what comes live waits meanwhile.
 _TIMEOUT = 20.0
+# How often a page that fails is asked for again, each time after twice as long: half a minute, in which a datagrepper
+# that is started anew is back.
+_RETRIES = 5
 # Seconds until a relay that does not answer is not asked any more where its stream begins.
 _ASKING_MAX = 10.0
 # Seconds that the relay, or the owner, is waited for before it is looked at whether this is to end.
@@ -260,6 +263,7 @@ class Recovery(ServiceThread):
             settings.get(self._config, "datagrepper_url"),
             Topics(self._topics()),
             timeout=_TIMEOUT,
+            retries=_RETRIES,
             log=log,
             clean=self._clean,
         )
