@@ -193,7 +193,7 @@ class Connections(Closeable):
         return True
 
     def renew(self) -> None:
-        """Give up the connections there are, and make new ones."""
+        """Close the connections there are, and make new ones."""
         now = time.monotonic()
         for endpoint in self._endpoints:
             endpoint.connected, endpoint.reopen_at = False, now

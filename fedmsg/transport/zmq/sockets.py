@@ -70,7 +70,7 @@ _CONFIRMS_AT_ONCE = 10_000
 _LONGEST_ANSWER = 64 * 1024
 # How long TCP waits before it asks an idle connection, and between two questions.
 _PROBES = ("zmq_tcp_keepalive_idle", "zmq_tcp_keepalive_intvl")
-# After so many intervals without a sign of life the end that is asked for one gives the connection up, too.
+# After so many intervals without a sign of life the end that is asked for one closes the connection, too.
 _SILENT_INTERVALS = 2
 # Milliseconds; ZeroMQ takes no more.
 _LONGEST_SILENCE = 6_553_500
@@ -93,7 +93,7 @@ def publisher(context: Context, config: Mapping[str, Any], *, bound: bool) -> So
     _common(socket, config, limit)
     _serve_subscribers(socket, config)
     if not bound:
-        # A relay that is busy for a while must not give up what this one has sent it.
+        # A relay that is busy for a while must not lose what this one has sent it.
         socket.setsockopt(zmq.HEARTBEAT_TTL, 0)
     return socket
 
