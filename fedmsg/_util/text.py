@@ -116,7 +116,7 @@ def one_line(text: str) -> str:
 
 def quoted(text: str, limit: int = 300) -> str:
     """Make text from a stranger fit for a log line: ASCII, one line, cut to a length."""
-    return ascii(text[: limit + 1])[1:-1][:limit]
+    return text[: limit + 1].encode("unicode_escape").decode("ascii")[:limit]
 
 
 def _spelt_out(match: re.Match[str]) -> str:

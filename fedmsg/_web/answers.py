@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -22,6 +22,7 @@ __all__ = [
     "acceptable_form",
     "address",
     "as_json",
+    "as_json_in_parts",
     "as_written",
     "chosen_form",
     "complete",
@@ -72,6 +73,30 @@ def as_written(text: str, status: int = 200, *, callback: str | None = None, kin
     if callback is not None:
         return flask.Response(f"{callback}({text});", status, content_type=TYPES["jsonp"])
     return flask.Response(f"{text}\n", status, content_type=kind or TYPES["json"])
+
+
+def as_json_in_parts(
+    name: str, parts: Iterable[Sequence[Any]], others: Callable[[int], Mapping[str, Any]], *, callback: str | None
+) -> flask.Response:
+    """Answer with JSON whose list is too long to be in memory at once.
+
+    Args:
+        name: The key of the list.
+        parts: Its values, a part in memory at a time.
+        others: Returns the other keys, by the length of the list.
+        callback: The function of JavaScript that is called, if one is.
+    """
+
+    def written() -> Iterator[str]:
+        count = 0
+        yield f"{callback or ''}{'(' if callback else ''}{{{dump(name)}:["
+        for part in parts:
+            for value in part:
+                yield f"{',' if count else ''}{dump(value)}"
+                count += 1
+        yield f"],{dump(others(count))[1:]}{');' if callback else ''}\n"
+
+    return flask.Response(written(), content_type=TYPES["jsonp" if callback else "json"])
 
 
 def problem(status: int, error: str, **more: Any) -> flask.Response:

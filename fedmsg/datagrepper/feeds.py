@@ -12,10 +12,12 @@ from xml.etree import ElementTree as ET
 from fedmsg._util.text import xml_text
 from fedmsg.datagrepper import cards
 
-__all__ = ["META", "Feed", "as_atom", "as_json_feed"]
+__all__ = ["FIELDS", "META", "Feed", "as_atom", "as_json_feed"]
 
 #: What a feed needs of fedmsg.meta.
 META = ("title", "subtitle", "summary", "link", "usernames")
+#: What it needs of a message.
+FIELDS = ("msg_id", "timestamp", "topic", "username")
 _ATOM = "http://www.w3.org/2005/Atom"
 _LONGEST = 20_000
 
@@ -29,7 +31,7 @@ class Feed(NamedTuple):
         page: Where the same can be seen by people.
         root: What the addresses of messages begin with, with a slash at its end.
         older: Where the next page is, or None.
-        messages: Its messages, with `META`.
+        messages: Its messages, with `FIELDS` and `META`.
     """
 
     title: str

@@ -25,8 +25,9 @@ _MISSING = (
     "a hub that stores messages makes the tables, and datanommer-create-db; datanommer-load --from reads those of"
     " another release"
 )
-# How many messages of a whole query are in memory at once.
+# How many messages of an answer are in memory at once, and how long they are together, one more included.
 _CHUNK = 200
+_CHUNK_CHARACTERS = 4 * 1024 * 1024
 # A glob that stands for more topics is rejected: databases take so many values.
 _MOST_TOPICS = 10_000
 
@@ -36,16 +37,24 @@ class Page:
     """A page of messages.
 
     Attributes:
-        messages: The rows.
+        messages: The rows; the first of them where all are too long to be in memory at once.
         total: How many messages there are on all pages, or None where they were not counted.
         pages: How many pages, or None.
         cursor: Where the next page begins, or None on the last one.
+        rest: Reads the messages that are not in memory yet, a part at a time; None where there are none.
     """
 
     messages: Sequence[models.Line]
     total: int | None
     pages: int | None
     cursor: Cursor | None
+    rest: Iterator[Sequence[models.Line]] | None = None
+
+    def parts(self) -> Iterator[Sequence[models.Line]]:
+        """Yield all messages of the page, once, a part in memory at a time."""
+        yield self.messages
+        if self.rest is not None:
+            yield from self.rest
 
 
 class History:
@@ -99,24 +108,41 @@ class History:
                 return Page([], total, -(-total // rows), None)
             is_counted = total is None and asked.given["count"] != "none"
             found = _find(asked, filters, limit=rows, offset=skipped, count=is_counted)
-        place = found.cursor
+            place, rest = found.cursor, None
+            missing = rows - len(found.messages)
+            if place is not None and missing:
+                rest = self.walk(asked, place, missing)
+                # The place of the last one: what leads to the next page stands before the messages.
+                place = _find(asked, filters, place=place, limit=1, offset=missing - 1).cursor
         total = found.total if is_counted else total
         cursor = None if place is None else Cursor(asked.order, place, asked.start, asked.end)
-        return Page(found.messages, total, None if total is None else -(-total // rows), cursor)
+        return Page(found.messages, total, None if total is None else -(-total // rows), cursor, rest)
 
-    def walk(self, asked: Asked) -> Iterator[Sequence[models.Line]]:
-        """Yield all messages of a query, a chunk in memory at once."""
-        place = None
-        while True:
+    def walk(
+        self, asked: Asked, place: str | None = None, count: int | None = None
+    ) -> Iterator[Sequence[models.Line]]:
+        """Yield messages of a query, a chunk in memory at once.
+
+        Args:
+            asked: What is asked for.
+            place: After which message they begin, where not with the first one.
+            count: How many, where not all.
+        """
+        limit, left = _CHUNK, count
+        while left is None or left > 0:
+            limit = limit if left is None else min(limit, left)
             with self.reading() as session:
                 filters = filters_of(session, asked)
                 if filters is None:
                     return
-                found = _find(asked, filters, place=place, limit=_CHUNK)
+                found = _find(asked, filters, place=place, limit=limit)
             yield found.messages
             place = found.cursor
             if place is None:
                 return
+            # The database measures all of a chunk: of long ones no more than will fit.
+            limit = min(_CHUNK, 2 * len(found.messages))
+            left = None if left is None else left - len(found.messages)
 
     def one(self, msg_id: str) -> models.Line | None:
         """Return the message with an id, the newest where there are several."""
@@ -192,6 +218,7 @@ def count(filters: dict[str, Any]) -> int:
 def _find(asked: Asked, filters: dict[str, Any], *, place: str | None = None, **more: Any) -> Any:
     """Return messages from a place on, else from that of the request."""
     cursor = place or (asked.cursor and asked.cursor.place)
+    more["most_characters"] = _CHUNK_CHARACTERS
     try:
         return models.Message.find(cursor=cursor, order=asked.order, lines=True, **more, **filters)
     except UsageError as error:

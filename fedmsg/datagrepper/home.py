@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import flask
@@ -32,9 +33,10 @@ def home() -> flask.Response:
     # Before the search, so that nothing falls between it and what comes live.
     position = routes.history().newest_position()
     page = routes.history().search(asked)
-    messages = routes.describer().messages(page.messages, {"meta": pages.meta_of(given)})
-    answer = {"raw_messages": messages, "total": None, "cursor": None if page.cursor is None else str(page.cursor)}
-    return pages.search(asked, answer, messages, position=position)
+    wanted = {"meta": pages.meta_of(given)}
+    found = routes.described(page, lambda part: routes.describer().messages(part, wanted), given)
+    answer = {"total": None, "cursor": None if page.cursor is None else str(page.cursor)}
+    return pages.search(asked, answer, itertools.chain.from_iterable(found), position=position)
 
 
 @blueprint.route("/widget.js")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flask
@@ -70,7 +70,7 @@ def meta_of(given: Mapping[str, Any], *, alone: bool = False) -> tuple[str, ...]
 def search(
     asked: Asked,
     answer: Mapping[str, Any],
-    messages: list[dict[str, Any]],
+    messages: Iterable[dict[str, Any]],
     *,
     position: int | None = None,
 ) -> flask.Response:
@@ -78,8 +78,8 @@ def search(
 
     Args:
         asked: What was asked.
-        answer: The answer as JSON has it, its ``raw_messages`` as they are published.
-        messages: The same messages with what `meta_of` names, as ``meta``; or the groups.
+        answer: ``total`` and ``cursor`` as JSON has them.
+        messages: The messages with what `meta_of` names, as ``meta``; or the groups.
         position: The newest position there was when the search began; what comes live follows it.
     """
     given = asked.given

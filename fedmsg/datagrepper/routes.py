@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,7 +18,7 @@ from fedmsg.datagrepper.asked import Asked
 from fedmsg.datagrepper.described import Describer
 from fedmsg.datagrepper.history import History, Page
 
-__all__ = ["answering", "blueprint", "describer", "given_of", "history", "pairs"]
+__all__ = ["answering", "blueprint", "described", "describer", "given_of", "history", "pairs"]
 
 blueprint = flask.Blueprint("datagrepper", __name__)
 
@@ -116,20 +116,46 @@ def raw() -> flask.Response:
 def _in_form(form: str, asked: Asked, page: Page, position: int | None) -> flask.Response:
     if form in {"atom", "feed"}:
         return _feed(form, asked, page)
-    answer = _answer(asked, page, describer().messages(page.messages, asked.given))
+    given, words = asked.given, describer()
     if form == "html":
-        everything = {**asked.given, "meta": pages.meta_of(asked.given), "fields": []}
-        return pages.search(asked, answer, describer().messages(page.messages, everything), position=position)
-    return answers.as_json(answer, callback=asked.given["callback"])
+        everything = {**given, "meta": pages.meta_of(given), "fields": []}
+        found = described(page, lambda part: words.messages(part, everything), given)
+        return pages.search(asked, _about(asked, page, 0), itertools.chain.from_iterable(found), position=position)
+    return _json(asked, page, lambda part: words.messages(part, given))
+
+
+def described(
+    page: Page, describe: Callable[[Sequence[Any]], list[dict[str, Any]]], given: Mapping[str, Any]
+) -> Iterator[list[dict[str, Any]]]:
+    """Return the messages of a page in words, a part in memory at a time.
+
+    Raises:
+        BadArgument: They are wanted in groups, which are made of all of them.
+    """
+    if page.rest is not None and given.get("grouped"):
+        raise BadArgument("rows_per_page", "these messages are too long to be grouped; ask for fewer at a time")
+    return map(describe, page.parts())
+
+
+def _json(asked: Asked, page: Page, describe: Callable[[Sequence[Any]], list[dict[str, Any]]]) -> flask.Response:
+    """Answer with the messages of a page, piece by piece where they are too long for one."""
+    callback, found = asked.given["callback"], described(page, describe, asked.given)
+    if page.rest is not None:
+        return answers.as_json_in_parts(
+            "raw_messages", found, lambda count: _about(asked, page, count), callback=callback
+        )
+    (messages,) = found
+    return answers.as_json({"raw_messages": messages, **_about(asked, page, len(messages))}, callback=callback)
 
 
 def _feed(form: str, asked: Asked, page: Page) -> flask.Response:
-    described = describer().messages(page.messages, {"meta": feeds.META})
+    wanted = {"meta": feeds.META, "fields": feeds.FIELDS}
+    messages = [one for part in page.parts() for one in describer().messages(part, wanted)]
     terms = [f"{name.replace('_', ' ')} {value}" for name, values in asked.filters().items() for value in values]
     feed = feeds.Feed(
         " · ".join(["Messages", *terms])[:300], answers.address(flask.request.full_path.rstrip("?")),
         answers.address(_path(format=["html"])), answers.address("/"),
-        None if page.cursor is None else answers.address(_path(cursor=[str(page.cursor)], page=[])), described,
+        None if page.cursor is None else answers.address(_path(cursor=[str(page.cursor)], page=[])), messages,
     )  # fmt: skip
     if form == "atom":
         return flask.Response(feeds.as_atom(feed), content_type=f"{answers.TYPES['atom']}; charset=utf-8")
@@ -140,7 +166,7 @@ def _export(asked: Asked, form: str) -> flask.Response:
     """Answer with all messages of a query, or with those of one page where it names the rows of a page."""
     words, given = describer(), asked.given
     if any(name == "rows_per_page" and text for name, text in pairs()):
-        found: Iterator[Any] = iter([history().search(asked).messages])
+        found: Iterator[Any] = history().search(asked).parts()
     else:
         found = history().walk(asked)
     # What is wrong with the query shows itself before the answer has begun.
@@ -153,10 +179,10 @@ def _export(asked: Asked, form: str) -> flask.Response:
     return response
 
 
-def _answer(asked: Asked, page: Page, messages: list[dict[str, Any]]) -> dict[str, Any]:
+def _about(asked: Asked, page: Page, count: int) -> dict[str, Any]:
     return {
-        "raw_messages": messages, "total": page.total, "pages": page.pages, "count": len(messages),
-        "arguments": asked.shown(), "cursor": None if page.cursor is None else str(page.cursor),
+        "total": page.total, "pages": page.pages, "count": count, "arguments": asked.shown(),
+        "cursor": None if page.cursor is None else str(page.cursor),
     }  # fmt: skip
 
 
@@ -181,8 +207,8 @@ def search_v2() -> flask.Response:
     asked = answering("/v2/search")
     asked.check_contains()
     page = history().search(asked)
-    messages = [describer().fedora_message(one, asked.given) for one in page.messages]
-    response = answers.as_json(_answer(asked, page, messages), callback=asked.given["callback"])
+    words = describer()
+    response = _json(asked, page, lambda part: [words.fedora_message(one, asked.given) for one in part])
     _link_to_next(response, page)
     return response
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import selectors
 import socket
@@ -21,6 +22,7 @@ from fedmsg.datagrepper.arguments import FIELDS
 from fedmsg.datagrepper.history import History
 from fedmsg.datanommer import models
 from fedmsg.store.reading import QueryTooSlow
+from fedmsg.datanommer.models.testing import empty
 from fedmsg.testing import wait_until
 from tests.satellites import histories
 from tests.satellites.grepping import Grepper
@@ -210,6 +212,82 @@ def test_the_memory_of_an_export_stays_flat(history: Any, history_url: str, tmp_
     # The control: all of it would not have fitted.
     assert read > 45 * 2**20
     assert peak < 30
+
+
+LONG, LONG_COUNT = 2**20, 40
+PAGES_OF_LONG = [
+    ("/raw?rows_per_page=40", {}), ("/raw?rows_per_page=40&callback=cb", {}), ("/v2/search?rows_per_page=40", {}),
+    ("/raw?format=csv", {}), ("/raw?format=ndjson", {}), ("/raw?format=ndjson&rows_per_page=40", {}),
+    ("/raw?rows_per_page=40&format=feed", {}), ("/raw?rows_per_page=40&size=extra-large", {"Accept": "text/html"}),
+    ("/", {"Accept": "text/html"}),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def of_long_messages(
+    history_url: str, history_engine: sa.Engine, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Grepper]:
+    """Return a server whose messages are of a megabyte each."""
+    for number in range(LONG_COUNT):
+        # In the database, which compresses them, they are short.
+        models.add_many([message(msg={"n": number, "text": "x" * LONG}, msg_id=f"2026-long-{number:02}")])
+    models.session.remove()
+    with Grepper(tmp_path_factory.mktemp("long"), history_url) as server:
+        yield server
+    empty(history_engine)
+
+
+@pytest.mark.xdist_group("long messages")
+@pytest.mark.parametrize(("path", "headers"), PAGES_OF_LONG, ids=[path for path, _ in PAGES_OF_LONG])
+def test_the_memory_of_a_page_of_long_messages(of_long_messages: Grepper, path: str, headers: dict[str, str]) -> None:
+    server = of_long_messages
+    # What one message takes for itself.
+    server.get(path.replace("rows_per_page=40", "rows_per_page=1"), **headers)
+    before, peak, read = memory(server), 0.0, 0
+    with server.opened(path, **headers) as response:
+        assert response.status == 200
+        while part := response.read(2**18):
+            peak = max(peak, memory(server) - before)
+            read += len(part)
+    if "html" not in str(headers) and "feed" not in path:
+        # The control: all of it would not have fitted.
+        assert read > LONG_COUNT * LONG
+    assert peak < 40
+
+
+@pytest.mark.xdist_group("long messages")
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_page_of_long_messages_is_whole(of_long_messages: Grepper, order: str) -> None:
+    path, found = f"/raw?order={order}&rows_per_page=15", []
+    while path:
+        answer = of_long_messages.get(path)
+        page = answer.json
+        assert list(page) == ["raw_messages", "total", "pages", "count", "arguments", "cursor"]
+        assert (page["total"], page["pages"], page["count"]) == (LONG_COUNT, 3, len(page["raw_messages"]))
+        found += [one["msg"]["n"] for one in page["raw_messages"]]
+        path = answer.headers.get("Link", "").partition(">")[0].lstrip("<")
+        assert (page["cursor"] is not None) == bool(path)
+    assert found == sorted(range(LONG_COUNT), reverse=order == "desc")
+    pages = [of_long_messages.get(f"/raw?order={order}&rows_per_page=15&page={page}").json for page in (1, 2, 3)]
+    assert [one["msg"]["n"] for page in pages for one in page["raw_messages"]] == found
+    lines = of_long_messages.get(f"/raw?order={order}&format=ndjson").body.splitlines()
+    assert [json.loads(line)["msg"]["n"] for line in lines] == found
+
+
+@pytest.mark.xdist_group("long messages")
+def test_a_page_of_long_messages_in_a_call_of_a_function(of_long_messages: Grepper) -> None:
+    answer = of_long_messages.get("/raw?rows_per_page=9&callback=cb")
+    assert answer.headers["Content-Type"] == "application/javascript"
+    text = answer.body.decode().rstrip()
+    assert (text[:3], text[-2:]) == ("cb(", ");")
+    assert json.loads(text[3:-2])["count"] == 9
+
+
+@pytest.mark.xdist_group("long messages")
+def test_long_messages_are_not_grouped(of_long_messages: Grepper) -> None:
+    answer = of_long_messages.get("/raw?rows_per_page=9&grouped=true")
+    assert (answer.status, answer.json["argument"]) == (400, "rows_per_page")
+    assert of_long_messages.get("/raw?rows_per_page=1&grouped=true").status == 200
 
 
 # ---------------------------------------------------------------- the database

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import binascii
 import datetime as dt
+import functools
+import itertools
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,6 +21,8 @@ from fedmsg.exceptions import UsageError
 
 __all__ = ["Page", "Place", "after", "find", "grep"]
 
+# What a message can have much of.
+_LONG = ("msg", "headers", "original", "certificate", "signature")
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 as the columns, without a zone
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -45,12 +49,15 @@ class Place(NamedTuple):
         limit: How many messages.
         offset: How many are skipped.
         order: ``asc`` or ``desc`` by time.
+        most_characters: How long messages may be together: after the first one, what is longer is left for the next
+            page. None is no limit.
     """
 
     after: tuple[dt.datetime, int] | None
     limit: int
     offset: int
     order: str
+    most_characters: int | None = None
 
 
 def grep(model: Any, wanted: Filters, *, page: int, rows_per_page: int | None, order: str, defer: bool) -> Any:
@@ -88,7 +95,7 @@ def find(model: Any, wanted: Filters, place: Place, *, count: bool = False, line
     """Find messages; see `Message.find`."""
     session, columns = opening.current_session()(), model.__table__.c
     total: int | None = None
-    kind = sa.select(*(columns[name] for name in Line._fields)) if lines else query.MessageQuery(model)
+    kind = sa.select(*_columns(model.__table__, place.limit, place.most_characters)) if lines else query.MessageQuery(model)
     if count and place.after is None and (wanted.contains or wanted.search):
         found = keys.select(session, columns, wanted)
         total, page_keys = _page_and_total(session, found, (place.limit + 1, place.offset), place.order)
@@ -99,13 +106,49 @@ def find(model: Any, wanted: Filters, place: Place, *, count: bool = False, line
         if total is not None and total <= place.offset:
             return Page([], total, None)
         asked = _page(session, columns, wanted, place, kind)
-    messages: Sequence[Any]
     if lines:
-        messages = [Line._make(row) for row in session.connection().execute(asked)]
+        messages, is_cut = _lines(session, columns, asked, place)
     else:
-        messages = session.scalars(asked).all()
-    more = len(messages) > place.limit
-    return Page(messages[: place.limit], total, _encode(messages[place.limit - 1]) if more else None)
+        messages, is_cut = session.scalars(asked).all(), False
+    is_cut = (is_cut or len(messages) > place.limit) and bool(messages)
+    messages = messages[: place.limit]
+    return Page(messages, total, _encode(messages[-1]) if is_cut else None)
+
+
+def _length(column: Any) -> Any:
+    return sa.func.coalesce(sa.func.length(sa.cast(column, sa.Text)), 0)
+
+
+# To make them takes as long as to read a few rows.
+@functools.lru_cache(maxsize=256)
+def _columns(table: sa.Table, limit: int, most_characters: int | None) -> list[Any]:
+    """Return the columns of a `Line`, with NULL for what is longer than its share of a page, and for ``msg`` then too."""
+    columns = table.c
+    if most_characters is None:
+        return [columns[name] for name in Line._fields]
+    share = most_characters // (limit + 1)
+    lengths = {name: _length(columns[name]) for name in _LONG}
+    lengths["msg"] = sum(lengths.values())
+    return [
+        sa.case((lengths[name] <= share, columns[name])).label(name) if name in lengths else columns[name]
+        for name in Line._fields
+    ]
+
+
+def _lines(session: orm.Session, columns: Any, asked: Any, place: Place) -> tuple[Sequence[Any], bool]:
+    """Return messages, and whether some are left out because they are too long together."""
+    connection, most = session.connection(), place.most_characters
+    found = [Line._make(row) for row in connection.execute(asked)]
+    if most is None or all(line.msg is not None for line in found):
+        return found, False
+    page_keys = [(line.timestamp, line.id) for line in found]
+    length: Any = sum(_length(columns[name]) for name in _LONG)
+    lengths = connection.execute(_messages_of(sa.select(length), columns, page_keys, place.order)).scalars()
+    ends = itertools.accumulate(lengths)
+    fitting = max(1, sum(end <= most for end in ends))
+    whole = sa.select(*(columns[name] for name in Line._fields))
+    rows = connection.execute(_messages_of(whole, columns, page_keys[:fitting], place.order))
+    return [Line._make(row) for row in rows], fitting < len(page_keys)
 
 
 def _page(session: orm.Session, columns: Any, wanted: Filters, place: Place, kind: Any) -> Any:

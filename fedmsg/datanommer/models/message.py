@@ -250,6 +250,7 @@ class Message(Published, schema.DeclarativeBase):
         order: str = "desc",
         count: bool = False,
         lines: bool = False,
+        most_characters: int | None = None,
         **filters: Any,
     ) -> finding.Page:
         """Find messages from a cursor on: the page costs the same wherever it is, and is stable while others arrive.
@@ -261,13 +262,14 @@ class Message(Published, schema.DeclarativeBase):
             order: ``asc`` or ``desc`` by time; the same for all pages.
             count: Whether the total is wanted, too.
             lines: Return `Line` in place of messages of the ORM, which cost more.
+            most_characters: With ``lines``, how long messages may be together before the page ends early.
             filters: As for `make_query`.
 
         Raises:
             UsageError: The cursor is none, or a filter makes no sense. A ValueError.
         """
         wanted = cls._wanted(filters)
-        place = finding.Place(finding.after(cursor), limit, offset, order)
+        place = finding.Place(finding.after(cursor), limit, offset, order, most_characters)
         return finding.find(cls, wanted, place, count=count, lines=lines)
 
     @classmethod

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import configparser
 import logging
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from sqlalchemy import orm
 
 import fedmsg.config
 from fedmsg import datanommer
+from fedmsg._util.text import one_line
 from fedmsg.datanommer.models import containing, schema, terms
 from fedmsg.store import database
 
@@ -95,13 +97,29 @@ def _set_up_sqlite(connection: Any, _record: object, _proxy: object) -> None:
     connection.create_function("fedmsg_meets", 2, terms.meets, deterministic=True)
 
 
+def _alembic(path: str | None) -> Config:
+    """Return the configuration of Alembic; what can't be read is reported before anything is changed."""
+    config = Config(path)
+    if path is None:
+        return config
+    try:
+        if not Path(path).is_file():
+            raise FileNotFoundError("there is no such file")
+        # It is read when it is first asked for.
+        config.get_main_option("script_location")
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        raise ConfigError(f"alembic_ini: {path} can't be read: {one_line(str(error))}; mend it, or leave it out") from error
+    return config
+
+
 def upgrade(engine: sa.Engine, alembic_ini: str | None = None) -> None:
     """Make the tables, or bring them up to date.
 
     Raises:
+        ConfigError: The configuration of Alembic can't be read. A ValueError.
         StoreError: The database can't be used.
     """
-    config = Config(alembic_ini)
+    config = _alembic(alembic_ini)
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     with database.changing_tables(engine, _LOCK) as connection:
         config.attributes["connection"] = connection
