@@ -123,6 +123,8 @@ class Nommer(StoringConsumer):
 
 def _is_published_installed() -> bool:
     try:
-        return find_spec(_PUBLISHED) is not None
+        found = find_spec(_PUBLISHED)
     except (ImportError, ValueError):
         return False
+    # A program may have given our module the old name.
+    return found is not None and found.name == _PUBLISHED

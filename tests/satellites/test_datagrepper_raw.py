@@ -211,7 +211,7 @@ def test_meta_makes_lists_of_sets(client: FlaskClient) -> None:
     answer = get(client, "/raw", rows_per_page=1, meta="usernames,packages,objects,date,agent_avatar,modules")
     about = answer["raw_messages"][0]["meta"]
     assert (about["usernames"], about["packages"], about["modules"]) == ([], [], [])
-    assert about["date"] in {"29 minutes ago", "30 minutes ago"}
+    assert re.fullmatch(r"[0-9]+ minutes ago", about["date"])
 
 
 def test_grouped_wraps_messages(client: FlaskClient) -> None:

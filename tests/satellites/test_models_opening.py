@@ -18,6 +18,7 @@ from sqlalchemy import orm
 from fedmsg.datanommer import models
 from fedmsg.exceptions import ConfigError, StoreError
 from tests.satellites.messages import message
+from tests.structure import source
 
 
 @pytest.fixture
@@ -73,6 +74,31 @@ def test_default_url_is_a_file_in_the_state_directory(tmp_path: Path, monkeypatc
         models.default_url()
 
 
+def test_init_takes_a_configuration_of_alembic_second(closed: None, sqlite_url: str, tmp_path: Path) -> None:
+    """The one of the published datanommer names steps and a database that are not ours."""
+    ini = tmp_path / "alembic.ini"
+    ini.write_text(f"[alembic]\nscript_location = {tmp_path}/nothing\nsqlalchemy.url = sqlite:///{tmp_path}/other.db\n")
+    models.init(sqlite_url, str(ini), create=True)
+    models.add(message())
+    assert models.Message.grep()[0] == 1
+    assert not (tmp_path / "other.db").exists()
+
+
+@pytest.mark.parametrize("text", [None, "no section", "[alembic]\nscript_location = %(nothing)s\n", "\udcff"])
+def test_init_names_a_bad_configuration_of_alembic(
+    closed: None, sqlite_url: str, text: str | None, tmp_path: Path
+) -> None:
+    ini = tmp_path / "alembic.ini"
+    if text is not None:
+        ini.write_text(text, errors="surrogateescape")
+    with pytest.raises(ConfigError, match="^alembic_ini: .*alembic.ini can't be read: .*leave it out$"):
+        models.init(sqlite_url, alembic_ini=str(ini), create=True)
+    # The control: without it there is no error.
+    models.session.remove()
+    models.session = orm.scoped_session(models.maker)
+    models.init(sqlite_url, create=True)
+
+
 def is_ours(name: str | None, _kind: str, parents: object) -> bool:
     """Leave out the index of texts, which not every database has."""
     return "message_texts" not in f"{name} {parents}"
@@ -98,6 +124,22 @@ def test_many_that_open_an_empty_database_at_once_make_the_tables_once(database_
     program = "import sys; from fedmsg.datanommer import models; models.init(sys.argv[1], create=True)"
     running = [subprocess.Popen([sys.executable, "-W", "error", "-c", program, database_url]) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
+
+
+SHIM = source.REPOSITORY / "docs" / "howto" / "old_names.py"
+OLD_PROGRAM = Path(__file__).with_name("old_program.py")
+
+
+def test_a_program_of_the_published_datanommer_runs_unchanged(database_url: str, tmp_path: Path) -> None:
+    def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", *command], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+
+    done = run(SHIM, OLD_PROGRAM, database_url)
+    assert (done.stdout, done.returncode) == ("whole\n", 0), done.stderr
+    # The control: it has no other way to these names.
+    assert "No module named 'datanommer'" in run(OLD_PROGRAM, database_url).stderr
 
 
 TESTS_OF_A_PROGRAM = """

@@ -164,3 +164,22 @@ def test_one_line_is_one_harmless_line(text: str) -> None:
     line = safe_text.one_line(text)
     assert len(line.splitlines()) <= 1
     assert not any(ord(one) < 32 or 127 <= ord(one) < 160 for one in line)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", "plain"), ("can't", "can't"), ('say "it"', 'say "it"'), ("can't \"do\" it", "can't \"do\" it"),
+        ("back\\'slash\"", "back\\\\'slash\""), ("a\n\x1b[0m\x7f", "a\\n\\x1b[0m\\x7f"), ("é\u2028\ud800", "\\xe9\\u2028\\ud800"),
+        ("x" * 400, "x" * 300),
+    ],
+)  # fmt: skip
+def test_quoted(text: str, expected: str) -> None:
+    assert safe_text.quoted(text) == expected
+
+
+@given(TEXTS)
+def test_quoted_is_one_line_of_ascii(text: str) -> None:
+    assert (shown := safe_text.quoted(text)).isascii()
+    assert shown.isprintable()
+    assert len(shown) <= 300
