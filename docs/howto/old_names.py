@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Runs a program that imports the published datanommer: python old_names.py PROGRAM [ARGUMENT ...]"""
+"""Runs a program that imports the published datanommer: python old_names.py PROGRAM [ARGUMENT ...]."""
 
 import runpy
 import sys

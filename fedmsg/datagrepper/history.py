@@ -118,9 +118,7 @@ class History:
         cursor = None if place is None else Cursor(asked.order, place, asked.start, asked.end)
         return Page(found.messages, total, None if total is None else -(-total // rows), cursor, rest)
 
-    def walk(
-        self, asked: Asked, place: str | None = None, count: int | None = None
-    ) -> Iterator[Sequence[models.Line]]:
+    def walk(self, asked: Asked, place: str | None = None, count: int | None = None) -> Iterator[Sequence[models.Line]]:
         """Yield messages of a query, a chunk in memory at once.
 
         Args:

@@ -21,8 +21,8 @@ from sqlalchemy import orm
 from fedmsg.datagrepper.arguments import FIELDS
 from fedmsg.datagrepper.history import History
 from fedmsg.datanommer import models
-from fedmsg.store.reading import QueryTooSlow
 from fedmsg.datanommer.models.testing import empty
+from fedmsg.store.reading import QueryTooSlow
 from fedmsg.testing import wait_until
 from tests.satellites import histories
 from tests.satellites.grepping import Grepper

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import sqlalchemy as sa
 
 from fedmsg import meta
 from fedmsg.datanommer.models import users_assoc_table
-from fedmsg.testing import run
+from fedmsg.testing import command_path, run
 from tests.satellites.commands import Call
 from tests.satellites.messages import START, message
 
@@ -139,6 +141,37 @@ def test_dump_of_many_messages_has_each_once(call: Call, history: Any) -> None:
     history.add_many([message(timestamp=START + number // 700) for number in range(2500)])
     found = [one["msg_id"] for one in call("dump").json]
     assert (len(found), len(set(found))) == (2500, 2500)
+
+
+def most_memory(command: list[str]) -> tuple[float, int]:
+    """Run a command; return how many MiB it had in memory at most, and the length of its output."""
+    most, length = 0.0, 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while part := process.stdout.read(2**16):
+            length += len(part)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            # Not there when it has just ended.
+            if found := re.search(r"VmHWM:\s*([0-9]+) kB", status):
+                most = max(most, int(found[1]) / 1024)
+    assert process.returncode == 0
+    return most, length
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+def test_dump_takes_constant_memory(history: Any, history_url: str, form: str, full_size: bool) -> None:
+    command = [command_path("datanommer-dump"), "--database", history_url, "--format", form]
+    measured = []
+    for count in (1000, 100_000 if full_size else 5000):
+        for start in range(0, count, 500):
+            history.add_many([message(msg={"n": n, "text": "text" * 2000}) for n in range(start, start + 500)])
+        history.session.remove()
+        measured.append(most_memory(command))
+    (some, _), (many, length) = measured
+    # The control: all of it would not have fitted.
+    assert length > 45 * 2**20
+    # SQLite fills its cache of 64 MiB.
+    assert many - some < (84 if history_url.startswith("sqlite") else 20)
 
 
 def test_dump_between_two_times(call: Call, history: Any) -> None:

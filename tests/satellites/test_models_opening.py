@@ -91,7 +91,7 @@ def test_init_names_a_bad_configuration_of_alembic(
     ini = tmp_path / "alembic.ini"
     if text is not None:
         ini.write_text(text, errors="surrogateescape")
-    with pytest.raises(ConfigError, match="^alembic_ini: .*alembic.ini can't be read: .*leave it out$"):
+    with pytest.raises(ConfigError, match=r"^alembic_ini: .*alembic\.ini can't be read: .*leave it out$"):
         models.init(sqlite_url, alembic_ini=str(ini), create=True)
     # The control: without it there is no error.
     models.session.remove()

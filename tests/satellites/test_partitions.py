@@ -26,7 +26,7 @@ def engine(postgresql_url: str) -> Iterator[sa.Engine]:
 def partitions(engine: sa.Engine) -> dict[str, str]:
     """Return the names of the partitions, and what goes into them."""
     with engine.connect() as connection:
-        return {name: bound for name, bound in connection.execute(sa.text(PARTITIONS))}
+        return {row[0]: row[1] for row in connection.execute(sa.text(PARTITIONS))}
 
 
 def at(text: str) -> float:
@@ -60,9 +60,6 @@ def test_the_one_of_the_next_month_is_there_before_its_first_message(engine: sa.
     @sa.event.listens_for(engine, "before_cursor_execute")
     def note(*arguments: object) -> None:
         made.extend([str(arguments[2])] if str(arguments[2]).startswith("CREATE TABLE") else [])
-        if "ATTACH PARTITION" in str(arguments[2]):
-            # Messages of March are stored already when April is made.
-            assert "messages_2024_04" in str(arguments[2])
 
     assert list(before) == ["messages_2024_02", "messages_2024_03"]
     models.add(message(timestamp=at("2024-03-01T00:00:00")))

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import configparser
+import pkgutil
 import re
 import subprocess
 from pathlib import Path
 
 from fedmsg import exceptions
 from fedmsg.config import settings
+from fedmsg.consumers import FedmsgConsumer
 from fedmsg.testing import command_path
 from tests import requirements
 from tests.structure import source
@@ -96,3 +98,24 @@ def test_units_are_not_restarted_where_that_can_not_help() -> None:
 def test_units_run_our_commands() -> None:
     command = r"/usr/bin/(datagrepper|statscache|fedmsg-[a-z-]+)( --with-consumers fedmsg\.[\w.]+:\w+)?"
     assert [unit.name for unit in UNITS if not re.fullmatch(command, service(unit)["ExecStart"])] == []
+
+
+def test_consumers_that_units_name_are_there() -> None:
+    named = [one for unit in UNITS for one in re.findall(r"--with-consumers (\S+)", service(unit)["ExecStart"])]
+    assert named
+    for path in named:
+        found = pkgutil.resolve_name(path)
+        assert issubclass(found, FedmsgConsumer)
+        # What the flag enables.
+        assert found.config_key
+
+
+def test_settings_that_units_name_are_there() -> None:
+    known = set(settings.TABLE)
+    for unit in UNITS:
+        text = unit.read_text(encoding="utf-8")
+        # In quotes, and in the comments.
+        named = set(re.findall(r'"([a-z_.]+)": ', text))
+        named |= set(re.findall(r"\b(\w+_(?:timeout|directory|bytes)|\w+\.sqlalchemy\.url)\b", text))
+        # The one is a key of certnames.
+        assert named <= known | {"signing_relay"}, unit.name

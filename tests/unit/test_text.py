@@ -170,7 +170,8 @@ def test_one_line_is_one_harmless_line(text: str) -> None:
     ("text", "expected"),
     [
         ("plain", "plain"), ("can't", "can't"), ('say "it"', 'say "it"'), ("can't \"do\" it", "can't \"do\" it"),
-        ("back\\'slash\"", "back\\\\'slash\""), ("a\n\x1b[0m\x7f", "a\\n\\x1b[0m\\x7f"), ("é\u2028\ud800", "\\xe9\\u2028\\ud800"),
+        ("back\\'slash\"", "back\\\\'slash\""), ("a\n\x1b[0m\x7f", "a\\n\\x1b[0m\\x7f"),
+        ("é\u2028\ud800", "\\xe9\\u2028\\ud800"),
         ("x" * 400, "x" * 300),
     ],
 )  # fmt: skip

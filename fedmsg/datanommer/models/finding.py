@@ -95,7 +95,9 @@ def find(model: Any, wanted: Filters, place: Place, *, count: bool = False, line
     """Find messages; see `Message.find`."""
     session, columns = opening.current_session()(), model.__table__.c
     total: int | None = None
-    kind = sa.select(*_columns(model.__table__, place.limit, place.most_characters)) if lines else query.MessageQuery(model)
+    kind: Any = query.MessageQuery(model)
+    if lines:
+        kind = sa.select(*_columns(model.__table__, place.limit, place.most_characters))
     if count and place.after is None and (wanted.contains or wanted.search):
         found = keys.select(session, columns, wanted)
         total, page_keys = _page_and_total(session, found, (place.limit + 1, place.offset), place.order)
@@ -122,7 +124,7 @@ def _length(column: Any) -> Any:
 # To make them takes as long as to read a few rows.
 @functools.lru_cache(maxsize=256)
 def _columns(table: sa.Table, limit: int, most_characters: int | None) -> list[Any]:
-    """Return the columns of a `Line`, with NULL for what is longer than its share of a page, and for ``msg`` then too."""
+    """Return the columns of a `Line`; what is longer than its share of a page is NULL, and then ``msg`` too."""
     columns = table.c
     if most_characters is None:
         return [columns[name] for name in Line._fields]

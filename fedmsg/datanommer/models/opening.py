@@ -108,7 +108,8 @@ def _alembic(path: str | None) -> Config:
         # It is read when it is first asked for.
         config.get_main_option("script_location")
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        raise ConfigError(f"alembic_ini: {path} can't be read: {one_line(str(error))}; mend it, or leave it out") from error
+        reason = one_line(str(error))
+        raise ConfigError(f"alembic_ini: {path} can't be read: {reason}; mend it, or leave it out") from error
     return config
 
 
