@@ -18,6 +18,7 @@ import fedmsg.config
 from fedmsg import datanommer
 from fedmsg._util.text import one_line
 from fedmsg.datanommer.models import containing, schema, terms
+from fedmsg.exceptions import ConfigError
 from fedmsg.store import database
 
 __all__ = ["current_session", "default_url", "init", "maker", "session", "upgrade"]
