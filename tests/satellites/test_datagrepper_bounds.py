@@ -239,7 +239,7 @@ def of_long_messages(
 
 @pytest.mark.xdist_group("long messages")
 @pytest.mark.parametrize(("path", "headers"), PAGES_OF_LONG, ids=[path for path, _ in PAGES_OF_LONG])
-def test_the_memory_of_a_page_of_long_messages(of_long_messages: Grepper, path: str, headers: dict[str, str]) -> None:
+def test_the_memory_of_a_page_of_long_messages(of_long_messages: Grepper, path: str, headers: dict[str, Any]) -> None:
     server = of_long_messages
     # What one message takes for itself.
     server.get(path.replace("rows_per_page=40", "rows_per_page=1"), **headers)

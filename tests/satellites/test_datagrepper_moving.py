@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_base_url(moved: Grepper, plain: Grepper) -> None:
 
 
 def test_cors(moved: Grepper, plain: Grepper) -> None:
-    asked = {"Origin": ORIGIN, "Access_Control_Request_Method": "GET"}
+    asked: dict[str, Any] = {"Origin": ORIGIN, "Access_Control_Request_Method": "GET"}
     asked["Access_Control_Request_Headers"] = "X-Shop-A, X-B"
     headers = moved.get("/raw", method="OPTIONS", **asked).headers
     assert {name: headers.get(f"Access-Control-{name}") for name in ("Allow-Origin", "Max-Age", "Allow-Headers")} == {
