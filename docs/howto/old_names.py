@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Runs a program that imports the published datanommer: python old_names.py PROGRAM [ARGUMENT ...]."""
 
+from __future__ import annotations
+
 import runpy
 import sys
 

@@ -3,6 +3,8 @@
 # ruff: noqa: ANN003, ANN201, DTZ001, ICN001
 # mypy: ignore-errors
 
+from __future__ import annotations
+
 import datetime
 import inspect
 import sys
