@@ -220,6 +220,12 @@ class Counting:
 
     # ---------------------------------------------------------------- how far it is
 
+    def look_again(self, start: float) -> None:
+        """Have the plugins look at the history again, as it is since an hour before a time."""
+        with self._lock:
+            for slot in self.slots:
+                slot.look_again(start)
+
     def numbers(self) -> dict[str, int]:
         """Return the last number of each service that was counted; raises as `count`."""
         with self._lock:

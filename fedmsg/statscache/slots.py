@@ -73,6 +73,7 @@ class Slot:
         self._is_stale = False
         self._pending_lost = 0
         self._since: float | None = None
+        self._looks_again = False
         self._events = RateLimitedLog(log)
         # What a plugin has in memory that has counted nothing.
         self._fresh: dict[str, Any] = {}
@@ -146,6 +147,12 @@ class Slot:
         """The time from which it has to look at history; None where it does not."""
         return self._since
 
+    def look_again(self, start: float) -> None:
+        """Have it look at the history again, from a time on or an hour before it, for messages that came late."""
+        self._looks_again = True
+        if self._since is not None:
+            self._since = max(self._since, start - OVERLAP_S, math.nextafter(self.progress.pruned, math.inf))
+
     # ---------------------------------------------------------------- counting
 
     def wants(self, item: Item, known: Mapping[bytes, frozenset[str]]) -> bool:
@@ -155,7 +162,12 @@ class Slot:
             return origin.position > self.progress.position
         if known and self.label in known.get(item.key, ()):
             return False
-        return not origin.is_past or (self._since is not None and item.time >= self._since)
+        if not origin.is_past:
+            return True
+        if self._since is None or item.time < self._since:
+            return False
+        # While other messages are counted too, what is remembered may go back less far than when it began to look.
+        return not self._looks_again or item.time > self.progress.pruned
 
     def count(self, session: orm.Session, items: Sequence[Item]) -> None:
         """Count messages, and write that; what it fails on is lost for this plugin alone."""

@@ -235,6 +235,28 @@ def test_ledger_is_bounded(database_url: str, numbers: Numbers, monkeypatch: pyt
     numbers.check(message(number) for number in range(400))
 
 
+def test_second_look_counts_nothing_twice(
+    database_url: str, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "REMEMBERED", 50)
+    past = [message(number, origin=Origin(is_past=True)) for number in range(200)]
+    with counting(database_url, **{"statscache.consumer.epoch": NOON - 7200}) as engine:
+        for start in range(0, 180, 20):
+            engine.count(past[start : start + 20 : 2])
+        engine.look_again(NOON)
+        # Live ones take the place of those that are remembered while it looks.
+        for start in range(180, 200, 10):
+            engine.count([message(number) for number in range(start, start + 10)])
+        engine.count([message(number, NOON - 4000, origin=Origin(is_past=True)) for number in (800, 801)])
+        pruned = engine.slots[0].progress.pruned
+        assert NOON < pruned < NOON + 180
+        counted = past[:180:2] + past[180:]
+        late = [one for one in past[1:180:2] if one["body"]["timestamp"] > pruned]
+        assert engine.count(past) == len(late) > 0
+        assert engine.count(past) == 0
+    numbers.check(counted + late)
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), max_size=12), min_size=1, max_size=8))
 def test_any_order_has_the_numbers_of_a_recount(tmp_path_factory: pytest.TempPathFactory, rounds: Any) -> None:

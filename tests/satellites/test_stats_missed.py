@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from fedmsg.datanommer import models
 from fedmsg.testing import wait_until
 from tests.datagrepper_server import DatagrepperServer
 from tests.hubs import Feed, install
+from tests.satellites import histories
 from tests.satellites.numbers import Numbers, as_received, hub_process, recount
 from tests.stream_relays import StreamBus, publish, running, sqlite_url
 
@@ -86,6 +88,41 @@ def test_datagrepper_that_fails_is_asked_again(sqlite_url: str, tmp_path: Path) 
             assert hub.stop() == 0
         numbers.check({"body": one} for one in past + live)
         assert failing < set(range(1, len(server.asked) + 1))
+
+
+@pytest.mark.parametrize("recheck", [0.5, 0], ids=["looks again", "control"])
+def test_message_that_the_history_gets_late_is_counted(recheck: float, sqlite_url: str, tmp_path: Path) -> None:
+    history = f"sqlite:///{tmp_path / 'history.db'}"
+    more = {"datanommer.sqlalchemy.url": history, "statscache.consumer.recheck": recheck}
+    now = int(time.time())
+
+    def envelope(number: int, age: float) -> dict[str, Any]:
+        topic = f"org.fedoraproject.dev.shop{number % 3}.sold"
+        return {"topic": topic, "msg": {"n": number}, "msg_id": f"2026-{number}", "i": 1, "timestamp": now - age}
+
+    def store(*messages: dict[str, Any]) -> None:
+        models.add_many([{"topic": one["topic"], "body": one} for one in messages])
+
+    epoch = {"statscache.consumer.epoch": now - 7200}
+    with Feed(**epoch) as feed, Numbers(sqlite_url) as numbers, histories.opened(history):
+        sent = [envelope(number, 3000 - number) for number in range(20)]
+        store(*sent)
+        with hub_process(tmp_path / "hub", sqlite_url, feed.config, **more).wait_ready() as hub:
+            # What comes live is counted after the history was read.
+            feed.wait()
+            live = [envelope(number, 0) for number in range(20, 25)]
+            feed.publish(*live)
+            numbers.wait_for(25)
+            late = [envelope(number, 10) for number in range(25, 30)]
+            store(*late, *live)
+            if recheck:
+                numbers.wait_for(30)
+            else:
+                feed.publish(envelope(99, 0))
+                numbers.wait_for(26)
+            assert hub.stop() == 0
+        if recheck:
+            numbers.check({"body": one} for one in sent + live + late)
 
 
 @settings(
