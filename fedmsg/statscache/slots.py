@@ -7,13 +7,13 @@ import copy
 import datetime as dt
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from sqlalchemy import exc, orm
 
 from fedmsg._util.ratelimit import RateLimitedLog
-from fedmsg.statscache.items import Item
+from fedmsg.statscache.items import Item, Items
 from fedmsg.statscache.sharing import PluginSession
 from fedmsg.statscache.tables import Progress
 
@@ -155,8 +155,17 @@ class Slot:
 
     # ---------------------------------------------------------------- counting
 
-    def wants(self, item: Item, known: Mapping[bytes, frozenset[str]]) -> bool:
-        """Return whether it has not counted a message, and is to count it."""
+    def view(self, known: Mapping[bytes, frozenset[str]]) -> Hashable:
+        """Return what `wanted` depends on: plugins that are equally far want the same messages."""
+        at = self.progress
+        return at.stream, at.position, self._since, self._looks_again and at.pruned, self.label if known else ""
+
+    def wanted(self, items: Items, known: Mapping[bytes, frozenset[str]]) -> Items:
+        """Return those of some messages that it has not counted, and is to count: the same list when it is all."""
+        found = [item for item in items if self._wants(item, known)]
+        return items if len(found) == len(items) else Items(found)
+
+    def _wants(self, item: Item, known: Mapping[bytes, frozenset[str]]) -> bool:
         origin = item.origin
         if origin.stream and origin.stream == self.progress.stream:
             return origin.position > self.progress.position
@@ -169,7 +178,7 @@ class Slot:
         # While other messages are counted too, what is remembered may go back less far than when it began to look.
         return not self._looks_again or item.time > self.progress.pruned
 
-    def count(self, session: orm.Session, items: Sequence[Item]) -> None:
+    def count(self, session: orm.Session, items: Items) -> None:
         """Count messages, and write that; what it fails on is lost for this plugin alone."""
         try:
             with session.begin_nested():
@@ -181,7 +190,7 @@ class Slot:
             lost = self._one_by_one(session, items)
         self._pending_lost += lost
 
-    def _process(self, items: Sequence[Item]) -> int:
+    def _process(self, items: Items) -> int:
         """Pass messages to the plugin; return on how many it has failed."""
         if self._has_reset:
             self.plugin.process_many(items)
@@ -205,7 +214,7 @@ class Slot:
         self.plugin.update(shared)
         shared.finish()
 
-    def _one_by_one(self, session: orm.Session, items: Sequence[Item]) -> int:
+    def _one_by_one(self, session: orm.Session, items: Items) -> int:
         """Count messages each by itself, and leave out those that can't be; return how many these are."""
         lost = 0
         for item in items:
@@ -213,7 +222,7 @@ class Slot:
                 self.plugin.reset()
             try:
                 with session.begin_nested():
-                    lost += self._process([item])
+                    lost += self._process(Items([item]))
                     self._update(session)
             except Exception as error:  # noqa: BLE001 - a plugin of others
                 raise_if_away(error)
@@ -228,15 +237,14 @@ class Slot:
         text = f"the plugin {self.ident} failed in {where}(): {type(error).__name__}: {line[:300]}"
         self._events.report(where, text, self.ident)
 
-    def moved(self, items: Sequence[Item], wanted: Sequence[Item]) -> Progress:
+    def moved(self, items: Items, wanted: Items) -> Progress:
         """Return how far it is when it has looked at some messages and counted those that it wanted."""
         stream, position, newest = self.progress.stream, self.progress.position, self.progress.time
-        for item in items:
-            if item.origin.stream and (item.origin.stream != stream or item.origin.position > position):
-                stream, position = item.origin.stream, item.origin.position
+        for last in items.positions:
+            if last[0] != stream or last[1] > position:
+                stream, position = last
         if wanted:
-            last = max(min(item.time, item.arrival) for item in wanted)
-            newest = last if newest is None else max(newest, last)
+            newest = wanted.newest if newest is None else max(newest, wanted.newest)
         return self.progress._replace(stream=stream, position=position, time=newest, holds=self._has_more())
 
     def _has_more(self) -> bool:
