@@ -14,7 +14,7 @@ from fedmsg.config import settings
 from fedmsg.consumers.storing import StoringConsumer
 from fedmsg.hub.consumer import runner_of
 from fedmsg.hub.hooks import Origin
-from fedmsg.statscache import missed
+from fedmsg.statscache import configuration, missed
 from fedmsg.statscache.late import LateReader
 from fedmsg.stream.begin import Begin
 from fedmsg.stream.progress import StoredPosition
@@ -125,7 +125,7 @@ class StatsConsumer(StoringConsumer):
         self.counting.is_started = True
         delay = settings.of(self.hub.config).statscache_recheck
         # A stream has each message before those who listen to it do.
-        looks_again = delay and not self._is_durable and missed.has_history(self.hub.config)
+        looks_again = delay and not self._is_durable and configuration.has_history(self.hub.config)
         if looks_again and not self._stopping.is_set():
             self._late = LateReader(self._count_late, delay)
             self._late.start()

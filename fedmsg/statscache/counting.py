@@ -59,7 +59,8 @@ class Counting:
             meta.make_processors(**config)
         epoch = configuration.epoch(config)
         found = init_plugins(config) if plugins is None else plugins
-        self.slots = [Slot(one, made_again(one), epoch) for one in found]
+        can_go_back = configuration.can_go_back(config)
+        self.slots = [Slot(one, made_again(one), epoch, can_go_back=can_go_back) for one in found]
         self._session = init_model(self._url)
         self._lock = threading.RLock()
         self._ledger = Ledger()

@@ -17,13 +17,14 @@ from fedmsg.config import settings
 from fedmsg.crypto.utils import fix_datagrepper_message
 from fedmsg.exceptions import FedmsgError, MessageError
 from fedmsg.hub.hooks import Origin
+from fedmsg.statscache import configuration
 from fedmsg.store.history import Datagrepper, Topics
 from fedmsg.stream.begin import Begin
 from fedmsg.stream.progress import StoredPosition
 from fedmsg.stream.subscription import Subscription
 from fedmsg.transport.zmq import addresses
 
-__all__ = ["has_history", "position", "read"]
+__all__ = ["position", "read"]
 
 log = logging.getLogger("fedmsg.statscache")
 
@@ -107,16 +108,6 @@ def _from_stream(config: Mapping[str, Any], slots: Sequence[Any], stopping: thre
 # ---------------------------------------------------------------- a history
 
 
-def has_history(config: Mapping[str, Any]) -> bool:
-    """Return whether there is a history to read, here or at a datagrepper."""
-    view = settings.of(config)
-    return _has_history_here(view) or bool(view.statscache_endpoint)
-
-
-def _has_history_here(view: Any) -> bool:
-    return bool(view.datanommer_url or view.datanommer_uri or view.datanommer_enabled)
-
-
 def _source(config: Mapping[str, Any], slots: Sequence[Any], stopping: threading.Event) -> Callable[[], Past] | None:
     """Return what yields the history; None where there is none, or nothing was missed."""
     starts = [slot.since for slot in slots if slot.since is not None]
@@ -124,7 +115,7 @@ def _source(config: Mapping[str, Any], slots: Sequence[Any], stopping: threading
         return None
     view = settings.of(config)
     clean = partial(crypto.as_signed, config=dict(config)) if view.validate_signatures else fix_datagrepper_message
-    if _has_history_here(view):
+    if configuration.has_history_here(config):
         read_from: Callable[[float], Iterator[dict[str, Any]]] = partial(_from_history, config)
     elif view.statscache_endpoint:
         read_from = partial(_from_datagrepper, view.statscache_endpoint, clean, stopping)

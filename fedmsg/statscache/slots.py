@@ -28,7 +28,7 @@ OVERLAP_S = 3600.0
 _OF_THE_STATEMENT = ("no such", "near ", "table ", "duplicate column", "unrecognized", "incomplete", "wrong number")
 
 
-_NO_STATE = frozenset({"config", "schedule", "model", "launched", "_async_items", "_async_threads"})
+_NO_STATE = frozenset({"config", "schedule", "model", "launched", "_async_items", "_async_stuck", "_async_threads"})
 
 
 def _state(plugin: Any) -> dict[str, Any]:
@@ -54,6 +54,7 @@ class Slot:
         plugin: The plugin.
         make: Makes another one of its kind.
         epoch: Where it begins when it has counted nothing yet; None where it counts new messages alone.
+        can_go_back: Whether what it has counted can be read again.
 
     Attributes:
         progress: How far it is.
@@ -61,7 +62,7 @@ class Slot:
         has_begun_anew: Whether it counts again what it has lost with a transaction.
     """
 
-    def __init__(self, plugin: Any, make: Callable[[], Any], epoch: float | None) -> None:
+    def __init__(self, plugin: Any, make: Callable[[], Any], epoch: float | None, *, can_go_back: bool) -> None:
         self.plugin = plugin
         self.ident: str = plugin.ident
         self.progress = Progress(self.ident, since=epoch)
@@ -69,6 +70,7 @@ class Slot:
         self.has_begun_anew = False
         self._make = make
         self._epoch = epoch
+        self._can_go_back = can_go_back
         self._has_reset = callable(getattr(plugin, "reset", None)) and callable(getattr(plugin, "process_many", None))
         self._is_stale = False
         self._pending_lost = 0
@@ -93,13 +95,16 @@ class Slot:
             self._is_stale = False
             self._close()
             self.plugin = plugin = self._make()
+        # What it is called with has no commit that would end the transaction of all.
+        shared: Any = PluginSession(session)
         if not plugin.launched:
-            plugin.launch(session)
+            plugin.launch(shared)
             plugin.launched = True
             self._fresh = _state(plugin)
-        self.progress = progress or self._first(session, now)
-        if progress is not None and not self._has_reset and self._holds_back(session):
-            self._begin_anew(session)
+        self.progress = progress or self._first(shared, now)
+        if progress is not None and not self._has_reset and self._holds_back(shared):
+            self._begin_anew(shared)
+        shared.finish()
         self._since = self._start(now)
 
     def _first(self, session: orm.Session, now: float) -> Progress:
@@ -115,9 +120,9 @@ class Slot:
         return Progress(self.ident, since=since)
 
     def _holds_back(self, session: orm.Session) -> bool:
-        """Return whether a plugin had counted what it had not written."""
+        """Return whether a plugin had counted what it had not written, and can count that again."""
         schedule, newest = self.plugin.schedule, self.progress.time
-        if schedule is None or newest is None or not self.progress.holds:
+        if schedule is None or newest is None or not (self.progress.holds and self._can_go_back):
             return False
         latest = self.plugin.latest(session)
         return latest is None or seconds(latest) < seconds(schedule.last(dt.datetime.fromtimestamp(newest, _UTC)))
