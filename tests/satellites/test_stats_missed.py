@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from fedmsg.datanommer import models
 from fedmsg.testing import wait_until
 from tests.datagrepper_server import DatagrepperServer
-from tests.hubs import Feed, install
+from tests.hubs import PREFIX, Feed, install
+from tests.postgres import Cluster
 from tests.satellites import histories
-from tests.satellites.numbers import Numbers, as_received, hub_process, recount
+from tests.satellites.numbers import Numbers, as_received, hub_process, message, recount
 from tests.stream_relays import StreamBus, publish, running, sqlite_url
 
 DURABLE = {"statscache.consumer.durable": True}
@@ -123,6 +124,47 @@ def test_message_that_the_history_gets_late_is_counted(recheck: float, sqlite_ur
             assert hub.stop() == 0
         if recheck:
             numbers.check({"body": one} for one in sent + live + late)
+
+
+@pytest.mark.parametrize("has_history", [True, False], ids=["history", "control"])
+def test_plugin_counts_again_what_it_lost_with_the_database(has_history: bool, tmp_path: Path) -> None:
+    history, folder = f"sqlite:///{tmp_path / 'history.db'}", tmp_path / "hub"
+    hour = int(time.time()) // 3600 * 3600
+    install(folder, "others", {}, {"statscache.plugin": ["edits = tests.satellites.numbers:HoldingEdits"]})
+    more = {"datanommer.sqlalchemy.url": history, "statscache.consumer.recheck": 0} if has_history else {}
+    sent: list[dict[str, Any]] = []
+    with Cluster(durable=True) as cluster, Feed(**more) as feed, histories.opened(history):
+        url = cluster.create()
+
+        def say(count: int, hours_ago: int) -> None:
+            made = [
+                message(len(sent) + number, hour - 3600 * hours_ago + number, topic=f"{PREFIX}.shop.sold")["body"]
+                for number in range(count)
+            ]
+            sent.extend(made)
+            models.add_many([{"topic": one["topic"], "body": one} for one in made])
+            feed.publish(*made)
+
+        with Numbers(url) as numbers, hub_process(folder, url, feed.config).wait_ready() as hub:
+            feed.wait()
+            for hours_ago in (5, 4, 3):
+                say(5, hours_ago)
+                numbers.wait_for(len(sent))
+            # The last hour is in memory, and lost when the next transaction fails.
+            assert numbers.total("edits") == 10
+            cluster.kill()
+            say(2, 3)
+            hub.wait_for("can't be written", 60)
+            cluster.start_again()
+            numbers.wait_for(len(sent))
+            say(1, 2)
+            numbers.wait_for(len(sent))
+            wait_until(lambda: numbers.total("edits") >= (17 if has_history else 12), 60)
+            assert hub.stop() == 0
+            found = numbers.read("edits")
+            wanted = recount(({"body": one} for one in sent[:-1]), 3600, by_category=True)
+            assert (found == wanted) is has_history
+            numbers.check({"body": one} for one in sent)
 
 
 @settings(
