@@ -287,9 +287,7 @@ def test_ledger_is_bounded(database_url: str, numbers: Numbers, monkeypatch: pyt
     numbers.check(message(number) for number in range(400))
 
 
-def test_second_look_counts_nothing_twice(
-    database_url: str, numbers: Numbers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_look_counts_nothing_twice(database_url: str, numbers: Numbers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "REMEMBERED", 50)
     past = [message(number, origin=Origin(is_past=True)) for number in range(200)]
     with counting(database_url, **{"statscache.consumer.epoch": NOON - 7200}) as engine:

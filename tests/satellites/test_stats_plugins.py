@@ -17,8 +17,16 @@ import fedmsg.meta
 from fedmsg.exceptions import ConfigError
 from fedmsg.hub.hooks import Origin
 from fedmsg.statscache import configuration, utils
-from fedmsg.statscache.plugins import asynchronous_plugin
-from fedmsg.statscache.plugins import AsyncPlugin, BasePlugin, Future, Queue, ScalarModel, Schedule, asynchronous
+from fedmsg.statscache.plugins import (
+    AsyncPlugin,
+    BasePlugin,
+    Future,
+    Queue,
+    ScalarModel,
+    Schedule,
+    asynchronous,
+    asynchronous_plugin,
+)
 from fedmsg.statscache.shipped.active import ActiveUsers
 from fedmsg.testing import wait_until
 from tests.datagrepper_server import DatagrepperServer

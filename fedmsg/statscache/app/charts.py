@@ -134,7 +134,7 @@ def _categories(session: orm.Session, plugin: BasePlugin, newest: dt.datetime) -
         {"name": name[:_LONGEST_TEXT], "values": [numbers.get((moment, name), 0) for moment in times]} for name in names
     ]
     sums = session.execute(sa.select(model.timestamp, total).where(within).group_by(model.timestamp))
-    every: dict[dt.datetime, float] = {moment: number for moment, number in sums}
+    every: dict[dt.datetime, float] = {row[0]: row[1] for row in sums}
     rest = [every.get(moment, 0) - sum(one["values"][place] for one in series) for place, moment in enumerate(times)]
     if any(rest):
         series.append({"name": "all others", "values": rest})
