@@ -12,7 +12,7 @@ from typing import Any
 from fedmsg.config import settings
 from fedmsg.exceptions import ConfigError
 
-__all__ = ["database_url", "epoch", "frequency"]
+__all__ = ["can_go_back", "database_url", "epoch", "frequency", "has_history", "has_history_here"]
 
 _FILE = "statscache.db"
 _UTC = dt.timezone.utc
@@ -75,3 +75,19 @@ def frequency(config: Mapping[str, Any]) -> float:
             "timedelta"
         )
     return float(seconds)
+
+
+def has_history_here(config: Mapping[str, Any]) -> bool:
+    """Return whether the history is in a database that this program reads."""
+    view = settings.of(config)
+    return bool(view.datanommer_url or view.datanommer_uri or view.datanommer_enabled)
+
+
+def has_history(config: Mapping[str, Any]) -> bool:
+    """Return whether there is a history to read, here or at a datagrepper."""
+    return has_history_here(config) or bool(settings.of(config).statscache_endpoint)
+
+
+def can_go_back(config: Mapping[str, Any]) -> bool:
+    """Return whether what was counted can be read again, from a history or from the stream of a relay."""
+    return bool(settings.of(config).statscache_durable) or has_history(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ from fedmsg.config import settings
 from fedmsg.consumers.storing import StoringConsumer
 from fedmsg.hub.consumer import runner_of
 from fedmsg.hub.hooks import Origin
-from fedmsg.statscache import missed
+from fedmsg.statscache import configuration, missed
+from fedmsg.statscache.late import LateReader
 from fedmsg.stream.begin import Begin
 from fedmsg.stream.progress import StoredPosition
 
@@ -44,6 +46,8 @@ class StatsConsumer(StoringConsumer):
     def __init__(self, hub: Any) -> None:
         self.counted = self.skipped = 0
         self._stopping = threading.Event()
+        self._began = time.time()
+        self._late: LateReader | None = None
         super().__init__(hub, settings.of(hub.config).statscache_durable)
         if not self._initialized:
             return
@@ -82,15 +86,22 @@ class StatsConsumer(StoringConsumer):
         self.skipped += len(messages) - count
 
     def _count_again(self) -> None:
-        """Read what a plugin has lost that holds something back in memory."""
+        """Count what the history has and a plugin has not: what it has lost from memory, or what came late."""
         batch: list[Any] = []
-        for message in runner_of(self).hooks.past(self._missed):
+        for message in runner_of(self).hooks.past(self._history):
+            if self._stopping.is_set():
+                return
             batch.append(message)
             if len(batch) == _MANY:
-                self.counting.count(batch)
+                self.counted += self.counting.count(batch)
                 batch = []
         if batch:
-            self.counting.count(batch)
+            self.counted += self.counting.count(batch)
+
+    def _count_late(self) -> None:
+        """Count what the history got after it was read."""
+        self.counting.look_again(self._began)
+        self._count_again()
 
     def refresh(self) -> None:
         """Have plugins do what depends on the clock; the producer calls it."""
@@ -99,12 +110,25 @@ class StatsConsumer(StoringConsumer):
 
     # ---------------------------------------------------------------- going on where it was
 
-    def _missed(self) -> Iterator[tuple[dict[str, Any], Origin]]:
+    def _history(self) -> Iterator[tuple[dict[str, Any], Origin]]:
         """Yield what plugins have not counted, in the order of the history that has it."""
         self._open_once(self.counting.open)
-        is_durable = runner_of(self).durable is not False
-        yield from missed.read(self.hub.config, self.counting.slots, self._stopping, is_durable=is_durable)
+        return missed.read(self.hub.config, self.counting.slots, self._stopping, is_durable=self._is_durable)
+
+    @property
+    def _is_durable(self) -> bool:
+        return runner_of(self).durable is not False
+
+    def _missed(self) -> Iterator[tuple[dict[str, Any], Origin]]:
+        """Yield what passed while the hub was down; what its history gets later is looked for later."""
+        yield from self._history()
         self.counting.is_started = True
+        delay = settings.of(self.hub.config).statscache_recheck
+        # A stream has each message before those who listen to it do.
+        looks_again = delay and not self._is_durable and configuration.has_history(self.hub.config)
+        if looks_again and not self._stopping.is_set():
+            self._late = LateReader(self._count_late, delay)
+            self._late.start()
 
     def stored_position(self, name: str) -> StoredPosition | Begin | None:
         """Return the last position of a stream that was counted; see `fedmsg.hub.Consumer.stored_position`."""
@@ -121,6 +145,8 @@ class StatsConsumer(StoringConsumer):
     def stop(self) -> None:
         """Release what the plugins hold."""
         self._stopping.set()
+        if self._late is not None:
+            self._late.close()
         if self._initialized:
             self.counting.close()
         super().stop()

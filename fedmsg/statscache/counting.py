@@ -16,7 +16,7 @@ from fedmsg._util.text import quoted
 from fedmsg.exceptions import StoreError, Unavailable
 from fedmsg.statscache import configuration, tables
 from fedmsg.statscache.database import create_tables, init_model
-from fedmsg.statscache.items import Item
+from fedmsg.statscache.items import KEY_BYTES, Item, Items
 from fedmsg.statscache.ledger import Counted, Ledger
 from fedmsg.statscache.slots import Slot, raise_if_away
 from fedmsg.statscache.utils import init_plugins, made_again
@@ -59,7 +59,8 @@ class Counting:
             meta.make_processors(**config)
         epoch = configuration.epoch(config)
         found = init_plugins(config) if plugins is None else plugins
-        self.slots = [Slot(one, made_again(one), epoch) for one in found]
+        can_go_back = configuration.can_go_back(config)
+        self.slots = [Slot(one, made_again(one), epoch, can_go_back=can_go_back) for one in found]
         self._session = init_model(self._url)
         self._lock = threading.RLock()
         self._ledger = Ledger()
@@ -178,34 +179,41 @@ class Counting:
 
     def _count(self, session: orm.Session, items: Sequence[Item], numbers: Mapping[str, int]) -> Any:
         known = self._ledger.known(items)
-        items = list({item.key: item for item in reversed(items)}.values())[::-1]
-        moved, by_key = [], {item.key: set[str]() for item in items}
+        once = Items({item.key: item for item in reversed(items)}.values())
+        once.reverse()
+        wanted_by: dict[Any, Items] = {}
+        counted: dict[int, tuple[Items, set[str]]] = {}
+        moved = []
         for slot in self.slots:
-            wanted = [item for item in items if slot.wants(item, known)]
+            view = slot.view(known)
+            wanted = wanted_by[view] if view in wanted_by else wanted_by.setdefault(view, slot.wanted(once, known))
             if wanted:
                 slot.count(session, wanted)
-            for item in wanted:
-                by_key[item.key].add(slot.label)
-            moved.append((slot, slot.moved(items, wanted)))
-        rows = self._rows(items, by_key)
-        gone = self._ledger.forgettable() if len(rows) else []
+                counted.setdefault(id(wanted), (wanted, set()))[1].add(slot.label)
+            moved.append((slot, slot.moved(once, wanted)))
+        rows = self._rows(list(counted.values()))
+        gone = self._ledger.forgettable() if rows else []
         moved = [(slot, _pruned(slot, progress, gone)) for slot, progress in moved]
         tables.note(session, [progress for slot, progress in moved if progress != slot.progress], rows)
         tables.note_numbers(session, numbers)
         tables.prune(session, gone)
-        return moved, rows, gone, sum(map(bool, by_key.values()))
+        return moved, rows, gone, sum(len(row.keys) for row in rows) // KEY_BYTES
 
-    def _rows(self, items: Sequence[Item], by_key: Mapping[bytes, set[str]]) -> list[Counted]:
+    def _rows(self, counted: Sequence[tuple[Items, set[str]]]) -> list[Counted]:
         """Return what the ledger is to remember: as a rule all messages were counted by the same plugins."""
+        if len(counted) == 1:
+            return [self._row(frozenset(counted[0][1]), counted[0][0])]
+        by_item: dict[Item, set[str]] = {}
+        for items, plugins in counted:
+            for item in items:
+                by_item.setdefault(item, set()).update(plugins)
         groups: dict[frozenset[str], list[Item]] = {}
-        for item in items:
-            if by_key[item.key]:
-                groups.setdefault(frozenset(by_key[item.key]), []).append(item)
-        return [self._row(plugins, some) for plugins, some in groups.items()]
+        for item, found in by_item.items():
+            groups.setdefault(frozenset(found), []).append(item)
+        return [self._row(plugins, Items(some)) for plugins, some in groups.items()]
 
-    def _row(self, plugins: frozenset[str], items: Sequence[Item]) -> Counted:
-        newest = max(min(item.time, item.arrival) for item in items)
-        return Counted(self._number, plugins, newest, b"".join(item.key for item in items))
+    def _row(self, plugins: frozenset[str], items: Items) -> Counted:
+        return Counted(self._number, plugins, items.newest, b"".join(item.key for item in items))
 
     def refresh(self) -> None:
         """Have the plugins do what depends on the clock; raises as `count`."""
@@ -219,6 +227,12 @@ class Counting:
             slot.refresh(session)
 
     # ---------------------------------------------------------------- how far it is
+
+    def look_again(self, start: float) -> None:
+        """Have the plugins look at the history again, as it is since an hour before a time."""
+        with self._lock:
+            for slot in self.slots:
+                slot.look_again(start)
 
     def numbers(self) -> dict[str, int]:
         """Return the last number of each service that was counted; raises as `count`."""

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
 from fedmsg import meta
 from fedmsg.datanommer import models
 from fedmsg.hub.hooks import Origin
+from fedmsg.store import columns
 from fedmsg.store.recovery import message_key
 
-__all__ = ["KEY_BYTES", "Item"]
+__all__ = ["KEY_BYTES", "Item", "Items"]
 
 #: The length of a key.
 KEY_BYTES = 8
@@ -64,6 +66,52 @@ class Item:
             users, packages, agent = meta.names(self.envelope, self._config)
             self._names = models.storable_names(users, self.topic), models.storable_names(packages, self.topic), agent
         return self._names
+
+
+class Items(list[Item]):
+    """Messages that are counted together: what several plugins ask of all of them is found out once."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        super().__init__(items)
+        self._buckets: dict[int, list[int]] = {}
+
+    def buckets(self, seconds: int) -> list[int]:
+        """Return the beginning of the bucket of each message, for buckets of a length."""
+        found = self._buckets.get(seconds)
+        if found is None:
+            found = self._buckets[seconds] = [int(item.time // seconds) * seconds for item in self]
+        return found
+
+    @cached_property
+    def categories(self) -> list[str]:
+        """The category of each message, as a column has it."""
+        return self._by_topic(models.category_of)
+
+    @cached_property
+    def topics(self) -> list[str]:
+        """The topic of each message, as a column has it."""
+        return self._by_topic(str)
+
+    def _by_topic(self, find: Callable[[str], str]) -> list[str]:
+        # Most messages share some topics.
+        found = {topic: columns.indexed_text(find(topic)) or "" for topic in {item.topic for item in self}}
+        return [found[item.topic] for item in self]
+
+    @cached_property
+    def newest(self) -> float:
+        """The time of the newest message, or of its arrival where that is earlier."""
+        return max(min(item.time, item.arrival) for item in self)
+
+    @cached_property
+    def positions(self) -> list[tuple[str, int]]:
+        """The last position of each stream, in the order of the messages where these change streams."""
+        found: list[tuple[str, int]] = []
+        for origin in (item.origin for item in self if item.origin.stream):
+            if found and found[-1][0] == origin.stream:
+                found[-1] = origin.stream, max(found[-1][1], origin.position)
+            else:
+                found.append((origin.stream, origin.position))
+        return found
 
 
 def _key(envelope: Mapping[str, Any]) -> bytes:

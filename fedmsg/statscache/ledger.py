@@ -72,4 +72,12 @@ class Ledger:
         for row in rows:
             self._rows.popleft()
             for key in row.each():
-                self._by.pop(key, None)
+                self._forget(key, row.plugins)
+
+    def _forget(self, key: bytes, plugins: frozenset[str]) -> None:
+        by = self._by.get(key, plugins)
+        if by is plugins or by <= plugins:
+            self._by.pop(key, None)
+        else:
+            # A later row has the others.
+            self._by[key] = by - plugins

@@ -17,6 +17,7 @@ from fedmsg.config import settings
 from fedmsg.crypto.utils import fix_datagrepper_message
 from fedmsg.exceptions import FedmsgError, MessageError
 from fedmsg.hub.hooks import Origin
+from fedmsg.statscache import configuration
 from fedmsg.store.history import Datagrepper, Topics
 from fedmsg.stream.begin import Begin
 from fedmsg.stream.progress import StoredPosition
@@ -114,7 +115,7 @@ def _source(config: Mapping[str, Any], slots: Sequence[Any], stopping: threading
         return None
     view = settings.of(config)
     clean = partial(crypto.as_signed, config=dict(config)) if view.validate_signatures else fix_datagrepper_message
-    if view.datanommer_url or view.datanommer_uri or view.datanommer_enabled:
+    if configuration.has_history_here(config):
         read_from: Callable[[float], Iterator[dict[str, Any]]] = partial(_from_history, config)
     elif view.statscache_endpoint:
         read_from = partial(_from_datagrepper, view.statscache_endpoint, clean, stopping)

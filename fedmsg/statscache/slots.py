@@ -7,13 +7,13 @@ import copy
 import datetime as dt
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from sqlalchemy import exc, orm
 
 from fedmsg._util.ratelimit import RateLimitedLog
-from fedmsg.statscache.items import Item
+from fedmsg.statscache.items import Item, Items
 from fedmsg.statscache.sharing import PluginSession
 from fedmsg.statscache.tables import Progress
 
@@ -28,7 +28,7 @@ OVERLAP_S = 3600.0
 _OF_THE_STATEMENT = ("no such", "near ", "table ", "duplicate column", "unrecognized", "incomplete", "wrong number")
 
 
-_NO_STATE = frozenset({"config", "schedule", "model", "launched", "_async_items", "_async_threads"})
+_NO_STATE = frozenset({"config", "schedule", "model", "launched", "_async_items", "_async_stuck", "_async_threads"})
 
 
 def _state(plugin: Any) -> dict[str, Any]:
@@ -54,6 +54,7 @@ class Slot:
         plugin: The plugin.
         make: Makes another one of its kind.
         epoch: Where it begins when it has counted nothing yet; None where it counts new messages alone.
+        can_go_back: Whether what it has counted can be read again.
 
     Attributes:
         progress: How far it is.
@@ -61,7 +62,7 @@ class Slot:
         has_begun_anew: Whether it counts again what it has lost with a transaction.
     """
 
-    def __init__(self, plugin: Any, make: Callable[[], Any], epoch: float | None) -> None:
+    def __init__(self, plugin: Any, make: Callable[[], Any], epoch: float | None, *, can_go_back: bool) -> None:
         self.plugin = plugin
         self.ident: str = plugin.ident
         self.progress = Progress(self.ident, since=epoch)
@@ -69,10 +70,12 @@ class Slot:
         self.has_begun_anew = False
         self._make = make
         self._epoch = epoch
+        self._can_go_back = can_go_back
         self._has_reset = callable(getattr(plugin, "reset", None)) and callable(getattr(plugin, "process_many", None))
         self._is_stale = False
         self._pending_lost = 0
         self._since: float | None = None
+        self._looks_again = False
         self._events = RateLimitedLog(log)
         # What a plugin has in memory that has counted nothing.
         self._fresh: dict[str, Any] = {}
@@ -92,13 +95,16 @@ class Slot:
             self._is_stale = False
             self._close()
             self.plugin = plugin = self._make()
+        # What it is called with has no commit that would end the transaction of all.
+        shared: Any = PluginSession(session)
         if not plugin.launched:
-            plugin.launch(session)
+            plugin.launch(shared)
             plugin.launched = True
             self._fresh = _state(plugin)
-        self.progress = progress or self._first(session, now)
-        if progress is not None and not self._has_reset and self._holds_back(session):
-            self._begin_anew(session)
+        self.progress = progress or self._first(shared, now)
+        if progress is not None and not self._has_reset and self._holds_back(shared):
+            self._begin_anew(shared)
+        shared.finish()
         self._since = self._start(now)
 
     def _first(self, session: orm.Session, now: float) -> Progress:
@@ -114,9 +120,9 @@ class Slot:
         return Progress(self.ident, since=since)
 
     def _holds_back(self, session: orm.Session) -> bool:
-        """Return whether a plugin had counted what it had not written."""
+        """Return whether a plugin had counted what it had not written, and can count that again."""
         schedule, newest = self.plugin.schedule, self.progress.time
-        if schedule is None or newest is None or not self.progress.holds:
+        if schedule is None or newest is None or not (self.progress.holds and self._can_go_back):
             return False
         latest = self.plugin.latest(session)
         return latest is None or seconds(latest) < seconds(schedule.last(dt.datetime.fromtimestamp(newest, _UTC)))
@@ -146,18 +152,38 @@ class Slot:
         """The time from which it has to look at history; None where it does not."""
         return self._since
 
+    def look_again(self, start: float) -> None:
+        """Have it look at the history again, from a time on or an hour before it, for messages that came late."""
+        self._looks_again = True
+        if self._since is not None:
+            self._since = max(self._since, start - OVERLAP_S, math.nextafter(self.progress.pruned, math.inf))
+
     # ---------------------------------------------------------------- counting
 
-    def wants(self, item: Item, known: Mapping[bytes, frozenset[str]]) -> bool:
-        """Return whether it has not counted a message, and is to count it."""
+    def view(self, known: Mapping[bytes, frozenset[str]]) -> Hashable:
+        """Return what `wanted` depends on: plugins that are equally far want the same messages."""
+        at = self.progress
+        return at.stream, at.position, self._since, self._looks_again and at.pruned, self.label if known else ""
+
+    def wanted(self, items: Items, known: Mapping[bytes, frozenset[str]]) -> Items:
+        """Return those of some messages that it has not counted, and is to count: the same list when it is all."""
+        found = [item for item in items if self._wants(item, known)]
+        return items if len(found) == len(items) else Items(found)
+
+    def _wants(self, item: Item, known: Mapping[bytes, frozenset[str]]) -> bool:
         origin = item.origin
         if origin.stream and origin.stream == self.progress.stream:
             return origin.position > self.progress.position
         if known and self.label in known.get(item.key, ()):
             return False
-        return not origin.is_past or (self._since is not None and item.time >= self._since)
+        if not origin.is_past:
+            return True
+        if self._since is None or item.time < self._since:
+            return False
+        # While other messages are counted too, what is remembered may go back less far than when it began to look.
+        return not self._looks_again or item.time > self.progress.pruned
 
-    def count(self, session: orm.Session, items: Sequence[Item]) -> None:
+    def count(self, session: orm.Session, items: Items) -> None:
         """Count messages, and write that; what it fails on is lost for this plugin alone."""
         try:
             with session.begin_nested():
@@ -169,7 +195,7 @@ class Slot:
             lost = self._one_by_one(session, items)
         self._pending_lost += lost
 
-    def _process(self, items: Sequence[Item]) -> int:
+    def _process(self, items: Items) -> int:
         """Pass messages to the plugin; return on how many it has failed."""
         if self._has_reset:
             self.plugin.process_many(items)
@@ -193,7 +219,7 @@ class Slot:
         self.plugin.update(shared)
         shared.finish()
 
-    def _one_by_one(self, session: orm.Session, items: Sequence[Item]) -> int:
+    def _one_by_one(self, session: orm.Session, items: Items) -> int:
         """Count messages each by itself, and leave out those that can't be; return how many these are."""
         lost = 0
         for item in items:
@@ -201,7 +227,7 @@ class Slot:
                 self.plugin.reset()
             try:
                 with session.begin_nested():
-                    lost += self._process([item])
+                    lost += self._process(Items([item]))
                     self._update(session)
             except Exception as error:  # noqa: BLE001 - a plugin of others
                 raise_if_away(error)
@@ -216,15 +242,14 @@ class Slot:
         text = f"the plugin {self.ident} failed in {where}(): {type(error).__name__}: {line[:300]}"
         self._events.report(where, text, self.ident)
 
-    def moved(self, items: Sequence[Item], wanted: Sequence[Item]) -> Progress:
+    def moved(self, items: Items, wanted: Items) -> Progress:
         """Return how far it is when it has looked at some messages and counted those that it wanted."""
         stream, position, newest = self.progress.stream, self.progress.position, self.progress.time
-        for item in items:
-            if item.origin.stream and (item.origin.stream != stream or item.origin.position > position):
-                stream, position = item.origin.stream, item.origin.position
+        for last in items.positions:
+            if last[0] != stream or last[1] > position:
+                stream, position = last
         if wanted:
-            last = max(min(item.time, item.arrival) for item in wanted)
-            newest = last if newest is None else max(newest, last)
+            newest = wanted.newest if newest is None else max(newest, wanted.newest)
         return self.progress._replace(stream=stream, position=position, time=newest, holds=self._has_more())
 
     def _has_more(self) -> bool:

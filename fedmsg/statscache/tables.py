@@ -129,18 +129,20 @@ def _upsert(session: orm.Session, table: sa.Table, key: str, rows: list[dict[str
 
 # ---------------------------------------------------------------- counts
 
+# A row is an array: its time in seconds, its number, its category.
 _ADD = {
-    "postgresql": """INSERT INTO {table} (timestamp, {names}scalar)
-        SELECT to_timestamp(more.t) AT TIME ZONE 'UTC', {given}more.n
-        FROM jsonb_to_recordset(CAST(:values AS JSONB)) AS more (t DOUBLE PRECISION, c TEXT, n DOUBLE PRECISION)
-        ON CONFLICT (timestamp{keys}) DO UPDATE SET scalar = {table}.scalar + excluded.scalar""",
-    "sqlite": """INSERT INTO {table} (timestamp, {names}scalar)
-        SELECT strftime('%Y-%m-%d %H:%M:%S.000000', json_extract(value, '$.t'), 'unixepoch'), {given}
-            json_extract(value, '$.n')
+    "postgresql": """INSERT INTO {table} (timestamp, scalar{names})
+        SELECT to_timestamp(CAST(one ->> 0 AS DOUBLE PRECISION)) AT TIME ZONE 'UTC',
+            CAST(one ->> 1 AS DOUBLE PRECISION){given}
+        FROM jsonb_array_elements(CAST(:values AS JSONB)) AS one
+        ON CONFLICT (timestamp{names}) DO UPDATE SET scalar = {table}.scalar + excluded.scalar""",
+    "sqlite": """INSERT INTO {table} (timestamp, scalar{names})
+        SELECT strftime('%Y-%m-%d %H:%M:%S.000000', json_extract(value, '$[0]'), 'unixepoch'),
+            json_extract(value, '$[1]'){given}
         FROM json_each(:values) WHERE true
-        ON CONFLICT (timestamp{keys}) DO UPDATE SET scalar = {table}.scalar + excluded.scalar""",
+        ON CONFLICT (timestamp{names}) DO UPDATE SET scalar = {table}.scalar + excluded.scalar""",
 }
-_GIVEN = {"postgresql": "more.c, ", "sqlite": "json_extract(value, '$.c'), "}
+_GIVEN = {"postgresql": ", one ->> 2", "sqlite": ", json_extract(value, '$[2]')"}
 
 
 def add_counts(session: orm.Session, model: Any, counts: Mapping[tuple[int, str], int]) -> None:
@@ -157,10 +159,9 @@ def add_counts(session: orm.Session, model: Any, counts: Mapping[tuple[int, str]
     is_by_category = hasattr(model, "category")
     text = _ADD[name].format(
         table=model.__tablename__,
-        names="category, " if is_by_category else "",
-        keys=", category" if is_by_category else "",
+        names=", category" if is_by_category else "",
         given=_GIVEN[name] if is_by_category else "",
     )
     # In order, so that two that do this at once don't block each other.
-    values = [{"t": moment, "c": category, "n": counts[moment, category]} for moment, category in sorted(counts)]
+    values = [(moment, number, category) for (moment, category), number in sorted(counts.items())]
     session.execute(sa.text(text), {"values": json.dumps(values)})

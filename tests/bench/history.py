@@ -99,11 +99,11 @@ def _measure_storing(bench: Bench, cluster: Cluster) -> list[Row]:
 
 
 @contextmanager
-def streaming(bench: Bench, count: int) -> Iterator[dict[str, object]]:
+def streaming(bench: Bench, count: int, days: float = 150) -> Iterator[dict[str, object]]:
     """Run a relay whose stream has so many messages; yields the settings of a hub that reads it."""
     store = f"sqlite:///{bench.folder}/stream.db"
     with StreamLog(store) as log:
-        waiting = [Incoming(json.loads(body)["topic"].encode(), body) for body in bodies(count)]
+        waiting = [Incoming(json.loads(body)["topic"].encode(), body) for body in bodies(count, days)]
         for first in range(0, count, 1000):
             log.append(waiting[first : first + 1000])
     config: dict[str, object] = {

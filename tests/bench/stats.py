@@ -45,11 +45,13 @@ def _config(url: str, **settings: Any) -> dict[str, object]:
 def _measure_counting(bench: Bench, cluster: Cluster) -> list[Row]:
     count = bench.size(COUNTED)
     rows = [Row(f"counted by ten plugins, {name}", "msg/s", Goal("min", 15_000)) for name in DATABASES]
-    with streaming(bench, count) as config:
+    # As a bus has them that sends a million a day.
+    days = count / DAY
+    with streaming(bench, count, days) as config:
         for number in range(bench.rounds):
             for row, database in zip(rows, DATABASES, strict=True):
                 progress(f"stats: counting, {database}, round {number + 1}")
-                row.limit.append(_bare(url_of(bench, cluster, database, f"bare-{number}"), bodies(count)))
+                row.limit.append(_bare(url_of(bench, cluster, database, f"bare-{number}"), bodies(count, days)))
                 url = url_of(bench, cluster, database, f"ours-{number}")
                 mine = _config(url, **{"statscache.consumer.durable": f"bench-{time.time_ns()}"})
                 row.ours.append(rate_of_hub(bench, StoredCounter(url, _COUNT), {**config, **mine}, count))
@@ -62,7 +64,7 @@ def _measure_day(bench: Bench, cluster: Cluster) -> Row:
     history = f"sqlite:///{bench.folder}/missed.db"
     progress(f"stats: a history of {count} messages is made")
     models.init(history, create=True)
-    waiting = messages(count)
+    waiting = messages(count, days=count / DAY)
     for _ in range(0, count, _BATCH):
         models.add_many([one for _, one in zip(range(_BATCH), waiting, strict=False)])
     models.session.remove()

@@ -20,6 +20,9 @@ from fedmsg.hub.hooks import Origin
 from fedmsg.statscache import ledger
 from tests.satellites.numbers import NOON, Edits, HoldingEdits, Numbers, counting, message, of_stream, recount
 
+#: Where what is counted can be read again; nothing asks it here.
+HISTORY = {"statscache.datagrepper.endpoint": "http://127.0.0.1:9/raw"}
+
 
 @pytest.fixture
 def numbers(database_url: str) -> Iterator[Numbers]:
@@ -135,7 +138,7 @@ def test_plugin_can_not_end_the_transaction(database_url: str, numbers: Numbers)
 
 def test_plugin_that_holds_back_counts_again_what_it_had_in_memory(database_url: str, numbers: Numbers) -> None:
     messages = [message(number, NOON + 600 * number, origin=Origin(is_past=True)) for number in range(18)]
-    epoch = {"statscache.consumer.epoch": NOON}
+    epoch = {"statscache.consumer.epoch": NOON, **HISTORY}
     with counting(database_url, HoldingEdits, **epoch) as engine:
         for one in messages[:15]:
             engine.count([one])
@@ -148,6 +151,55 @@ def test_plugin_that_holds_back_counts_again_what_it_had_in_memory(database_url:
         engine.count(messages)
         engine.count([message(99, NOON + 4 * 3600)])
     assert numbers.read("edits") == recount(messages, 3600, by_category=True)
+
+
+def test_plugin_that_holds_back_keeps_what_can_not_be_counted_again(database_url: str, numbers: Numbers) -> None:
+    messages = [message(number, NOON + 600 * number) for number in range(15)]
+    with counting(database_url, HoldingEdits) as engine:
+        engine.count(messages)
+    with counting(database_url, HoldingEdits) as engine:
+        engine.count([message(99, NOON + 3 * 3600), message(100, NOON + 4 * 3600)])
+    # What was in memory is lost, and no more than that.
+    assert numbers.read("edits") == recount([*messages[:12], message(99, NOON + 3 * 3600)], 3600, by_category=True)
+
+
+def test_plugin_can_not_end_the_transaction_of_its_start(database_url: str, numbers: Numbers) -> None:
+    class Starting(Edits):
+        def launch(self, session: Any) -> None:
+            session.commit()
+            session.execute(sa.text("SELECT 1"))
+            session.rollback()
+
+        def revert(self, when: dt.datetime, session: Any) -> None:
+            super().revert(when, session)
+            session.commit()
+            session.close()
+
+        def latest(self, session: Any) -> dt.datetime | None:
+            session.rollback()
+            return super().latest(session)
+
+    class Broken(Starting):
+        name = "broken"
+
+        def launch(self, session: Any) -> None:
+            super().launch(session)
+            session.execute(self.model.__table__.delete())
+            session.commit()
+            raise ValueError("not today")
+
+    with counting(database_url, Edits) as engine:
+        engine.count([message(1)])
+    with engine.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM statscache_progress"))
+    # What it has written before it failed is undone.
+    with counting(database_url, Broken) as engine:
+        assert not engine.slots
+    assert numbers.total("edits") == 1
+    with counting(database_url, Starting) as engine:
+        assert numbers.total("edits") == 0
+        engine.count([message(2), message(3)])
+    assert numbers.total("edits") == 2
 
 
 def test_plugin_that_can_not_be_launched_is_left_out(database_url: str, numbers: Numbers) -> None:
@@ -233,6 +285,26 @@ def test_ledger_is_bounded(database_url: str, numbers: Numbers, monkeypatch: pyt
         assert {slot.progress.pruned for slot in engine.slots} == {NOON + 319}
         assert {slot.since for slot in engine.slots} == {math.nextafter(NOON + 319, math.inf)}
     numbers.check(message(number) for number in range(400))
+
+
+def test_second_look_counts_nothing_twice(database_url: str, numbers: Numbers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "REMEMBERED", 50)
+    past = [message(number, origin=Origin(is_past=True)) for number in range(200)]
+    with counting(database_url, **{"statscache.consumer.epoch": NOON - 7200}) as engine:
+        for start in range(0, 180, 20):
+            engine.count(past[start : start + 20 : 2])
+        engine.look_again(NOON)
+        # Live ones take the place of those that are remembered while it looks.
+        for start in range(180, 200, 10):
+            engine.count([message(number) for number in range(start, start + 10)])
+        engine.count([message(number, NOON - 4000, origin=Origin(is_past=True)) for number in (800, 801)])
+        pruned = engine.slots[0].progress.pruned
+        assert NOON < pruned < NOON + 180
+        counted = past[:180:2] + past[180:]
+        late = [one for one in past[1:180:2] if one["body"]["timestamp"] > pruned]
+        assert engine.count(past) == len(late) > 0
+        assert engine.count(past) == 0
+    numbers.check(counted + late)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

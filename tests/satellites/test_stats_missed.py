@@ -13,10 +13,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from fedmsg.datanommer import models
 from fedmsg.testing import wait_until
 from tests.datagrepper_server import DatagrepperServer
-from tests.hubs import Feed, install
-from tests.satellites.numbers import Numbers, as_received, hub_process, recount
+from tests.hubs import PREFIX, Feed, install
+from tests.postgres import Cluster
+from tests.satellites import histories
+from tests.satellites.numbers import Numbers, as_received, hub_process, message, recount
 from tests.stream_relays import StreamBus, publish, running, sqlite_url
 
 DURABLE = {"statscache.consumer.durable": True}
@@ -86,6 +89,82 @@ def test_datagrepper_that_fails_is_asked_again(sqlite_url: str, tmp_path: Path) 
             assert hub.stop() == 0
         numbers.check({"body": one} for one in past + live)
         assert failing < set(range(1, len(server.asked) + 1))
+
+
+@pytest.mark.parametrize("recheck", [0.5, 0], ids=["looks again", "control"])
+def test_message_that_the_history_gets_late_is_counted(recheck: float, sqlite_url: str, tmp_path: Path) -> None:
+    history = f"sqlite:///{tmp_path / 'history.db'}"
+    more = {"datanommer.sqlalchemy.url": history, "statscache.consumer.recheck": recheck}
+    now = int(time.time())
+
+    def envelope(number: int, age: float) -> dict[str, Any]:
+        topic = f"org.fedoraproject.dev.shop{number % 3}.sold"
+        return {"topic": topic, "msg": {"n": number}, "msg_id": f"2026-{number}", "i": 1, "timestamp": now - age}
+
+    def store(*messages: dict[str, Any]) -> None:
+        models.add_many([{"topic": one["topic"], "body": one} for one in messages])
+
+    epoch = {"statscache.consumer.epoch": now - 7200}
+    with Feed(**epoch) as feed, Numbers(sqlite_url) as numbers, histories.opened(history):
+        sent = [envelope(number, 3000 - number) for number in range(20)]
+        store(*sent)
+        with hub_process(tmp_path / "hub", sqlite_url, feed.config, **more).wait_ready() as hub:
+            # What comes live is counted after the history was read.
+            feed.wait()
+            live = [envelope(number, 0) for number in range(20, 25)]
+            feed.publish(*live)
+            numbers.wait_for(25)
+            late = [envelope(number, 10) for number in range(25, 30)]
+            store(*late, *live)
+            if recheck:
+                numbers.wait_for(30)
+            else:
+                feed.publish(envelope(99, 0))
+                numbers.wait_for(26)
+            assert hub.stop() == 0
+        if recheck:
+            numbers.check({"body": one} for one in sent + live + late)
+
+
+@pytest.mark.parametrize("has_history", [True, False], ids=["history", "control"])
+def test_plugin_counts_again_what_it_lost_with_the_database(has_history: bool, tmp_path: Path) -> None:
+    history, folder = f"sqlite:///{tmp_path / 'history.db'}", tmp_path / "hub"
+    hour = int(time.time()) // 3600 * 3600
+    install(folder, "others", {}, {"statscache.plugin": ["edits = tests.satellites.numbers:HoldingEdits"]})
+    more = {"datanommer.sqlalchemy.url": history, "statscache.consumer.recheck": 0} if has_history else {}
+    sent: list[dict[str, Any]] = []
+    with Cluster(durable=True) as cluster, Feed(**more) as feed, histories.opened(history):
+        url = cluster.create()
+
+        def say(count: int, hours_ago: int) -> None:
+            made = [
+                message(len(sent) + number, hour - 3600 * hours_ago + number, topic=f"{PREFIX}.shop.sold")["body"]
+                for number in range(count)
+            ]
+            sent.extend(made)
+            models.add_many([{"topic": one["topic"], "body": one} for one in made])
+            feed.publish(*made)
+
+        with Numbers(url) as numbers, hub_process(folder, url, feed.config).wait_ready() as hub:
+            feed.wait()
+            for hours_ago in (5, 4, 3):
+                say(5, hours_ago)
+                numbers.wait_for(len(sent))
+            # The last hour is in memory, and lost when the next transaction fails.
+            assert numbers.total("edits") == 10
+            cluster.kill()
+            say(2, 3)
+            hub.wait_for("can't be written", 60)
+            cluster.start_again()
+            numbers.wait_for(len(sent))
+            say(1, 2)
+            numbers.wait_for(len(sent))
+            wait_until(lambda: numbers.total("edits") >= (17 if has_history else 12), 60)
+            assert hub.stop() == 0
+            found = numbers.read("edits")
+            wanted = recount(({"body": one} for one in sent[:-1]), 3600, by_category=True)
+            assert (found == wanted) is has_history
+            numbers.check({"body": one} for one in sent)
 
 
 @settings(

@@ -17,7 +17,16 @@ import fedmsg.meta
 from fedmsg.exceptions import ConfigError
 from fedmsg.hub.hooks import Origin
 from fedmsg.statscache import configuration, utils
-from fedmsg.statscache.plugins import AsyncPlugin, BasePlugin, Future, Queue, ScalarModel, Schedule, asynchronous
+from fedmsg.statscache.plugins import (
+    AsyncPlugin,
+    BasePlugin,
+    Future,
+    Queue,
+    ScalarModel,
+    Schedule,
+    asynchronous,
+    asynchronous_plugin,
+)
 from fedmsg.statscache.shipped.active import ActiveUsers
 from fedmsg.testing import wait_until
 from tests.datagrepper_server import DatagrepperServer
@@ -184,6 +193,44 @@ def test_async_plugin_works_in_threads(database_url: str) -> None:
     assert all(name.startswith("fedmsg-Slow-") for _, name in done)
     plugin.close()
     wait_until(lambda: not [one for one in threading.enumerate() if one.name.startswith("fedmsg-Slow-")])
+
+
+@pytest.mark.parametrize("is_stuck", [True, False], ids=["stuck", "control"])
+def test_async_plugin_that_is_stuck_does_not_stop_the_hub(
+    is_stuck: bool, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asynchronous_plugin, "_WAITING_MAX", 5)
+    monkeypatch.setattr(asynchronous_plugin, "_ENQUEUE_TIMEOUT_S", 0.2 if is_stuck else 60)
+    goes_on, done = threading.Event(), []
+
+    class Stuck(AsyncPlugin):
+        name, summary, description = "stuck", "s", "d"
+        workers = 1
+
+        def process(self, message: Any) -> None:
+            self.enqueue(message["msg"]["n"])
+
+        def work(self, item: Any) -> None:
+            goes_on.wait()
+            done.append(item)
+
+        def update(self, session: Any) -> None:
+            pass
+
+    with counting(database_url, Stuck, Edits) as engine:
+        if not is_stuck:
+            goes_on.set()
+        engine.count([message(number) for number in range(50)])
+        goes_on.set()
+        wait_until(lambda: engine.slots[0].plugin.pending == 0)
+        # What had no room is lost for this plugin, and counted; when work goes on, so does it.
+        lost = engine.totals()["lost"]
+        assert 43 <= lost <= 45 if is_stuck else lost == 0
+        engine.count([message(60)])
+        wait_until(lambda: len(done) == 51 - lost)
+        assert done[-1] == 60
+    with Numbers(database_url) as numbers:
+        assert numbers.total("edits") == 51
 
 
 # ---------------------------------------------------------------- which there are

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from fedmsg.config.settings.kinds import ANYTHING, BOOLEAN, PREFIXES, TEXT
+from fedmsg.config.settings.kinds import ANYTHING, BOOLEAN, NUMBER, PREFIXES, TEXT
 from fedmsg.config.settings.setting import View, setting
 
 __all__ = ["DatanommerSettings", "StatscacheSettings"]
@@ -44,6 +44,10 @@ class StatscacheSettings(View):
     statscache_durable = setting(ANYTHING, None,
         "Whether messages come from the stream of a relay: True, or the name of the durable subscription.",
         "statscache", name="statscache.consumer.durable", in_conf=False)
+    statscache_recheck = setting(NUMBER, 60.0,
+        "How long after its start a hub asks the history again for messages that it got late, and once more after ten "
+        "times as long; never when 0.", "statscache", unit="seconds", name="statscache.consumer.recheck", in_conf=False,
+        high=86400)
     statscache_frequency = setting(ANYTHING, 5.0,
         "How much time passes between two times that plugins bring up to date what depends on the clock.",
         "statscache", unit="seconds", name="statscache.producer.frequency", in_conf=False)

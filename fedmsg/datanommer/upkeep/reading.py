@@ -97,24 +97,33 @@ def pages(
 
     No transaction is open between two pages, and a page is forgotten when the next one is asked for.
     """
-    asked = sa.select(Message).where(*_conditions(start, end, topic, category))
-    asked = asked.order_by(Message.timestamp, Message.id).limit(size)
-    page = models.session.scalars(asked).all()
-    while page:
-        last = (page[-1].timestamp, page[-1].id)
-        yield page
+    kind = sa.select(Message, Message.timestamp, Message.id)
+    for page in _walk(kind, _conditions(start, end, topic, category), size):
+        yield [row.Message for row in page]
         models.session.expunge_all()
+
+
+def _walk(kind: Any, wanted: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Yield rows, which have a time and an id, in their order."""
+    asked = kind.where(*wanted).order_by(Message.timestamp, Message.id).limit(size)
+    found = models.session.execute(asked).all()
+    while found:
+        last = (found[-1].timestamp, found[-1].id)
+        yield found
         models.session.rollback()
-        page = models.session.scalars(asked.where(*behind(last))).all()
+        found = models.session.execute(asked.where(*behind(last))).all()
 
 
 def records(start: dt.datetime | None, end: dt.datetime | None) -> Iterator[dict[str, Any]]:
     """Yield messages as they are dumped: as they were published, and with what they can't be stored again without."""
-    for page in pages(start, end):
-        for message in page:
+    columns = Message.__table__.c
+    kind = sa.select(columns.is_time_of_arrival, *(columns[name] for name in models.Line._fields))
+    for page in _walk(kind, _conditions(start, end), _PAGE):
+        for is_time_of_arrival, *given in page:
+            message = models.Line._make(given)
             record = message.as_dict()
             if message.original is not None:
                 record["original"] = message.original
-            if message.is_time_of_arrival:
+            if is_time_of_arrival:
                 record["stored"] = rows.seconds(message.timestamp)
             yield record

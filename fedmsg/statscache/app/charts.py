@@ -24,6 +24,8 @@ _SERIES = 7
 _RANKS = 20
 _TEXTS = 30
 _LONGEST_TEXT = 300
+# So many rows are summed up in a second or so: where there are more, fewer times are shown.
+_ROWS_MAX = 500_000
 # For so long, or so many times as long as it took to read, all who look are shown the same.
 _KEPT_SECONDS = 2.0
 _KEPT_FACTOR = 5
@@ -123,6 +125,7 @@ def _categories(session: orm.Session, plugin: BasePlugin, newest: dt.datetime) -
     if session.scalar(sa.select(sa.func.min(model.timestamp))) == newest:
         ranks = session.execute(largest.limit(_RANKS)).all()
         return {"kind": "ranks", "time": seconds(newest), "ranks": [[name[:_LONGEST_TEXT], n] for name, n in ranks]}
+    times = _affordable(session, model, times)
     within = _within(model, times)
     names = [name for name, _ in session.execute(largest.where(within).limit(_SERIES))]
     each = sa.select(model.timestamp, model.category, total).where(within, model.category.in_(names))
@@ -131,11 +134,18 @@ def _categories(session: orm.Session, plugin: BasePlugin, newest: dt.datetime) -
         {"name": name[:_LONGEST_TEXT], "values": [numbers.get((moment, name), 0) for moment in times]} for name in names
     ]
     sums = session.execute(sa.select(model.timestamp, total).where(within).group_by(model.timestamp))
-    every: dict[dt.datetime, float] = dict(sums.tuples().all())
+    every: dict[dt.datetime, float] = {row[0]: row[1] for row in sums}
     rest = [every.get(moment, 0) - sum(one["values"][place] for one in series) for place, moment in enumerate(times)]
     if any(rest):
         series.append({"name": "all others", "values": rest})
     return _by_time(times, step, series)
+
+
+def _affordable(session: orm.Session, model: Any, times: list[dt.datetime]) -> list[dt.datetime]:
+    """Return the newest of some times, as many as don't have too many rows in all; one at least."""
+    newest_first = sa.select(model.timestamp).where(_within(model, times)).order_by(model.timestamp.desc())
+    too_old = session.scalar(newest_first.offset(_ROWS_MAX).limit(1))
+    return times if too_old is None else [moment for moment in times if moment > too_old] or times[-1:]
 
 
 def _within(model: Any, times: Sequence[dt.datetime]) -> Any:

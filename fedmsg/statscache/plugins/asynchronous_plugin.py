@@ -10,6 +10,7 @@ from typing import Any
 
 from fedmsg._util.service import ServiceThread
 from fedmsg.statscache.plugins.base import BasePlugin
+from fedmsg.statscache.plugins.futures import Queue
 
 __all__ = ["AsyncPlugin"]
 
@@ -17,6 +18,7 @@ log = logging.getLogger("fedmsg.statscache")
 
 _POLL_S = 0.5
 _WAITING_MAX = 10_000
+_ENQUEUE_TIMEOUT_S = 30.0
 
 
 class AsyncPlugin(BasePlugin):
@@ -36,6 +38,8 @@ class AsyncPlugin(BasePlugin):
         super().__init__(*args, **kwargs)
         self._async_items: queue.Queue[Any] = queue.Queue(_WAITING_MAX)
         self._async_threads: list[_Worker] = []
+        # Whether work is stuck, for all that is known: then nothing waits for it.
+        self._async_stuck = False
 
     def work(self, item: Any) -> None:
         """Do the work of an item; what this raises is logged."""
@@ -46,8 +50,19 @@ class AsyncPlugin(BasePlugin):
         return ()
 
     def enqueue(self, item: Any) -> None:
-        """Have an item worked on; waits while too many are."""
-        self._async_items.put(item)
+        """Have an item worked on; waits for a while where too many are waiting already.
+
+        The hub waits meanwhile. So while not one item is worked off, further ones are rejected at once.
+
+        Raises:
+            Queue.OverflowError: There is no room for it. A plugin that passes this on loses that message.
+        """
+        try:
+            self._async_items.put(item, timeout=0 if self._async_stuck else _ENQUEUE_TIMEOUT_S)
+        except queue.Full:
+            self._async_stuck = True
+            raise Queue.OverflowError(f"{self._async_items.maxsize} items wait, and work() is stuck") from None
+        self._async_stuck = False
 
     def launch(self, session: Any) -> None:
         """Start the threads, and fill the queue."""

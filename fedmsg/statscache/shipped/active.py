@@ -9,9 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fedmsg.statscache.items import Item
+from fedmsg.statscache.items import Items
 from fedmsg.statscache.plugins import CategorizedModel
-from fedmsg.statscache.shipped.counting import CountingPlugin
+from fedmsg.statscache.shipped.counting import CountingPlugin, each_of
 
 __all__ = ["PLUGINS"]
 
@@ -85,9 +85,9 @@ class ActiveUsers(ActivePlugin):
     summary = "Who was most active in the last week"
     description = "The users with the most messages in the last seven days, and how many each of them had."
 
-    def categories(self, items: Sequence[Item]) -> Iterable[Iterable[str]]:
-        """Return the users of each message."""
-        return [item.users for item in items]
+    def counted(self, buckets: Sequence[int], items: Items) -> Iterable[tuple[int, str]]:
+        """Return the bucket of each message with each of its users."""
+        return each_of(buckets, (item.users for item in items))
 
 
 class ActivePackages(ActivePlugin):
@@ -97,9 +97,9 @@ class ActivePackages(ActivePlugin):
     summary = "What was most active in the last week"
     description = "The packages with the most messages in the last seven days, and how many each of them had."
 
-    def categories(self, items: Sequence[Item]) -> Iterable[Iterable[str]]:
-        """Return the packages of each message."""
-        return [item.packages for item in items]
+    def counted(self, buckets: Sequence[int], items: Items) -> Iterable[tuple[int, str]]:
+        """Return the bucket of each message with each of its packages."""
+        return each_of(buckets, (item.packages for item in items))
 
 
 #: What the entry point names.

@@ -8,16 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedmsg.statscache import tables
-from fedmsg.statscache.items import Item
+from fedmsg.statscache.items import Item, Items
 from fedmsg.statscache.plugins import BasePlugin, CategorizedModel, ScalarModel
 
-__all__ = ["CountingPlugin"]
+__all__ = ["CountingPlugin", "each_of"]
+
+
+def each_of(buckets: Sequence[int], names: Iterable[Iterable[str]]) -> Iterable[tuple[int, str]]:
+    """Return the bucket of each message with each of its names."""
+    return ((bucket, name) for bucket, some in zip(buckets, names, strict=True) for name in some)
 
 
 class CountingPlugin(BasePlugin):
     """Counts messages by bucket of time and category: in memory first, and in the table by one statement.
 
-    A subclass has an ``interval`` and `categories`, unless it counts all messages as one.
+    A subclass has an ``interval`` and `counted`.
 
     Attributes:
         by_category: Whether there are categories.
@@ -36,23 +41,17 @@ class CountingPlugin(BasePlugin):
         name = "stats_" + self.ident.replace("-", "_")
         return type(name, (base,), {"__tablename__": name, "__unique__": unique})
 
-    def categories(self, items: Sequence[Item]) -> Iterable[Iterable[str]]:
-        """Return the categories of each message."""
+    def counted(self, buckets: Sequence[int], items: Items) -> Iterable[tuple[int, str]]:
+        """Return what is counted of messages: the bucket of each with its category, as often as it has one."""
         raise NotImplementedError
 
     def process(self, message: Mapping[str, Any]) -> None:
         """Count a message."""
-        self.process_many([Item({"body": message}, self.config)])
+        self.process_many(Items([Item({"body": message}, self.config)]))
 
-    def process_many(self, items: Sequence[Item]) -> None:
+    def process_many(self, items: Items) -> None:
         """Count messages."""
-        length = self._seconds
-        buckets = [int(item.time // length) * length for item in items]
-        if not self.by_category:
-            self._counts.update((bucket, "") for bucket in buckets)
-            return
-        found = zip(buckets, self.categories(items), strict=True)
-        self._counts.update((bucket, category) for bucket, some in found for category in some)
+        self._counts.update(self.counted(items.buckets(self._seconds), items))
 
     def update(self, session: Any) -> None:
         """Add what was counted to the table."""

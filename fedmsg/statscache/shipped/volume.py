@@ -6,10 +6,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
-from fedmsg.datanommer import models
-from fedmsg.statscache.items import Item
-from fedmsg.statscache.shipped.counting import CountingPlugin
-from fedmsg.store import columns
+from fedmsg.statscache.items import Items
+from fedmsg.statscache.shipped.counting import CountingPlugin, each_of
 
 __all__ = ["PLUGINS"]
 
@@ -27,6 +25,11 @@ class Volume(CountingPlugin):
     layout = _LAYOUT
     by_category = False
 
+    def counted(self, buckets: Sequence[int], items: Items) -> Iterable[tuple[int, str]]:
+        """Return the bucket of each message."""
+        del items
+        return ((bucket, "") for bucket in buckets)
+
 
 class VolumeByCategory(CountingPlugin):
     """Counts messages by their category."""
@@ -36,9 +39,9 @@ class VolumeByCategory(CountingPlugin):
     description = "The number of messages by the fourth word of their topic, which is the service that sent them."
     layout = _LAYOUT
 
-    def categories(self, items: Sequence[Item]) -> Iterable[Iterable[str]]:
-        """Return the category of each message."""
-        return [(columns.indexed_text(models.category_of(item.topic)) or "",) for item in items]
+    def counted(self, buckets: Sequence[int], items: Items) -> Iterable[tuple[int, str]]:
+        """Return the bucket and category of each message."""
+        return zip(buckets, items.categories, strict=True)
 
 
 class VolumeByTopic(CountingPlugin):
@@ -50,9 +53,9 @@ class VolumeByTopic(CountingPlugin):
     layout = _LAYOUT
     interval = _DAY
 
-    def categories(self, items: Sequence[Item]) -> Iterable[Iterable[str]]:
-        """Return the topic of each message."""
-        return [(columns.indexed_text(item.topic) or "",) for item in items]
+    def counted(self, buckets: Sequence[int], items: Items) -> Iterable[tuple[int, str]]:
+        """Return the bucket and topic of each message."""
+        return zip(buckets, items.topics, strict=True)
 
 
 class VolumeByUser(CountingPlugin):
@@ -64,9 +67,9 @@ class VolumeByUser(CountingPlugin):
     layout = _LAYOUT
     interval = _DAY
 
-    def categories(self, items: Sequence[Item]) -> Iterable[Iterable[str]]:
-        """Return the users of each message."""
-        return [item.users for item in items]
+    def counted(self, buckets: Sequence[int], items: Items) -> Iterable[tuple[int, str]]:
+        """Return the bucket of each message with each of its users."""
+        return each_of(buckets, (item.users for item in items))
 
 
 class VolumeByPackage(CountingPlugin):
@@ -78,9 +81,9 @@ class VolumeByPackage(CountingPlugin):
     layout = _LAYOUT
     interval = _DAY
 
-    def categories(self, items: Sequence[Item]) -> Iterable[Iterable[str]]:
-        """Return the packages of each message."""
-        return [item.packages for item in items]
+    def counted(self, buckets: Sequence[int], items: Items) -> Iterable[tuple[int, str]]:
+        """Return the bucket of each message with each of its packages."""
+        return each_of(buckets, (item.packages for item in items))
 
 
 class VolumeByMinute(Volume):

@@ -20,9 +20,9 @@ _BATCH = 500
 _TABLE = "CREATE TABLE bare (id TEXT, topic TEXT, at BIGINT, msg {json}); CREATE UNIQUE INDEX bare_id ON bare (id)"
 
 
-def bodies(count: int) -> list[bytes]:
-    """Return messages as they are received."""
-    return [json.dumps(message["body"]).encode() for message in messages(count)]
+def bodies(count: int, days: float = 150) -> list[bytes]:
+    """Return messages as they are received, over so many days."""
+    return [json.dumps(message["body"]).encode() for message in messages(count, days=days)]
 
 
 def _rows(received: Iterable[bytes]) -> list[tuple[str, str, int, str]]:
