@@ -197,11 +197,10 @@ class _Publishing:
         now = time.monotonic()
         if not self._sent or self.link.is_blocked:
             self._silent_since = now
-        elif self._channel is not None:
-            if now - self._silent_since > self._silence:
-                problem = BrokerRefusal(silent(self.link.address, self._silence))
-                self._silence *= 2
-                self.link.drop(problem)
+        elif self._channel is not None and now - self._silent_since > self._silence:
+            problem = BrokerRefusal(silent(self.link.address, self._silence))
+            self._silence *= 2
+            self.link.drop(problem)
         self.link.later(_LOOK_S, self._look)
 
     def woken(self) -> None:

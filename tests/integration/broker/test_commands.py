@@ -135,20 +135,23 @@ def test_configuration_check_names_a_bad_url_and_files_that_are_not_there() -> N
 def test_gateway_in_a_hub_is_a_read_only_feed_of_the_broker(configured: BrokerBus) -> None:
     """Listeners outside need no client of the broker, no login, and get exactly what was published."""
     port = free_port()
-    settings = {"fedmsg.consumers.gateway.enabled": True, "fedmsg.consumers.gateway.port": port}
+    key = "fedmsg.consumers.gateway"
+    settings = {f"{key}.enabled": True, f"{key}.port": port, f"{key}.enabled.durable": "outside"}
     Path("fedmsg.d/gateway.py").write_text(f"config = {settings!r}\n")
     outside = Bus({"endpoints": {"gateway": [f"tcp://127.0.0.1:{port}"]}})
     with outside, Process(["fedmsg-hub", "--with-consumers", "fedmsg.consumers.gateway:GatewayConsumer"]):
-        wait_until(lambda: "#" in configured.bindings("fedmsg.GatewayConsumer"), 60)
+        wait_until(lambda: "#" in configured.bindings("fedmsg.outside"), 60)
         with Process(["fedmsg-tail", "--json", "--count", "20"], env=outside.environ) as tail:
             sent: list[dict[str, Any]] = []
             with configured.context() as context:
 
                 def arrives() -> bool:
-                    context.publish("t", {"n": len(sent)}, modname="m", pre_fire_hook=lambda one: sent.append(dict(one)))
-                    return tail.poll() is not None
+                    msg = {"n": len(sent)}
+                    context.publish("t", msg, modname="m", pre_fire_hook=lambda one: sent.append(dict(one)))
+                    return tail.popen.poll() is not None
 
                 wait_until(arrives, 60)
+            assert tail.wait(30) == 0
             got = [json.loads(line) for line in tail.out]
     assert len(got) == 20
     first = got[0]["msg"]["n"]

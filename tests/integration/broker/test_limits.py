@@ -77,7 +77,8 @@ def test_listener_that_reads_nothing_keeps_a_few_in_memory(bus: BrokerBus) -> No
         fill(bus, WAITING)
         [queue] = bus.queues()
         wait_until(lambda: source.statistics()["unacked"] == 1000)
-        wait_until(lambda: bus.node.api("GET", f"queues/{bus.vhost}/{queue}").get("messages_ready") == WAITING + 1 - 1000)
+        path = f"queues/{bus.vhost}/{queue}"
+        wait_until(lambda: bus.node.api("GET", path).get("messages_ready") == WAITING + 1 - 1000, 30)
         assert most() < 15_000_000
         # The control: it takes all of them when it reads.
         taken = 0

@@ -74,5 +74,5 @@ def test_file_that_is_no_certificate_is_a_configuration_error(
     bus: BrokerBus, authorities: Authorities, encrypted: dict[str, Any]
 ) -> None:
     config = {**bus.config, **encrypted, "broker_ca": authorities.path("own.key"), "name": "test"}
-    with FedMsgContext(**config) as context, pytest.raises(ConfigError, match="broker_ca.*name files in PEM"):
+    with FedMsgContext(**config) as context, pytest.raises(ConfigError, match=r"broker_ca.*name files in PEM"):
         context.publish("t", {}, modname="m")
