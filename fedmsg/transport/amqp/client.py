@@ -23,7 +23,9 @@ from fedmsg.exceptions import ConfigError
 from fedmsg.transport.amqp.problems import Refused
 from fedmsg.transport.amqp.urls import Server
 
-__all__ = ["OVERSIZED", "READ", "UNREADABLE", "Connection", "connect", "new_loop", "properties_of", "refusal", "tls_context"]
+__all__ = [
+    "OVERSIZED", "READ", "UNREADABLE", "Connection", "connect", "new_loop", "properties_of", "refusal", "tls_context",
+]  # fmt: skip
 
 # What it logs about each lost connection is in our errors.
 logging.getLogger("pika").setLevel(logging.CRITICAL)

@@ -37,7 +37,6 @@ _IN_FLIGHT_MAX = 5000
 NO_POSITION = 0
 
 
-
 class BrokerSink(Closeable):
     """Sends messages to the exchange of a broker; threads share it.
 
