@@ -201,6 +201,11 @@ class RabbitMQ(_Broker):
         os.killpg(self._server.pid, signal.SIGKILL)
         self._server.wait()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._server.poll() is None
+
     def restart(self) -> None:
         """Start it again, with its data."""
         self._start()

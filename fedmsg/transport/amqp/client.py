@@ -23,7 +23,9 @@ from fedmsg.exceptions import ConfigError
 from fedmsg.transport.amqp.problems import Refused
 from fedmsg.transport.amqp.urls import Server
 
-__all__ = ["READ", "Connection", "connect", "new_loop", "properties_of", "refusal", "tls_context"]
+__all__ = [
+    "OVERSIZED", "READ", "UNREADABLE", "Connection", "connect", "new_loop", "properties_of", "refusal", "tls_context",
+]  # fmt: skip
 
 # What it logs about each lost connection is in our errors.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -32,8 +34,10 @@ READ = IOLoop.READ
 # Seconds until a node has to answer, and between two signs of life: a silent cut is noticed after two of these.
 _CONNECT_TIMEOUT_S = 2.0
 _HEARTBEAT_S = 5
-# What stands in place of properties that can't be decoded: no program of ours or of others makes it.
+# What stands in place of properties that can't be decoded, and of those of a message that is too large: no program of
+# ours or of others makes it.
 UNREADABLE = "fedmsg-unreadable"
+OVERSIZED = "fedmsg-oversized"
 
 
 def new_loop() -> Any:
@@ -60,7 +64,34 @@ def tls_context(config: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 class Connection(pika.SelectConnection):  # type: ignore[misc]
-    """A connection that one message can't end, whatever its properties are."""
+    """A connection that one message can't end, whatever its properties are, and that keeps no body that is too large.
+
+    Attributes:
+        body_max: How many bytes the body of a message may have; None for any number.
+    """
+
+    body_max: int | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # How many bytes of a body that is dropped are still to come, by channel.
+        self._dropping: dict[int, int] = {}
+        super().__init__(*args, **kwargs)
+
+    def _deliver_frame_to_channel(self, value: Any) -> None:
+        """Pass a frame on, unless it is of a body that is too large: a mark in its header rejects that message."""
+        if self.body_max is not None and value.frame_type != pika.spec.FRAME_METHOD:
+            number = value.channel_number
+            if value.frame_type == pika.spec.FRAME_HEADER:
+                if value.body_size > self.body_max:
+                    self._dropping[number] = value.body_size
+                    value.properties.headers = {**(value.properties.headers or {}), OVERSIZED: value.body_size}
+                    value.body_size = 0
+            elif number in self._dropping:
+                self._dropping[number] -= len(value.fragment)
+                if self._dropping[number] <= 0:
+                    del self._dropping[number]
+                return
+        super()._deliver_frame_to_channel(value)
 
     def _read_frame(self) -> Any:
         """Read a frame; properties that can't be decoded become a mark, by which the message is rejected."""
@@ -88,11 +119,23 @@ def connect(
     tls: ssl.SSLContext | None,
     *,
     name: str,
+    body_max: int | None,
     opened: Callable[[Any], object],
     failed: Callable[[Any, BaseException], object],
     closed: Callable[[Any, BaseException], object],
 ) -> Any:
-    """Begin to connect; one of the functions is called when it is known how that has ended."""
+    """Begin to connect; one of the functions is called when it is known how that has ended.
+
+    Args:
+        server: The node.
+        loop: The loop of the thread.
+        tls: How the connection is encrypted, where it is.
+        name: The name that the management of the broker shows.
+        body_max: How many bytes the body of a message that is received may have; larger ones are dropped as they come.
+        opened: Called when there is a connection.
+        failed: Called when there will be none.
+        closed: Called when it has ended.
+    """
     parameters = pika.ConnectionParameters(
         host=server.host,
         port=server.port,
@@ -105,9 +148,11 @@ def connect(
         stack_timeout=2 * _CONNECT_TIMEOUT_S,
         client_properties={"connection_name": name, "product": "fedmsg"},
     )
-    return Connection(
+    connection = Connection(
         parameters, on_open_callback=opened, on_open_error_callback=failed, on_close_callback=closed, custom_ioloop=loop
     )
+    connection.body_max = body_max
+    return connection
 
 
 def properties_of(message_id: str | None, headers: dict[str, Any]) -> Any:

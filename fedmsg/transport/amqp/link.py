@@ -17,8 +17,9 @@ from typing import Any, Protocol
 from fedmsg._util import plugins
 from fedmsg._util.ratelimit import RateLimitedLog
 from fedmsg._util.service import ServiceThread
+from fedmsg.config import settings
 from fedmsg.transport.amqp import urls
-from fedmsg.transport.amqp.problems import BLOCKED, BrokerRefusal, Refused, of_channel, of_connection
+from fedmsg.transport.amqp.problems import BLOCKED, BrokerRefusal, Refused, of_channel, of_connection, unanswered
 from fedmsg.transport.amqp.steps import Step, Steps, perform
 from fedmsg.transport.amqp.urls import Server
 
@@ -31,6 +32,12 @@ _RETRY_MIN_S = 0.05
 _RETRY_MAX_S = 1.0
 # Seconds until a connection that is closed has to be.
 _CLOSE_TIMEOUT_S = 1.0
+# Seconds before the next node of a cluster is used when one has gone: until its queues have new leaders, usually half a
+# second, a channel that begins to use them may hang for as long as it lives (RabbitMQ 3.10 with Erlang 25 does so).
+_ELECTION_S = 1.0
+# Seconds within which a node has to do all that is asked of it on a new connection. RabbitMQ itself waits for the
+# leader of a queue for its net_ticktime and 5 s.
+_SETUP_TIMEOUT_S = 10.0
 
 
 class Job(Protocol):
@@ -79,6 +86,7 @@ class Link(ServiceThread):
         self._tls = self._client.tls_context(config) if any(server.is_tls for server in self.servers) else None
         super().__init__(f"fedmsg-amqp-{name}")
         self._title = f"{os.path.basename(sys.argv[0]) or 'python'}:{os.getpid()}:{name}"
+        self._body_max: int = settings.get(config, "max_message_size")
         self._job = job
         self._loop: Any = None
         self._connection: Any = None
@@ -151,7 +159,7 @@ class Link(ServiceThread):
             return
         try:
             self._connection = self._client.connect(
-                self._server, self._loop, self._tls, name=self._title,
+                self._server, self._loop, self._tls, name=self._title, body_max=self._body_max,
                 opened=self._opened, failed=self._failed, closed=self._failed,
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001 - a name that can't be resolved, for example
@@ -164,6 +172,7 @@ class Link(ServiceThread):
         connection.add_on_connection_blocked_callback(partial(self._blocked, True))
         connection.add_on_connection_unblocked_callback(partial(self._blocked, False))
         perform(connection, self._steps, self._client.refusal, partial(self._refused, connection))
+        self._loop.call_later(_SETUP_TIMEOUT_S, partial(self._check_setup, connection))
 
     def _steps(self, open_channel: Step) -> Steps:
         yield from self._job.steps(open_channel, self._server)
@@ -171,6 +180,11 @@ class Link(ServiceThread):
             log.info("connected to the broker at %s", self._server.label)
         self.server, self.problem = self._server, None
         self._job.woken()
+
+    def _check_setup(self, connection: Any) -> None:
+        """Drop a connection on which what was asked for is still not done."""
+        if connection is self._connection and self.server is None and not self.stopping:
+            self.drop(unanswered(self._server, self._job.what(), _SETUP_TIMEOUT_S))
 
     def perform(self, steps: Steps) -> None:
         """Do something more on the connection; called in the thread by its job."""
@@ -221,6 +235,7 @@ class Link(ServiceThread):
     def _lost(self, error: BaseException) -> None:
         """Note why there is no connection, and try the next node, or all of them again after a while."""
         problem = error if isinstance(error, BrokerRefusal) else of_connection(error, self._server)
+        has_gone = self.server is not None and len(self.servers) > 1
         self.server, self.is_blocked, self.problem = None, False, problem
         if self._is_patient:
             self._events.report("lost", str(problem), self._server.label)
@@ -229,7 +244,7 @@ class Link(ServiceThread):
         self._job.lost(problem)
         if self.stopping:
             return
-        delay = 0.0
+        delay = _ELECTION_S if has_gone else 0.0
         if self._tried % len(self.servers) == 0:
             delay, self._delay = self._delay, min(2 * self._delay, _RETRY_MAX_S)
         self._loop.call_later(delay, self._connect)

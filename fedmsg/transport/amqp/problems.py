@@ -11,7 +11,7 @@ from fedmsg._util.text import one_line
 from fedmsg.exceptions import TransportError
 from fedmsg.transport.amqp.urls import Server
 
-__all__ = ["BLOCKED", "BrokerRefusal", "Refused", "of_channel", "of_connection"]
+__all__ = ["BLOCKED", "BrokerRefusal", "Refused", "of_channel", "of_connection", "silent", "unanswered"]
 
 #: Why a connection that stands takes no messages.
 BLOCKED = (
@@ -21,6 +21,10 @@ BLOCKED = (
 _QUORUM = (
     "the queue has lost its quorum, more than half of its nodes: start the nodes that are down; "
     "'rabbitmqctl cluster_status' names them"
+)
+_MAY_BE_DOWN = (
+    "a queue may have lost its quorum, more than half of its nodes, or be slow: see 'rabbitmqctl cluster_status', "
+    "and start the nodes that are down"
 )
 _TEXT_MAX = 300
 # Reply codes of AMQP 0.9.1.
@@ -113,6 +117,17 @@ def of_connection(error: BaseException, server: Server) -> BrokerRefusal:
                 is_permanent=True,
             )
     return BrokerRefusal(f"no connection with {at}: {_short(_reason(error))}")
+
+
+def unanswered(server: Server, what: str, seconds: float) -> BrokerRefusal:
+    """Return that a node does not do what it is asked for, and does not refuse it either."""
+    return BrokerRefusal(f"{what} at {server.label}: no answer for {seconds:g} s; {_MAY_BE_DOWN}")
+
+
+def silent(address: str, seconds: float | None = None) -> str:
+    """Return that messages are not confirmed."""
+    since = "has not confirmed it" if seconds is None else f"confirms nothing for {seconds:g} s"
+    return f"{address} {since}; {_MAY_BE_DOWN}"
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -115,6 +115,7 @@ class Receiving:
     def __init__(self, config: Mapping[str, Any], prefixes: list[str], rejections: RejectionLog, prefetch: int) -> None:
         self._client: Any = plugins.lazy("amqp")
         self.unreadable: str = self._client.UNREADABLE
+        self._oversized: str = self._client.OVERSIZED
         self._exchange = str(settings.get(config, "broker_exchange"))
         self.trusts = bool(settings.get(config, "broker_trusted"))
         self._max_size: int = settings.get(config, "max_message_size")
@@ -232,7 +233,7 @@ class Receiving:
             return
         self.unacked += 1
         topic, tag = method.routing_key, method.delivery_tag
-        size = len(topic) + len(body)
+        size = len(topic) + (len(body) or self._dropped(properties))
         if size > self._max_size:
             error = MessageError(f"it has {size} bytes, more than max_message_size allows ({self._max_size})", "size")
             self._rejections.add(self.address, error)
@@ -242,6 +243,12 @@ class Receiving:
             return
         self.counts["passed_over"] += 1
         self.acknowledge(self.connection, tag)
+
+    def _dropped(self, properties: Any) -> int:
+        """Return how many bytes of a body that is too large the connection has dropped."""
+        size = (properties.headers or {}).get(self._oversized)
+        # Others may write such a header too, and anything into it.
+        return size if isinstance(size, int) and size > 0 else 0
 
     def put(self, delivery: BrokerDelivery) -> None:
         """Pass a message on to the owner."""

@@ -15,7 +15,7 @@ from fedmsg._util.service import Closeable
 from fedmsg.config import settings
 from fedmsg.transport.amqp.format import Packed, packed
 from fedmsg.transport.amqp.link import Link
-from fedmsg.transport.amqp.problems import BrokerRefusal
+from fedmsg.transport.amqp.problems import BrokerRefusal, silent
 from fedmsg.transport.amqp.steps import Step, Steps
 from fedmsg.transport.amqp.topology import check_exchange
 from fedmsg.transport.amqp.urls import Server
@@ -26,19 +26,15 @@ __all__ = ["BrokerSink", "open_confirmed"]
 
 # The settings that make two connections different ones.
 _SETTINGS = ("broker_exchange", "broker_ca", "broker_cert", "broker_key")
-# Seconds between two looks at a connection that confirms nothing; and how long one may do so, at least, before its
-# messages are sent again on another one. Where a node dies, a queue may forget that it has to answer.
+# Seconds between two looks at a connection that confirms nothing; and how long the first one may do so before its
+# messages are sent again on another one. A channel that begins to use a queue while its leader dies may hang for good,
+# on a node that is well. Each further connection has twice the time, so that a slow broker is not sent ever more.
 _LOOK_S = 0.5
-_SILENCE_MIN_S = 2.0
+_SILENCE_MIN_S = 3.0
 # So many messages may be unconfirmed on a connection, whatever the callers' windows are.
 _IN_FLIGHT_MAX = 5000
 #: What stands for the position of a message that was confirmed: brokers have none.
 NO_POSITION = 0
-
-
-_SILENCE = (
-    "a queue may have lost its quorum, or be slow; see 'rabbitmqctl cluster_status', and start the nodes that are down"
-)
 
 
 class BrokerSink(Closeable):
@@ -120,7 +116,7 @@ class BrokerSink(Closeable):
         if not pending.sent:
             reason = problem or f"no broker answers at {self._link.where}"
             return f"the message was not sent {limit}: {reason}"
-        reason = problem or f"{self._link.where} has not confirmed it: {_SILENCE}"
+        reason = problem or silent(self._link.where)
         return f"the message is not confirmed {limit}, and may be stored; send it again by republish: {reason}"
 
     @property
@@ -163,6 +159,7 @@ class _Publishing:
         self._sent: dict[int, tuple[Pending, Packed]] = {}
         # Since when nothing is confirmed though something is to be, and whether that is looked at.
         self._silent_since = 0.0
+        self._silence = _SILENCE_MIN_S
         self._is_looking = False
         self._tag = 0
         self._channel: Any = None
@@ -187,7 +184,7 @@ class _Publishing:
         yield from check_exchange(open_channel, self._exchange, server)
         channel = yield open_channel
         self._tag = 0
-        yield partial(_confirming, channel, self._confirmed)
+        yield partial(_confirming, channel, partial(self._confirmed, channel))
         self._channel = channel
         self._silent_since = time.monotonic()
         if not self._is_looking:
@@ -195,15 +192,14 @@ class _Publishing:
             self._look()
 
     def _look(self) -> None:
-        """Drop a connection that confirms nothing in its share of the time."""
+        """Drop a connection that confirms nothing."""
         now = time.monotonic()
         if not self._sent or self.link.is_blocked:
             self._silent_since = now
-        elif self._channel is not None:
-            timeout = max(pending.timeout for pending, _ in self._sent.values())
-            share = max(_SILENCE_MIN_S, timeout / (len(self.link.servers) + 1))
-            if now - self._silent_since > share:
-                self.link.drop(BrokerRefusal(f"{self.link.address} confirms nothing for {share:g} s: {_SILENCE}"))
+        elif self._channel is not None and now - self._silent_since > self._silence:
+            problem = BrokerRefusal(silent(self.link.address, self._silence))
+            self._silence *= 2
+            self.link.drop(problem)
         self.link.later(_LOOK_S, self._look)
 
     def woken(self) -> None:
@@ -223,11 +219,14 @@ class _Publishing:
             self._exchange, message.key, message.body, self._client.properties_of(message.message_id, message.headers)
         )
 
-    def _confirmed(self, frame: Any) -> None:
+    def _confirmed(self, channel: Any, frame: Any) -> None:
+        if channel is not self._channel:
+            # A connection that was dropped may still answer, and its numbers are those of other messages by now.
+            return
         method, sent = frame.method, self._sent
         is_ack = method.NAME == "Basic.Ack"
         if is_ack:
-            self._silent_since = time.monotonic()
+            self._silent_since, self._silence = time.monotonic(), _SILENCE_MIN_S
         if method.multiple:
             # They are in the order in which they were sent.
             tags = list(takewhile(lambda tag: tag <= method.delivery_tag, sent))

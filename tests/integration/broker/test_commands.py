@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fedmsg.testing import Process, free_port, run, wait_until
+from fedmsg.testing import Bus, Process, free_port, run, wait_until
 from tests.hubs import taker
 from tests.integration.broker.buses import PREFIX, BrokerBus
 
@@ -130,3 +130,29 @@ def test_configuration_check_names_a_bad_url_and_files_that_are_not_there() -> N
     assert "does not begin with amqp://" in text
     assert "/nowhere/ca.pem" in text
     assert "secret" not in text
+
+
+def test_gateway_in_a_hub_is_a_read_only_feed_of_the_broker(configured: BrokerBus) -> None:
+    """Listeners outside need no client of the broker, no login, and get exactly what was published."""
+    port = free_port()
+    key = "fedmsg.consumers.gateway"
+    settings = {f"{key}.enabled": True, f"{key}.port": port, f"{key}.enabled.durable": "outside"}
+    Path("fedmsg.d/gateway.py").write_text(f"config = {settings!r}\n")
+    outside = Bus({"endpoints": {"gateway": [f"tcp://127.0.0.1:{port}"]}})
+    with outside, Process(["fedmsg-hub", "--with-consumers", "fedmsg.consumers.gateway:GatewayConsumer"]):
+        wait_until(lambda: "#" in configured.bindings("fedmsg.outside"), 60)
+        with Process(["fedmsg-tail", "--json", "--count", "20"], env=outside.environ) as tail:
+            sent: list[dict[str, Any]] = []
+            with configured.context() as context:
+
+                def arrives() -> bool:
+                    msg = {"n": len(sent)}
+                    context.publish("t", msg, modname="m", pre_fire_hook=lambda one: sent.append(dict(one)))
+                    return tail.popen.poll() is not None
+
+                wait_until(arrives, 60)
+            assert tail.wait(30) == 0
+            got = [json.loads(line) for line in tail.out]
+    assert len(got) == 20
+    first = got[0]["msg"]["n"]
+    assert got == sent[first : first + 20]

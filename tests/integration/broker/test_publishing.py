@@ -10,11 +10,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import pika
 import pytest
 
 from fedmsg.core import FedMsgContext
 from fedmsg.exceptions import MessageError, NotConfirmed
-from fedmsg.testing import free_port
+from fedmsg.testing import free_port, wait_until
+from fedmsg.transport.pending import Pending
 from tests.integration.broker.buses import PREFIX, BrokerBus
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
@@ -175,6 +177,24 @@ def test_what_was_not_confirmed_is_sent_again_with_the_same_id(bus: BrokerBus) -
     assert len({message_id for _, message_id in found}) == count
     assert statistics["connections"] > 1
     assert statistics["resent"] > 0
+
+
+def test_late_confirm_of_a_connection_that_was_dropped_confirms_nothing(bus: BrokerBus) -> None:
+    """Its numbers are those of other messages by now."""
+    with bus.context() as context:
+        context.publish("t", {"n": 1}, modname="m")
+        sink: Any = context._session.confirmed
+        publishing = sink._publishing
+        dropped = publishing._channel
+        bus.close_connections()
+        wait_until(lambda: publishing._channel not in {None, dropped}, 30)
+        waiting = Pending(b"t", b"{}", 30)
+        publishing._sent[1] = (waiting, None)
+        ack = pika.frame.Method(1, pika.spec.Basic.Ack(1, multiple=True))
+        publishing._confirmed(dropped, ack)
+        assert not waiting.is_settled
+        publishing._confirmed(publishing._channel, ack)
+        assert waiting.is_settled
 
 
 def _drain(channel: Any, queue: str) -> list[tuple[int, str]]:
