@@ -43,7 +43,7 @@ def test_chart_of_very_many_categories(most: int | None, database_url: str, monk
         (plugin,) = [one for one in init_plugins({}) if one.ident == "volume-by-category-1h"]
         last = plugin.schedule.last()
         for hour in range(HOURS):
-            fill(session.get_bind(), plugin.model, last - hour * HOUR)
+            fill(session.get_bind().engine, plugin.model, last - hour * HOUR)
         numbers = Numbers(database_url, 60.0, 1)
         try:
             found = charts.Charts(numbers).of(plugin)
