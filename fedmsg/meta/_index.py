@@ -36,8 +36,7 @@ class Index:
         self._by_word: dict[str, list[int]] = {}
         # Topics whose processor is found without asking any: a bus has some hundred.
         self._known: dict[str, Any] = {}
-        # The last one is found without being asked, when no other handles a message.
-        for position, processor in enumerate(self._processors[:-1]):
+        for position, processor in enumerate(self._processors):
             word = None if self._own_way[position] else _word_of(processor)
             if word is None:
                 self._always.append(position)

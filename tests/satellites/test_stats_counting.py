@@ -190,8 +190,8 @@ def test_plugin_can_not_end_the_transaction_of_its_start(database_url: str, numb
 
     with counting(database_url, Edits) as engine:
         engine.count([message(1)])
-    with engine.engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM statscache_progress"))
+        with engine.engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM statscache_progress"))
     # What it has written before it failed is undone.
     with counting(database_url, Broken) as engine:
         assert not engine.slots

@@ -65,8 +65,8 @@ datanommer.sqlalchemy.url null | datanommer.sqlalchemy.uri null
 datagrepper.host "127.0.0.1" | datagrepper.port 5000 | datagrepper.threads 200 | datagrepper.workers null
 datagrepper.query_timeout 10.0 | datagrepper.query_delta null
 statscache.consumer.enabled false | statscache.sqlalchemy.uri null | statscache.consumer.epoch null
-statscache.consumer.durable null | statscache.producer.frequency 5.0 | statscache.datagrepper.endpoint null
-statscache.datagrepper.profile false | statscache.app.host "127.0.0.1" | statscache.app.port 5001
+statscache.consumer.durable null | statscache.consumer.recheck 60.0 | statscache.producer.frequency 5.0
+statscache.datagrepper.endpoint null | statscache.datagrepper.profile false | statscache.app.host "127.0.0.1" | statscache.app.port 5001
 statscache.app.threads 50 | statscache.app.workers null | statscache.app.query_timeout 10.0
 statscache.app.maximum_rows_per_page 100 | statscache.app.default_rows_per_page 100
 """  # noqa: E501 one setting is one piece
