@@ -24,7 +24,8 @@ from fedmsg.transport.amqp.problems import Refused
 from fedmsg.transport.amqp.urls import Server
 
 __all__ = [
-    "OVERSIZED", "READ", "UNREADABLE", "Connection", "connect", "new_loop", "properties_of", "refusal", "tls_context",
+    "OVERSIZED", "READ", "UNREADABLE", "Connection", "close_socket", "connect", "new_loop", "properties_of", "refusal",
+    "tls_context",
 ]  # fmt: skip
 
 # What it logs about each lost connection is in our errors.
@@ -153,6 +154,12 @@ def connect(
     )
     connection.body_max = body_max
     return connection
+
+
+def close_socket(connection: Any) -> None:
+    """Close the socket of a connection whose loop has ended: a broker that reads nothing never answers the end."""
+    if connection._transport is not None:
+        connection._transport._sock.close()
 
 
 def properties_of(message_id: str | None, headers: dict[str, Any]) -> Any:

@@ -141,6 +141,8 @@ class Link(ServiceThread):
                     log.debug("the connection with %s can't be used", self._server.label, exc_info=True)
                     self.drop(error)
         finally:
+            for connection in {*self._dropped, self._connection} - {None}:
+                self._client.close_socket(connection)
             loop.close()
 
     @property
