@@ -17,6 +17,9 @@ config = {
     #     "statscache.datagrepper.endpoint": None,
     #     "statscache.datagrepper.profile": False,
     #
+    # How many seconds after its start a hub asks the history again for what that got late; 0 is never.
+    #     "statscache.consumer.recheck": 60.0,
+    #
     # How many seconds pass between two times that plugins look at the clock.
     #     "statscache.producer.frequency": 5.0,
     #

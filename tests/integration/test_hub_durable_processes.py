@@ -258,4 +258,4 @@ def test_hub_for_whose_name_the_relay_has_no_room_ends(tmp_path: Path) -> None:
         wait_until(lambda: cursor(bus, "Keeper") is not None)
         with hub_process(bus, tmp_path / "two", **{"keeper.enabled.durable": "other"}) as hub:
             assert hub.wait() == 70
-            assert any("Keeper can't read the stream as other, so the hub ends" in line for line in hub.out)
+            assert any("Keeper can't read as other, so the hub ends" in line for line in hub.out)

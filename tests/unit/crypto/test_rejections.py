@@ -164,7 +164,8 @@ def test_what_is_rejected_leaves_no_garbage(
     gc.disable()
     try:
         assert not check({**forged, "certificate": forged["certificate"] + "\n"})
-        assert gc.collect() == 0
+        # It would be held by a frame that it leads to.
+        assert [one for one in gc.get_objects() if isinstance(one, _credentials.Rejected)] == []
     finally:
         gc.enable()
 
