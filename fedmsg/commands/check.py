@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -88,16 +88,11 @@ def _check_stream(timeout: int, max_lag: int | None, durables: tuple[str, ...]) 
         rows = {row["name"]: row for row in _subscriptions(max(1, timeout), durables)}
     except FedmsgError as error:
         _fail(one_line(str(error)), error.exit_status if not isinstance(error, QueryError) else 1)
-    missing = [name for name in durables if name not in rows]
-    behind = [row for row in rows.values() if max_lag is not None and row["lag"] > max_lag]
-    for name in missing:
-        click.echo(f'"{one_line(name)}" is not there!', err=True)
-    for row in behind:
-        click.echo(f'"{one_line(row["name"])}" is {row["lag"]} messages behind!', err=True)
-    if missing:
-        _fail("Some durable subscriptions are missing!")
-    if behind:
-        _fail("Some durable subscriptions are too far behind!")
+    lags = {name: f"is {row['lag']} messages behind" for name, row in rows.items() if _exceeds(row["lag"], max_lag)}
+    _fail_where(
+        [name for name in durables if name not in rows], "Some durable subscriptions are missing!",
+        lags, "Some durable subscriptions are too far behind!",
+    )  # fmt: skip
     click.echo("All durable subscriptions are well!" if max_lag is not None or durables else "The relay answers.")
     click.echo(json.dumps([*rows.values()], indent=2, sort_keys=True).replace("\x7f", "\\u007f"))
 
@@ -117,17 +112,12 @@ def _check_broker(timeout: int, consumers: tuple[str, ...], max_lag: int | None,
     except FedmsgError as error:
         _fail(one_line(str(error)), error.exit_status if not isinstance(error, QueryError) else 1)
     rows = {row["name"]: row for row in found["queues"]}
-    missing = [name for name in consumers if name not in rows]
-    there = [rows[name] for name in consumers if name in rows]
-    behind = [row for row in there if max_lag is not None and row["ready"] > max_lag]
-    for name in missing:
-        click.echo(f'"{one_line(name)}" is not there!', err=True)
-    for row in behind:
-        click.echo(f'"{one_line(row["name"])}" has {row["ready"]} messages waiting!', err=True)
-    if missing:
-        _fail("Some consumers have no queue!")
-    if behind:
-        _fail("Some queues are too long!")
+    there = {name: rows[name]["ready"] for name in consumers if name in rows}
+    lengths = {name: f"has {count} messages waiting" for name, count in there.items() if _exceeds(count, max_lag)}
+    _fail_where(
+        [name for name in consumers if name not in rows], "Some consumers have no queue!",
+        lengths, "Some queues are too long!",
+    )  # fmt: skip
     click.echo("All queues are well!" if consumers else "The broker answers.")
     click.echo(json.dumps(found, indent=2, sort_keys=True))
 
@@ -163,6 +153,22 @@ def _check_report(timeout: int, consumers: tuple[str, ...], producers: tuple[str
     else:
         click.echo("No consumers or producers specified so all will be shown.")
     click.echo(text)
+
+
+def _exceeds(count: int, most: int | None) -> bool:
+    return most is not None and count > most
+
+
+def _fail_where(missing: Sequence[str], if_missing: str, behind: Mapping[str, str], if_behind: str) -> None:
+    """Name what is missing, and say of others how far they are behind; end with an error where there is any."""
+    for name in missing:
+        click.echo(f'"{one_line(name)}" is not there!', err=True)
+    for name, lag in behind.items():
+        click.echo(f'"{one_line(name)}" {lag}!', err=True)
+    if missing:
+        _fail(if_missing)
+    if behind:
+        _fail(if_behind)
 
 
 def _fail(text: str, status: int = 1) -> NoReturn:

@@ -30,48 +30,20 @@ _SOCKET_SETTINGS = (
 )
 
 
-class ConfirmedSink(Closeable):
+class ConfirmedSink(ConfirmingSink):
     """Sends messages to the confirmed port of a relay; threads share it.
 
     Args:
         config: The configuration.
         relays: The addresses of relays, in the order in which they are tried.
-
-    Attributes:
-        users: How many have opened it and not closed it yet.
     """
 
     def __init__(self, config: Mapping[str, Any], relays: tuple[str, ...]) -> None:
         self._closed = True  # until there is something to close
-        self.users = 0
         self._where = ", ".join(relays)
         self._thread = Confirming(dict(config), relays)
         self._thread.start()
         self._closed = False
-
-    def send(self, topic: bytes, body: bytes, *, timeout: float, again: bool = False) -> int:
-        """Send a message, and wait for its confirm.
-
-        Args:
-            topic: The topic frame.
-            body: The envelope as it goes over the wire.
-            timeout: Seconds to wait at most, for all relays together.
-            again: Whether it may have been sent before.
-
-        Returns:
-            Its position.
-
-        Raises:
-            NotConfirmed: There is no confirm in time.
-            RejectedByRelay: The relay has rejected it.
-        """
-        pending = self.begin(topic, body, timeout=timeout, again=again)
-        try:
-            return pending.result(self._explain)
-        finally:
-            # Also where a signal handler has raised.
-            if not pending.is_settled:
-                pending.abandon()
 
     def begin(
         self,
@@ -87,16 +59,7 @@ class ConfirmedSink(Closeable):
         self._thread.put(pending)
         return pending
 
-    def result(self, pending: Pending) -> int:
-        """Wait for a confirm, and return the position.
-
-        Raises:
-            NotConfirmed: There is none in time.
-            RejectedByRelay: The relay has rejected it.
-        """
-        return pending.result(self._explain)
-
-    def _explain(self, pending: Pending) -> str:
+    def explain(self, pending: Pending) -> str:
         """Return why a message is not confirmed."""
         limit = f"within {pending.timeout:g} s"
         if pending.sent:

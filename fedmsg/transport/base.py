@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from fedmsg import _wire
+from fedmsg._util.service import Closeable
 from fedmsg._util.text import quoted
 from fedmsg.exceptions import MessageError
 from fedmsg.transport.pending import Pending
@@ -144,16 +145,40 @@ class Sink(Protocol):
         """Close it; a second call does nothing."""
 
 
-class ConfirmingSink(Sink, Protocol):
-    """Where messages are sent to that are confirmed; threads share it, and it is used up to `release`."""
+class ConfirmingSink(Closeable):
+    """Sends messages that are confirmed; threads share it, and it is used up to `release`.
+
+    A subclass has `begin`, `explain`, `statistics`, `release` and `alive`.
+
+    Attributes:
+        users: How many have opened it and not closed it yet.
+    """
+
+    users = 0
 
     def send(self, topic: bytes, body: bytes, *, timeout: float, again: bool = False) -> int:
-        """Send the two frames of a message, and wait for the confirm; return the position, 0 where there are none.
+        """Send the two frames of a message, and wait for the confirm.
+
+        Args:
+            topic: The topic frame.
+            body: The envelope as it goes over ZeroMQ.
+            timeout: Seconds to wait at most, for all that may confirm it together.
+            again: Whether it may have been sent before.
+
+        Returns:
+            Its position, 0 where there are none.
 
         Raises:
             NotConfirmed: There is no confirm in time.
             MessageError: The other side does not take it.
         """
+        pending = self.begin(topic, body, timeout=timeout, again=again)
+        try:
+            return self.result(pending)
+        finally:
+            # Also where a signal handler has raised.
+            if not pending.is_settled:
+                pending.abandon()
 
     def begin(
         self,
@@ -164,10 +189,30 @@ class ConfirmingSink(Sink, Protocol):
         again: bool = False,
         notify: Callable[[], object] | None = None,
     ) -> Pending:
-        """Send a message without waiting for its confirm; messages are sent in the order of the calls."""
+        """Send a message without waiting for its confirm; messages are sent in the order of the calls.
+
+        Raises:
+            MessageError: The other side does not take it.
+        """
+        raise NotImplementedError
 
     def result(self, pending: Pending) -> int:
         """Wait for a confirm; return and raise as `send`."""
+        return pending.result(self.explain)
+
+    def explain(self, pending: Pending) -> str:
+        """Return why a message is not confirmed."""
+        raise NotImplementedError
+
+    @property
+    def alive(self) -> bool:
+        """Whether messages can be sent."""
+        raise NotImplementedError
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counts for status reports and metrics."""
+        raise NotImplementedError
 
     def release(self) -> None:
         """End one use of it; the last one closes it."""
+        raise NotImplementedError

@@ -11,7 +11,6 @@ from itertools import takewhile
 from typing import Any
 
 from fedmsg._util import plugins
-from fedmsg._util.service import Closeable
 from fedmsg.config import settings
 from fedmsg.transport.amqp.format import Packed, packed
 from fedmsg.transport.amqp.link import Link
@@ -19,6 +18,7 @@ from fedmsg.transport.amqp.problems import BrokerRefusal, silent
 from fedmsg.transport.amqp.steps import Step, Steps
 from fedmsg.transport.amqp.topology import check_exchange
 from fedmsg.transport.amqp.urls import Server
+from fedmsg.transport.base import ConfirmingSink
 from fedmsg.transport.pending import Pending
 from fedmsg.transport.sharing import Shared
 
@@ -37,14 +37,11 @@ _IN_FLIGHT_MAX = 5000
 NO_POSITION = 0
 
 
-class BrokerSink(Closeable):
+class BrokerSink(ConfirmingSink):
     """Sends messages to the exchange of a broker; threads share it.
 
     Args:
         config: The configuration.
-
-    Attributes:
-        users: How many have opened it and not closed it yet.
 
     Raises:
         ConfigError: A URL or a file for TLS can't be used.
@@ -53,35 +50,10 @@ class BrokerSink(Closeable):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._closed = True  # until there is something to close
-        self.users = 0
         self._publishing = _Publishing(str(settings.get(config, "broker_exchange")))
         self._link = self._publishing.link = Link(config, self._publishing, "publisher")
         self._link.start()
         self._closed = False
-
-    def send(self, topic: bytes, body: bytes, *, timeout: float, again: bool = False) -> int:
-        """Send a message, and wait for its confirm.
-
-        Args:
-            topic: The topic frame.
-            body: The envelope as it goes over ZeroMQ.
-            timeout: Seconds to wait at most, for all nodes together.
-            again: Whether it may have been sent before, which makes no difference here.
-
-        Returns:
-            0: a broker has no positions.
-
-        Raises:
-            NotConfirmed: There is no confirm in time.
-            MessageError: AMQP has no room for it.
-        """
-        pending = self.begin(topic, body, timeout=timeout, again=again)
-        try:
-            return self.result(pending)
-        finally:
-            # Also where a signal handler has raised.
-            if not pending.is_settled:
-                pending.abandon()
 
     def begin(
         self,
@@ -102,15 +74,7 @@ class BrokerSink(Closeable):
         self._publishing.put(pending, message)
         return pending
 
-    def result(self, pending: Pending) -> int:
-        """Wait for a confirm; return 0, since a broker has no positions.
-
-        Raises:
-            NotConfirmed: There is none in time.
-        """
-        return pending.result(self._explain)
-
-    def _explain(self, pending: Pending) -> str:
+    def explain(self, pending: Pending) -> str:
         """Return why a message is not confirmed."""
         limit, problem = f"within {pending.timeout:g} s", self._link.problem
         if not pending.sent:
