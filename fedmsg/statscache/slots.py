@@ -106,6 +106,9 @@ class Slot:
             self._begin_anew(shared)
         shared.finish()
         self._since = self._start(now)
+        if progress is None and self._since is None:
+            # It counts new messages alone: what was there before them is not missed at the next start either.
+            self.progress = self.progress._replace(since=now)
 
     def _first(self, session: orm.Session, now: float) -> Progress:
         """Return where a plugin begins that has counted nothing, or in whose table another program has."""

@@ -62,7 +62,7 @@ class Progress(NamedTuple):
         generation: How often it was begun anew.
         stream: The id of the stream that the position counts in; empty where there is none.
         position: The last position that it has counted.
-        since: The time that it began with, in seconds since the epoch; None where it counts new messages alone.
+        since: Nothing of before that is counted from history, in seconds since the epoch; None until it has counted.
         time: The time of the newest message that it has counted; None before the first.
         pruned: The time of the newest message that may be counted and is not remembered any more.
         holds: Whether something may be in memory that it has not written.

@@ -243,6 +243,20 @@ def test_new_plugin_begins_at_the_epoch(database_url: str, numbers: Numbers) -> 
         assert since == pytest.approx(time.time() - 86400, abs=60)
 
 
+@pytest.mark.parametrize(("ago", "count"), [(1800, 1), (-1, 2)], ids=["before the first start", "control"])
+def test_without_an_epoch_what_was_before_the_first_start_is_not_missed(
+    ago: float, count: int, database_url: str, numbers: Numbers
+) -> None:
+    now = time.time()
+    with counting(database_url, Edits) as engine:
+        assert engine.slots[0].since is None
+        engine.count([message(0, now)])
+    with counting(database_url, Edits) as engine:
+        assert engine.slots[0].since is not None
+        engine.count([message(7, now - ago, origin=Origin(is_past=True))])
+    assert sum(numbers.read("edits").values()) == count
+
+
 # ---------------------------------------------------------------- transactions
 
 
@@ -276,11 +290,12 @@ def test_transaction_that_fails_changes_nothing(database_url: str, numbers: Numb
 
 def test_ledger_is_bounded(database_url: str, numbers: Numbers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "REMEMBERED", 50)
-    with counting(database_url) as engine:
+    epoch = {"statscache.consumer.epoch": NOON}
+    with counting(database_url, **epoch) as engine:
         for start in range(0, 400, 20):
             engine.count([message(number) for number in range(start, start + 20)])
         assert numbers.count("statscache_counted") <= 4
-    with counting(database_url) as engine:
+    with counting(database_url, **epoch) as engine:
         # What may be counted and is not remembered is not asked for again.
         assert {slot.progress.pruned for slot in engine.slots} == {NOON + 319}
         assert {slot.since for slot in engine.slots} == {math.nextafter(NOON + 319, math.inf)}
