@@ -15,9 +15,9 @@ from fedmsg.datagrepper import arguments
 from fedmsg.datagrepper.app import create_app
 from fedmsg.datanommer import models
 from fedmsg.datanommer.models.testing import empty
-from fedmsg.testing import run
 from tests.satellites.grepping import Grepper
 from tests.satellites.messages import message
+from tests.satellites.served import check_by_description
 
 # Streams do not end, and pages for people are not described.
 ENDLESS = "/stream"
@@ -68,17 +68,5 @@ def test_its_examples_are_answered(app: Flask) -> None:
 def test_requests_made_from_it_are_answered_as_it_says(
     history_url: str, history_engine: sa.Engine, tmp_path: Path, full_size: bool
 ) -> None:
-    """In the short form each route gets a few requests, in the long one hundreds.
-
-    The tool runs as a process of its own: what it imports changes how others import.
-    """
-    phases = "examples,coverage,fuzzing" if full_size else "examples,fuzzing"
     with Grepper(tmp_path, history_url) as server:
-        done = run(
-            ["schemathesis", "run", f"{server.address}/openapi.json", "--exclude-path", ENDLESS, "--phases", phases,
-             "--max-examples", "300" if full_size else "4", "--checks",
-             "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
-             "--no-color", *([] if full_size else ["--generation-deterministic"])],
-            cwd=tmp_path, timeout=7000 if full_size else 100,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-5000:]
+        check_by_description(server.address, tmp_path, "--exclude-path", ENDLESS, full_size=full_size)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import random
 import resource
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from fedmsg.testing import wait_until
 from tests.hubs import Feed
 from tests.postgres import Cluster
+from tests.satellites.killing import kill_database, kill_hubs
 from tests.satellites.nommers import Stored, hub_process
 from tests.satellites.test_nommer_replay import Street
 from tests.stream_relays import Flow, StreamBus, publish, running, sqlite_url
@@ -37,17 +38,12 @@ def check(bus: StreamBus, stored: Stored, confirmed: dict[int, int]) -> None:
 
 
 def test_hub_is_killed(bus: StreamBus, database_url: str, tmp_path: Path, full_size: bool) -> None:
-    dice = random.Random(1)
+    start = partial(hub_process, tmp_path / "hub", database_url, bus.config, "--first", **DURABLE)
     with Stored(database_url) as stored:
         with Flow(bus, window=5, timeout=20) as flow:
             flow.wait_for(1)
-            for _ in range(100 if full_size else 2):
-                with hub_process(tmp_path / "hub", database_url, bus.config, "--first", **DURABLE).wait_ready() as hub:
-                    goal = stored.count() + dice.randrange(300)
-                    wait_until(lambda: stored.count() >= goal, 60)  # noqa: B023 - called in this round
-                    hub.popen.kill()
-                    hub.wait()
-        with hub_process(tmp_path / "hub", database_url, bus.config, "--first", **DURABLE).wait_ready() as hub:
+            kill_hubs(start, stored.count, 100 if full_size else 2)
+        with start().wait_ready() as hub:
             check(bus, stored, flow.confirmed)
             assert hub.stop() == 0
 
@@ -79,12 +75,7 @@ def test_database_is_killed(bus: StreamBus, tmp_path: Path, full_size: bool) -> 
             hub_process(tmp_path / "hub", url, bus.config, "--first", **DURABLE).wait_ready() as hub,
         ):
             with Flow(bus, window=5, timeout=20) as flow:
-                for _ in range(100 if full_size else 2):
-                    goal = stored.count() + 20
-                    wait_until(lambda: stored.count() >= goal, 60)  # noqa: B023 - called in this round
-                    cluster.kill()
-                    flow.wait_for(20)
-                    cluster.start_again()
+                kill_database(cluster, flow, stored.count, 100 if full_size else 2)
             check(bus, stored, flow.confirmed)
             assert hub.stop() == 0
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fedmsg.testing import wait_until
 from tests.hubs import Feed
 from tests.postgres import Cluster
 from tests.satellites import histories
+from tests.satellites.killing import kill_database, kill_hubs
 from tests.satellites.numbers import Numbers, as_received, hub_process
 from tests.stream_relays import Flow, StreamBus, publish, running, sqlite_url
 
@@ -42,17 +43,12 @@ def check(bus: StreamBus, numbers: Numbers, count: int) -> None:
 
 
 def test_hub_is_killed(bus: StreamBus, database_url: str, tmp_path: Path, full_size: bool) -> None:
-    dice = random.Random(1)
+    start = partial(hub_process, tmp_path / "hub", database_url, bus.config, "--first", **DURABLE)
     with Numbers(database_url) as numbers:
         with Flow(bus, window=5, timeout=20) as flow:
             flow.wait_for(1)
-            for _ in range(100 if full_size else 2):
-                with hub_process(tmp_path / "hub", database_url, bus.config, "--first", **DURABLE).wait_ready() as hub:
-                    goal = numbers.total() + dice.randrange(300)
-                    wait_until(lambda: numbers.total() >= goal, 60)  # noqa: B023 - called in this round
-                    hub.popen.kill()
-                    hub.wait()
-        with hub_process(tmp_path / "hub", database_url, bus.config, "--first", **DURABLE).wait_ready() as hub:
+            kill_hubs(start, numbers.total, 100 if full_size else 2)
+        with start().wait_ready() as hub:
             check(bus, numbers, len(flow.confirmed))
             assert hub.stop() == 0
 
@@ -65,12 +61,7 @@ def test_database_is_killed(bus: StreamBus, tmp_path: Path, full_size: bool) -> 
             hub_process(tmp_path / "hub", url, bus.config, "--first", **DURABLE).wait_ready() as hub,
         ):
             with Flow(bus, window=5, timeout=20) as flow:
-                for _ in range(100 if full_size else 2):
-                    goal = numbers.total() + 20
-                    wait_until(lambda: numbers.total() >= goal, 60)  # noqa: B023 - called in this round
-                    cluster.kill()
-                    flow.wait_for(20)
-                    cluster.start_again()
+                kill_database(cluster, flow, numbers.total, 100 if full_size else 2)
             check(bus, numbers, len(flow.confirmed))
             assert hub.stop() == 0
 

@@ -20,6 +20,7 @@ from fedmsg.testing import run, wait_until
 from tests import postgres
 from tests.hubs import Feed, HubProcess
 from tests.satellites import statistics
+from tests.satellites.served import check_by_description, check_health
 from tests.satellites.statistics import START, Statscache, install
 
 PLUGINS = """
@@ -52,10 +53,7 @@ def test_installed_plugins_are_served(server: Statscache) -> None:
 
 
 def test_health(server: Statscache) -> None:
-    for where in ("/healthz/live", "/healthz/ready"):
-        answer = server.get(where)
-        assert (answer.status, answer.headers["Content-Type"]) == (200, "application/problem+json")
-        assert answer.json == {"status": 200, "title": "OK"}
+    check_health(server.get)
 
 
 def test_metrics(server: Statscache) -> None:
@@ -108,16 +106,7 @@ def test_the_module_has_an_application_for_wsgi_servers(monkeypatch: pytest.Monk
 def test_requests_made_from_the_description_are_answered_as_it_says(
     server: Statscache, tmp_path: Path, full_size: bool
 ) -> None:
-    """In the short form each route gets a few requests, in the long one hundreds."""
-    phases = "examples,coverage,fuzzing" if full_size else "examples,fuzzing"
-    done = run(
-        ["schemathesis", "run", f"{server.address}/openapi.json", "--phases", phases,
-         "--max-examples", "300" if full_size else "4", "--checks",
-         "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
-         "--no-color", *([] if full_size else ["--generation-deterministic"])],
-        cwd=tmp_path, timeout=7000 if full_size else 100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-5000:]
+    check_by_description(server.address, tmp_path, full_size=full_size)
 
 
 # ---------------------------------------------------------------- the database

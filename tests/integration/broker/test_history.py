@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pika
 import pytest
 
 from fedmsg.exceptions import PositionGone
@@ -147,3 +148,17 @@ def test_stream_is_made_with_the_limits_of_the_configuration(bus: BrokerBus) -> 
         pass
     arguments = bus.node.api("GET", f"queues/{bus.vhost}/small")["arguments"]
     assert arguments == {"x-queue-type": "stream", "x-max-age": "3600s", "x-max-length-bytes": 10_000_000}
+
+
+@pytest.mark.parametrize(
+    "headers", [{"x-stream-offset": "abc"}, {"x-stream-offset": -5}, {"x-stream-offset": {"a": 1}}]
+)
+def test_a_position_that_a_publisher_makes_up_counts_for_nothing(kept: BrokerBus, headers: dict[str, Any]) -> None:
+    with reading(kept, after=99) as stream:
+        with kept.raw() as channel:
+            properties = pika.BasicProperties(headers=headers, message_id="2026-x")
+            channel.basic_publish("amq.topic", f"{PREFIX}.m.t", b'{"n":100}', properties)
+        kept.publish([101])
+        assert take(stream, 3) == pairs(99, 102)
+    with reading(kept, last=2) as stream:
+        assert take(stream, 2) == [(101, 100), (102, 101)]
