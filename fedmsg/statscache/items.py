@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A message as it is counted: when it was, what it is known by, whom and what it is about."""
+"""A message as it is counted: its time, its key, and the users and packages that it is about."""
 
 from __future__ import annotations
 

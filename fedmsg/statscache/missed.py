@@ -55,7 +55,7 @@ def read(config: Mapping[str, Any], slots: Sequence[Any], stopping: threading.Ev
         stopping: Set when the hub stops.
         is_durable: Whether messages come from the stream of a relay.
     """
-    source = partial(_from_stream, config, slots, stopping) if is_durable else _source(config, slots, stopping)
+    source = partial(_from_stream, config, slots, stopping) if is_durable else _source(config, slots)
     if source is None:
         return
     tries, start = 0, time.monotonic()
@@ -108,7 +108,7 @@ def _from_stream(config: Mapping[str, Any], slots: Sequence[Any], stopping: thre
 # ---------------------------------------------------------------- a history
 
 
-def _source(config: Mapping[str, Any], slots: Sequence[Any], stopping: threading.Event) -> Callable[[], Past] | None:
+def _source(config: Mapping[str, Any], slots: Sequence[Any]) -> Callable[[], Past] | None:
     """Return what yields the history; None where there is none, or nothing was missed."""
     starts = [slot.since for slot in slots if slot.since is not None]
     if not starts:
@@ -118,7 +118,7 @@ def _source(config: Mapping[str, Any], slots: Sequence[Any], stopping: threading
     if configuration.has_history_here(config):
         read_from: Callable[[float], Iterator[dict[str, Any]]] = partial(_from_history, config)
     elif view.statscache_endpoint:
-        read_from = partial(_from_datagrepper, view.statscache_endpoint, clean, stopping)
+        read_from = partial(_from_datagrepper, view.statscache_endpoint, clean)
     else:
         log.info("what was missed is not counted: there is no stream, no history here, and no datagrepper to ask")
         return None
@@ -146,9 +146,6 @@ def _from_history(config: Mapping[str, Any], start: float) -> Iterator[dict[str,
             yield record
 
 
-def _from_datagrepper(
-    url: str, clean: Callable[[Any], Any], stopping: threading.Event, start: float
-) -> Iterator[dict[str, Any]]:
+def _from_datagrepper(url: str, clean: Callable[[Any], Any], start: float) -> Iterator[dict[str, Any]]:
     """Yield what a datagrepper has since a time, in the order of time."""
-    del stopping
     yield from Datagrepper(url, Topics(""), log=log, clean=clean).read(start, time.time())

@@ -32,7 +32,7 @@ class Future:
         """The future has its result already."""
 
     class CancellationError(Exception):
-        """Nobody waits for the result any more."""
+        """The result is not wanted any more."""
 
     Failure = Exception
 
@@ -80,7 +80,7 @@ class Future:
         self._resolve(False, error)
 
     def quit(self) -> None:
-        """Give up: the failure is a CancellationError; raises as `fire`."""
+        """Cancel it: the failure is a CancellationError; raises as `fire`."""
         self.fail(self.CancellationError("the result is not wanted any more"))
 
     def _resolve(self, is_success: bool, result: Any) -> None:
