@@ -94,7 +94,7 @@ def _check_stream(timeout: int, max_lag: int | None, durables: tuple[str, ...]) 
         lags, "Some durable subscriptions are too far behind!",
     )  # fmt: skip
     click.echo("All durable subscriptions are well!" if max_lag is not None or durables else "The relay answers.")
-    click.echo(json.dumps([*rows.values()], indent=2, sort_keys=True).replace("\x7f", "\\u007f"))
+    _print([*rows.values()])
 
 
 def _check_broker(timeout: int, consumers: tuple[str, ...], max_lag: int | None, remove: str | None) -> None:
@@ -119,7 +119,7 @@ def _check_broker(timeout: int, consumers: tuple[str, ...], max_lag: int | None,
         lengths, "Some queues are too long!",
     )  # fmt: skip
     click.echo("All queues are well!" if consumers else "The broker answers.")
-    click.echo(json.dumps(found, indent=2, sort_keys=True))
+    _print(found)
 
 
 def _subscriptions(timeout: int, durables: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -153,6 +153,11 @@ def _check_report(timeout: int, consumers: tuple[str, ...], producers: tuple[str
     else:
         click.echo("No consumers or producers specified so all will be shown.")
     click.echo(text)
+
+
+def _print(found: object) -> None:
+    """Print what was found, without a character that a terminal obeys."""
+    click.echo(json.dumps(found, indent=2, sort_keys=True).replace("\x7f", "\\u007f"))
 
 
 def _exceeds(count: int, most: int | None) -> bool:
