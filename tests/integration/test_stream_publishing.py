@@ -100,6 +100,8 @@ def test_sink_sends_again_in_order_what_was_not_confirmed(relay: FakeRelay) -> N
         relay.send(protocol.OK, relay.last[1], 2)
         assert sink.result(pending[1]) == 2
         relay.close()
+        # Before that it would be sent on the old connection, too.
+        wait_until(lambda: sink.statistics().get("resent") == 3)
         later = sink.begin(TOPIC, body_of(4), timeout=20)
         with FakeRelay(relay.address) as again:
             again.greet()

@@ -354,7 +354,7 @@ def test_second_reader_of_a_name_waits_and_takes_over(
         with Subscription({}, server.addresses, durable="shop", after="first") as second:
             wait_until(lambda: asking.subscriptions({}, server.addresses[0])[0]["waiting"] == 1)
             assert second.position is None
-            assert "another reader, at 127.0.0.1, has the name shop: waiting" in caplog.text
+            wait_until(lambda: "another reader, at 127.0.0.1, has the name shop: waiting" in caplog.text)
             first.close()
             assert positions(take(second, 6)) == list(range(5, 11))
 
